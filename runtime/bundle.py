@@ -1,0 +1,196 @@
+"""A bundle: one model version as immutable files, described by a ``manifest.json`` that is written last.
+
+A folder or prefix without a manifest is not a bundle, whatever else it holds; one with a manifest is complete, and each
+file can be checked against the manifest's sha256.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import BundleError, InputError, NotFoundError
+from runtime.imaging import DECODER_VERSION, InputSpec
+
+MANIFEST = "manifest.json"
+LABELS = "labels.txt"
+CURRENT = "current.json"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """One file of a bundle: its content's sha256 in hexadecimal and its size in bytes."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One form of the model and what the gate measured of it on held-out photos.
+
+    Attributes:
+        path: a TFLite file, or the SavedModel's folder, below the bundle.
+        size: bytes.
+        runtime: the package that ran it.
+        photos: how many held-out photos it was run on.
+        accuracy: its share of right answers on them.
+        agreement: the share on which its label is the Keras model's.
+        max_difference: the largest difference of any probability from the Keras model's.
+    """
+
+    path: str
+    size: int
+    runtime: str
+    photos: int
+    accuracy: float
+    agreement: float
+    max_difference: float
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All that is known of a version. ``files`` holds every file of the bundle but the manifest itself."""
+
+    model_id: str
+    created_at: str
+    labels: tuple[str, ...]
+    input: InputSpec
+    backbone: Mapping[str, Any]
+    training: Mapping[str, Any]
+    dataset: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    variants: Mapping[str, Variant]
+    left_out: Mapping[str, str]
+    software: Mapping[str, str]
+    files: Mapping[str, FileInfo] = field(default_factory=dict)
+    decoder_version: int = DECODER_VERSION
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        if self.schema != SCHEMA:
+            raise BundleError(f"manifest schema {self.schema} is unknown; this release reads {SCHEMA}", hint="update it")
+        check_model_id(self.model_id)
+        if len(set(self.labels)) != len(self.labels) or not self.labels:
+            raise BundleError("labels are missing or repeated")
+        for path in self.files:
+            if path.startswith("/") or ".." in path.split("/"):
+                raise BundleError(f"the file {path!r} would leave the bundle")
+
+    def to_json(self) -> bytes:
+        """The manifest's content as stored."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False).encode() + b"\n"
+
+    @classmethod
+    def from_json(cls, data: bytes, where: str = "") -> "Manifest":
+        """Read a stored manifest. Raises BundleError when it is damaged or of another schema."""
+        try:
+            raw = json.loads(data)
+            return cls(
+                **raw
+                | {
+                    "labels": tuple(raw["labels"]),
+                    "input": InputSpec(**raw["input"]),
+                    "variants": {name: Variant(**value) for name, value in raw["variants"].items()},
+                    "files": {path: FileInfo(**value) for path, value in raw["files"].items()},
+                }
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BundleError(f"the manifest cannot be read ({error})", where=where) from error
+
+    def files_of(self, variants: Iterable[str]) -> dict[str, FileInfo]:
+        """The files that serving these variants takes: theirs and the labels, without the record of the training.
+
+        Raises:
+            NotFoundError: the bundle has no such variant; the message says why where the gate left it out.
+        """
+        roots = {LABELS, *(self.variant(name).path for name in variants)}
+        return {path: info for path, info in self.files.items() if path in roots or path.split("/")[0] in roots}
+
+    def variant(self, name: str) -> Variant:
+        """The variant of that name. Raises NotFoundError."""
+        if name not in self.variants:
+            reason = self.left_out.get(name, f"it has {', '.join(self.variants)}")
+            raise NotFoundError(f"model {self.model_id} has no variant {name!r} ({reason})")
+        return self.variants[name]
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """What a channel names now, and what it named before, newest first."""
+
+    model_id: str
+    previous: tuple[str, ...]
+    updated_at: str
+
+    def __post_init__(self) -> None:
+        for model_id in (self.model_id, *self.previous):
+            check_model_id(model_id)
+
+    def to_json(self) -> bytes:
+        """The pointer's content as stored."""
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+    @classmethod
+    def from_json(cls, data: bytes, where: str = "") -> "Pointer":
+        """Read a stored pointer. Raises BundleError when it is damaged."""
+        try:
+            raw = json.loads(data)
+            return cls(raw["model_id"], tuple(raw["previous"]), raw["updated_at"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise BundleError(f"the pointer cannot be read ({error})", where=where) from error
+
+
+def check_model_id(model_id: str) -> str:
+    """The id itself, once it is known to be one (and so a safe folder name). Raises InputError."""
+    if not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,99}", str(model_id)):
+        raise InputError(f"{model_id!r} is not a model id", hint="transferlite models list shows them")
+    return model_id
+
+
+def describe_files(folder: Path) -> dict[str, FileInfo]:
+    """Every file below ``folder`` with its sha256 and size, by relative path, in order."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): FileInfo(sha256_of(path), path.stat().st_size) for path in paths}
+
+
+def sha256_of(path: Path) -> str:
+    """The hexadecimal sha256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def find_bundle(path: Path) -> Path:
+    """The bundle's own folder, for a path to it or to a folder that ``transferlite models pull`` fills.
+
+    Raises:
+        NotFoundError: there is no bundle.
+    """
+    if (path / CURRENT).is_file():
+        path = path / Pointer.from_json((path / CURRENT).read_bytes(), str(path / CURRENT)).model_id
+    if not (path / MANIFEST).is_file():
+        raise NotFoundError("holds no bundle (no manifest.json)", where=str(path))
+    return path
+
+
+def read_manifest(bundle: Path) -> Manifest:
+    """The manifest of a bundle's folder. Raises NotFoundError or BundleError."""
+    path = bundle / MANIFEST
+    try:
+        return Manifest.from_json(path.read_bytes(), str(path))
+    except FileNotFoundError:
+        raise NotFoundError("holds no bundle (no manifest.json)", where=str(bundle)) from None
+
+
+def check_files(bundle: Path, files: Mapping[str, FileInfo]) -> None:
+    """Compare files with the manifest's sha256. Raises BundleError naming the first that is missing or differs."""
+    for name, info in files.items():
+        path = bundle / name
+        if not path.is_file():
+            raise BundleError("a file of the bundle is missing", where=str(path), hint="pull the model again")
+        if path.stat().st_size != info.size or sha256_of(path) != info.sha256:
+            raise BundleError("does not have the manifest's sha256", where=str(path), hint="pull the model again")

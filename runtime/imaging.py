@@ -1,0 +1,159 @@
+"""The one decoder: a photo's bytes to upright uint8 RGB, the same in training, in the export gate, in Lambda and at the edge.
+
+A photo that cannot be used raises :class:`runtime.errors.PhotoError` with one of these codes:
+
+==============  ====================================================================
+``empty``       no bytes at all
+``not-image``   no known image format
+``unreadable``  an image format, but damaged or of a kind the decoder does not handle
+``truncated``   the end is missing
+``too-large``   over :data:`MAX_BYTES` or :data:`MAX_PIXELS` (checked before decoding)
+==============  ====================================================================
+"""
+
+import io
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from runtime.errors import InputError, PhotoError
+
+DECODER_VERSION = 1
+"""Raised with every change that can alter a decoded pixel: bundles and features record it."""
+
+MAX_BYTES = 64 * 2**20
+MAX_PIXELS = 50_000_000
+
+_FORMATS = (
+    *("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF"),
+    *("JPEG2000", "ICO", "ICNS", "PSD", "DDS", "TGA", "PCX"),
+)
+_TRUNCATED = ("truncated", "not processed", "unexpected end", "eof")
+
+# Pillow documents OSError; damaged files also end in these.
+_DAMAGED = (OSError, ValueError, SyntaxError, TypeError, IndexError, KeyError, ArithmeticError, AttributeError)
+_DAMAGED_DEEPER = (AssertionError, NotImplementedError, EOFError, BufferError, RuntimeError)
+
+RGB = NDArray[np.uint8]
+"""A picture as uint8 ``[H, W, 3]``, upright."""
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a model takes: uint8 RGB of ``height`` x ``width`` pixels, the whole photo resized with ``resize``."""
+
+    height: int
+    width: int
+    resize: str = "bicubic"
+
+    def __post_init__(self) -> None:
+        if not (8 <= self.height <= 4096 and 8 <= self.width <= 4096):
+            raise InputError(f"an input of {self.height}x{self.width} pixels is outside 8 to 4096")
+        if self.resize != "bicubic":
+            raise InputError(f"unknown resize {self.resize!r}", hint="this release knows bicubic: update it")
+
+
+def decode(data: bytes, spec: InputSpec | None = None, *, where: str = "") -> RGB:
+    """The photo in ``data`` as upright uint8 RGB ``[H, W, 3]``, resized to ``spec`` if given.
+
+    EXIF orientation is applied, transparency is laid over white, an animation gives its first frame, 16-bit samples
+    keep their high byte, float samples are taken as 0 to 1 (or 0 to 255 where any is above 1).
+
+    Raises:
+        PhotoError: with a code of the module's table; ``where`` names the photo in its message.
+    """
+    if not data:
+        raise PhotoError("empty", "the file is empty", where=where)
+    if len(data) > MAX_BYTES:
+        raise PhotoError("too-large", f"{len(data):,} bytes are over the limit of {MAX_BYTES:,}", where=where)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's notes on odd metadata; a bomb is judged below
+            image = _upright_rgb(_opened(data))
+            return np.asarray(image if spec is None else _resized(image, spec))
+    except PhotoError as error:
+        raise PhotoError(error.code, error.message, where=where) from None
+    except (Image.DecompressionBombError, MemoryError):
+        raise PhotoError("too-large", f"more than {MAX_PIXELS:,} pixels", where=where) from None
+    except UnidentifiedImageError:
+        raise PhotoError("not-image", f"not an image (starts with {_start(data)})", where=where) from None
+    except (*_DAMAGED, *_DAMAGED_DEEPER) as error:
+        code = "truncated" if any(word in str(error).lower() for word in _TRUNCATED) else "unreadable"
+        raise PhotoError(code, f"cannot be decoded ({' '.join(str(error).split())[:120]})", where=where) from None
+
+
+def fit(image: RGB, spec: InputSpec) -> RGB:
+    """An upright uint8 RGB picture ``[H, W, 3]`` of any size, resized to ``spec`` exactly as :func:`decode` does.
+
+    Raises:
+        InputError: the array is not uint8 ``[H, W, 3]``.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise InputError(f"expected uint8 RGB [H, W, 3], not {image.dtype} {list(image.shape)}")
+    return np.asarray(_resized(Image.fromarray(image), spec))
+
+
+def _opened(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise PhotoError("too-large", f"{width}x{height} is more than {MAX_PIXELS:,} pixels")
+    if min(width, height) < 1:
+        raise PhotoError("unreadable", f"has no pixels ({width}x{height})")
+    image.load()
+    return image
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    image = _oriented(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_eight_bit(np.asarray(image), image.mode)).convert("RGB")
+    if image.mode == "LAB":
+        return _lab_to_rgb(image)
+    if image.has_transparency_data:
+        layered = image.convert("RGBA")
+        paper = Image.new("RGBA", layered.size, "white")
+        return Image.alpha_composite(paper, layered).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _oriented(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except (*_DAMAGED, *_DAMAGED_DEEPER):
+        return image  # a damaged EXIF block says nothing of the pixels
+
+
+def _eight_bit(samples: NDArray[Any], mode: str) -> NDArray[np.uint8]:
+    """Grey samples wider than a byte, ``[H, W]``, as uint8."""
+    if mode == "F":
+        finite = np.nan_to_num(samples.astype(np.float64))
+        scale = 255.0 if finite.max() <= 1.0 else 1.0
+        return np.clip(np.rint(finite * scale), 0, 255).astype(np.uint8)
+    return (np.clip(samples.astype(np.int64), 0, 65535) >> 8).astype(np.uint8)
+
+
+def _lab_to_rgb(image: Image.Image) -> Image.Image:
+    transform = ImageCms.buildTransform(
+        ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB"
+    )
+    converted = ImageCms.applyTransform(image, transform)
+    if converted is None:
+        raise ValueError("LAB conversion failed")
+    return converted
+
+
+def _resized(image: Image.Image, spec: InputSpec) -> Image.Image:
+    if image.size == (spec.width, spec.height):
+        return image
+    return image.resize((spec.width, spec.height), Image.Resampling.BICUBIC)
+
+
+def _start(data: bytes) -> str:
+    """The first bytes, as a reader would recognise them: ``"%PDF-1.7"``."""
+    head = data[:8]
+    return f'"{head.decode("ascii")}"' if head.isascii() and head.decode("ascii").isprintable() else head.hex(" ")

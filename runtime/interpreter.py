@@ -1,0 +1,63 @@
+"""A TFLite file as a function of one image, on whichever TFLite runtime is installed."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import BundleError, MissingExtraError
+
+
+def runtime_name() -> str:
+    """The package that runs TFLite files here: ``ai-edge-litert``, or ``tflite-runtime`` on older devices.
+
+    Raises:
+        MissingExtraError: neither is installed.
+    """
+    return "ai-edge-litert" if _interpreter_class().__module__.startswith("ai_edge_litert") else "tflite-runtime"
+
+
+def _interpreter_class() -> Any:
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        try:
+            from tflite_runtime.interpreter import Interpreter
+        except ImportError:
+            raise MissingExtraError("ai-edge-litert (or tflite-runtime)", "edge") from None
+    return Interpreter
+
+
+class TFLiteClassifier:
+    """One loaded classifier with a fixed batch of one. Not for several threads at once: give each its own.
+
+    Raises:
+        BundleError: the file is not a TFLite image classifier with one uint8 ``[1, H, W, 3]`` input.
+    """
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        interpreter = _interpreter_class()
+        try:
+            self._interpreter = interpreter(model_path=str(path), num_threads=threads or os.cpu_count() or 1)
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise BundleError(f"the runtime cannot load it ({error})", where=str(path)) from error
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        shape = [int(n) for n in inputs[0]["shape"]]
+        if len(inputs) != 1 or len(outputs) != 1 or len(shape) != 4 or inputs[0]["dtype"] != np.uint8:
+            raise BundleError("not an image classifier with one uint8 [1, H, W, 3] input", where=str(path))
+        self.height, self.width = shape[1], shape[2]
+        self.classes = int(outputs[0]["shape"][-1])
+        self._input, self._output = inputs[0]["index"], outputs[0]["index"]
+        self._scale, self._zero = outputs[0]["quantization"] if outputs[0]["dtype"] != np.float32 else (0.0, 0)
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities ``[N]`` for one image ``[H, W, 3]`` of the model's own size."""
+        self._interpreter.set_tensor(self._input, image[None])
+        self._interpreter.invoke()
+        raw = self._interpreter.get_tensor(self._output)[0]
+        if not self._scale:
+            return np.asarray(raw, np.float32)
+        return ((raw.astype(np.float32) - self._zero) * self._scale).astype(np.float32)

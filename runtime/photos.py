@@ -1,0 +1,46 @@
+"""Which objects are photos, and where the photos are that a user names."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from runtime.errors import NotFoundError
+from runtime.store import join_uri, open_store
+
+SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .avif .jp2 .j2k .jpf .jpx"
+    " .ico .icns .psd .dds .tga .pcx .mpo".split()
+)
+_JUNK = frozenset({"__MACOSX", "Thumbs.db"})
+
+
+def is_photo(key: str) -> bool:
+    """Whether a key is named like a photo and is not what file managers and notebooks leave behind."""
+    parts = key.split("/")
+    if any(part.startswith(".") or part in _JUNK for part in parts):
+        return False
+    return Path(parts[-1]).suffix.lower() in SUFFIXES
+
+
+def find_photos(location: str) -> Iterator[str]:
+    """The URIs of the photos at a local file or folder, or at an ``s3://`` object or prefix (any depth, in order).
+
+    A single file is taken whatever its name.
+
+    Raises:
+        NotFoundError: there is nothing, or no photo in the folder.
+    """
+    if "://" in location:
+        single = is_photo(location.rpartition("/")[2])
+    else:
+        single = not Path(location).expanduser().is_dir()
+    if single:
+        yield location
+        return
+    store = open_store(location)
+    found = False
+    for entry in store.entries():
+        if is_photo(entry.key):
+            found = True
+            yield join_uri(store.uri, entry.key)
+    if not found:
+        raise NotFoundError("holds no photos", where=location)

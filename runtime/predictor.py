@@ -1,0 +1,119 @@
+"""A photo in, a label out: the same call in the CLI, in Lambda, on a device and in the export gate."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.bundle import Manifest, check_files, find_bundle, read_manifest
+from runtime.errors import BundleError, InputError
+from runtime.imaging import DECODER_VERSION, RGB, decode, fit
+from runtime.interpreter import TFLiteClassifier
+from runtime.registry import Registry, cache_folder
+
+DEFAULT_VARIANT = "float32"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One photo's answer: the most probable label, its probability, and the ``(label, probability)`` of the best few."""
+
+    model_id: str
+    label: str
+    score: float
+    top: tuple[tuple[str, float], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form written as JSON: ``model_id``, ``label``, ``score`` and ``top`` as a list of label and score."""
+        return {
+            "model_id": self.model_id,
+            "label": self.label,
+            "score": self.score,
+            "top": [{"label": label, "score": score} for label, score in self.top],
+        }
+
+
+class Predictor:
+    """A loaded and verified bundle. One thread at a time."""
+
+    def __init__(self, manifest: Manifest, model: TFLiteClassifier) -> None:
+        self.manifest = manifest
+        self._model = model
+
+    @classmethod
+    def load(
+        cls, path: str | Path, variant: str = DEFAULT_VARIANT, threads: int | None = None, *, verify: bool = True
+    ) -> "Predictor":
+        """Load a bundle's folder (or one that ``transferlite models pull`` fills).
+
+        Args:
+            path: the folder.
+            variant: which TFLite file, for example ``float32`` or ``int8``.
+            threads: for the interpreter; all cores if None.
+            verify: compare the files with the manifest's sha256 first.
+
+        Raises:
+            NotFoundError: no bundle, or no such variant in it.
+            BundleError: a file is missing or altered, or the bundle needs a newer release.
+        """
+        bundle = find_bundle(Path(path))
+        manifest = read_manifest(bundle)
+        if manifest.decoder_version != DECODER_VERSION:
+            raise BundleError(
+                f"was trained with photo decoder {manifest.decoder_version}; this release has {DECODER_VERSION}",
+                where=str(bundle),
+                hint="install the TransferLite release that trained it, or train again",
+            )
+        chosen = manifest.variant(variant)
+        if verify:
+            check_files(bundle, manifest.files_of([variant]))
+        model = TFLiteClassifier(bundle / chosen.path, threads)
+        spec = manifest.input
+        if (model.height, model.width, model.classes) != (spec.height, spec.width, len(manifest.labels)):
+            raise BundleError("the model's shape is not the manifest's", where=str(bundle / chosen.path))
+        return cls(manifest, model)
+
+    @classmethod
+    def from_registry(
+        cls,
+        uri: str,
+        channel: str = "production",
+        model_id: str | None = None,
+        variant: str = DEFAULT_VARIANT,
+        threads: int | None = None,
+        cache: Path | None = None,
+    ) -> "Predictor":
+        """Load the version that a channel names, or ``model_id``, copying it to ``cache`` where it is remote."""
+        registry = Registry.open(uri)
+        chosen = registry.resolve(channel, model_id)
+        return cls.load(registry.local_bundle(chosen, cache or cache_folder(uri), [variant]), variant, threads)
+
+    def __call__(self, photo: bytes | str | Path | RGB, top: int = 3) -> Prediction:
+        """The answer for an encoded photo (its bytes or its local path) or a decoded uint8 RGB one ``[H, W, 3]``.
+
+        Raises:
+            PhotoError: the photo cannot be decoded.
+            InputError: the array is not uint8 ``[H, W, 3]``, or there is no such file.
+        """
+        return self.answer(self.probabilities(photo), top)
+
+    def probabilities(self, photo: bytes | str | Path | RGB) -> NDArray[np.float32]:
+        """The probability of each of ``manifest.labels``, ``[N]``; arguments and errors as in a call."""
+        spec = self.manifest.input
+        if isinstance(photo, np.ndarray):
+            return self._model(fit(photo, spec))
+        if isinstance(photo, bytes):
+            return self._model(decode(photo, spec))
+        try:
+            data = Path(photo).read_bytes()
+        except OSError as error:
+            raise InputError(f"cannot be read ({error.strerror})", where=str(photo)) from None
+        return self._model(decode(data, spec, where=str(photo)))
+
+    def answer(self, probabilities: NDArray[np.float32], top: int = 3) -> Prediction:
+        """The :class:`Prediction` that these probabilities ``[N]`` amount to; equal ones in the labels' order."""
+        best = np.argsort(-probabilities, kind="stable")[: max(top, 1)]
+        ranked = tuple((self.manifest.labels[i], float(probabilities[i])) for i in best)
+        return Prediction(self.manifest.model_id, ranked[0][0], ranked[0][1], ranked[: max(top, 0)])

@@ -1,0 +1,153 @@
+"""The S3 store, over boto3. The endpoint, region and credentials come from boto3's own configuration chain."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import (
+    AccessDeniedError,
+    ConflictError,
+    InputError,
+    MissingExtraError,
+    MissingStoreError,
+    NotFoundError,
+    TransferLiteError,
+    UnavailableError,
+)
+from runtime.store import Blob, Entry
+
+try:
+    import boto3
+    import botocore.exceptions as aws
+    from boto3.exceptions import S3UploadFailedError
+    from boto3.s3.transfer import TransferConfig
+    from botocore.config import Config
+except ModuleNotFoundError:
+    raise MissingExtraError("boto3", "s3") from None
+
+CONNECTIONS = 32
+"""Parallel connections one process may hold, and so the most photos it fetches at once."""
+
+_DENIED = {"AccessDenied", "403", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
+_LOST = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
+
+
+@cache
+def s3_client() -> Any:
+    """This process's one S3 client. It is safe to share between threads."""
+    custom = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    config = Config(
+        retries={"mode": "standard", "max_attempts": 5},
+        max_pool_connections=CONNECTIONS,
+        connect_timeout=5,
+        read_timeout=60,
+        s3={"addressing_style": "path"} if custom else None,
+    )
+    return boto3.session.Session().client("s3", config=config)
+
+
+class S3Store:
+    """The objects of a bucket whose keys begin with a prefix."""
+
+    def __init__(self, bucket: str, prefix: str = "") -> None:
+        self.bucket = bucket
+        self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        with self._explained(""):
+            self._client = s3_client()
+
+    @classmethod
+    def from_uri(cls, uri: str) -> "S3Store":
+        """The store for ``s3://bucket/prefix``. Raises InputError when no bucket is named."""
+        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+        if not bucket:
+            raise InputError("names no bucket", where=uri, hint="write s3://BUCKET/PREFIX")
+        return cls(bucket, prefix)
+
+    @property
+    def uri(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+    def get(self, key: str) -> Blob:
+        with self._explained(key):
+            answer = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key)
+            return Blob(answer["Body"].read(), answer["ETag"])
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
+        condition = {"IfNoneMatch": "*"} if if_absent else {"IfMatch": if_match} if if_match is not None else {}
+        with self._explained(key, conditional=bool(condition)):
+            return str(
+                self._client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data, **condition)["ETag"]
+            )
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        for page in self._pages(prefix):
+            for item in page.get("Contents", ()):
+                if not item["Key"].endswith("/"):
+                    yield Entry(item["Key"][len(self.prefix) :], item["Size"], item["ETag"])
+
+    def children(self, prefix: str = "") -> Iterator[str]:
+        for page in self._pages(prefix, Delimiter="/"):
+            for item in page.get("CommonPrefixes", ()):
+                yield item["Prefix"][len(self.prefix) + len(prefix) :].rstrip("/")
+
+    def upload(self, key: str, path: Path) -> None:
+        with self._explained(key):
+            self._client.upload_file(str(path), self.bucket, self.prefix + key, Config=TransferConfig())
+
+    def download(self, key: str, path: Path) -> None:
+        with self._explained(key):
+            self._client.download_file(self.bucket, self.prefix + key, str(path))
+
+    def check_writable(self) -> None:
+        """Ask for a write whose condition cannot hold: S3 checks the bucket and the permission before the condition."""
+        try:
+            self.put("channels/.write-check", b"", if_match='"00000000000000000000000000000000"')
+        except ConflictError:
+            return
+        except MissingStoreError:
+            raise
+        except NotFoundError:
+            return
+
+    def _pages(self, prefix: str, **options: str) -> Iterator[dict[str, Any]]:
+        with self._explained(prefix):
+            paginator = self._client.get_paginator("list_objects_v2")
+            yield from paginator.paginate(Bucket=self.bucket, Prefix=self.prefix + prefix, **options)
+
+    @contextmanager
+    def _explained(self, key: str, conditional: bool = False) -> Iterator[None]:
+        where = f"s3://{self.bucket}/{self.prefix}{key}"
+        try:
+            yield
+        except S3UploadFailedError as error:
+            raise self._error(where, error.__context__ or error, conditional) from error
+        except (aws.BotoCoreError, aws.ClientError) as error:
+            raise self._error(where, error, conditional) from error
+
+    def _error(self, where: str, error: BaseException, conditional: bool) -> TransferLiteError:
+        if isinstance(error, aws.ClientError):
+            return self._refusal(where, error, conditional)
+        if isinstance(error, aws.NoCredentialsError | aws.PartialCredentialsError | aws.CredentialRetrievalError):
+            return AccessDeniedError("no AWS credentials found", where=where, hint="set AWS_PROFILE or run: aws login")
+        if isinstance(error, aws.NoRegionError | aws.ParamValidationError | aws.ProfileNotFound):
+            return InputError(" ".join(str(error).split()), where=where)
+        return UnavailableError(" ".join(str(error).split()), where=where, hint="check the network and try again")
+
+    def _refusal(self, where: str, error: aws.ClientError, conditional: bool) -> TransferLiteError:
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        text = error.response.get("Error", {}).get("Message") or code
+        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        if code == "NoSuchBucket":
+            return MissingStoreError(f"there is no bucket {self.bucket}", where=where, hint="create it or mend the URI")
+        if code in {"NoSuchKey", "404", "NotFound"}:
+            return NotFoundError("does not exist", where=where)
+        if conditional and (code in _LOST or status in {409, 412}):
+            return ConflictError("was changed by another writer", where=where)
+        if code in _DENIED or status == 403:
+            return AccessDeniedError(f"access denied ({text})", where=where, hint="check the role's policy")
+        if status >= 500 or status == 429 or code in {"SlowDown", "RequestTimeout", "Throttling"}:
+            return UnavailableError(f"S3 answered {status} {code}", where=where, hint="try again later")
+        return TransferLiteError(f"S3 answered {status} {code}: {text}", where=where)

@@ -1,0 +1,117 @@
+"""``transferlite train``, ``inspect`` and ``demo``."""
+
+import json
+import os
+from typing import Any
+
+import click
+
+from train_job.options import DEFAULT_SPLIT, TrainOptions
+
+BACKBONE_NAMES = (
+    "efficientnet_lite0",
+    "inception_v3",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "mobilenet_v3_large",
+    "efficientnet_v2_b0",
+    "resnet50",
+)
+
+_backbone_option = click.option(
+    "--backbone", default="efficientnet_lite0", show_default=True, type=click.Choice(BACKBONE_NAMES)
+)
+
+
+def _quiet_tensorflow() -> None:
+    """Keep TensorFlow's start-up notes out of the user's terminal; they set it otherwise if they want them."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+
+def _percentage(_context: click.Context, _option: click.Parameter, value: str) -> float:
+    try:
+        share = float(value.removesuffix("%")) / 100
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a percentage such as 5%") from None
+    if not 0 <= share <= 1:
+        raise click.BadParameter("must be from 0% to 100%")
+    return share
+
+
+def _names(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in value.split(",") if name.strip()) if value else ()
+
+
+@click.command()
+@click.option("--images", required=True, metavar="LOCATION", help="The photos; without --labels, a folder a class.")
+@click.option("--labels", metavar="LOCATION", help="A CSV that gives each photo its label.")
+@click.option("--registry", required=True, metavar="LOCATION", help="Where the model is published.")
+@click.option("--test-images", metavar="LOCATION", help="Your own photos to test on, instead of a share of --images.")
+@click.option("--test-labels", metavar="LOCATION", help="Their CSV; without it, a folder a class.")
+@click.option("--x-col", default="File Name", show_default=True, help="The CSV's column of photo names.")
+@click.option("--y-col", default="Label", show_default=True, help="The CSV's column of labels.")
+@click.option("--classes", callback=_names, metavar="A,B", help="The classes, in order.  [default: all, alphabetical]")
+@click.option("--split", default=DEFAULT_SPLIT, show_default=True, help="Shares of training/validation/test.")
+@_backbone_option
+@click.option(
+    "--weights", default="default", show_default=True, help="default, imagenet, none, or a Keras weights file's location."
+)
+@click.option("--image-size", type=click.IntRange(32, 2048), help="Side in pixels.  [default: the backbone's own]")
+@click.option("--hidden-units", default=1024, show_default=True, type=click.IntRange(1))
+@click.option("--epochs", default=100, show_default=True, type=click.IntRange(1))
+@click.option("--steps-per-epoch", type=click.IntRange(1), help="[default: one pass over the photos]")
+@click.option("--batch-size", default=50, show_default=True, type=click.IntRange(1))
+@click.option("--optimizer", default="rmsprop", show_default=True, help="Any Keras optimizer's name.")
+@click.option("--learning-rate", type=float, help="[default: the optimizer's own]")
+@click.option("--seed", default=0, show_default=True, type=int, help="The same seed and photos give the same model.")
+@click.option("--augment", default="none", show_default=True, type=click.Choice(["none"]))
+@click.option("--fail-over", default="50%", show_default=True, callback=_percentage, help="Stop if more photos are bad.")
+@click.option("--channel", default="production", show_default=True, help="The channel to promote the model to.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object as the last line.")
+def train(as_json: bool, **options: Any) -> None:
+    """Train on labelled photos, prove the result, publish it and let the channel name it.
+
+    A LOCATION is an s3:// URI or a local path.
+    """
+    _quiet_tensorflow()
+    from train_job.job import train as run_job
+    from train_job.progress import Reporter
+
+    result = run_job(TrainOptions(**options), Reporter())
+    if as_json:
+        click.echo(json.dumps(result.to_dict(), ensure_ascii=False))
+
+
+@click.command()
+@_backbone_option
+@click.option("--image-size", type=click.IntRange(32, 2048), help="Side in pixels.  [default: the backbone's own]")
+@click.option("--config", "layer", metavar="LAYER", help="Print this layer's configuration as JSON (a name or index).")
+@click.option("--json", "as_json", is_flag=True, help="Print the layers as JSON.")
+def inspect(backbone: str, image_size: int | None, layer: str | None, as_json: bool) -> None:
+    """Show the layers of a backbone as training uses it: index, name, type, output shape, trainable."""
+    _quiet_tensorflow()
+    from train_job.inspection import layer_config, layers_of
+
+    if layer is not None:
+        click.echo(json.dumps(layer_config(backbone, image_size, layer), indent=2))
+        return
+    rows = layers_of(backbone, image_size)
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    for row in rows:
+        shape = "x".join("?" if side is None else str(side) for side in row["shape"])
+        click.echo(f"{row['index']:>4}  {row['name']:<36} {row['type']:<24} {shape:<20} trainable={row['trainable']}")
+    click.echo(f"{len(rows)} layers")
+
+
+@click.command()
+@click.option("--photos", metavar="DIR", help="Your own folder per class.  [default: 200 pictures of scikit-image]")
+@click.option("--keep", metavar="DIR", help="Keep the local S3's files here.  [default: a temporary folder, removed]")
+@click.option("--epochs", default=100, show_default=True, type=click.IntRange(1))
+def demo(photos: str | None, keep: str | None, epochs: int) -> None:
+    """Run the whole loop on a local S3: upload, train, publish, then an S3 event through the Lambda handler."""
+    from train_job.demo import run_demo
+
+    run_demo(photos, epochs)

@@ -1,0 +1,168 @@
+"""Which photos have which label: from a CSV, or from a folder a class."""
+
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import pandas as pd
+
+from runtime.errors import InputError, NotFoundError
+from runtime.photos import is_photo
+from runtime.store import join_uri, open_store, read_uri
+
+
+class Split(StrEnum):
+    """What a photo is for: to learn from, to watch the learning, or to judge the result."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+@dataclass(frozen=True)
+class Example:
+    """One labelled photo. ``row`` is its line in the CSV, the header being line 1; None from a folder.
+
+    ``sha256`` (of the photo's bytes, hexadecimal) is empty until it was fetched.
+    """
+
+    image: str
+    label: str
+    row: int | None = None
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Reject:
+    """One photo or row that is not used: a stable code, and the reason in words."""
+
+    uri: str
+    row: int | None
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The labelled photos, the class names in the order of the model's outputs, and what was left out."""
+
+    examples: tuple[Example, ...]
+    labels: tuple[str, ...]
+    rejects: tuple[Reject, ...] = ()
+
+    def __post_init__(self) -> None:
+        counts = Counter(example.label for example in self.examples)
+        for label in self.labels:
+            if not counts[label]:
+                raise InputError(f"no usable photo has the label {label!r}", hint=_first_reason(self.rejects))
+        if len(self.labels) < 2:
+            only = f" ({self.labels[0]!r})" if self.labels else ""
+            raise InputError(f"found {len(self.labels)} class{only}; at least two are needed")
+
+    def without(self, rejects: Sequence[Reject]) -> "Dataset":
+        """The data set less the rejected photos, which are remembered. Raises InputError if a class is then empty."""
+        gone = {reject.uri for reject in rejects}
+        kept = tuple(example for example in self.examples if example.image not in gone)
+        return replace(self, examples=kept, rejects=(*self.rejects, *rejects))
+
+
+def _first_reason(rejects: Sequence[Reject]) -> str:
+    return f"the first of {len(rejects)} left out: {rejects[0].uri}: {rejects[0].reason}" if rejects else ""
+
+
+def read_dataset(
+    images: str,
+    labels: str | None = None,
+    x_col: str = "File Name",
+    y_col: str = "Label",
+    classes: Sequence[str] = (),
+) -> Dataset:
+    """The photos below ``images`` (an ``s3://`` prefix or folder) that have a label.
+
+    Args:
+        images: the root of the photos; without ``labels``, each folder in it is a class.
+        labels: a CSV whose ``x_col`` names photos (relative to ``images``, or whole URIs) and ``y_col`` their labels.
+        x_col: the column of names.
+        y_col: the column of labels.
+        classes: the classes to use, in this order; rows of others are left out. Default: all, in alphabetical order.
+
+    Raises:
+        NotFoundError: the CSV or the photos' root does not exist.
+        InputError: a column is missing, nothing is usable, or fewer than two classes remain.
+    """
+    if labels is None:
+        found, rejects = _from_folders(images), []
+    else:
+        found, rejects = _from_csv(images, _read_csv(labels, x_col, y_col), labels)
+    names = tuple(classes) or tuple(sorted({example.label for example in found}))
+    if len(set(names)) != len(names):
+        raise InputError("a class is named twice", where=f"--classes {','.join(names)}")
+    examples = tuple(example for example in found if example.label in set(names))
+    if not examples:
+        reason = _first_reason(rejects) or f"none has one of the labels {', '.join(names)}"
+        raise InputError("no labelled photo was found", where=labels or images, hint=reason)
+    return Dataset(examples, names, tuple(rejects))
+
+
+def _from_folders(images: str) -> list[Example]:
+    store = open_store(images)
+    examples = []
+    for entry in store.entries():
+        label, _, rest = entry.key.partition("/")
+        if rest and is_photo(entry.key):
+            examples.append(Example(join_uri(store.uri, entry.key), label))
+    if not examples:
+        raise InputError("holds no folder of photos", where=images, hint="expected one folder a class, or give --labels")
+    return examples
+
+
+def _read_csv(location: str, x_col: str, y_col: str) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(io.BytesIO(read_uri(location)), dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"is not a CSV in UTF-8 ({' '.join(str(error).split())})", where=location) from error
+    for column, option in ((x_col, "--x-col"), (y_col, "--y-col")):
+        if column not in table.columns:
+            there = ", ".join(repr(name) for name in table.columns)
+            raise InputError(f"has no column {column!r}, only {there}", where=location, hint=f"name it with {option}")
+    return table[[x_col, y_col]]
+
+
+def _from_csv(images: str, table: pd.DataFrame, location: str) -> tuple[list[Example], list[Reject]]:
+    store = open_store(images)
+    there = {entry.key for entry in store.entries()}
+    if not there:
+        raise NotFoundError("holds no files", where=images, hint="mend --images")
+    examples: dict[str, Example] = {}
+    rejects: list[Reject] = []
+    for row, (name, label) in enumerate(table.itertuples(index=False), start=2):
+        key = _relative(name.strip(), store.uri)
+        uri = key if _is_absolute(key) else join_uri(store.uri, key)
+        label = label.strip()
+        if not label or not name.strip():
+            rejects.append(Reject(uri, row, "no-label", "the row has an empty name or label"))
+        elif not _is_absolute(key) and key not in there:
+            rejects.append(Reject(uri, row, "missing", f"there is no such file (row {row} of {location})"))
+        elif uri not in examples:
+            examples[uri] = Example(uri, label, row)
+        elif examples[uri].label == label:
+            rejects.append(Reject(uri, row, "repeated-row", f"row {examples[uri].row} says the same"))
+        else:
+            first = examples[uri]
+            reason = f"row {first.row} says {first.label!r}, row {row} says {label!r}"
+            rejects.append(Reject(uri, row, "conflicting-labels", reason))
+    disputed = {reject.uri: reject for reject in rejects if reject.code == "conflicting-labels"}
+    for uri, reject in disputed.items():
+        rejects.append(replace(reject, row=examples.pop(uri).row))
+    return list(examples.values()), rejects
+
+
+def _is_absolute(name: str) -> bool:
+    return "://" in name or name.startswith("/")
+
+
+def _relative(name: str, root: str) -> str:
+    """A photo's name as a key below ``root`` where it lies there, otherwise unchanged."""
+    return name.removeprefix(f"{root}/").removeprefix("./")

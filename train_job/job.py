@@ -1,0 +1,113 @@
+"""The main job: labels and photos in, a proven version published and promoted.
+
+It reads top to bottom: data, features, head, evaluate, export, publish. Everything that the user may have got wrong and
+that can be seen without TensorFlow is seen before TensorFlow is imported.
+"""
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runtime.bundle import Manifest
+from runtime.errors import InputError
+from runtime.registry import Registry
+from train_job.dataset import Dataset, Reject, read_dataset
+from train_job.options import TrainOptions
+from train_job.progress import Phases, Reporter
+from train_job.split import Shares
+
+if TYPE_CHECKING:
+    from train_job.learn import Learned
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished job has to say."""
+
+    manifest: Manifest
+    registry: str
+    seconds: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object that ``transferlite train --json`` prints."""
+        variants = {name: value.accuracy for name, value in self.manifest.variants.items()}
+        return {
+            "model_id": self.manifest.model_id,
+            "labels": list(self.manifest.labels),
+            "metrics": {**self.manifest.metrics, "variants": variants, "left_out": dict(self.manifest.left_out)},
+            "registry": self.registry,
+            "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
+        }
+
+
+def train(options: TrainOptions, report: Reporter) -> Result:
+    """Run the whole job. Nothing is published unless every step succeeds, and the channel changes last.
+
+    Raises:
+        InputError: the options or the data have to change.
+        GateError: the exported model does not agree with the trained one.
+        TransferLiteError: the store refused or did not answer.
+    """
+    started = time.perf_counter()
+    phases = Phases()
+    registry = Registry.open(options.registry)
+    with phases("data"):
+        registry.store.check_writable()
+        shares = Shares.parse(options.split)
+        dataset, held_out = _read_data(options, report)
+    report.line("loading TensorFlow")
+    from train_job.learn import learn
+    from train_job.prove import prove
+
+    learned = learn(options, dataset, held_out, shares, registry, phases, report)
+    with tempfile.TemporaryDirectory(prefix="transferlite-") as folder:
+        with phases("export"):
+            manifest = prove(options, learned, Path(folder), report)
+        with phases("publish"):
+            registry.publish(Path(folder), manifest)
+            pointer = registry.promote(manifest.model_id, options.channel)
+    report.line(f"published {manifest.model_id} to {options.registry}")
+    report.line(f"{options.channel} -> {pointer.model_id}" + (f" (was {pointer.previous[0]})" if pointer.previous else ""))
+    phases.seconds["total"] = time.perf_counter() - started
+    return Result(manifest, options.registry, phases.seconds)
+
+
+def _read_data(options: TrainOptions, report: Reporter) -> tuple[Dataset, Dataset | None]:
+    """The photos to learn from, and the user's own test photos if there are any."""
+    columns = {"x_col": options.x_col, "y_col": options.y_col}
+    dataset = read_dataset(options.images, options.labels, classes=options.classes, **columns)
+    _announce(dataset, "", report)
+    if options.test_images is None:
+        return dataset, None
+    held_out = read_dataset(options.test_images, options.test_labels, classes=dataset.labels, **columns)
+    _announce(held_out, " to test on", report)
+    return dataset, held_out
+
+
+def _announce(dataset: Dataset, purpose: str, report: Reporter) -> None:
+    count, classes = len(dataset.examples), len(dataset.labels)
+    report.line(f"Found {count} validated image filenames belonging to {classes} classes{purpose}.")
+    warn_of(dataset.rejects, report)
+
+
+def warn_of(rejects: tuple[Reject, ...], report: Reporter) -> None:
+    """One line for the rows or photos that are left out, naming the first."""
+    if rejects:
+        first = rejects[0]
+        row = f" (row {first.row})" if first.row else ""
+        more = f"; and {len(rejects) - 1} more, all in quarantine.csv" if len(rejects) > 1 else ""
+        report.warning(f"left out {first.uri}{row}: {first.code}: {first.reason}{more}")
+
+
+def check_share(dataset: Dataset, fail_over: float) -> None:
+    """Stop where too much was left out. Raises InputError when over ``fail_over`` (0 to 1) of the photos were."""
+    bad = len(dataset.rejects)
+    share = bad / max(bad + len(dataset.examples), 1)
+    if share > fail_over:
+        first = dataset.rejects[0]
+        raise InputError(
+            f"{bad} of {bad + len(dataset.examples)} photos cannot be used (limit {fail_over:.0%})",
+            hint=f"the first: {first.uri}: {first.reason}; mend them or raise --fail-over",
+        )

@@ -1,0 +1,185 @@
+"""From a data set to a trained classifier with its scores: the frozen base once a photo, then the head on rows."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import InputError
+from runtime.imaging import InputSpec
+from runtime.registry import Registry
+from runtime.store import open_store, split_uri
+from train_job.backbones import BACKBONES, Backbone, build_base, weights_sha256
+from train_job.dataset import Dataset, Example, Split
+from train_job.evaluate import Scores, evaluate
+from train_job.features import Features, extract
+from train_job.head import Epoch, Recipe, fit_head, predict_rows
+from train_job.job import check_share, warn_of
+from train_job.loading import load_photos
+from train_job.model import Classifier, feature_model, head_model
+from train_job.options import TrainOptions
+from train_job.progress import Phases, Reporter
+from train_job.split import Shares, assign
+from train_job.tables import splits_before
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A trained classifier, the photos behind it and how well it did.
+
+    ``scores`` has a split's scores where the split has photos; ``backbone`` describes the base for the manifest.
+    """
+
+    classifier: Classifier
+    dataset: Dataset
+    splits: dict[str, Split]
+    scores: dict[Split, Scores]
+    history: list[Epoch]
+    backbone: dict[str, Any]
+
+    def examples(self, split: Split) -> list[Example]:
+        """The photos of one split, in the order of their hash: any first few of them are an even sample."""
+        chosen = [example for example in self.dataset.examples if self.splits[example.sha256] is split]
+        return sorted(chosen, key=lambda example: (example.sha256, example.image))
+
+
+def learn(
+    options: TrainOptions,
+    dataset: Dataset,
+    held_out: Dataset | None,
+    shares: Shares,
+    registry: Registry,
+    phases: Phases,
+    report: Reporter,
+) -> Learned:
+    """Features, split, head, scores. ``held_out`` are the user's own test photos, if any.
+
+    Raises:
+        InputError: too many photos cannot be used, a class or split has none left, or the weights do not fit.
+    """
+    backbone = BACKBONES[options.backbone]
+    size = options.image_size or backbone.size
+    spec = InputSpec(size, size)
+    with phases("features"):
+        base = _base(backbone, spec, options)
+        described = {"name": backbone.name, "weights": options.weights, "weights_sha256": weights_sha256(base)}
+        model = feature_model(base, backbone, spec)
+        features = _extract(model, dataset, held_out, spec, report)
+    with phases("data"):
+        dataset = _usable(dataset, held_out, features, options.fail_over)
+        warn_of(features.rejects, report)
+        splits = _splits(dataset, held_out, shares, splits_before(registry, options.channel, options.split))
+        _announce(dataset, splits, report)
+    with phases("head"):
+        head = head_model(features.rows.shape[1], options.hidden_units, len(dataset.labels))
+        parts = _parts(dataset, features, splits)
+        history = _fit(head, parts, options, report)
+    with phases("evaluate"):
+        scores = {split: evaluate(predict_rows(head, rows), labels) for split, (rows, labels) in parts.items()}
+    test = scores[Split.TEST]
+    report.line(f"test accuracy {test.accuracy:.4f}, log loss {test.log_loss:.4f} on {test.photos} photos")
+    return Learned(Classifier(dataset.labels, spec, model, head), dataset, splits, scores, history, described)
+
+
+def _base(backbone: Backbone, spec: InputSpec, options: TrainOptions) -> Any:
+    shape = (spec.height, spec.width, 3)
+    if not options.weights.startswith("s3://"):
+        return build_base(backbone, shape, options.weights, options.seed)
+    root, key = split_uri(options.weights)
+    with tempfile.TemporaryDirectory(prefix="transferlite-") as folder:
+        path = Path(folder, key)
+        open_store(root).download(key, path)
+        return build_base(backbone, shape, str(path), options.seed)
+
+
+def _extract(model: Any, dataset: Dataset, held_out: Dataset | None, spec: InputSpec, report: Reporter) -> Features:
+    examples = (*dataset.examples, *(held_out.examples if held_out else ()))
+    with report.counting("features", len(examples)) as advance:
+        return extract(model, load_photos(examples, spec), advance)
+
+
+def _usable(dataset: Dataset, held_out: Dataset | None, features: Features, fail_over: float) -> Dataset:
+    """All photos that have a row, in the rows' order, those to test on included."""
+    everything = replace(
+        dataset,
+        examples=(*dataset.examples, *(held_out.examples if held_out else ())),
+        rejects=(*dataset.rejects, *(held_out.rejects if held_out else ())),
+    )
+    usable = replace(everything.without(features.rejects), examples=features.examples)
+    check_share(usable, fail_over)
+    return usable
+
+
+def _splits(
+    dataset: Dataset, held_out: Dataset | None, shares: Shares, before: dict[str, Split]
+) -> dict[str, Split]:
+    """A split for each sha256; the user's own test photos are for testing and nothing else."""
+    own_test = {example.image for example in held_out.examples} if held_out else set()
+    own = [example for example in dataset.examples if example.image in own_test]
+    rest = [example for example in dataset.examples if example.image not in own_test]
+    if own:
+        shares = replace(shares, test=0.0)
+    splits = assign(rest, shares, {} if own else before) | {example.sha256: Split.TEST for example in own}
+    counts = Counter((splits[example.sha256], example.label) for example in dataset.examples)
+    for label in dataset.labels:
+        if not counts[Split.TRAIN, label]:
+            raise InputError(f"no photo of {label!r} is left to train on", hint="add photos or change --split")
+    if Split.TEST not in splits.values():
+        raise InputError("no photo is left to test on", hint="add photos, change --split or give --test-images")
+    return splits
+
+
+def _announce(dataset: Dataset, splits: dict[str, Split], report: Reporter) -> None:
+    counts = Counter(splits[example.sha256] for example in dataset.examples)
+    report.line("split: " + ", ".join(f"{counts[split]} {split}" for split in Split))
+
+
+def _parts(
+    dataset: Dataset, features: Features, splits: dict[str, Split]
+) -> dict[Split, tuple[NDArray[np.float32], NDArray[np.int32]]]:
+    """Rows ``[n, D]`` and integer labels ``[n]`` of each split that has any photo."""
+    index = {label: number for number, label in enumerate(dataset.labels)}
+    labels = np.array([index[example.label] for example in dataset.examples], np.int32)
+    where = np.array([splits[example.sha256].value for example in dataset.examples])
+    return {
+        split: (features.rows[where == split.value], labels[where == split.value])
+        for split in Split
+        if (where == split.value).any()
+    }
+
+
+def _fit(
+    head: Any, parts: dict[Split, tuple[NDArray[np.float32], NDArray[np.int32]]], options: TrainOptions, report: Reporter
+) -> list[Epoch]:
+    recipe = Recipe(
+        options.epochs,
+        options.steps_per_epoch,
+        options.batch_size,
+        options.optimizer,
+        options.learning_rate,
+        options.seed,
+    )
+    rows, labels = parts[Split.TRAIN]
+    nothing = (rows[:0], labels[:0])
+    with report.counting("epochs", options.epochs) as advance:
+        return fit_head(
+            head, rows, labels, parts.get(Split.VALIDATION, nothing), recipe, lambda epoch: advance(_in_words(epoch))
+        )
+
+
+def _in_words(epoch: Epoch) -> str:
+    words = f"loss {epoch.loss:.4f}, accuracy {epoch.accuracy:.4f}"
+    return words if epoch.val_loss is None else f"{words}, val_loss {epoch.val_loss:.4f}, val_accuracy {epoch.val_accuracy:.4f}"
+
+
+def even_sample(examples: Sequence[Example], labels: Sequence[str], most: int) -> list[Example]:
+    """Up to ``most`` of the examples, taken from the classes in turn, each class in the order given."""
+    queues = [[example for example in examples if example.label == label] for label in labels]
+    longest = max((len(queue) for queue in queues), default=0)
+    in_turn = [queue[place] for place in range(longest) for queue in queues if place < len(queue)]
+    return in_turn[:most]

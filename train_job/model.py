@@ -1,0 +1,60 @@
+"""The classifier: a frozen base, GlobalAveragePooling2D, Dense relu, Dense softmax, normalisation inside.
+
+It is kept as two halves that meet in one row of numbers a photo, so that the base runs once a photo and the head trains
+on rows; :attr:`Classifier.model` is both as one Keras model on uint8 photos.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import keras
+from keras import layers
+
+from runtime.imaging import InputSpec
+from train_job.backbones import Backbone, normalise
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """
+    Attributes:
+        labels: the class names, in the order of the outputs.
+        input: the photo's size.
+        features: a Keras model from float RGB 0 to 255 ``[N, H, W, 3]`` to rows ``[N, D]``.
+        head: a Keras model from rows ``[N, D]`` to probabilities ``[N, len(labels)]``.
+    """
+
+    labels: tuple[str, ...]
+    input: InputSpec
+    features: Any
+    head: Any
+
+    @cached_property
+    def model(self) -> Any:
+        """The whole as a Keras model: uint8 RGB ``[N, H, W, 3]`` -> probabilities ``[N, len(labels)]``."""
+        image = keras.Input((self.input.height, self.input.width, 3), dtype="uint8", name="image")
+        rows = self.features(keras.ops.cast(image, "float32"), training=False)
+        return keras.Model(image, self.head(rows), name="classifier")
+
+
+def feature_model(base: Any, backbone: Backbone, spec: InputSpec) -> Any:
+    """Normalise, run the base in inference mode (its BatchNormalization included), pool: ``[N, H, W, 3] -> [N, D]``."""
+    pixels = keras.Input((spec.height, spec.width, 3), name="pixels")
+    maps = base(normalise(pixels, backbone.normalisation), training=False)
+    rows = layers.GlobalAveragePooling2D(name="pool")(maps)
+    model = keras.Model(pixels, rows, name="features")
+    model.trainable = False
+    return model
+
+
+def head_model(width: int, hidden_units: int, classes: int) -> Any:
+    """The head on rows ``[N, width]``: Dense ``hidden_units`` relu, Dense ``classes`` softmax; random weights."""
+    return keras.Sequential(
+        [
+            keras.Input((width,), name="row"),
+            layers.Dense(hidden_units, activation="relu", name="hidden"),
+            layers.Dense(classes, activation="softmax", name="probabilities"),
+        ],
+        name="head",
+    )

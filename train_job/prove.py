@@ -1,0 +1,115 @@
+"""From a trained classifier to a sealed bundle: convert, run every variant on held-out photos, write the manifest."""
+
+import importlib.metadata
+import platform
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from export.convert import SAVED_MODEL, write_saved_model, write_tflite
+from export.package import seal
+from export.verify import compare, judge, keras_answers, saved_model_answers, tflite_answers
+from runtime.bundle import Manifest
+from runtime.errors import UnavailableError
+from runtime.imaging import RGB
+from runtime.registry import new_model_id, utc_now
+from train_job.dataset import Example, Reject, Split
+from train_job.learn import Learned, even_sample
+from train_job.loading import Photo, load_photos
+from train_job.options import TrainOptions
+from train_job.progress import Reporter
+from train_job.tables import (
+    DATASET_CSV,
+    HISTORY_CSV,
+    QUARANTINE_CSV,
+    dataset_csv,
+    dataset_sha256,
+    history_csv,
+    quarantine_csv,
+)
+
+CALIBRATION_PHOTOS = 100
+GATE_PHOTOS = 1000
+
+_SOFTWARE = ("tensorflow", "keras", "numpy", "pillow", "ai-edge-litert", "transferlite")
+
+
+def prove(options: TrainOptions, learned: Learned, folder: Path, report: Reporter) -> Manifest:
+    """Write the bundle to ``folder`` and return its manifest.
+
+    Raises:
+        GateError: the SavedModel or the float32 file does not answer as the Keras model does.
+    """
+    classifier = learned.classifier
+    report.line("exporting: SavedModel, float32, int8")
+    sample = even_sample(learned.examples(Split.TRAIN), classifier.labels, CALIBRATION_PHOTOS)
+    calibration = [photo.image for photo in _again(sample, learned)]
+    saved_model = write_saved_model(classifier.model, folder)
+    tflite = write_tflite(
+        lambda pixels: classifier.head(classifier.features(pixels, training=False), training=False),
+        (classifier.features, classifier.head),
+        classifier.input,
+        calibration,
+        folder,
+    )
+    answers = {SAVED_MODEL: saved_model_answers(saved_model)}
+    answers |= {name: tflite_answers(path) for name, path in tflite.items()}
+    tallies = compare(keras_answers(classifier.model), answers, _held_out(learned, report))
+    paths = {SAVED_MODEL: SAVED_MODEL, **{name: path.name for name, path in tflite.items()}}
+    variants, left_out = judge(tallies, paths, folder)
+    for name, variant in variants.items():
+        report.line(
+            f"{name}: accuracy {variant.accuracy:.4f}, agrees with Keras on {variant.agreement:.2%} of"
+            f" {variant.photos} photos, largest difference {variant.max_difference:.1e}"
+        )
+    for name, reason in left_out.items():
+        report.warning(f"{name} is left out: {reason}")
+    return seal(folder, _manifest(options, learned, variants, left_out), _records(learned))
+
+
+def _again(examples: Sequence[Example], learned: Learned) -> Iterator[Photo]:
+    """Fetch photos a second time. Raises UnavailableError if one has gone or changed since."""
+    for example, photo in zip(examples, load_photos(examples, learned.classifier.input), strict=True):
+        if isinstance(photo, Reject) or photo.example.sha256 != example.sha256:
+            raise UnavailableError("the photo changed while the job was running", where=example.image, hint="run it again")
+        yield photo
+
+
+def _held_out(learned: Learned, report: Reporter) -> Iterator[tuple[RGB, int]]:
+    labels = learned.classifier.labels
+    examples = even_sample(learned.examples(Split.TEST), labels, GATE_PHOTOS)
+    with report.counting("gate", len(examples)) as advance:
+        for photo in _again(examples, learned):
+            yield photo.image, labels.index(photo.example.label)
+            advance()
+
+
+def _manifest(options: TrainOptions, learned: Learned, variants: dict[str, Any], left_out: dict[str, str]) -> Manifest:
+    now = utc_now()
+    labels = learned.classifier.labels
+    photos = {split.value: len(learned.examples(split)) for split in Split}
+    return Manifest(
+        model_id=new_model_id(now),
+        created_at=now.isoformat(),
+        labels=labels,
+        input=learned.classifier.input,
+        backbone=learned.backbone,
+        training=options.to_dict(),
+        dataset={
+            "sha256": dataset_sha256(learned.dataset.examples),
+            "photos": photos,
+            "rejected": len(learned.dataset.rejects),
+        },
+        metrics={split.value: scores.to_dict(labels) for split, scores in learned.scores.items()},
+        variants=variants,
+        left_out=left_out,
+        software={"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in _SOFTWARE},
+    )
+
+
+def _records(learned: Learned) -> dict[str, str]:
+    return {
+        DATASET_CSV: dataset_csv(learned.dataset.examples, learned.splits),
+        QUARANTINE_CSV: quarantine_csv(learned.dataset.rejects),
+        HISTORY_CSV: history_csv(learned.history),
+    }

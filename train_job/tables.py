@@ -1,0 +1,61 @@
+"""The CSV files that a version keeps of its training: which photo was in which split, what was left out, the history."""
+
+import csv
+import hashlib
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, fields
+
+from runtime.errors import NotFoundError
+from runtime.registry import Registry
+from train_job.dataset import Example, Reject, Split
+from train_job.head import Epoch
+
+DATASET_CSV = "training/dataset.csv"
+QUARANTINE_CSV = "training/quarantine.csv"
+HISTORY_CSV = "training/history.csv"
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def dataset_csv(examples: Sequence[Example], splits: Mapping[str, Split]) -> str:
+    """``image,label,sha256,split``, a photo a line."""
+    rows = ((one.image, one.label, one.sha256, splits[one.sha256].value) for one in examples)
+    return _csv(("image", "label", "sha256", "split"), rows)
+
+
+def quarantine_csv(rejects: Sequence[Reject]) -> str:
+    """``row,uri,code,reason``, a photo or row that was left out a line."""
+    return _csv(("row", "uri", "code", "reason"), ((one.row, one.uri, one.code, one.reason) for one in rejects))
+
+
+def history_csv(history: Sequence[Epoch]) -> str:
+    """``epoch,loss,accuracy,val_loss,val_accuracy``, an epoch a line."""
+    return _csv([field.name for field in fields(Epoch)], map(astuple, history))
+
+
+def dataset_sha256(examples: Iterable[Example]) -> str:
+    """A hexadecimal sha256 that two data sets share if they have the same photos with the same labels."""
+    lines = sorted(f"{example.sha256} {example.label}\n" for example in examples)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def splits_before(registry: Registry, channel: str, split: str) -> dict[str, Split]:
+    """The split of each photo (by sha256) in the version that the channel names.
+
+    Empty if there is none yet, or if it was made with other shares than ``split``, so that all photos are assigned anew.
+    """
+    try:
+        model_id = registry.channel(channel).model_id
+        if registry.manifest(model_id).training.get("split") != split:
+            return {}
+        text = registry.store.get(f"models/{model_id}/{DATASET_CSV}").data.decode()
+    except NotFoundError:
+        return {}
+    return {line["sha256"]: Split(line["split"]) for line in csv.DictReader(io.StringIO(text))}

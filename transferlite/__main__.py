@@ -1,0 +1,92 @@
+"""The console script. Each command lives in its room and is imported only when it is used or its help is shown."""
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from runtime.errors import TransferLiteError
+from transferlite import __version__
+
+# name -> (module that holds it, the line that --help shows)
+COMMANDS = {
+    "train": ("train_job.cli", "Train on labelled photos, prove the result, publish and promote it."),
+    "predict": ("runtime.cli", "Label photos with a published model (no TensorFlow needed)."),
+    "models": ("runtime.cli", "List, show, promote, roll back and pull published models."),
+    "inspect": ("train_job.cli", "Show the layers of a backbone."),
+    "demo": ("train_job.cli", "Run the whole loop on a local S3 with real pictures."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module only when that command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order a newcomer meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command itself; its module is imported here."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in ``--help``, without importing any command."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="transferlite")
+def transferlite() -> None:
+    """From labelled photos in S3 or a folder to a proven TFLite model that answers.
+
+    Every LOCATION is an s3:// URI or a local path; the S3 endpoint, region and credentials come from the standard
+    AWS_* environment and configuration. Any command takes --debug: full tracebacks.
+    """
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; returns the exit status: 0, 1 for failures, 2 for what the user can mend."""
+    debug = "--debug" in arguments or bool(os.environ.get("TRANSFERLITE_DEBUG"))
+    words = [word for word in arguments if word != "--debug"]
+    try:
+        transferlite.main(words, prog_name="transferlite", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _failed("interrupted", 130, debug)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - so that the interpreter's last flush has somewhere to go
+        return 1
+    except TransferLiteError as error:
+        return _failed(str(error), error.exit_code, debug)
+    except Exception as error:
+        text = " ".join(str(error).split())[:300]
+        return _failed(f"{type(error).__name__}: {text} (--debug shows where; please report it)", 1, debug)
+    return 0
+
+
+def _failed(message: str, status: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    click.echo(f"error: {message}", err=True)
+    return status
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()
