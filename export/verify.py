@@ -126,7 +126,9 @@ def _chunks(photos: Iterable[tuple[RGB, int]]) -> Iterable[tuple[NDArray[np.uint
         yield np.stack(images), np.array(labels, np.int32)
 
 
-def judge(tallies: Mapping[str, Tally], paths: Mapping[str, str], folder: Path) -> tuple[dict[str, Variant], dict[str, str]]:
+def judge(
+    tallies: Mapping[str, Tally], paths: Mapping[str, str], folder: Path
+) -> tuple[dict[str, Variant], dict[str, str]]:
     """The variants that passed, and the reasons for those left out. ``paths`` are relative to the bundle ``folder``.
 
     Raises:
@@ -155,4 +157,6 @@ def judge(tallies: Mapping[str, Tally], paths: Mapping[str, str], folder: Path) 
 
 
 def _size(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else path.stat().st_size
+    return (
+        sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else path.stat().st_size
+    )

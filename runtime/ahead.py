@@ -19,7 +19,9 @@ def map_ahead(
     """
     source = iter(items)
     with ThreadPoolExecutor(workers, thread_name_prefix="ahead") as pool:
-        waiting: deque[Future[Result]] = deque(pool.submit(work, item) for item in islice(source, window or 2 * workers))
+        waiting: deque[Future[Result]] = deque(
+            pool.submit(work, item) for item in islice(source, window or 2 * workers)
+        )
         try:
             while waiting:
                 result = waiting.popleft().result()

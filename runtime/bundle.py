@@ -73,7 +73,9 @@ class Manifest:
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
-            raise BundleError(f"manifest schema {self.schema} is unknown; this release reads {SCHEMA}", hint="update it")
+            raise BundleError(
+                f"manifest schema {self.schema} is unknown; this release reads {SCHEMA}", hint="update it"
+            )
         check_model_id(self.model_id)
         if len(set(self.labels)) != len(self.labels) or not self.labels:
             raise BundleError("labels are missing or repeated")

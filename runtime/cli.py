@@ -1,4 +1,4 @@
-"""``transferlite predict`` and ``transferlite models``: the commands that a device or a laptop needs, TensorFlow-free."""
+"""``transferlite predict`` and ``transferlite models``: what a device or a laptop needs, TensorFlow-free."""
 
 import json
 from collections.abc import Iterator

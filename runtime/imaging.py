@@ -1,4 +1,4 @@
-"""The one decoder: a photo's bytes to upright uint8 RGB, the same in training, in the export gate, in Lambda and at the edge.
+"""The one decoder, for training, export gate, Lambda and edge: a photo's bytes to upright uint8 RGB.
 
 A photo that cannot be used raises :class:`runtime.errors.PhotoError` with one of these codes:
 
@@ -12,6 +12,7 @@ A photo that cannot be used raises :class:`runtime.errors.PhotoError` with one o
 """
 
 import io
+import threading
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -28,10 +29,14 @@ DECODER_VERSION = 1
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 50_000_000
 
-_FORMATS = (
-    *("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF"),
-    *("JPEG2000", "ICO", "ICNS", "PSD", "DDS", "TGA", "PCX"),
-)
+_COMMON = ("JPEG", "PNG", "GIF", "BMP", "PPM")
+_RARE = ("WEBP", "TIFF", "AVIF", "MPO", "JPEG2000", "DIB", "ICO", "ICNS", "PSD", "DDS", "TGA", "PCX")
+
+# Pillow loads its plugins at the first use of each group, and not safely where several threads are first: the common
+# ones are loaded here, the others, which a cold start need not wait for, when a photo asks for them.
+Image.preinit()
+_loading_rare = threading.Lock()
+
 _TRUNCATED = ("truncated", "not processed", "unexpected end", "eof")
 
 # Pillow documents OSError; damaged files also end in these.
@@ -97,8 +102,17 @@ def fit(image: RGB, spec: InputSpec) -> RGB:
     return np.asarray(_resized(Image.fromarray(image), spec))
 
 
+def _identified(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=_COMMON)
+    except UnidentifiedImageError:
+        with _loading_rare:
+            Image.init()
+        return Image.open(io.BytesIO(data), formats=_RARE)
+
+
 def _opened(data: bytes) -> Image.Image:
-    image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    image = _identified(data)
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise PhotoError("too-large", f"{width}x{height} is more than {MAX_PIXELS:,} pixels")
@@ -138,9 +152,7 @@ def _eight_bit(samples: NDArray[Any], mode: str) -> NDArray[np.uint8]:
 
 
 def _lab_to_rgb(image: Image.Image) -> Image.Image:
-    transform = ImageCms.buildTransform(
-        ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB"
-    )
+    transform = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
     converted = ImageCms.applyTransform(image, transform)
     if converted is None:
         raise ValueError("LAB conversion failed")

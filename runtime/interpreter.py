@@ -51,13 +51,14 @@ class TFLiteClassifier:
         self.height, self.width = shape[1], shape[2]
         self.classes = int(outputs[0]["shape"][-1])
         self._input, self._output = inputs[0]["index"], outputs[0]["index"]
-        self._scale, self._zero = outputs[0]["quantization"] if outputs[0]["dtype"] != np.float32 else (0.0, 0)
+        quantised = outputs[0]["dtype"] != np.float32
+        self._scale: float = outputs[0]["quantization"][0] if quantised else 0.0
+        self._zero: int = outputs[0]["quantization"][1]
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities ``[N]`` for one image ``[H, W, 3]`` of the model's own size."""
         self._interpreter.set_tensor(self._input, image[None])
         self._interpreter.invoke()
         raw = self._interpreter.get_tensor(self._output)[0]
-        if not self._scale:
-            return np.asarray(raw, np.float32)
-        return ((raw.astype(np.float32) - self._zero) * self._scale).astype(np.float32)
+        values = np.asarray(raw, np.float32)
+        return (values - self._zero) * np.float32(self._scale) if self._scale else values

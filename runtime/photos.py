@@ -7,8 +7,35 @@ from runtime.errors import NotFoundError
 from runtime.store import join_uri, open_store
 
 SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .avif .jp2 .j2k .jpf .jpx"
-    " .ico .icns .psd .dds .tga .pcx .mpo".split()
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".webp",
+        ".gif",
+        ".bmp",
+        ".dib",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".avif",
+        ".jp2",
+        ".j2k",
+        ".jpf",
+        ".jpx",
+        ".ico",
+        ".icns",
+        ".psd",
+        ".dds",
+        ".tga",
+        ".pcx",
+        ".mpo",
+    ]
 )
 _JUNK = frozenset({"__MACOSX", "Thumbs.db"})
 

@@ -18,7 +18,7 @@ DEFAULT_VARIANT = "float32"
 
 @dataclass(frozen=True)
 class Prediction:
-    """One photo's answer: the most probable label, its probability, and the ``(label, probability)`` of the best few."""
+    """One photo's answer: the best label, its probability, and the ``(label, probability)`` of the best few."""
 
     model_id: str
     label: str

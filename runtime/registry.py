@@ -19,7 +19,8 @@ from pathlib import Path
 from runtime.ahead import map_ahead
 from runtime.bundle import CURRENT, MANIFEST, Manifest, Pointer, check_files, check_model_id, sha256_of
 from runtime.errors import ConflictError, InputError, MissingStoreError, NotFoundError
-from runtime.store import FolderStore, Store, open_store
+from runtime.folder import FolderStore
+from runtime.store import Store, open_store
 
 _KEPT_PREVIOUS = 20
 _ATTEMPTS = 20

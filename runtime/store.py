@@ -4,22 +4,15 @@ Every write is whole or absent to readers, and a write can be made conditional: 
 only if it still has the ETag that was read. Channels, which several jobs may change at once, rest on that alone.
 """
 
-import fcntl
 import hashlib
-import os
-import secrets
-import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from runtime.errors import AccessDeniedError, ConflictError, InputError, NotFoundError
-
-_TEMPORARY = ".transferlite-"
+from runtime.errors import ConflictError, InputError, NotFoundError
 
 
 @dataclass(frozen=True)
@@ -75,6 +68,8 @@ def open_store(uri: str) -> Store:
         InputError: the scheme is unknown, or an ``s3://`` URI names no bucket.
         MissingExtraError: boto3 is needed and not installed.
     """
+    from runtime.folder import FolderStore
+
     if "://" not in uri:
         return FolderStore(Path(uri))
     parts = urlsplit(uri)
@@ -104,129 +99,6 @@ def read_uri(uri: str) -> bytes:
     """The content of one object or file. Raises NotFoundError."""
     root, key = split_uri(uri)
     return open_store(root).get(key).data
-
-
-class FolderStore:
-    """A folder on a local (or shared POSIX) file system."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root.expanduser()
-
-    @property
-    def uri(self) -> str:
-        return str(self.root)
-
-    def get(self, key: str) -> Blob:
-        path = self._path(key)
-        with self._explained(path), path.open("rb") as file:
-            etag = _stat_etag(os.fstat(file.fileno()))
-            return Blob(file.read(), etag)
-
-    def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
-        path = self._path(key)
-        with self._explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with _written_aside(path) as aside:
-                aside.write_bytes(data)
-                etag = _stat_etag(aside.stat())
-                self._commit(aside, path, if_absent, if_match)
-        return etag
-
-    def entries(self, prefix: str = "") -> Iterator[Entry]:
-        folder = self._path(prefix.rpartition("/")[0]) if "/" in prefix else self.root
-        found = []
-        with self._explained(folder):
-            for base, _, names in os.walk(folder, followlinks=True):
-                found += [Path(base, name) for name in names if not name.startswith(_TEMPORARY)]
-        keyed = sorted((path.relative_to(self.root).as_posix(), path) for path in found)
-        for key, path in keyed:
-            if key.startswith(prefix) and path.is_file():
-                stat = path.stat()
-                yield Entry(key, stat.st_size, _stat_etag(stat))
-
-    def children(self, prefix: str = "") -> Iterator[str]:
-        folder = self._path(prefix.rstrip("/")) if prefix else self.root
-        if folder.is_dir():
-            with self._explained(folder):
-                yield from sorted(path.name for path in folder.iterdir() if path.is_dir())
-
-    def upload(self, key: str, path: Path) -> None:
-        target = self._path(key)
-        with self._explained(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with _written_aside(target) as aside:
-                shutil.copyfile(path, aside)
-                os.replace(aside, target)
-
-    def download(self, key: str, path: Path) -> None:
-        source = self._path(key)
-        with self._explained(source), _written_aside(path) as aside:
-            shutil.copyfile(source, aside)
-            os.replace(aside, path)
-
-    def check_writable(self) -> None:
-        if not self.root.exists():
-            if not self.root.absolute().parent.is_dir():
-                raise NotFoundError("its parent folder does not exist", where=self.uri, hint="create it first")
-            return
-        if not self.root.is_dir():
-            raise InputError("is a file, not a folder", where=self.uri)
-        if not os.access(self.root, os.W_OK | os.X_OK):
-            raise AccessDeniedError("no permission to write", where=self.uri)
-
-    def _path(self, key: str) -> Path:
-        if ".." in key.split("/") or key.startswith("/"):
-            raise InputError("a key may not leave its store", where=join_uri(self.uri, key))
-        return self.root / key
-
-    @contextmanager
-    def _explained(self, path: Path) -> Iterator[None]:
-        try:
-            yield
-        except (FileNotFoundError, NotADirectoryError):
-            raise NotFoundError("does not exist", where=str(path)) from None
-        except IsADirectoryError:
-            raise InputError("is a folder where a file is needed", where=str(path)) from None
-        except PermissionError:
-            raise AccessDeniedError("permission denied", where=str(path)) from None
-
-    def _commit(self, aside: Path, path: Path, if_absent: bool, if_match: str | None) -> None:
-        if if_absent:
-            try:
-                os.link(aside, path)
-            except FileExistsError:
-                raise ConflictError("exists already", where=str(path)) from None
-        elif if_match is None:
-            os.replace(aside, path)
-        else:
-            with _folder_lock(path.parent):
-                if not path.exists() or _stat_etag(path.stat()) != if_match:
-                    raise ConflictError("was changed by another writer", where=str(path))
-                os.replace(aside, path)
-
-
-@contextmanager
-def _written_aside(path: Path) -> Iterator[Path]:
-    """A temporary neighbour of ``path`` to write and then move into place; removed if it still stands at the end."""
-    aside = path.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}")
-    try:
-        yield aside
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-@contextmanager
-def _folder_lock(folder: Path) -> Iterator[None]:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _stat_etag(stat: os.stat_result) -> str:
-    return f"{stat.st_ino:x}-{stat.st_mtime_ns:x}-{stat.st_size:x}"
 
 
 class MemoryStore:

@@ -83,7 +83,9 @@ def _application(backbone: Backbone, input_shape: tuple[int, int, int], weights:
         with _download_explained(backbone):
             return build(include_top=False, weights=weights, input_shape=input_shape)
     except ValueError as error:
-        raise InputError(" ".join(str(error).split()), where=backbone.name, hint="choose another --image-size") from error
+        raise InputError(
+            " ".join(str(error).split()), where=backbone.name, hint="choose another --image-size"
+        ) from error
 
 
 @contextlib.contextmanager

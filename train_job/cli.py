@@ -1,4 +1,4 @@
-"""``transferlite train``, ``inspect`` and ``demo``."""
+"""``transferlite train`` and ``transferlite inspect``."""
 
 import json
 import os
@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from train_job.options import DEFAULT_SPLIT, TrainOptions
+from train_job.split import Shares
 
 BACKBONE_NAMES = (
     "efficientnet_lite0",
@@ -39,6 +40,10 @@ def _percentage(_context: click.Context, _option: click.Parameter, value: str) -
     return share
 
 
+def _shares(_context: click.Context, _option: click.Parameter, value: str) -> Shares:
+    return Shares.parse(value)
+
+
 def _names(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in value.split(",") if name.strip()) if value else ()
 
@@ -52,10 +57,19 @@ def _names(_context: click.Context, _option: click.Parameter, value: str | None)
 @click.option("--x-col", default="File Name", show_default=True, help="The CSV's column of photo names.")
 @click.option("--y-col", default="Label", show_default=True, help="The CSV's column of labels.")
 @click.option("--classes", callback=_names, metavar="A,B", help="The classes, in order.  [default: all, alphabetical]")
-@click.option("--split", default=DEFAULT_SPLIT, show_default=True, help="Shares of training/validation/test.")
+@click.option(
+    "--split",
+    default=str(DEFAULT_SPLIT),
+    show_default=True,
+    callback=_shares,
+    help="Shares of training/validation/test.",
+)
 @_backbone_option
 @click.option(
-    "--weights", default="default", show_default=True, help="default, imagenet, none, or a Keras weights file's location."
+    "--weights",
+    default="default",
+    show_default=True,
+    help="default, imagenet, none, or a Keras weights file's location.",
 )
 @click.option("--image-size", type=click.IntRange(32, 2048), help="Side in pixels.  [default: the backbone's own]")
 @click.option("--hidden-units", default=1024, show_default=True, type=click.IntRange(1))
@@ -66,7 +80,9 @@ def _names(_context: click.Context, _option: click.Parameter, value: str | None)
 @click.option("--learning-rate", type=float, help="[default: the optimizer's own]")
 @click.option("--seed", default=0, show_default=True, type=int, help="The same seed and photos give the same model.")
 @click.option("--augment", default="none", show_default=True, type=click.Choice(["none"]))
-@click.option("--fail-over", default="50%", show_default=True, callback=_percentage, help="Stop if more photos are bad.")
+@click.option(
+    "--fail-over", default="50%", show_default=True, callback=_percentage, help="Stop if more photos are bad."
+)
 @click.option("--channel", default="production", show_default=True, help="The channel to promote the model to.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object as the last line.")
 def train(as_json: bool, **options: Any) -> None:
@@ -104,14 +120,3 @@ def inspect(backbone: str, image_size: int | None, layer: str | None, as_json: b
         shape = "x".join("?" if side is None else str(side) for side in row["shape"])
         click.echo(f"{row['index']:>4}  {row['name']:<36} {row['type']:<24} {shape:<20} trainable={row['trainable']}")
     click.echo(f"{len(rows)} layers")
-
-
-@click.command()
-@click.option("--photos", metavar="DIR", help="Your own folder per class.  [default: 200 pictures of scikit-image]")
-@click.option("--keep", metavar="DIR", help="Keep the local S3's files here.  [default: a temporary folder, removed]")
-@click.option("--epochs", default=100, show_default=True, type=click.IntRange(1))
-def demo(photos: str | None, keep: str | None, epochs: int) -> None:
-    """Run the whole loop on a local S3: upload, train, publish, then an S3 event through the Lambda handler."""
-    from train_job.demo import run_demo
-
-    run_demo(photos, epochs)

@@ -23,15 +23,21 @@ class Split(StrEnum):
 
 @dataclass(frozen=True)
 class Example:
-    """One labelled photo. ``row`` is its line in the CSV, the header being line 1; None from a folder.
+    """One labelled photo.
 
-    ``sha256`` (of the photo's bytes, hexadecimal) is empty until it was fetched.
+    Attributes:
+        image: its URI.
+        label: its class.
+        row: its line in the CSV, the header being line 1; None from a folder.
+        sha256: of its bytes, hexadecimal; empty until it was fetched.
+        split: what the user wants it for; None where the choice is ours.
     """
 
     image: str
     label: str
     row: int | None = None
     sha256: str = ""
+    split: Split | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,11 @@ class Dataset:
         kept = tuple(example for example in self.examples if example.image not in gone)
         return replace(self, examples=kept, rejects=(*self.rejects, *rejects))
 
+    def tested_on(self, held_out: "Dataset") -> "Dataset":
+        """Both data sets as one, in which the photos of ``held_out`` are for testing and nothing else."""
+        tests = tuple(replace(example, split=Split.TEST) for example in held_out.examples)
+        return replace(self, examples=(*self.examples, *tests), rejects=(*self.rejects, *held_out.rejects))
+
 
 def _first_reason(rejects: Sequence[Reject]) -> str:
     return f"the first of {len(rejects)} left out: {rejects[0].uri}: {rejects[0].reason}" if rejects else ""
@@ -92,8 +103,9 @@ def read_dataset(
         NotFoundError: the CSV or the photos' root does not exist.
         InputError: a column is missing, nothing is usable, or fewer than two classes remain.
     """
+    rejects: list[Reject] = []
     if labels is None:
-        found, rejects = _from_folders(images), []
+        found = _from_folders(images)
     else:
         found, rejects = _from_csv(images, _read_csv(labels, x_col, y_col), labels)
     names = tuple(classes) or tuple(sorted({example.label for example in found}))
@@ -114,7 +126,9 @@ def _from_folders(images: str) -> list[Example]:
         if rest and is_photo(entry.key):
             examples.append(Example(join_uri(store.uri, entry.key), label))
     if not examples:
-        raise InputError("holds no folder of photos", where=images, hint="expected one folder a class, or give --labels")
+        raise InputError(
+            "holds no folder of photos", where=images, hint="expected one folder a class, or give --labels"
+        )
     return examples
 
 
@@ -137,11 +151,11 @@ def _from_csv(images: str, table: pd.DataFrame, location: str) -> tuple[list[Exa
         raise NotFoundError("holds no files", where=images, hint="mend --images")
     examples: dict[str, Example] = {}
     rejects: list[Reject] = []
-    for row, (name, label) in enumerate(table.itertuples(index=False), start=2):
-        key = _relative(name.strip(), store.uri)
+    named = ((str(name).strip(), str(label).strip()) for name, label in table.itertuples(index=False))
+    for row, (name, label) in enumerate(named, start=2):
+        key = _relative(name, store.uri)
         uri = key if _is_absolute(key) else join_uri(store.uri, key)
-        label = label.strip()
-        if not label or not name.strip():
+        if not label or not name:
             rejects.append(Reject(uri, row, "no-label", "the row has an empty name or label"))
         elif not _is_absolute(key) and key not in there:
             rejects.append(Reject(uri, row, "missing", f"there is no such file (row {row} of {location})"))

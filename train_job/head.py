@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -88,7 +88,6 @@ def _epoch_program(head: Any, optimizer: Any, rows: Any, labels: Any) -> Callabl
     variables = head.trainable_variables
     cross_entropy = keras.losses.SparseCategoricalCrossentropy()
 
-    @tf.function(jit_compile=True)
     def epoch(order: Any) -> tuple[Any, Any]:
         loss_sum, right = tf.constant(0.0), tf.constant(0.0)
         for step in tf.range(order.shape[0]):
@@ -102,7 +101,7 @@ def _epoch_program(head: Any, optimizer: Any, rows: Any, labels: Any) -> Callabl
             right += tf.reduce_sum(tf.cast(hits, tf.float32))
         return loss_sum, right
 
-    return epoch
+    return cast(Callable[[Any], tuple[Any, Any]], tf.function(epoch, jit_compile=True))
 
 
 def _batches(count: int, recipe: Recipe) -> Iterator[NDArray[np.int32]]:

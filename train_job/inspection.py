@@ -33,4 +33,6 @@ def layer_config(backbone: str, image_size: int | None, layer: str) -> dict[str,
         if layer in {one.name, str(index)}:
             config: dict[str, Any] = one.get_config()
             return config
-    raise InputError(f"{backbone} has no layer {layer!r}", hint=f"its layers are 0 to {len(layers) - 1}; list them first")
+    raise InputError(
+        f"{backbone} has no layer {layer!r}", hint=f"its layers are 0 to {len(layers) - 1}; list them first"
+    )

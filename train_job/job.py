@@ -8,18 +8,15 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from export.quiet import quiet_native_logs
 from runtime.bundle import Manifest
 from runtime.errors import InputError
 from runtime.registry import Registry
 from train_job.dataset import Dataset, Reject, read_dataset
 from train_job.options import TrainOptions
 from train_job.progress import Phases, Reporter
-from train_job.split import Shares
-
-if TYPE_CHECKING:
-    from train_job.learn import Learned
 
 
 @dataclass(frozen=True)
@@ -55,13 +52,13 @@ def train(options: TrainOptions, report: Reporter) -> Result:
     registry = Registry.open(options.registry)
     with phases("data"):
         registry.store.check_writable()
-        shares = Shares.parse(options.split)
-        dataset, held_out = _read_data(options, report)
+        dataset = _read_data(options, report)
     report.line("loading TensorFlow")
-    from train_job.learn import learn
-    from train_job.prove import prove
+    with quiet_native_logs():
+        from train_job.learn import learn
+        from train_job.prove import prove
 
-    learned = learn(options, dataset, held_out, shares, registry, phases, report)
+    learned = learn(options, dataset, registry, phases, report)
     with tempfile.TemporaryDirectory(prefix="transferlite-") as folder:
         with phases("export"):
             manifest = prove(options, learned, Path(folder), report)
@@ -69,21 +66,23 @@ def train(options: TrainOptions, report: Reporter) -> Result:
             registry.publish(Path(folder), manifest)
             pointer = registry.promote(manifest.model_id, options.channel)
     report.line(f"published {manifest.model_id} to {options.registry}")
-    report.line(f"{options.channel} -> {pointer.model_id}" + (f" (was {pointer.previous[0]})" if pointer.previous else ""))
+    report.line(
+        f"{options.channel} -> {pointer.model_id}" + (f" (was {pointer.previous[0]})" if pointer.previous else "")
+    )
     phases.seconds["total"] = time.perf_counter() - started
     return Result(manifest, options.registry, phases.seconds)
 
 
-def _read_data(options: TrainOptions, report: Reporter) -> tuple[Dataset, Dataset | None]:
-    """The photos to learn from, and the user's own test photos if there are any."""
+def _read_data(options: TrainOptions, report: Reporter) -> Dataset:
+    """The photos to learn from, with the user's own test photos if there are any."""
     columns = {"x_col": options.x_col, "y_col": options.y_col}
     dataset = read_dataset(options.images, options.labels, classes=options.classes, **columns)
     _announce(dataset, "", report)
     if options.test_images is None:
-        return dataset, None
+        return dataset
     held_out = read_dataset(options.test_images, options.test_labels, classes=dataset.labels, **columns)
     _announce(held_out, " to test on", report)
-    return dataset, held_out
+    return dataset.tested_on(held_out)
 
 
 def _announce(dataset: Dataset, purpose: str, report: Reporter) -> None:

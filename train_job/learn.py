@@ -24,7 +24,7 @@ from train_job.loading import load_photos
 from train_job.model import Classifier, feature_model, head_model
 from train_job.options import TrainOptions
 from train_job.progress import Phases, Reporter
-from train_job.split import Shares, assign
+from train_job.split import assign
 from train_job.tables import splits_before
 
 
@@ -51,13 +51,11 @@ class Learned:
 def learn(
     options: TrainOptions,
     dataset: Dataset,
-    held_out: Dataset | None,
-    shares: Shares,
     registry: Registry,
     phases: Phases,
     report: Reporter,
 ) -> Learned:
-    """Features, split, head, scores. ``held_out`` are the user's own test photos, if any.
+    """Features, split, head, scores.
 
     Raises:
         InputError: too many photos cannot be used, a class or split has none left, or the weights do not fit.
@@ -69,11 +67,13 @@ def learn(
         base = _base(backbone, spec, options)
         described = {"name": backbone.name, "weights": options.weights, "weights_sha256": weights_sha256(base)}
         model = feature_model(base, backbone, spec)
-        features = _extract(model, dataset, held_out, spec, report)
+        features = _extract(model, dataset, spec, report)
     with phases("data"):
-        dataset = _usable(dataset, held_out, features, options.fail_over)
+        dataset = replace(dataset.without(features.rejects), examples=features.examples)
+        check_share(dataset, options.fail_over)
         warn_of(features.rejects, report)
-        splits = _splits(dataset, held_out, shares, splits_before(registry, options.channel, options.split))
+        splits = assign(dataset.examples, options.split, splits_before(registry, options.channel, options.split))
+        _check_splits(dataset, splits)
         _announce(dataset, splits, report)
     with phases("head"):
         head = head_model(features.rows.shape[1], options.hidden_units, len(dataset.labels))
@@ -97,41 +97,18 @@ def _base(backbone: Backbone, spec: InputSpec, options: TrainOptions) -> Any:
         return build_base(backbone, shape, str(path), options.seed)
 
 
-def _extract(model: Any, dataset: Dataset, held_out: Dataset | None, spec: InputSpec, report: Reporter) -> Features:
-    examples = (*dataset.examples, *(held_out.examples if held_out else ()))
-    with report.counting("features", len(examples)) as advance:
-        return extract(model, load_photos(examples, spec), advance)
+def _extract(model: Any, dataset: Dataset, spec: InputSpec, report: Reporter) -> Features:
+    with report.counting("features", len(dataset.examples)) as advance:
+        return extract(model, load_photos(dataset.examples, spec), advance)
 
 
-def _usable(dataset: Dataset, held_out: Dataset | None, features: Features, fail_over: float) -> Dataset:
-    """All photos that have a row, in the rows' order, those to test on included."""
-    everything = replace(
-        dataset,
-        examples=(*dataset.examples, *(held_out.examples if held_out else ())),
-        rejects=(*dataset.rejects, *(held_out.rejects if held_out else ())),
-    )
-    usable = replace(everything.without(features.rejects), examples=features.examples)
-    check_share(usable, fail_over)
-    return usable
-
-
-def _splits(
-    dataset: Dataset, held_out: Dataset | None, shares: Shares, before: dict[str, Split]
-) -> dict[str, Split]:
-    """A split for each sha256; the user's own test photos are for testing and nothing else."""
-    own_test = {example.image for example in held_out.examples} if held_out else set()
-    own = [example for example in dataset.examples if example.image in own_test]
-    rest = [example for example in dataset.examples if example.image not in own_test]
-    if own:
-        shares = replace(shares, test=0.0)
-    splits = assign(rest, shares, {} if own else before) | {example.sha256: Split.TEST for example in own}
+def _check_splits(dataset: Dataset, splits: dict[str, Split]) -> None:
     counts = Counter((splits[example.sha256], example.label) for example in dataset.examples)
     for label in dataset.labels:
         if not counts[Split.TRAIN, label]:
             raise InputError(f"no photo of {label!r} is left to train on", hint="add photos or change --split")
     if Split.TEST not in splits.values():
         raise InputError("no photo is left to test on", hint="add photos, change --split or give --test-images")
-    return splits
 
 
 def _announce(dataset: Dataset, splits: dict[str, Split], report: Reporter) -> None:
@@ -154,7 +131,10 @@ def _parts(
 
 
 def _fit(
-    head: Any, parts: dict[Split, tuple[NDArray[np.float32], NDArray[np.int32]]], options: TrainOptions, report: Reporter
+    head: Any,
+    parts: dict[Split, tuple[NDArray[np.float32], NDArray[np.int32]]],
+    options: TrainOptions,
+    report: Reporter,
 ) -> list[Epoch]:
     recipe = Recipe(
         options.epochs,
@@ -174,7 +154,11 @@ def _fit(
 
 def _in_words(epoch: Epoch) -> str:
     words = f"loss {epoch.loss:.4f}, accuracy {epoch.accuracy:.4f}"
-    return words if epoch.val_loss is None else f"{words}, val_loss {epoch.val_loss:.4f}, val_accuracy {epoch.val_accuracy:.4f}"
+    return (
+        words
+        if epoch.val_loss is None
+        else f"{words}, val_loss {epoch.val_loss:.4f}, val_accuracy {epoch.val_accuracy:.4f}"
+    )
 
 
 def even_sample(examples: Sequence[Example], labels: Sequence[str], most: int) -> list[Example]:

@@ -3,7 +3,9 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-DEFAULT_SPLIT = "80/10/10"
+from train_job.split import Shares
+
+DEFAULT_SPLIT = Shares(80, 10, 10)
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class TrainOptions:
     x_col: str = "File Name"
     y_col: str = "Label"
     classes: tuple[str, ...] = ()
-    split: str = DEFAULT_SPLIT
+    split: Shares = DEFAULT_SPLIT
     backbone: str = "efficientnet_lite0"
     weights: str = "default"
     image_size: int | None = None
@@ -35,4 +37,4 @@ class TrainOptions:
 
     def to_dict(self) -> dict[str, Any]:
         """The form kept in the manifest."""
-        return asdict(self)
+        return asdict(self) | {"split": str(self.split)}

@@ -24,7 +24,7 @@ class Reporter:
 
     def warning(self, text: str) -> None:
         """One line about something that was left out or looks wrong."""
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+        sys.stderr.write(f"warning: {text}\n")
 
     @contextmanager
     def counting(self, what: str, total: int) -> Iterator[Callable[..., None]]:
@@ -76,6 +76,7 @@ class Phases:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
+        """Add the time spent inside to the phase ``name``."""
         start = time.perf_counter()
         try:
             yield

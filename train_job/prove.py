@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from export.convert import SAVED_MODEL, write_saved_model, write_tflite
+from export.convert import SAVED_MODEL, Graph, write_saved_model, write_tflite
 from export.package import seal
 from export.verify import compare, judge, keras_answers, saved_model_answers, tflite_answers
 from runtime.bundle import Manifest
@@ -44,14 +44,9 @@ def prove(options: TrainOptions, learned: Learned, folder: Path, report: Reporte
     report.line("exporting: SavedModel, float32, int8")
     sample = even_sample(learned.examples(Split.TRAIN), classifier.labels, CALIBRATION_PHOTOS)
     calibration = [photo.image for photo in _again(sample, learned)]
-    saved_model = write_saved_model(classifier.model, folder)
-    tflite = write_tflite(
-        lambda pixels: classifier.head(classifier.features(pixels, training=False), training=False),
-        (classifier.features, classifier.head),
-        classifier.input,
-        calibration,
-        folder,
-    )
+    graph = Graph((classifier.features, classifier.head), classifier.input)
+    saved_model = write_saved_model(graph, folder)
+    tflite = write_tflite(graph, classifier.input, calibration, folder)
     answers = {SAVED_MODEL: saved_model_answers(saved_model)}
     answers |= {name: tflite_answers(path) for name, path in tflite.items()}
     tallies = compare(keras_answers(classifier.model), answers, _held_out(learned, report))
@@ -71,7 +66,9 @@ def _again(examples: Sequence[Example], learned: Learned) -> Iterator[Photo]:
     """Fetch photos a second time. Raises UnavailableError if one has gone or changed since."""
     for example, photo in zip(examples, load_photos(examples, learned.classifier.input), strict=True):
         if isinstance(photo, Reject) or photo.example.sha256 != example.sha256:
-            raise UnavailableError("the photo changed while the job was running", where=example.image, hint="run it again")
+            raise UnavailableError(
+                "the photo changed while the job was running", where=example.image, hint="run it again"
+            )
         yield photo
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from runtime.errors import InputError
 from train_job.dataset import Example, Split
@@ -46,10 +46,20 @@ class Shares:
 def assign(examples: Sequence[Example], shares: Shares, before: Mapping[str, Split]) -> dict[str, Split]:
     """A split for each photo's sha256.
 
-    A photo keeps the split that ``before`` (sha256 -> split, from the last version) gives it. New ones, a class at a
-    time and in the order of their hash, go where that class lacks most of its share. So the same photos give the same
-    split, new photos move no old one, the shares stay stratified, and copies of one photo are never parted.
+    The user's own choice wins; where they chose the test photos, no other photo becomes one. A photo keeps the split
+    that ``before`` (sha256 -> split, from the last version) gives it. New ones, a class at a time and in the order of
+    their hash, go where that class lacks most of its share. So the same photos give the same split, new photos move no
+    old one, the shares stay stratified, and copies of one photo are never parted.
     """
+    fixed = {example.sha256: example.split for example in examples if example.split is not None}
+    if Split.TEST in fixed.values():
+        shares = replace(shares, test=0.0)
+        before = {sha256: split for sha256, split in before.items() if split is not Split.TEST}
+    rest = [example for example in examples if example.sha256 not in fixed]
+    return fixed | _assign(rest, shares, before)
+
+
+def _assign(examples: Sequence[Example], shares: Shares, before: Mapping[str, Split]) -> dict[str, Split]:
     by_label: dict[str, set[str]] = defaultdict(set)
     owner: dict[str, str] = {}
     for example in examples:

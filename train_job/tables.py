@@ -1,4 +1,4 @@
-"""The CSV files that a version keeps of its training: which photo was in which split, what was left out, the history."""
+"""The CSV files that a version keeps of its training: each photo's split, what was left out, the history."""
 
 import csv
 import hashlib
@@ -10,6 +10,7 @@ from runtime.errors import NotFoundError
 from runtime.registry import Registry
 from train_job.dataset import Example, Reject, Split
 from train_job.head import Epoch
+from train_job.split import Shares
 
 DATASET_CSV = "training/dataset.csv"
 QUARANTINE_CSV = "training/quarantine.csv"
@@ -46,14 +47,14 @@ def dataset_sha256(examples: Iterable[Example]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def splits_before(registry: Registry, channel: str, split: str) -> dict[str, Split]:
+def splits_before(registry: Registry, channel: str, shares: Shares) -> dict[str, Split]:
     """The split of each photo (by sha256) in the version that the channel names.
 
-    Empty if there is none yet, or if it was made with other shares than ``split``, so that all photos are assigned anew.
+    Empty if there is none yet, or if it was made with other ``shares``: then all photos are assigned anew.
     """
     try:
         model_id = registry.channel(channel).model_id
-        if registry.manifest(model_id).training.get("split") != split:
+        if registry.manifest(model_id).training.get("split") != str(shares):
             return {}
         text = registry.store.get(f"models/{model_id}/{DATASET_CSV}").data.decode()
     except NotFoundError:

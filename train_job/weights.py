@@ -35,7 +35,9 @@ def load_weights(model: Any, path: Path) -> None:
         for layer, arrays in _paired(layers, source):
             _fit(layer, arrays)
     except InputError as error:
-        raise InputError(error.message, where=str(path), hint=f"it is not a file of {model.name} without its top") from None
+        raise InputError(
+            error.message, where=str(path), hint=f"it is not a file of {model.name} without its top"
+        ) from None
 
 
 def _is_legacy(file: h5py.File) -> bool:
@@ -91,7 +93,7 @@ def _paired(layers: list[Any], source: dict[str, Arrays]) -> list[tuple[Any, Arr
     if len(layers) != len(source):
         lacking = next(layer.name for layer in layers if layer.name not in source)
         raise InputError(
-            f"holds {len(source)} layers with weights where the network has {len(layers)}; {lacking!r} is not among them"
+            f"holds {len(source)} layers with weights, the network {len(layers)}; {lacking!r} is not among them"
         )
     return list(zip(layers, source.values(), strict=True))
 

@@ -17,7 +17,7 @@ COMMANDS = {
     "predict": ("runtime.cli", "Label photos with a published model (no TensorFlow needed)."),
     "models": ("runtime.cli", "List, show, promote, roll back and pull published models."),
     "inspect": ("train_job.cli", "Show the layers of a backbone."),
-    "demo": ("train_job.cli", "Run the whole loop on a local S3 with real pictures."),
+    "demo": ("transferlite.cli", "Run the whole loop on a local S3 with real pictures."),
 }
 
 
@@ -66,7 +66,7 @@ def run(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _failed("interrupted", 130, debug)
     except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - so that the interpreter's last flush has somewhere to go
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the interpreter's last flush
         return 1
     except TransferLiteError as error:
         return _failed(str(error), error.exit_code, debug)

@@ -1,0 +1,120 @@
+"""One photo in service: fetch, predict, write. The model follows its channel without a new deployment."""
+
+import json
+import logging
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from inference_lambda.events import Direct, Notification, S3Photo
+from inference_lambda.settings import Settings
+from runtime.errors import InputError, NotFoundError, PhotoError, TransferLiteError
+from runtime.predictor import Predictor
+from runtime.registry import Registry
+from runtime.store import Store, open_store, read_uri
+
+PREFIX = "predictions/"
+
+_log = logging.getLogger("transferlite")
+_log.setLevel(logging.INFO)
+
+
+class CurrentModel:
+    """The predictor that the channel names, looked up again when the last look is older than the settings allow.
+
+    A new version that does not load is refused, and the one in service stays.
+    """
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._predictor: Predictor | None = None
+        self._looked = float("-inf")
+
+    def get(self) -> Predictor:
+        """The predictor to use now.
+
+        Raises:
+            TransferLiteError: none was ever loaded, and none can be.
+        """
+        now = self._clock()
+        if self._predictor is None:
+            self._predictor = self._load(None)
+        elif now - self._looked >= self._settings.refresh_seconds:
+            self._follow(self._predictor.manifest.model_id)
+        else:
+            return self._predictor
+        self._looked = now
+        return self._predictor
+
+    def _follow(self, serving: str) -> None:
+        try:
+            named = Registry.open(self._settings.registry).resolve(self._settings.channel)
+            if named != serving:
+                self._predictor = self._load(named)
+                _log.info(json.dumps({"event": "model-changed", "from": serving, "to": named}))
+        except TransferLiteError as error:
+            _log.error(json.dumps({"event": "model-kept", "serving": serving, "reason": str(error)}))
+
+    def _load(self, model_id: str | None) -> Predictor:
+        settings = self._settings
+        cache = Path(tempfile.gettempdir()) / "transferlite"
+        return Predictor.from_registry(settings.registry, settings.channel, model_id, settings.variant, cache=cache)
+
+
+class Service:
+    """Answers requests with the current model."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._model = CurrentModel(settings)
+
+    def answer(self, request: Direct) -> dict[str, Any]:
+        """The prediction for a direct invocation, or ``{"error": {"code", "message"}}`` for a photo that has none."""
+        try:
+            data = request.image if request.uri is None else read_uri(request.uri)
+            return self._model.get()(data or b"").to_dict()
+        except (PhotoError, NotFoundError) as error:
+            return {"error": _described(error)}
+
+    def label(self, request: Notification) -> dict[str, Any]:
+        """Label every photo of a notification, each on its own, and write its record to the output bucket.
+
+        A photo that cannot be labelled gets a record that says why: asking again would not help. Where S3 itself failed
+        the error is raised once all the others are done, so that the event's source sends it again.
+        """
+        if self._settings.output_bucket is None:
+            raise InputError("TRANSFERLITE_OUTPUT_BUCKET is not set", hint="set it to the predictions' bucket")
+        output = open_store(f"s3://{self._settings.output_bucket}")
+        records: list[dict[str, Any]] = []
+        failures: list[TransferLiteError] = []
+        for photo in request.photos:
+            if photo.bucket == self._settings.output_bucket and photo.key.startswith(PREFIX):
+                continue  # a record of ours: labelling it would go round for ever
+            try:
+                records.append(self._label_one(photo, output))
+            except TransferLiteError as error:
+                failures.append(error)
+                _log.error(json.dumps({"event": "failed", "image": photo.uri, "reason": str(error)}))
+        if failures:
+            raise failures[0]
+        bad = sum("error" in record for record in records)
+        return {"labelled": len(records) - bad, "unusable": bad, "records": records}
+
+    def _label_one(self, photo: S3Photo, output: Store) -> dict[str, Any]:
+        predictor = self._model.get()
+        try:
+            answer = predictor(read_uri(photo.uri)).to_dict()
+        except (PhotoError, NotFoundError) as error:
+            answer = {"model_id": predictor.manifest.model_id, "error": _described(error)}
+        record = {"image": photo.uri, **answer}
+        key = f"{PREFIX}{photo.key}.json"
+        output.put(key, json.dumps(record, ensure_ascii=False).encode())
+        _log.info(json.dumps({"event": "labelled", "record": f"{output.uri}/{key}", **record}, ensure_ascii=False))
+        return record
+
+
+def _described(error: TransferLiteError) -> dict[str, str]:
+    return {"code": error.code if isinstance(error, PhotoError) else "missing", "message": error.message}

@@ -1,0 +1,22 @@
+"""``transferlite demo``: the one command that uses every room."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--photos", metavar="DIR", help="Your own folder per class.  [default: 200 pictures of scikit-image]")
+@click.option(
+    "--out",
+    default="demo-output",
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where copies of everything stay.",
+)
+@click.option("--epochs", default=100, show_default=True, type=click.IntRange(1))
+def demo(photos: str | None, out: Path, epochs: int) -> None:
+    """Run the whole loop on a local S3: upload, train, publish, then S3 events through the Lambda handler."""
+    from transferlite.demo import run_demo
+
+    run_demo(photos, out, epochs)
