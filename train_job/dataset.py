@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-import pandas as pd
-
 from runtime.errors import InputError, NotFoundError
 from runtime.photos import is_photo
 from runtime.store import join_uri, open_store, read_uri
@@ -132,7 +130,10 @@ def _from_folders(images: str) -> list[Example]:
     return examples
 
 
-def _read_csv(location: str, x_col: str, y_col: str) -> pd.DataFrame:
+def _read_csv(location: str, x_col: str, y_col: str) -> list[tuple[str, str]]:
+    """The photos' names and labels, row by row, as text."""
+    import pandas as pd
+
     try:
         table = pd.read_csv(io.BytesIO(read_uri(location)), dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
@@ -141,18 +142,17 @@ def _read_csv(location: str, x_col: str, y_col: str) -> pd.DataFrame:
         if column not in table.columns:
             there = ", ".join(repr(name) for name in table.columns)
             raise InputError(f"has no column {column!r}, only {there}", where=location, hint=f"name it with {option}")
-    return table[[x_col, y_col]]
+    return [(name.strip(), label.strip()) for name, label in zip(table[x_col], table[y_col], strict=True)]
 
 
-def _from_csv(images: str, table: pd.DataFrame, location: str) -> tuple[list[Example], list[Reject]]:
+def _from_csv(images: str, table: list[tuple[str, str]], location: str) -> tuple[list[Example], list[Reject]]:
     store = open_store(images)
     there = {entry.key for entry in store.entries()}
     if not there:
         raise NotFoundError("holds no files", where=images, hint="mend --images")
     examples: dict[str, Example] = {}
     rejects: list[Reject] = []
-    named = ((str(name).strip(), str(label).strip()) for name, label in table.itertuples(index=False))
-    for row, (name, label) in enumerate(named, start=2):
+    for row, (name, label) in enumerate(table, start=2):
         key = _relative(name, store.uri)
         uri = key if _is_absolute(key) else join_uri(store.uri, key)
         if not label or not name:

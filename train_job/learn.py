@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import InputError
+from runtime.errors import AccessDeniedError, InputError
 from runtime.imaging import InputSpec
 from runtime.registry import Registry
 from runtime.store import open_store, split_uri
@@ -69,6 +69,7 @@ def learn(
         model = feature_model(base, backbone, spec)
         features = _extract(model, dataset, spec, report)
     with phases("data"):
+        _check_access(features)
         dataset = replace(dataset.without(features.rejects), examples=features.examples)
         check_share(dataset, options.fail_over)
         warn_of(features.rejects, report)
@@ -100,6 +101,14 @@ def _base(backbone: Backbone, spec: InputSpec, options: TrainOptions) -> Any:
 def _extract(model: Any, dataset: Dataset, spec: InputSpec, report: Reporter) -> Features:
     with report.counting("features", len(dataset.examples)) as advance:
         return extract(model, load_photos(dataset.examples, spec), advance)
+
+
+def _check_access(features: Features) -> None:
+    if not features.examples and all(reject.code == "forbidden" for reject in features.rejects):
+        first = features.rejects[0]
+        raise AccessDeniedError(
+            "no photo may be read: " + first.reason, where=first.uri, hint="check the role's policy"
+        )
 
 
 def _check_splits(dataset: Dataset, splits: dict[str, Split]) -> None:

@@ -1,0 +1,81 @@
+"""Whole ``train`` processes that race or are killed: the channel names one whole version, or what it named."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runtime import Predictor
+from runtime.registry import Registry
+from runtime.s3 import s3_client
+from tests.pictures import jpeg, write_folders
+from transferlite.demo import local_s3
+
+QUICK = ["--backbone", "mobilenet_v3_small", "--weights", "none", "--image-size", "32", "--epochs", "2"]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return write_folders(tmp_path / "photos", 10)
+
+
+def start(photos: Path, registry: str) -> subprocess.Popen[str]:
+    """A ``transferlite train`` process whose output can be read line by line."""
+    words = [
+        sys.executable,
+        "-u",
+        "-m",
+        "transferlite",
+        "train",
+        "--images",
+        str(photos),
+        "--registry",
+        registry,
+        *QUICK,
+    ]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.fixture
+def s3_registry() -> Iterator[str]:
+    with local_s3():
+        s3_client().create_bucket(Bucket="models")
+        yield "s3://models/registry"
+
+
+def test_two_jobs_that_race_both_publish_and_the_channel_names_one(photos: Path, s3_registry: str) -> None:
+    jobs = [start(photos, s3_registry) for _ in range(2)]
+    for job in jobs:
+        said, _ = job.communicate()
+        assert job.returncode == 0, said
+    registry = Registry.open(s3_registry)
+    ids = {manifest.model_id for manifest in registry.versions()}
+    assert len(ids) == 2
+    pointer = registry.channel("production")
+    assert {pointer.model_id, *pointer.previous} == ids
+    for model_id in ids:
+        assert Predictor.from_registry(s3_registry, model_id=model_id)(jpeg("red")).model_id == model_id
+
+
+@pytest.mark.parametrize("moment", ["loading TensorFlow", "exporting", "gate"])
+def test_a_killed_job_leaves_the_channel_as_it_was(moment: str, photos: Path, tmp_path: Path) -> None:
+    registry = tmp_path / "registry"
+    (registry / "channels").mkdir(parents=True)
+    before = b'{"model_id": "old", "previous": [], "updated_at": "2026-01-01T00:00:00+00:00"}'
+    (registry / "channels" / "production.json").write_bytes(before)
+    job = start(photos, str(registry))
+    assert job.stdout is not None
+    for line in job.stdout:
+        if line.startswith(moment):
+            break
+    else:
+        pytest.fail("the moment never came")
+    os.kill(job.pid, signal.SIGKILL)
+    job.communicate()
+    assert job.returncode == -signal.SIGKILL
+    assert (registry / "channels" / "production.json").read_bytes() == before
+    assert not (registry / "models").exists()
