@@ -11,6 +11,7 @@ from typing import Any
 from inference_lambda.events import Direct, Notification, S3Photo
 from inference_lambda.settings import Settings
 from runtime.errors import InputError, NotFoundError, PhotoError, TransferLiteError
+from runtime.imaging import READ_BYTES
 from runtime.predictor import Predictor
 from runtime.registry import Registry
 from runtime.store import Store, open_store, read_uri
@@ -74,7 +75,7 @@ class Service:
     def answer(self, request: Direct) -> dict[str, Any]:
         """The prediction for a direct invocation, or ``{"error": {"code", "message"}}`` for a photo that has none."""
         try:
-            data = request.image if request.uri is None else read_uri(request.uri)
+            data = request.image if request.uri is None else read_uri(request.uri, READ_BYTES)
             return self._model.get()(data or b"").to_dict()
         except (PhotoError, NotFoundError) as error:
             return {"error": _described(error)}
@@ -106,7 +107,7 @@ class Service:
     def _label_one(self, photo: S3Photo, output: Store) -> dict[str, Any]:
         predictor = self._model.get()
         try:
-            answer = predictor(read_uri(photo.uri)).to_dict()
+            answer = predictor(read_uri(photo.uri, READ_BYTES)).to_dict()
         except (PhotoError, NotFoundError) as error:
             answer = {"model_id": predictor.manifest.model_id, "error": _described(error)}
         record = {"image": photo.uri, **answer}

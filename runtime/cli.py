@@ -60,12 +60,13 @@ def predict(
 def _predict_location(location: str, predictor: "Predictor", top: int, as_json: bool) -> Iterator[TransferLiteError]:
     """Print an answer for each photo at ``location``; yields what failed."""
     from runtime.ahead import map_ahead
+    from runtime.imaging import READ_BYTES
     from runtime.photos import find_photos
     from runtime.store import read_uri
 
     def fetch(image: str) -> tuple[str, bytes | TransferLiteError]:
         try:
-            return image, read_uri(image)
+            return image, read_uri(image, READ_BYTES)
         except TransferLiteError as error:
             return image, error
 

@@ -24,11 +24,11 @@ class FolderStore:
     def uri(self) -> str:
         return str(self.root)
 
-    def get(self, key: str) -> Blob:
+    def get(self, key: str, most: int | None = None) -> Blob:
         path = self._path(key)
         with self._explained(path), path.open("rb") as file:
             etag = _stat_etag(os.fstat(file.fileno()))
-            return Blob(file.read(), etag)
+            return Blob(file.read(-1 if most is None else most), etag)
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         path = self._path(key)

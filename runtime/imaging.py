@@ -27,6 +27,8 @@ DECODER_VERSION = 1
 """Raised with every change that can alter a decoded pixel: bundles and features record it."""
 
 MAX_BYTES = 64 * 2**20
+READ_BYTES = MAX_BYTES + 1
+"""As much of a photo as is worth reading: with one byte more than the limit, :func:`decode` refuses it."""
 MAX_PIXELS = 50_000_000
 
 _COMMON = ("JPEG", "PNG", "GIF", "BMP", "PPM")
@@ -74,7 +76,7 @@ def decode(data: bytes, spec: InputSpec | None = None, *, where: str = "") -> RG
     if not data:
         raise PhotoError("empty", "the file is empty", where=where)
     if len(data) > MAX_BYTES:
-        raise PhotoError("too-large", f"{len(data):,} bytes are over the limit of {MAX_BYTES:,}", where=where)
+        raise PhotoError("too-large", f"more than {MAX_BYTES:,} bytes", where=where)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's notes on odd metadata; a bomb is judged below

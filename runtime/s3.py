@@ -70,10 +70,11 @@ class S3Store:
     def uri(self) -> str:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
-    def get(self, key: str) -> Blob:
+    def get(self, key: str, most: int | None = None) -> Blob:
         with self._explained(key):
             answer = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key)
-            return Blob(answer["Body"].read(), answer["ETag"])
+            with answer["Body"] as body:
+                return Blob(body.read(most), answer["ETag"])
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         condition = {"IfNoneMatch": "*"} if if_absent else {"IfMatch": if_match} if if_match is not None else {}

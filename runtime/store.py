@@ -39,8 +39,8 @@ class Store(Protocol):
     def uri(self) -> str:
         """The root, as the user would write it, without a trailing slash."""
 
-    def get(self, key: str) -> Blob:
-        """The whole object. Raises NotFoundError."""
+    def get(self, key: str, most: int | None = None) -> Blob:
+        """The object's content, or its first ``most`` bytes if it is longer. Raises NotFoundError."""
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         """Write the whole object and return its new ETag. Raises ConflictError when the condition does not hold."""
@@ -95,10 +95,10 @@ def join_uri(root: str, key: str) -> str:
     return f"{root.rstrip('/')}/{key}"
 
 
-def read_uri(uri: str) -> bytes:
-    """The content of one object or file. Raises NotFoundError."""
+def read_uri(uri: str, most: int | None = None) -> bytes:
+    """The content of one object or file, or its first ``most`` bytes. Raises NotFoundError."""
     root, key = split_uri(uri)
-    return open_store(root).get(key).data
+    return open_store(root).get(key, most).data
 
 
 class MemoryStore:
@@ -113,12 +113,12 @@ class MemoryStore:
     def uri(self) -> str:
         return self._uri
 
-    def get(self, key: str) -> Blob:
+    def get(self, key: str, most: int | None = None) -> Blob:
         try:
             data = self._objects[key]
         except KeyError:
             raise NotFoundError("does not exist", where=join_uri(self.uri, key)) from None
-        return Blob(data, _content_etag(data))
+        return Blob(data[:most], _content_etag(data))
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         with self._lock:

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from runtime.ahead import map_ahead
 from runtime.errors import AccessDeniedError, NotFoundError, PhotoError, TransferLiteError
-from runtime.imaging import RGB, InputSpec, decode
+from runtime.imaging import READ_BYTES, RGB, InputSpec, decode
 from runtime.store import Store, open_store, split_uri
 from train_job.dataset import Example, Reject
 
@@ -38,7 +38,7 @@ def _load(example: Example, spec: InputSpec) -> Photo | Reject:
     root, key = split_uri(example.image)
     store: Store = _store(root)
     try:
-        data = store.get(key).data
+        data = store.get(key, READ_BYTES).data
         known = replace(example, sha256=hashlib.sha256(data).hexdigest())
         return Photo(known, decode(data, spec))
     except PhotoError as error:

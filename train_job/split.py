@@ -33,11 +33,14 @@ class Shares:
         return f"{self.train:g}/{self.validation:g}/{self.test:g}"
 
     def of(self, count: int) -> dict[Split, int]:
-        """``count`` in whole parts that add up to it, each within one of its exact share (largest remainder)."""
+        """``count`` in whole parts that add up to it, each within one of its exact share (largest remainder).
+
+        Of equal remainders the test's goes first: without a test photo nothing can be published.
+        """
         parts = {Split.TRAIN: self.train, Split.VALIDATION: self.validation, Split.TEST: self.test}
         exact = {split: part * count / sum(parts.values()) for split, part in parts.items()}
         whole = {split: int(value) for split, value in exact.items()}
-        by_rest = sorted(parts, key=lambda split: whole[split] - exact[split])
+        by_rest = sorted(reversed(parts), key=lambda split: round(whole[split] - exact[split], 9))
         for split in by_rest[: count - sum(whole.values())]:
             whole[split] += 1
         return whole

@@ -1,0 +1,60 @@
+"""``--weights`` as a user gives it: a file in either form, an object in S3, and ImageNet where there is no network."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtime.registry import Registry
+from tests.conftest import BUCKET
+from tests.pictures import write_folders
+from transferlite.__main__ import run
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> list[str]:
+    """A quick ``train`` of InceptionV3, but for ``--weights``."""
+    photos = write_folders(tmp_path / "photos", 5)
+    quick = ["--backbone", "inception_v3", "--image-size", "75", "--epochs", "2", "--hidden-units", "8"]
+    return ["train", "--images", str(photos), "--registry", str(tmp_path / "models"), *quick, "--weights"]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """InceptionV3 without its top, saved in both file forms, and the sha256 of its weights."""
+    import keras
+
+    from train_job.backbones import weights_sha256
+
+    folder = tmp_path_factory.mktemp("weights")
+    base = keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(75, 75, 3))
+    base.save_weights(folder / "base.weights.h5")
+    base.save(folder / "base.h5")
+    return {"new": folder / "base.weights.h5", "legacy": folder / "base.h5", "sha256": weights_sha256(base)}
+
+
+def weights_used(folder: Path) -> str:
+    (manifest,) = Registry.open(str(folder / "models")).versions()
+    return str(manifest.backbone["weights_sha256"])
+
+
+def test_a_file_saved_by_save_weights_is_loaded(words: list[str], saved: dict[str, Any], tmp_path: Path) -> None:
+    assert run([*words, str(saved["new"])]) == 0
+    assert weights_used(tmp_path) == saved["sha256"]
+
+
+def test_a_legacy_file_in_s3_is_loaded(words: list[str], saved: dict[str, Any], tmp_path: Path, bucket: Any) -> None:
+    bucket.upload_file(str(saved["legacy"]), BUCKET, "weights/base.h5")
+    assert run([*words, f"s3://{BUCKET}/weights/base.h5"]) == 0
+    assert weights_used(tmp_path) == saved["sha256"]
+
+
+def test_imagenet_without_network_says_what_to_do(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    assert run([*words, "imagenet"]) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "ImageNet weights of inception_v3 could not be downloaded" in line
+    assert "--weights FILE" in line
+    assert not (tmp_path / "models").exists()

@@ -1,0 +1,100 @@
+import csv
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from runtime.bundle import Manifest
+from runtime.imaging import InputSpec
+from runtime.registry import Registry
+from runtime.store import MemoryStore
+from train_job.dataset import Example, Reject, Split
+from train_job.split import Shares
+
+SHARES = Shares(80, 10, 10)
+EXAMPLES = (
+    Example('a "quoted", name.jpg', "cat", 2, "a" * 64),
+    Example("s3://bucket/ü.jpg", "dog, big", 3, "b" * 64),
+)
+SPLITS = {"a" * 64: Split.TRAIN, "b" * 64: Split.TEST}
+
+
+def read(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_the_data_sets_table_has_a_line_a_photo() -> None:
+    from train_job.tables import dataset_csv
+
+    assert read(dataset_csv(EXAMPLES, SPLITS)) == [
+        {"image": 'a "quoted", name.jpg', "label": "cat", "sha256": "a" * 64, "split": "train"},
+        {"image": "s3://bucket/ü.jpg", "label": "dog, big", "sha256": "b" * 64, "split": "test"},
+    ]
+
+
+def test_the_quarantines_table_leaves_the_row_empty_where_there_is_none() -> None:
+    from train_job.tables import quarantine_csv
+
+    text = quarantine_csv([Reject("x.jpg", 4, "missing", "no such file"), Reject("y.jpg", None, "empty", "no bytes")])
+    assert text == "row,uri,code,reason\n4,x.jpg,missing,no such file\n,y.jpg,empty,no bytes\n"
+
+
+def test_the_historys_table_leaves_validation_empty_where_there_is_none() -> None:
+    from train_job.head import Epoch
+    from train_job.tables import history_csv
+
+    text = history_csv([Epoch(1, 0.5, 0.75, 0.6, 1.0), Epoch(2, 0.25, 1.0)])
+    assert text == "epoch,loss,accuracy,val_loss,val_accuracy\n1,0.5,0.75,0.6,1.0\n2,0.25,1.0,,\n"
+
+
+def test_the_data_sets_hash_is_of_contents_and_labels_alone() -> None:
+    from train_job.tables import dataset_sha256
+
+    same = [Example("elsewhere.jpg", one.label, None, one.sha256, Split.TEST) for one in reversed(EXAMPLES)]
+    assert dataset_sha256(same) == dataset_sha256(EXAMPLES)
+    relabelled = [Example(EXAMPLES[0].image, "dog", 2, EXAMPLES[0].sha256), EXAMPLES[1]]
+    assert dataset_sha256(relabelled) != dataset_sha256(EXAMPLES)
+    assert dataset_sha256(EXAMPLES[:1]) != dataset_sha256(EXAMPLES)
+
+
+@pytest.fixture
+def published() -> Callable[..., Registry]:
+    """A function that makes a registry whose channel names a version made with ``SHARES``."""
+
+    def publish(**training: Any) -> Registry:
+        from train_job.tables import DATASET_CSV, dataset_csv
+
+        registry = Registry(MemoryStore())
+        spec = InputSpec(32, 32)
+        manifest = Manifest("m1", "now", ("cat", "dog"), spec, {}, training, {}, {}, {}, {}, {})
+        registry.store.put("models/m1/manifest.json", manifest.to_json())
+        registry.store.put(f"models/m1/{DATASET_CSV}", dataset_csv(EXAMPLES, SPLITS).encode())
+        registry.promote("m1", "production")
+        return registry
+
+    return publish
+
+
+def test_the_splits_of_the_channels_version_are_found(published: Callable[..., Registry]) -> None:
+    from train_job.tables import splits_before
+
+    assert splits_before(published(split="80/10/10"), "production", SHARES) == SPLITS
+
+
+def test_there_are_no_earlier_splits_in_an_empty_registry_or_another_channel(
+    published: Callable[..., Registry],
+) -> None:
+    from train_job.tables import splits_before
+
+    assert splits_before(Registry(MemoryStore()), "production", SHARES) == {}
+    assert splits_before(published(split="80/10/10"), "staging", SHARES) == {}
+
+
+@pytest.mark.parametrize("training", [{"split": "70/20/10"}, {}])
+def test_a_version_with_other_shares_does_not_bind(
+    published: Callable[..., Registry], training: dict[str, str]
+) -> None:
+    from train_job.tables import splits_before
+
+    assert splits_before(published(**training), "production", SHARES) == {}
