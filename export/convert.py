@@ -96,6 +96,6 @@ def _quantise(converter: Any, spec: InputSpec, calibration: list[RGB]) -> None:
 
 
 def _full_range(spec: InputSpec) -> RGB:
-    """A picture that holds every value from 0 to 255, so that the input's scale is exactly 1."""
+    """A picture from 0 to 255, so that the input's scale is exactly 1."""
     ramp = np.linspace(0, 255, spec.width).astype(np.uint8)
     return np.broadcast_to(ramp[None, :, None], (spec.height, spec.width, 3))

@@ -18,6 +18,8 @@ Answers = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Photos uint8 ``[N, H, W, 3]`` -> probabilities ``[N, C]``."""
 
 _CHUNK = 32
+TIE = 1e-5
+"""Labels whose probabilities are this close are as good as each other: rounding decides which one comes first."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class Tally:
 
     def add(self, answer: NDArray[np.float32], reference: NDArray[np.float32], labels: NDArray[np.int32]) -> None:
         """Count a chunk: probabilities ``[N, C]`` of the variant and of Keras, true labels ``[N]``."""
-        mine, theirs = answer.argmax(axis=1), reference.argmax(axis=1)
+        theirs = reference.argmax(axis=1)
+        mine = _label(answer, theirs)
         self.photos += len(labels)
         self.right += int((mine == labels).sum())
         self.reference_right += int((theirs == labels).sum())
@@ -71,6 +74,13 @@ class Tally:
 
     def _count(self, share: float) -> float:
         return max(share * self.photos, 1) if share else 0
+
+
+def _label(answer: NDArray[np.float32], expected: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The label of each row ``[N, C]``: the expected one where it is as probable as the best within :data:`TIE`."""
+    best = answer.max(axis=1)
+    level = answer[np.arange(len(answer)), expected] >= best - TIE
+    return np.where(level, expected, answer.argmax(axis=1))
 
 
 def saved_model_answers(base_path: Path) -> Answers:

@@ -74,9 +74,10 @@ class Service:
 
     def answer(self, request: Direct) -> dict[str, Any]:
         """The prediction for a direct invocation, or ``{"error": {"code", "message"}}`` for a photo that has none."""
+        predictor = self._model.get()
         try:
             data = request.image if request.uri is None else read_uri(request.uri, READ_BYTES)
-            return self._model.get()(data or b"").to_dict()
+            return predictor(data or b"").to_dict()
         except (PhotoError, NotFoundError) as error:
             return {"error": _described(error)}
 
@@ -92,8 +93,9 @@ class Service:
         records: list[dict[str, Any]] = []
         failures: list[TransferLiteError] = []
         for photo in request.photos:
-            if photo.bucket == self._settings.output_bucket and photo.key.startswith(PREFIX):
-                continue  # a record of ours: labelling it would go round for ever
+            ours = photo.bucket == self._settings.output_bucket and photo.key.startswith(PREFIX)
+            if ours or photo.key.endswith("/"):
+                continue  # a record of ours, which would go round for ever, or a folder made in the console
             try:
                 records.append(self._label_one(photo, output))
             except TransferLiteError as error:

@@ -1,5 +1,6 @@
 """The function's settings, from its environment."""
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +35,9 @@ class Settings:
         try:
             refresh = float(seconds)
         except ValueError:
-            raise InputError(f"TRANSFERLITE_REFRESH_SECONDS is {seconds!r}, not a number") from None
+            refresh = math.nan
+        if not 0 <= refresh < math.inf:
+            raise InputError(f"TRANSFERLITE_REFRESH_SECONDS is {seconds!r}, not a number of seconds")
         return cls(
             registry=registry,
             output_bucket=environment.get("TRANSFERLITE_OUTPUT_BUCKET") or None,

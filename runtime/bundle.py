@@ -73,9 +73,7 @@ class Manifest:
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
-            raise BundleError(
-                f"manifest schema {self.schema} is unknown; this release reads {SCHEMA}", hint="update it"
-            )
+            raise BundleError(_unknown_schema(self.schema), hint="update it")
         check_model_id(self.model_id)
         if len(set(self.labels)) != len(self.labels) or not self.labels:
             raise BundleError("labels are missing or repeated")
@@ -92,7 +90,9 @@ class Manifest:
         """Read a stored manifest. Raises BundleError when it is damaged or of another schema."""
         try:
             raw = json.loads(data)
-            return cls(
+            if raw["schema"] != SCHEMA:
+                raise BundleError(_unknown_schema(raw["schema"]), where=where, hint="update it")
+            manifest = cls(
                 **raw
                 | {
                     "labels": tuple(raw["labels"]),
@@ -101,8 +101,17 @@ class Manifest:
                     "files": {path: FileInfo(**value) for path, value in raw["files"].items()},
                 }
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except BundleError as error:
+            raise BundleError(error.message, where=where, hint=error.hint) from None
+        except (ValueError, LookupError, TypeError, AttributeError, InputError) as error:
             raise BundleError(f"the manifest cannot be read ({error})", where=where) from error
+        roots = {path.split("/")[0] for path in manifest.files}
+        for name, variant in manifest.variants.items():
+            if variant.path not in roots:
+                raise BundleError(
+                    f"the variant {name} is {variant.path!r}, which is no file of the bundle", where=where
+                )
+        return manifest
 
     def files_of(self, variants: Iterable[str]) -> dict[str, FileInfo]:
         """The files that serving these variants takes: theirs and the labels, without the record of the training.
@@ -119,6 +128,10 @@ class Manifest:
             reason = self.left_out.get(name, f"it has {', '.join(self.variants)}")
             raise NotFoundError(f"model {self.model_id} has no variant {name!r} ({reason})")
         return self.variants[name]
+
+
+def _unknown_schema(schema: object) -> str:
+    return f"manifest schema {schema} is unknown; this release reads {SCHEMA}"
 
 
 @dataclass(frozen=True)
@@ -143,13 +156,18 @@ class Pointer:
         try:
             raw = json.loads(data)
             return cls(raw["model_id"], tuple(raw["previous"]), raw["updated_at"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, InputError) as error:
             raise BundleError(f"the pointer cannot be read ({error})", where=where) from error
 
 
+def is_model_id(name: str) -> bool:
+    """Whether a name can be a model id, and so is safe as a folder's name."""
+    return re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,99}", name) is not None
+
+
 def check_model_id(model_id: str) -> str:
-    """The id itself, once it is known to be one (and so a safe folder name). Raises InputError."""
-    if not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,99}", str(model_id)):
+    """The id itself. Raises InputError if it cannot be one."""
+    if not is_model_id(str(model_id)):
         raise InputError(f"{model_id!r} is not a model id", hint="transferlite models list shows them")
     return model_id
 

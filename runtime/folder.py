@@ -1,5 +1,6 @@
 """The store of a local (or shared POSIX) folder: whole writes by renaming, conditional ones by link and lock."""
 
+import errno
 import fcntl
 import os
 import secrets
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from runtime.errors import AccessDeniedError, ConflictError, InputError, NotFoundError
+from runtime.errors import AccessDeniedError, ConflictError, InputError, NotFoundError, TransferLiteError
 from runtime.store import Blob, Entry, join_uri
 
 _TEMPORARY = ".transferlite-"
@@ -43,8 +44,13 @@ class FolderStore:
     def entries(self, prefix: str = "") -> Iterator[Entry]:
         folder = self._path(prefix.rpartition("/")[0]) if "/" in prefix else self.root
         found = []
+
+        def failed(error: OSError) -> None:
+            if not (prefix and isinstance(error, FileNotFoundError)):  # nothing below a prefix is no error
+                raise error
+
         with self._explained(folder):
-            for base, _, names in os.walk(folder, followlinks=True):
+            for base, _, names in os.walk(folder, onerror=failed, followlinks=True):
                 found += [Path(base, name) for name in names if not name.startswith(_TEMPORARY)]
         keyed = sorted((path.relative_to(self.root).as_posix(), path) for path in found)
         for key, path in keyed:
@@ -97,6 +103,11 @@ class FolderStore:
             raise InputError("is a folder where a file is needed", where=str(path)) from None
         except PermissionError:
             raise AccessDeniedError("permission denied", where=str(path)) from None
+        except ValueError as error:
+            raise InputError(f"is not a path ({error})", where=repr(str(path))) from None
+        except OSError as error:
+            kind = InputError if error.errno == errno.ENAMETOOLONG else TransferLiteError
+            raise kind(str(error.strerror), where=str(path)) from error
 
     def _commit(self, aside: Path, path: Path, if_absent: bool, if_match: str | None) -> None:
         if if_absent:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from runtime.errors import InputError, PhotoError
 
@@ -32,7 +32,7 @@ READ_BYTES = MAX_BYTES + 1
 MAX_PIXELS = 50_000_000
 
 _COMMON = ("JPEG", "PNG", "GIF", "BMP", "PPM")
-_RARE = ("WEBP", "TIFF", "AVIF", "MPO", "JPEG2000", "DIB", "ICO", "ICNS", "PSD", "DDS", "TGA", "PCX")
+_RARE = ("WEBP", "TIFF", "AVIF", "JPEG2000", "DIB", "ICO", "ICNS", "PSD", "DDS", "TGA", "PCX")
 
 # Pillow loads its plugins at the first use of each group, and not safely where several threads are first: the common
 # ones are loaded here, the others, which a cold start need not wait for, when a photo asks for them.
@@ -44,6 +44,16 @@ _TRUNCATED = ("truncated", "not processed", "unexpected end", "eof")
 # Pillow documents OSError; damaged files also end in these.
 _DAMAGED = (OSError, ValueError, SyntaxError, TypeError, IndexError, KeyError, ArithmeticError, AttributeError)
 _DAMAGED_DEEPER = (AssertionError, NotImplementedError, EOFError, BufferError, RuntimeError)
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 RGB = NDArray[np.uint8]
 """A picture as uint8 ``[H, W, 3]``, upright."""
@@ -89,7 +99,8 @@ def decode(data: bytes, spec: InputSpec | None = None, *, where: str = "") -> RG
     except UnidentifiedImageError:
         raise PhotoError("not-image", f"not an image (starts with {_start(data)})", where=where) from None
     except (*_DAMAGED, *_DAMAGED_DEEPER) as error:
-        code = "truncated" if any(word in str(error).lower() for word in _TRUNCATED) else "unreadable"
+        cut = _is_cut_webp(data) or any(word in str(error).lower() for word in _TRUNCATED)
+        code = "truncated" if cut else "unreadable"
         raise PhotoError(code, f"cannot be decoded ({' '.join(str(error).split())[:120]})", where=where) from None
 
 
@@ -138,10 +149,12 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
 
 
 def _oriented(image: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF says. Pillow's own helper also rewrites the block, and fails on an odd one."""
     try:
-        return ImageOps.exif_transpose(image)
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except (*_DAMAGED, *_DAMAGED_DEEPER):
         return image  # a damaged EXIF block says nothing of the pixels
+    return image if turn is None else image.transpose(turn)
 
 
 def _eight_bit(samples: NDArray[Any], mode: str) -> NDArray[np.uint8]:
@@ -165,6 +178,11 @@ def _resized(image: Image.Image, spec: InputSpec) -> Image.Image:
     if image.size == (spec.width, spec.height):
         return image
     return image.resize((spec.width, spec.height), Image.Resampling.BICUBIC)
+
+
+def _is_cut_webp(data: bytes) -> bool:
+    """WebP says its own length at the start; Pillow does not say whether a decoder failed for want of the end."""
+    return data[:4] == b"RIFF" and int.from_bytes(data[4:8], "little") + 8 > len(data)
 
 
 def _start(data: bytes) -> str:

@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.ahead import map_ahead
-from runtime.bundle import CURRENT, MANIFEST, Manifest, Pointer, check_files, check_model_id, sha256_of
+from runtime.bundle import CURRENT, MANIFEST, Manifest, Pointer, check_files, check_model_id, is_model_id, sha256_of
 from runtime.errors import ConflictError, InputError, MissingStoreError, NotFoundError
 from runtime.folder import FolderStore
 from runtime.store import Store, open_store
 
+_CHANNEL = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _KEPT_PREVIOUS = 20
 _ATTEMPTS = 20
 
@@ -57,6 +58,8 @@ class Registry:
         """
         prefix = f"models/{manifest.model_id}"
         check_files(bundle, manifest.files)
+        if any(self.store.entries(f"{prefix}/{MANIFEST}")):
+            raise ConflictError("exists already", where=f"{self.store.uri}/{prefix}")
 
         def upload(path: str) -> None:
             self.store.upload(f"{prefix}/{path}", bundle / path)
@@ -88,7 +91,7 @@ class Registry:
             except NotFoundError:
                 return None  # still being written, or its job died before the manifest
 
-        found = map_ahead(read, self.store.children("models/"))
+        found = map_ahead(read, filter(is_model_id, self.store.children("models/")))
         yield from (manifest for manifest in found if manifest is not None)
 
     # -- channels ------------------------------------------------------------------------------------------------
@@ -97,7 +100,7 @@ class Registry:
         """Every channel's pointer, by the channel's name."""
         keys = (entry.key for entry in self.store.entries("channels/"))
         names = (key.removeprefix("channels/").removesuffix(".json") for key in keys if key.endswith(".json"))
-        return {name: self.channel(name) for name in names}
+        return {name: self.channel(name) for name in names if _CHANNEL.fullmatch(name)}
 
     def channel(self, name: str) -> Pointer:
         """What a channel names. Raises NotFoundError."""
@@ -206,9 +209,14 @@ class Registry:
 
 
 def _channel_key(name: str) -> str:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", name):
+    return f"channels/{check_channel(name)}.json"
+
+
+def check_channel(name: str) -> str:
+    """The channel's name itself. Raises InputError if it cannot be one."""
+    if not _CHANNEL.fullmatch(name):
         raise InputError(f"{name!r} is not a channel name", hint="use lower-case letters, digits, - and _")
-    return f"channels/{name}.json"
+    return name
 
 
 def cache_folder(registry_uri: str) -> Path:

@@ -108,10 +108,6 @@ class S3Store:
             self.put("channels/.write-check", b"", if_match='"00000000000000000000000000000000"')
         except ConflictError:
             return
-        except MissingStoreError:
-            raise
-        except NotFoundError:
-            return
 
     def _pages(self, prefix: str, **options: str) -> Iterator[dict[str, Any]]:
         with self._explained(prefix):
@@ -143,9 +139,10 @@ class S3Store:
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         if code == "NoSuchBucket":
             return MissingStoreError(f"there is no bucket {self.bucket}", where=where, hint="create it or mend the URI")
-        if code in {"NoSuchKey", "404", "NotFound"}:
+        gone = code in {"NoSuchKey", "404", "NotFound"}
+        if gone and not conditional:
             return NotFoundError("does not exist", where=where)
-        if conditional and (code in _LOST or status in {409, 412}):
+        if conditional and (gone or code in _LOST or status in {409, 412}):
             return ConflictError("was changed by another writer", where=where)
         if code in _DENIED or status == 403:
             return AccessDeniedError(f"access denied ({text})", where=where, hint="check the role's policy")

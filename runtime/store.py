@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from runtime.errors import ConflictError, InputError, NotFoundError
 
@@ -70,24 +69,32 @@ def open_store(uri: str) -> Store:
     """
     from runtime.folder import FolderStore
 
-    if "://" not in uri:
+    scheme, separator, path = uri.partition("://")
+    if not separator:
         return FolderStore(Path(uri))
-    parts = urlsplit(uri)
-    if parts.scheme == "file":
-        return FolderStore(Path(parts.path))
-    if parts.scheme == "s3":
+    if scheme == "file":
+        return FolderStore(Path(path or "/"))
+    if scheme == "s3":
         from runtime.s3 import S3Store
 
         return S3Store.from_uri(uri)
-    raise InputError(f"{parts.scheme}:// is not supported", where=uri, hint="give an s3:// URI or a local path")
+    raise InputError(f"{scheme}:// is not supported", where=uri, hint="give an s3:// URI or a local path")
 
 
 def split_uri(uri: str) -> tuple[str, str]:
-    """``s3://b/a/cat.jpg`` -> (``s3://b/a``, ``cat.jpg``): the root and the key that name one object."""
-    root, slash, name = uri.rpartition("/")
-    if not name or root == "s3:/":
+    """The root and the key that name one object: ``s3://b/a/cat.jpg`` -> (``s3://b``, ``a/cat.jpg``).
+
+    A local path is cut at its last slash, an ``s3://`` URI after its bucket, for a key may begin with a slash.
+    """
+    if uri.startswith("s3://"):
+        bucket, _, name = uri.removeprefix("s3://").partition("/")
+        root = f"s3://{bucket}"
+    else:
+        root, slash, name = uri.rpartition("/")
+        root = root or slash or "."
+    if not name or uri.endswith("/"):
         raise InputError("names a folder or bucket where one file is needed", where=uri)
-    return (root or slash or "."), name
+    return root, name
 
 
 def join_uri(root: str, key: str) -> str:

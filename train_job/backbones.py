@@ -72,7 +72,7 @@ def build_base(backbone: Backbone, input_shape: tuple[int, int, int], weights: s
     else:
         base = _application(backbone, input_shape, "imagenet" if imagenet else None)
     if not imagenet and weights != "none":
-        load_weights(base, Path(weights))
+        load_weights(base, Path(weights).expanduser())
     base.trainable = False
     return base
 
@@ -93,7 +93,7 @@ def _download_explained(backbone: Backbone) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if "URL fetch failure" not in str(error) and not isinstance(error, OSError):
+        if "URL fetch failure" not in str(error) and not isinstance(error, ConnectionError | TimeoutError):
             raise
         raise UnavailableError(
             f"the ImageNet weights of {backbone.name} could not be downloaded",
@@ -116,10 +116,10 @@ def normalise(x: Any, normalisation: Normalisation) -> Any:
 def _rgb_to_caffe(x: Any) -> Any:
     """ResNet50's BGR less the means, as a fixed 1x1 convolution, which every converter and quantiser knows."""
     layer = keras.layers.Conv2D(3, 1, name="normalise", trainable=False)
-    y = layer(x)
+    layer.build(x.shape)
     swap = np.eye(3, dtype=np.float32)[:, ::-1][None, None]
     layer.set_weights([swap, np.array([-103.939, -116.779, -123.68], np.float32)])
-    return y
+    return layer(x)
 
 
 def weights_sha256(base: Any) -> str:

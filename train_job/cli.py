@@ -1,6 +1,7 @@
 """``transferlite train`` and ``transferlite inspect``."""
 
 import json
+import math
 import os
 from typing import Any
 
@@ -40,6 +41,12 @@ def _percentage(_context: click.Context, _option: click.Parameter, value: str) -
     return share
 
 
+def _rate(_context: click.Context, _option: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not 0 < value < math.inf:
+        raise click.BadParameter("must be a number above 0")
+    return value
+
+
 def _shares(_context: click.Context, _option: click.Parameter, value: str) -> Shares:
     return Shares.parse(value)
 
@@ -77,8 +84,14 @@ def _names(_context: click.Context, _option: click.Parameter, value: str | None)
 @click.option("--steps-per-epoch", type=click.IntRange(1), help="[default: one pass over the photos]")
 @click.option("--batch-size", default=50, show_default=True, type=click.IntRange(1))
 @click.option("--optimizer", default="rmsprop", show_default=True, help="Any Keras optimizer's name.")
-@click.option("--learning-rate", type=float, help="[default: the optimizer's own]")
-@click.option("--seed", default=0, show_default=True, type=int, help="The same seed and photos give the same model.")
+@click.option("--learning-rate", type=float, callback=_rate, help="[default: the optimizer's own]")
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 2**32 - 1),
+    help="The same seed and photos give the same model.",
+)
 @click.option("--augment", default="none", show_default=True, type=click.Choice(["none"]))
 @click.option(
     "--fail-over", default="50%", show_default=True, callback=_percentage, help="Stop if more photos are bad."

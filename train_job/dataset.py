@@ -1,6 +1,7 @@
 """Which photos have which label: from a CSV, or from a folder a class."""
 
 import io
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -135,7 +136,16 @@ def _read_csv(location: str, x_col: str, y_col: str) -> list[tuple[str, str]]:
     import pandas as pd
 
     try:
-        table = pd.read_csv(io.BytesIO(read_uri(location)), dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", pd.errors.ParserWarning)  # a comma at the end of each row
+            table = pd.read_csv(
+                io.BytesIO(read_uri(location)),
+                dtype=str,
+                keep_default_na=False,
+                encoding="utf-8-sig",
+                index_col=False,
+                skip_blank_lines=False,
+            )
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"is not a CSV in UTF-8 ({' '.join(str(error).split())})", where=location) from error
     for column, option in ((x_col, "--x-col"), (y_col, "--y-col")):
@@ -155,8 +165,12 @@ def _from_csv(images: str, table: list[tuple[str, str]], location: str) -> tuple
     for row, (name, label) in enumerate(table, start=2):
         key = _relative(name, store.uri)
         uri = key if _is_absolute(key) else join_uri(store.uri, key)
+        if not label and not name:
+            continue  # a blank line, which still counts as one
         if not label or not name:
             rejects.append(Reject(uri, row, "no-label", "the row has an empty name or label"))
+        elif not label.isprintable():
+            rejects.append(Reject(uri, row, "bad-label", f"the label {label!r} has a character that cannot be printed"))
         elif not _is_absolute(key) and key not in there:
             rejects.append(Reject(uri, row, "missing", f"there is no such file (row {row} of {location})"))
         elif uri not in examples:

@@ -30,6 +30,17 @@ class Recipe:
     learning_rate: float | None = None
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        self.new_optimizer()
+
+    def new_optimizer(self) -> Any:
+        """A Keras optimizer as asked for. Raises InputError when Keras has none of that name."""
+        settings = {} if self.learning_rate is None else {"learning_rate": self.learning_rate}
+        try:
+            return keras.optimizers.get({"class_name": self.optimizer, "config": settings})
+        except (ValueError, LookupError, TypeError) as error:
+            raise InputError(f"unknown optimizer {self.optimizer!r}", hint="for example rmsprop, adam, sgd") from error
+
     def steps(self, photos: int) -> int:
         """Steps an epoch for that many rows."""
         return self.steps_per_epoch or -(-photos // self.batch_size)
@@ -59,7 +70,7 @@ def fit_head(
     Raises:
         InputError: the optimizer is unknown, or the loss is no longer a number.
     """
-    optimizer = _optimizer(recipe)
+    optimizer = recipe.new_optimizer()
     optimizer.build(head.trainable_variables)
     program = _epoch_program(head, optimizer, tf.constant(rows), tf.constant(labels))
     batches = _batches(len(rows), recipe)
@@ -73,14 +84,6 @@ def fit_head(
         history.append(epoch)
         on_epoch(epoch)
     return history
-
-
-def _optimizer(recipe: Recipe) -> Any:
-    settings = {} if recipe.learning_rate is None else {"learning_rate": recipe.learning_rate}
-    try:
-        return keras.optimizers.get({"class_name": recipe.optimizer, "config": settings})
-    except ValueError as error:
-        raise InputError(f"unknown optimizer {recipe.optimizer!r}", hint="for example rmsprop, adam, sgd") from error
 
 
 def _epoch_program(head: Any, optimizer: Any, rows: Any, labels: Any) -> Callable[[Any], tuple[Any, Any]]:

@@ -13,7 +13,7 @@ from typing import Any
 from export.quiet import quiet_native_logs
 from runtime.bundle import Manifest
 from runtime.errors import InputError
-from runtime.registry import Registry
+from runtime.registry import Registry, check_channel
 from train_job.dataset import Dataset, Reject, read_dataset
 from train_job.options import TrainOptions
 from train_job.progress import Phases, Reporter
@@ -52,7 +52,9 @@ def train(options: TrainOptions, report: Reporter) -> Result:
     registry = Registry.open(options.registry)
     with phases("data"):
         registry.store.check_writable()
+        check_channel(options.channel)
         dataset = _read_data(options, report)
+        check_share(dataset, options.fail_over)
     report.line("loading TensorFlow")
     with quiet_native_logs():
         from train_job.learn import learn
@@ -80,7 +82,10 @@ def _read_data(options: TrainOptions, report: Reporter) -> Dataset:
     _announce(dataset, "", report)
     if options.test_images is None:
         return dataset
-    held_out = read_dataset(options.test_images, options.test_labels, classes=dataset.labels, **columns)
+    try:
+        held_out = read_dataset(options.test_images, options.test_labels, classes=dataset.labels, **columns)
+    except InputError as error:
+        raise InputError(error.message, where=error.where or options.test_images, hint=error.hint) from None
     _announce(held_out, " to test on", report)
     return dataset.tested_on(held_out)
 
@@ -102,10 +107,11 @@ def warn_of(rejects: tuple[Reject, ...], report: Reporter) -> None:
 
 def check_share(dataset: Dataset, fail_over: float) -> None:
     """Stop where too much was left out. Raises InputError when over ``fail_over`` (0 to 1) of the photos were."""
-    bad = len(dataset.rejects)
+    rejects = [reject for reject in dataset.rejects if reject.code != "repeated-row"]
+    bad = len(rejects)
     share = bad / max(bad + len(dataset.examples), 1)
     if share > fail_over:
-        first = dataset.rejects[0]
+        first = rejects[0]
         raise InputError(
             f"{bad} of {bad + len(dataset.examples)} photos cannot be used (limit {fail_over:.0%})",
             hint=f"the first: {first.uri}: {first.reason}; mend them or raise --fail-over",

@@ -60,6 +60,7 @@ def learn(
     Raises:
         InputError: too many photos cannot be used, a class or split has none left, or the weights do not fit.
     """
+    recipe = _recipe(options)
     backbone = BACKBONES[options.backbone]
     size = options.image_size or backbone.size
     spec = InputSpec(size, size)
@@ -79,7 +80,7 @@ def learn(
     with phases("head"):
         head = head_model(features.rows.shape[1], options.hidden_units, len(dataset.labels))
         parts = _parts(dataset, features, splits)
-        history = _fit(head, parts, options, report)
+        history = _fit(head, parts, recipe, report)
     with phases("evaluate"):
         scores = {split: evaluate(predict_rows(head, rows), labels) for split, (rows, labels) in parts.items()}
     test = scores[Split.TEST]
@@ -89,11 +90,11 @@ def learn(
 
 def _base(backbone: Backbone, spec: InputSpec, options: TrainOptions) -> Any:
     shape = (spec.height, spec.width, 3)
-    if not options.weights.startswith("s3://"):
+    if "://" not in options.weights:
         return build_base(backbone, shape, options.weights, options.seed)
     root, key = split_uri(options.weights)
     with tempfile.TemporaryDirectory(prefix="transferlite-") as folder:
-        path = Path(folder, key)
+        path = Path(folder, Path(key).name)
         open_store(root).download(key, path)
         return build_base(backbone, shape, str(path), options.seed)
 
@@ -139,13 +140,8 @@ def _parts(
     }
 
 
-def _fit(
-    head: Any,
-    parts: dict[Split, tuple[NDArray[np.float32], NDArray[np.int32]]],
-    options: TrainOptions,
-    report: Reporter,
-) -> list[Epoch]:
-    recipe = Recipe(
+def _recipe(options: TrainOptions) -> Recipe:
+    return Recipe(
         options.epochs,
         options.steps_per_epoch,
         options.batch_size,
@@ -153,12 +149,15 @@ def _fit(
         options.learning_rate,
         options.seed,
     )
+
+
+def _fit(
+    head: Any, parts: dict[Split, tuple[NDArray[np.float32], NDArray[np.int32]]], recipe: Recipe, report: Reporter
+) -> list[Epoch]:
     rows, labels = parts[Split.TRAIN]
-    nothing = (rows[:0], labels[:0])
-    with report.counting("epochs", options.epochs) as advance:
-        return fit_head(
-            head, rows, labels, parts.get(Split.VALIDATION, nothing), recipe, lambda epoch: advance(_in_words(epoch))
-        )
+    validation = parts.get(Split.VALIDATION, (rows[:0], labels[:0]))
+    with report.counting("epochs", recipe.epochs) as advance:
+        return fit_head(head, rows, labels, validation, recipe, lambda epoch: advance(_in_words(epoch)))
 
 
 def _in_words(epoch: Epoch) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from runtime.ahead import map_ahead
-from runtime.errors import AccessDeniedError, NotFoundError, PhotoError, TransferLiteError
+from runtime.errors import AccessDeniedError, InputError, NotFoundError, PhotoError, TransferLiteError
 from runtime.imaging import READ_BYTES, RGB, InputSpec, decode
 from runtime.store import Store, open_store, split_uri
 from train_job.dataset import Example, Reject
@@ -35,9 +35,9 @@ def load_photos(examples: Iterable[Example], spec: InputSpec) -> Iterator[Photo 
 
 
 def _load(example: Example, spec: InputSpec) -> Photo | Reject:
-    root, key = split_uri(example.image)
-    store: Store = _store(root)
     try:
+        root, key = split_uri(example.image)
+        store: Store = _store(root)
         data = store.get(key, READ_BYTES).data
         known = replace(example, sha256=hashlib.sha256(data).hexdigest())
         return Photo(known, decode(data, spec))
@@ -47,6 +47,8 @@ def _load(example: Example, spec: InputSpec) -> Photo | Reject:
         return _reject(example, "missing", error)
     except AccessDeniedError as error:
         return _reject(example, "forbidden", error)
+    except InputError as error:
+        return _reject(example, "bad-name", error)
 
 
 def _reject(example: Example, code: str, error: TransferLiteError) -> Reject:

@@ -37,4 +37,4 @@ class TrainOptions:
 
     def to_dict(self) -> dict[str, Any]:
         """The form kept in the manifest."""
-        return asdict(self) | {"split": str(self.split)}
+        return asdict(self) | {"split": str(self.split), "classes": list(self.classes)}

@@ -15,7 +15,7 @@ class Reporter:
     """Prints to standard output, warnings to standard error."""
 
     def __init__(self) -> None:
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = Console(highlight=False, soft_wrap=True, emoji=False)
 
     def line(self, text: str) -> None:
         """One line of the job's story."""

@@ -1,5 +1,6 @@
 """Which photos are for training, validation and test: by content, a class at a time, and never to change."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,8 @@ class Shares:
     test: float
 
     def __post_init__(self) -> None:
-        if min(self.train, self.validation, self.test) < 0 or self.train <= 0:
+        parts = (self.train, self.validation, self.test)
+        if not all(map(math.isfinite, parts)) or min(parts) < 0 or self.train <= 0:
             raise InputError(f"cannot split as {self}", hint="write it as 80/10/10, with something to train on")
 
     @classmethod
@@ -40,7 +42,9 @@ class Shares:
         parts = {Split.TRAIN: self.train, Split.VALIDATION: self.validation, Split.TEST: self.test}
         exact = {split: part * count / sum(parts.values()) for split, part in parts.items()}
         whole = {split: int(value) for split, value in exact.items()}
-        by_rest = sorted(reversed(parts), key=lambda split: round(whole[split] - exact[split], 9))
+        by_rest = sorted(
+            (Split.TEST, Split.VALIDATION, Split.TRAIN), key=lambda split: round(whole[split] - exact[split], 9)
+        )
         for split in by_rest[: count - sum(whole.values())]:
             whole[split] += 1
         return whole
@@ -66,8 +70,9 @@ def _assign(examples: Sequence[Example], shares: Shares, before: Mapping[str, Sp
     by_label: dict[str, set[str]] = defaultdict(set)
     owner: dict[str, str] = {}
     for example in examples:
-        label = owner.setdefault(example.sha256, example.label)
-        by_label[label].add(example.sha256)
+        owner[example.sha256] = min(example.label, owner.get(example.sha256, example.label))
+    for sha256, label in owner.items():
+        by_label[label].add(sha256)
     chosen: dict[str, Split] = {}
     for hashes in by_label.values():
         kept = {sha256: before[sha256] for sha256 in hashes if sha256 in before}

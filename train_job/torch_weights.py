@@ -83,7 +83,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray[Any, Any]]:
         return _read(io.BytesIO(path.read_bytes()))
     except InputError as error:
         raise InputError(str(error), where=str(path)) from error
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError) as error:
+    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise InputError(f"not a legacy PyTorch state dict ({error})", where=str(path)) from error
 
 

@@ -28,12 +28,12 @@ def load_weights(model: Any, path: Path) -> None:
     try:
         with h5py.File(path) as file:
             source = _by_name(file) if _is_legacy(file) else _by_path(file, model)
+        for layer, arrays in _paired([layer for layer in model.layers if layer.weights], source):
+            _fit(layer, arrays)
     except OSError as error:
         raise InputError("is not an HDF5 weights file", where=str(path), hint="save it with save_weights") from error
-    layers = [layer for layer in model.layers if layer.weights]
-    try:
-        for layer, arrays in _paired(layers, source):
-            _fit(layer, arrays)
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"is not a Keras weights file ({error})", where=str(path)) from error
     except InputError as error:
         raise InputError(
             error.message, where=str(path), hint=f"it is not a file of {model.name} without its top"

@@ -57,9 +57,7 @@ def run(arguments: Sequence[str]) -> int:
     debug = "--debug" in arguments or bool(os.environ.get("TRANSFERLITE_DEBUG"))
     words = [word for word in arguments if word != "--debug"]
     try:
-        transferlite.main(words, prog_name="transferlite", standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
+        status = transferlite.main(words, prog_name="transferlite", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -73,7 +71,7 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         text = " ".join(str(error).split())[:300]
         return _failed(f"{type(error).__name__}: {text} (--debug shows where; please report it)", 1, debug)
-    return 0
+    return status if isinstance(status, int) else 0
 
 
 def _failed(message: str, status: int, debug: bool) -> int:

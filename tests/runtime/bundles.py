@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from runtime.bundle import MANIFEST, Manifest, Variant, describe_files
+from runtime.bundle import MANIFEST, FileInfo, Manifest, Variant, describe_files
 from runtime.imaging import InputSpec
 
 FILES = {
@@ -34,6 +34,7 @@ def manifest_of(model_id: str, **changes: Any) -> Manifest:
         "variants": variants,
         "left_out": {"dynamic": "agreement 0.50 is below 0.95"},
         "software": {"python": "3.11"},
+        "files": {name: FileInfo("0" * 64, 9) for name in FILES},
     }
     return Manifest(**fields | changes)
 
@@ -44,6 +45,7 @@ def write_bundle(folder: Path, model_id: str) -> Manifest:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content if name.endswith((".txt", ".csv")) else content + model_id.encode())
+    (folder / MANIFEST).unlink(missing_ok=True)
     manifest = manifest_of(model_id, files=describe_files(folder))
     (folder / MANIFEST).write_bytes(manifest.to_json())
     return manifest

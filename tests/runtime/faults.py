@@ -51,9 +51,9 @@ class MortalStore:
     def uri(self) -> str:
         return self._inner.uri
 
-    def get(self, key: str) -> Blob:
+    def get(self, key: str, most: int | None = None) -> Blob:
         with self._step():
-            return self._inner.get(key)
+            return self._inner.get(key, most)
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         with self._step():

@@ -65,7 +65,6 @@ def test_pixels_are_normalised_as_keras_does(name: str) -> None:
     np.testing.assert_allclose(np.asarray(model(pixels)), preprocess(pixels.copy()), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.xfail(strict=True, reason="its convolution is run before it has its weights")
 def test_resnets_normalisation_takes_numbers_as_well_as_a_graphs_input() -> None:
     import keras
 
@@ -140,6 +139,7 @@ def test_efficientnet_lite_has_its_weights_without_a_network(weights: str) -> No
     assert hash_of(build("efficientnet_lite0", weights)) == hash_of(build("efficientnet_lite0", "default", seed=1))
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's writer
 def test_a_weights_file_is_loaded(tmp_path: Path) -> None:
     saved = build("mobilenet_v3_small", seed=5)
     saved.save_weights(tmp_path / "base.weights.h5")

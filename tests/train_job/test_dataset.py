@@ -113,7 +113,7 @@ def test_a_name_that_climbs_out_of_the_folder_is_missing(photos: str, tmp_path: 
     assert codes(dataset) == [(3, "missing")]
 
 
-@pytest.mark.parametrize("row", ["c.jpg,", "c.jpg, ", ",cat", " ,cat", '"",""', "c.jpg"])
+@pytest.mark.parametrize("row", ["c.jpg,", "c.jpg, ", ",cat", " ,cat", "c.jpg"])
 def test_a_row_with_an_empty_name_or_label_is_rejected(photos: str, tmp_path: Path, row: str) -> None:
     dataset = read_dataset(photos, csv(tmp_path, "a.jpg,cat", row, "b.jpg,dog"))
     assert codes(dataset) == [(3, "no-label")]
@@ -134,13 +134,11 @@ def test_rows_that_disagree_about_a_photo_are_both_rejected(photos: str, tmp_pat
     assert {reject.reason for reject in dataset.rejects} == {"row 2 says 'cat', row 4 says 'dog'"}
 
 
-@pytest.mark.xfail(strict=True, reason="pandas skips blank lines, and rows are counted after that")
 def test_a_blank_line_does_not_shift_the_rows_that_are_named(photos: str, tmp_path: Path) -> None:
     dataset = read_dataset(photos, csv(tmp_path, "a.jpg,cat", "", "gone.jpg,dog", "b.jpg,dog"))
     assert (4, "missing") in codes(dataset)
 
 
-@pytest.mark.xfail(strict=True, reason="pandas takes the first column as its index")
 def test_a_comma_at_the_end_of_each_row_does_not_shift_the_columns(photos: str, tmp_path: Path) -> None:
     dataset = read_dataset(photos, csv(tmp_path, "a.jpg,cat,", "b.jpg,dog,"))
     assert labelled(dataset) == [("a.jpg", "cat"), ("b.jpg", "dog")]
@@ -186,8 +184,8 @@ def test_a_csv_without_rows_is_refused(photos: str, tmp_path: Path) -> None:
         read_dataset(photos, csv(tmp_path))
 
 
-def test_a_csv_with_an_empty_folder_of_photos_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="--images"):
+def test_a_csv_with_a_missing_folder_of_photos_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="photos: does not exist"):
         read_dataset(str(tmp_path / "photos"), csv(tmp_path, "a.jpg,cat"))
 
 
@@ -264,7 +262,6 @@ def test_a_folder_without_folders_of_photos_is_refused(tmp_path: Path, names: li
         read_dataset(fill(tmp_path, *names))
 
 
-@pytest.mark.xfail(strict=True, reason="the documented NotFoundError is a plain InputError")
 def test_a_photos_folder_that_does_not_exist_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError):
         read_dataset(str(tmp_path / "nowhere"))

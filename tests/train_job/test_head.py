@@ -163,9 +163,7 @@ def test_steps_default_to_one_pass_rounded_up() -> None:
         "nosuch",
         "",
         "Dense",
-        pytest.param(
-            "lossscaleoptimizer", marks=pytest.mark.xfail(strict=True, reason="KeyError of its missing argument")
-        ),
+        "lossscaleoptimizer",
     ],
 )
 def test_an_unknown_optimizer_is_refused_by_name(name: str) -> None:

@@ -11,10 +11,7 @@ from train_job.split import Shares, assign
 
 TRAIN, VALIDATION, TEST = Split
 SHARES = Shares(80, 10, 10)
-NOT_FINITE = [
-    pytest.param(text, marks=pytest.mark.xfail(strict=True, reason="NaN and infinity pass the check"))
-    for text in ("nan/1/1", "80/nan/10", "inf/1/1")
-]
+NOT_FINITE = ["nan/1/1", "80/nan/10", "inf/1/1"]
 
 
 def photos(label: str, numbers: Iterable[int]) -> list[Example]:
@@ -140,7 +137,6 @@ def test_a_photo_under_two_labels_has_one_split() -> None:
     assert splits.keys() == {one.sha256 for one in cats + dogs}
 
 
-@pytest.mark.xfail(strict=True, reason="the first row's label owns the photo")
 def test_a_photo_under_two_labels_has_the_same_split_in_any_order() -> None:
     cats, dogs = photos("cat", range(20)), photos("dog", range(20))
     examples = cats + dogs + [Example(f"dog/{one.image}", "dog", sha256=one.sha256) for one in cats[:10]]

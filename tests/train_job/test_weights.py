@@ -7,7 +7,7 @@ import pytest
 
 from runtime.errors import InputError, NotFoundError
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's legacy writer
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's writer
 
 SIDES = {"mobilenet_v3_small": 32, "inception_v3": 75}
 
@@ -154,9 +154,7 @@ def test_a_file_of_another_network_is_refused_by_a_layers_name(small: Any, tmp_p
 @pytest.mark.parametrize(
     "save",
     [
-        pytest.param(
-            save_today, marks=pytest.mark.xfail(strict=True, reason="the file is read before errors are given its name")
-        ),
+        save_today,
         save_legacy,
         save_legacy_model,
     ],
@@ -209,7 +207,6 @@ def test_a_file_cut_short_is_refused(small: Any, tmp_path: Path) -> None:
         load(small, path)
 
 
-@pytest.mark.xfail(strict=True, reason="the file is read before errors are given its name; KeyError is not explained")
 @pytest.mark.parametrize("group", ["elsewhere", "model_weights"])
 def test_an_hdf5_file_of_something_else_is_refused(small: Any, tmp_path: Path, group: str) -> None:
     import h5py

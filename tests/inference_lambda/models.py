@@ -1,0 +1,19 @@
+"""Registries with the model that the tests trained, under ids of their choice."""
+
+from dataclasses import replace
+
+from runtime.bundle import read_manifest
+from runtime.registry import Registry
+from tests.conftest import Trained
+
+
+def publish(uri: str, trained: Trained, *model_ids: str, channel: str = "production") -> Registry:
+    """Publish the trained float32 model under each id, and promote the last."""
+    registry = Registry.open(uri)
+    manifest = read_manifest(trained.bundle)
+    files = manifest.files_of(["float32"])
+    variants = {"float32": manifest.variants["float32"]}
+    for model_id in model_ids:
+        registry.publish(trained.bundle, replace(manifest, model_id=model_id, files=files, variants=variants))
+        registry.promote(model_id, channel)
+    return registry

@@ -1,0 +1,166 @@
+import json
+import logging
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inference_lambda.service import CurrentModel
+from inference_lambda.settings import Settings
+from runtime.bundle import Pointer
+from runtime.errors import BundleError, NotFoundError
+from runtime.registry import Registry
+from tests.conftest import BUCKET, Trained
+from tests.inference_lambda.models import publish
+from tests.pictures import jpeg
+from tests.runtime.faults import refuse
+
+
+class Clock:
+    """A clock that goes only when told."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def registry(trained: Trained, tmp_path: Path) -> Registry:
+    """A local registry with the models one and two; production names one."""
+    opened = publish(str(tmp_path / "registry"), trained, "two", "one")
+    opened.store.put("channels/production.json", Pointer("one", (), "").to_json())
+    return opened
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def serving(registry: Registry, clock: Clock) -> Callable[[], str]:
+    """The id of the model in service now; the channel is looked up again after 60 seconds."""
+    model = CurrentModel(Settings(registry.store.uri, None), clock)
+    return lambda: model.get().manifest.model_id
+
+
+def kept(caplog: pytest.LogCaptureFixture) -> list[Any]:
+    return [json.loads(record.message) for record in caplog.records if "model-kept" in record.message]
+
+
+def test_a_promotion_is_followed_after_the_refresh_time(
+    registry: Registry, clock: Clock, serving: Callable[[], str]
+) -> None:
+    assert serving() == "one"
+    registry.promote("two", "production")
+    clock.now += 59.9
+    assert serving() == "one"
+    clock.now += 0.1
+    assert serving() == "two"
+
+
+def test_a_rollback_is_followed(registry: Registry, clock: Clock, serving: Callable[[], str]) -> None:
+    registry.promote("two", "production")
+    assert serving() == "two"
+    registry.rollback("production")
+    clock.now += 60
+    assert serving() == "one"
+
+
+def test_the_refresh_time_begins_anew_with_each_look(
+    registry: Registry, clock: Clock, serving: Callable[[], str]
+) -> None:
+    serving()
+    clock.now += 60
+    serving()
+    registry.promote("two", "production")
+    clock.now += 30
+    assert serving() == "one"
+    clock.now += 30
+    assert serving() == "two"
+
+
+def test_an_unchanged_channel_keeps_the_loaded_model(registry: Registry, clock: Clock) -> None:
+    model = CurrentModel(Settings(registry.store.uri, None), clock)
+    first = model.get()
+    clock.now += 60
+    assert model.get() is first
+
+
+def test_without_a_refresh_time_every_call_looks(registry: Registry, clock: Clock) -> None:
+    model = CurrentModel(Settings(registry.store.uri, None, refresh_seconds=0), clock)
+    model.get()
+    registry.promote("two", "production")
+    assert model.get().manifest.model_id == "two"
+
+
+@pytest.mark.parametrize(
+    ("key", "content"),
+    [
+        ("models/two/float32.tflite", b"altered"),
+        ("models/two/manifest.json", b"{"),
+        ("channels/production.json", b"{"),
+        ("channels/production.json", Pointer("three", (), "").to_json()),
+    ],
+    ids=["altered model", "damaged manifest", "damaged pointer", "no such version"],
+)
+def test_the_old_model_stays_where_the_new_one_is_broken(
+    registry: Registry,
+    clock: Clock,
+    serving: Callable[[], str],
+    caplog: pytest.LogCaptureFixture,
+    key: str,
+    content: bytes,
+) -> None:
+    assert serving() == "one"
+    registry.promote("two", "production")
+    registry.store.put(key, content)
+    clock.now += 60
+    with caplog.at_level(logging.ERROR, "transferlite"):
+        assert serving() == "one"
+        assert serving() == "one"
+    (line,) = kept(caplog)
+    assert line["serving"] == "one"
+    assert line["reason"]
+
+
+def test_a_mended_model_is_taken_at_the_next_look(registry: Registry, clock: Clock, serving: Callable[[], str]) -> None:
+    assert serving() == "one"
+    good = registry.store.get("models/two/float32.tflite").data
+    registry.promote("two", "production")
+    registry.store.put("models/two/float32.tflite", b"altered")
+    clock.now += 60
+    assert serving() == "one"
+    registry.store.put("models/two/float32.tflite", good)
+    clock.now += 60
+    assert serving() == "two"
+
+
+def test_a_broken_first_model_is_an_error_and_not_remembered(registry: Registry, serving: Callable[[], str]) -> None:
+    good = registry.store.get("models/one/float32.tflite").data
+    registry.store.put("models/one/float32.tflite", b"altered")
+    with pytest.raises(BundleError):
+        serving()
+    registry.store.put("models/one/float32.tflite", good)
+    assert serving() == "one"
+
+
+def test_a_channel_that_names_nothing_is_an_error(registry: Registry) -> None:
+    with pytest.raises(NotFoundError, match="there is no channel 'staging'"):
+        CurrentModel(Settings(registry.store.uri, None, channel="staging")).get()
+
+
+def test_the_model_in_s3_stays_in_service_while_s3_does_not_answer(
+    trained: Trained, bucket: object, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    publish(f"s3://{BUCKET}/models", trained, "one")
+    model = CurrentModel(Settings(f"s3://{BUCKET}/models", None), clock)
+    assert model.get()(jpeg("red")).label == "red"
+    refuse("GetObject", "SlowDown", 503)
+    clock.now += 60
+    assert model.get().manifest.model_id == "one"
+    assert (tmp_path / "transferlite" / "one" / "float32.tflite").is_file()

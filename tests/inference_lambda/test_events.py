@@ -1,0 +1,94 @@
+import base64
+from typing import Any
+
+import pytest
+
+from inference_lambda.events import Direct, Notification, S3Photo, parse
+from runtime.errors import InputError
+from tests.inference_lambda.notifications import TEST_EVENT, notification
+
+
+def bare(key: str) -> dict[str, Any]:
+    return {"Records": [{"s3": {"bucket": {"name": "b"}, "object": {"key": key}}}]}
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        (TEST_EVENT, Notification(())),
+        ({"Records": []}, Notification(())),
+        (notification("b", "cat.jpg"), Notification((S3Photo("b", "cat.jpg"),))),
+        (notification("b", "a/1.jpg", "a/2.jpg"), Notification((S3Photo("b", "a/1.jpg"), S3Photo("b", "a/2.jpg")))),
+        ({"image": base64.b64encode(b"bytes").decode()}, Direct(image=b"bytes")),
+        ({"image": ""}, Direct(image=b"")),
+        ({"s3": "s3://b/a/cat 1+.jpg"}, Direct(uri="s3://b/a/cat 1+.jpg")),
+    ],
+)
+def test_an_event_is_told_by_its_content(event: dict[str, Any], expected: Notification | Direct) -> None:
+    assert parse(event) == expected
+
+
+@pytest.mark.parametrize(
+    ("encoded", "key"),
+    [
+        ("happy+face.jpg", "happy face.jpg"),
+        ("happy%20face.jpg", "happy face.jpg"),
+        ("a%2Bb.jpg", "a+b.jpg"),
+        ("100%25.jpg", "100%.jpg"),
+        ("%2520.jpg", "%20.jpg"),
+        ("%E7%8C%AB/%C3%A9t%C3%A9.jpg", "猫/été.jpg"),
+        ("it%27s+%22so%22%26%3D%3F%23.jpg", 'it\'s "so"&=?#.jpg'),
+        ("a/b/c.jpg", "a/b/c.jpg"),
+    ],
+)
+def test_the_key_of_a_notification_is_decoded(encoded: str, key: str) -> None:
+    assert parse(bare(encoded)) == Notification((S3Photo("b", key),))
+
+
+@pytest.mark.parametrize("key", ["a b.jpg", "a+b.jpg", "100%.jpg", "%2B.jpg", "猫.jpg", 'q"uote.jpg'])
+def test_the_key_that_s3_encoded_comes_back(key: str) -> None:
+    assert parse(notification("b", key)) == Notification((S3Photo("b", key),))
+
+
+def test_a_photo_has_a_uri() -> None:
+    assert S3Photo("b", "a b/c.jpg").uri == "s3://b/a b/c.jpg"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {},
+        {"Records": None},
+        {"Records": "text"},
+        {"Records": [{"Sns": {}}]},
+        {"Records": [{"s3": {}}, {"dynamodb": {}}]},
+        {"Records": ["text"]},
+        {"Event": "s3:OtherEvent"},
+        {"image": 5},
+        {"s3": "https://example.org/cat.jpg"},
+        {"s3": {"bucket": "b"}},
+        {"httpMethod": "GET"},
+    ],
+)
+def test_an_unknown_event_is_answered_with_the_known_ones(event: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"unknown event with the keys .*send an S3 notification"):
+        parse(event)
+
+
+def test_an_unknown_event_is_told_by_its_keys() -> None:
+    with pytest.raises(InputError, match=r"\['body', 'path'\]"):
+        parse({"path": "/", "body": "secret"})
+
+
+@pytest.mark.parametrize(
+    "record", [{}, {"bucket": {"name": "b"}}, {"bucket": {}, "object": {"key": "k"}}, {"bucket": 1}]
+)
+def test_an_s3_record_without_its_parts_is_refused(record: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="an S3 record lacks its"):
+        parse({"Records": [{"s3": record}]})
+
+
+@pytest.mark.parametrize("text", ["not base64!", "abc", "data:image/jpeg;base64,AAAA", "é", "AAAA\n AA"])
+def test_an_image_that_is_not_base64_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="the image is not base64"):
+        parse({"image": text})

@@ -1,0 +1,283 @@
+import base64
+import json
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inference_lambda import handler
+from inference_lambda.handler import lambda_handler
+from runtime.errors import InputError, MissingStoreError, NotFoundError, UnavailableError
+from runtime.predictor import Predictor
+from tests.conftest import BUCKET, Trained
+from tests.inference_lambda.models import publish
+from tests.inference_lambda.notifications import TEST_EVENT, notification
+from tests.pictures import jpeg
+from tests.runtime.faults import refuse
+
+OUTPUT = "test-predictions"
+
+
+@pytest.fixture(autouse=True)
+def _fresh_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """A new execution environment of the function: no settings, no model, an empty /tmp."""
+    for name in ("REGISTRY", "OUTPUT_BUCKET", "CHANNEL", "VARIANT", "REFRESH_SECONDS"):
+        monkeypatch.delenv(f"TRANSFERLITE_{name}", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    handler._service.cache_clear()
+    yield
+    handler._service.cache_clear()
+
+
+@pytest.fixture
+def s3(bucket: Any, trained: Trained, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """S3 with the photos' and the predictions' bucket, and the function's settings with a local registry."""
+    bucket.create_bucket(Bucket=OUTPUT)
+    monkeypatch.setenv("TRANSFERLITE_REGISTRY", str(trained.registry))
+    monkeypatch.setenv("TRANSFERLITE_OUTPUT_BUCKET", OUTPUT)
+    return bucket
+
+
+@pytest.fixture
+def predictor(trained: Trained) -> Predictor:
+    return Predictor.load(trained.bundle)
+
+
+def upload(s3: Any, **photos: bytes) -> list[str]:
+    for name, data in photos.items():
+        s3.put_object(Bucket=BUCKET, Key=f"in/{name}.jpg", Body=data)
+    return [f"in/{name}.jpg" for name in photos]
+
+
+def record_of(s3: Any, key: str) -> Any:
+    return json.loads(s3.get_object(Bucket=OUTPUT, Key=f"predictions/{key}.json")["Body"].read())
+
+
+def records(s3: Any) -> list[str]:
+    return [item["Key"] for item in s3.list_objects_v2(Bucket=OUTPUT).get("Contents", ())]
+
+
+# -- notifications ---------------------------------------------------------------------------------------------------
+
+
+def test_a_new_photo_is_labelled_with_the_model_in_s3(
+    s3: Any, trained: Trained, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in (path for path in trained.registry.rglob("*") if path.is_file() and "saved_model" not in path.parts):
+        s3.upload_file(str(path), BUCKET, f"registry/{path.relative_to(trained.registry)}")
+    monkeypatch.setenv("TRANSFERLITE_REGISTRY", f"s3://{BUCKET}/registry")
+    (key,) = upload(s3, cat=jpeg("red", 99))
+    expected = {"image": f"s3://{BUCKET}/{key}", **predictor(jpeg("red", 99)).to_dict()}
+    answer = lambda_handler(notification(BUCKET, key), None)
+    assert answer == {"labelled": 1, "unusable": 0, "records": [expected]}
+    assert record_of(s3, key) == expected
+
+
+def test_every_photo_of_a_notification_is_labelled(s3: Any) -> None:
+    keys = upload(s3, a=jpeg("red"), b=jpeg("blue"), c=jpeg("red", 1))
+    answer = lambda_handler(notification(BUCKET, *keys), None)
+    assert [record["label"] for record in answer["records"]] == ["red", "blue", "red"]
+    assert [record_of(s3, key)["label"] for key in keys] == ["red", "blue", "red"]
+
+
+@pytest.mark.parametrize("key", ["a b.jpg", "a+b.jpg", "100%.jpg", "%2B.jpg", "猫/é t é.jpg", "no-ending", "x#y?z.jpg"])
+def test_a_photo_with_an_awkward_key_gets_its_record(s3: Any, key: str) -> None:
+    s3.put_object(Bucket=BUCKET, Key=key, Body=jpeg("blue"))
+    lambda_handler(notification(BUCKET, key), None)
+    assert records(s3) == [f"predictions/{key}.json"]
+    assert record_of(s3, key)["image"] == f"s3://{BUCKET}/{key}"
+    assert record_of(s3, key)["label"] == "blue"
+
+
+@pytest.mark.parametrize("key", ["/cat.jpg", "in//cat.jpg"])
+def test_a_key_with_an_empty_part_is_the_photo_it_names(s3: Any, key: str) -> None:
+    s3.put_object(Bucket=BUCKET, Key=key, Body=jpeg("blue"))
+    lambda_handler(notification(BUCKET, key), None)
+    assert record_of(s3, key)["label"] == "blue"
+
+
+def test_the_same_event_twice_writes_the_same_bytes(s3: Any) -> None:
+    keys = upload(s3, good=jpeg("red"), bad=b"%PDF-1.7")
+    written = []
+    for _ in range(2):
+        handler._service.cache_clear()
+        lambda_handler(notification(BUCKET, *keys), None)
+        written.append([s3.get_object(Bucket=OUTPUT, Key=key)["Body"].read() for key in records(s3)])
+    assert len(written[0]) == 2
+    assert written[0] == written[1]
+
+
+def test_a_bad_photo_gets_a_record_that_says_why_and_the_others_are_labelled(s3: Any, predictor: Predictor) -> None:
+    keys = upload(s3, cut=jpeg("red")[:-9], empty=b"", good=jpeg("blue"))
+    answer = lambda_handler(notification(BUCKET, *keys), None)
+    assert (answer["labelled"], answer["unusable"]) == (1, 2)
+    found = [record_of(s3, key) for key in keys]
+    assert found == answer["records"]
+    assert [record.get("error", {}).get("code") for record in found] == ["truncated", "empty", None]
+    assert found[1] == {
+        "image": f"s3://{BUCKET}/{keys[1]}",
+        "model_id": predictor.manifest.model_id,
+        "error": {"code": "empty", "message": "the file is empty"},
+    }
+    assert found[2]["label"] == "blue"
+
+
+def test_a_photo_that_is_gone_gets_a_record_that_says_so(s3: Any) -> None:
+    (key,) = upload(s3, good=jpeg("blue"))
+    answer = lambda_handler(notification(BUCKET, "in/gone.jpg", key), None)
+    assert (answer["labelled"], answer["unusable"]) == (1, 1)
+    assert record_of(s3, "in/gone.jpg")["error"] == {"code": "missing", "message": "does not exist"}
+
+
+def test_a_folder_that_was_created_does_not_fail_the_event(s3: Any) -> None:
+    s3.put_object(Bucket=BUCKET, Key="in/", Body=b"")
+    (key,) = upload(s3, good=jpeg("blue"))
+    assert lambda_handler(notification(BUCKET, "in/", key), None)["labelled"] == 1
+
+
+def test_a_record_of_our_own_is_skipped(s3: Any) -> None:
+    (key,) = upload(s3, good=jpeg("blue"))
+    s3.put_object(Bucket=OUTPUT, Key="predictions/x.jpg.json", Body=b"{}")
+    both = notification(OUTPUT, "predictions/x.jpg.json")["Records"] + notification(BUCKET, key)["Records"]
+    answer = lambda_handler({"Records": both}, None)
+    assert [record["image"] for record in answer["records"]] == [f"s3://{BUCKET}/{key}"]
+    assert records(s3) == [f"predictions/{key}.json", "predictions/x.jpg.json"]
+
+
+def test_photos_and_predictions_may_share_a_bucket(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRANSFERLITE_OUTPUT_BUCKET", BUCKET)
+    (key,) = upload(s3, good=jpeg("blue"))
+    assert lambda_handler(notification(BUCKET, key), None)["labelled"] == 1
+    assert lambda_handler(notification(BUCKET, f"predictions/{key}.json"), None)["records"] == []
+    found = [item["Key"] for item in s3.list_objects_v2(Bucket=BUCKET)["Contents"]]
+    assert found == [key, f"predictions/{key}.json"]
+
+
+def test_s3_s_test_event_labels_nothing(s3: Any) -> None:
+    assert lambda_handler(TEST_EVENT, None) == {"labelled": 0, "unusable": 0, "records": []}
+    assert records(s3) == []
+
+
+def test_where_s3_fails_the_event_fails_after_the_other_photos(s3: Any, caplog: pytest.LogCaptureFixture) -> None:
+    keys = upload(s3, a=jpeg("red"), b=jpeg("blue"), c=jpeg("red"))
+    refuse("GetObject", "SlowDown", 503, key="in/a.jpg")
+    with pytest.raises(UnavailableError, match="S3 answered 503 SlowDown"):
+        lambda_handler(notification(BUCKET, *keys), None)
+    assert records(s3) == [f"predictions/{key}.json" for key in keys[1:]]
+    (failed,) = [json.loads(record.message) for record in caplog.records if record.levelno == logging.ERROR]
+    assert failed["event"] == "failed"
+    assert failed["image"] == f"s3://{BUCKET}/{keys[0]}"
+
+
+def test_where_a_record_cannot_be_written_the_event_fails(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRANSFERLITE_OUTPUT_BUCKET", "no-such-bucket")
+    keys = upload(s3, a=jpeg("red"))
+    with pytest.raises(MissingStoreError, match="there is no bucket no-such-bucket"):
+        lambda_handler(notification(BUCKET, *keys), None)
+
+
+def test_each_record_is_logged_as_one_line_of_json(s3: Any, caplog: pytest.LogCaptureFixture) -> None:
+    (key,) = upload(s3, cat=jpeg("red"))
+    with caplog.at_level(logging.INFO, "transferlite"):
+        answer = lambda_handler(notification(BUCKET, key), None)
+    (line,) = [json.loads(record.message) for record in caplog.records if "labelled" in record.message]
+    place = f"s3://{OUTPUT}/predictions/{key}.json"
+    assert line == {"event": "labelled", "record": place, **answer["records"][0]}
+
+
+def test_the_channel_and_the_variant_are_the_settings(
+    s3: Any, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(str(tmp_path / "registry"), trained, "staged", channel="staging")
+    monkeypatch.setenv("TRANSFERLITE_REGISTRY", str(tmp_path / "registry"))
+    monkeypatch.setenv("TRANSFERLITE_CHANNEL", "staging")
+    keys = upload(s3, cat=jpeg("red"))
+    assert lambda_handler(notification(BUCKET, *keys), None)["records"][0]["model_id"] == "staged"
+    handler._service.cache_clear()
+    monkeypatch.setenv("TRANSFERLITE_VARIANT", "int8")
+    with pytest.raises(NotFoundError, match="no variant 'int8'"):
+        lambda_handler(notification(BUCKET, *keys), None)
+
+
+# -- direct invocations ----------------------------------------------------------------------------------------------
+
+
+def test_an_image_is_answered(s3: Any, predictor: Predictor) -> None:
+    data = jpeg("red", 99)
+    assert lambda_handler({"image": base64.b64encode(data).decode()}, None) == predictor(data).to_dict()
+    assert records(s3) == []
+
+
+def test_an_object_is_answered(s3: Any, predictor: Predictor) -> None:
+    (key,) = upload(s3, **{"a cat+": jpeg("blue", 99)})
+    assert lambda_handler({"s3": f"s3://{BUCKET}/{key}"}, None) == predictor(jpeg("blue", 99)).to_dict()
+    assert records(s3) == []
+
+
+@pytest.mark.parametrize(
+    ("event", "code"),
+    [
+        ({"image": ""}, "empty"),
+        ({"image": base64.b64encode(jpeg("red")[:-9]).decode()}, "truncated"),
+        ({"s3": f"s3://{BUCKET}/gone.jpg"}, "missing"),
+    ],
+)
+def test_a_photo_without_an_answer_says_why(s3: Any, event: dict[str, str], code: str) -> None:
+    answer = lambda_handler(event, None)
+    assert set(answer) == {"error"}
+    assert answer["error"]["code"] == code
+    assert answer["error"]["message"]
+
+
+def test_an_object_that_s3_does_not_give_fails_the_invocation(s3: Any) -> None:
+    upload(s3, cat=jpeg("red"))
+    refuse("GetObject", "SlowDown", 503)
+    with pytest.raises(UnavailableError):
+        lambda_handler({"s3": f"s3://{BUCKET}/in/cat.jpg"}, None)
+
+
+def test_a_missing_model_fails_the_invocation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRANSFERLITE_REGISTRY", str(tmp_path))
+    with pytest.raises(NotFoundError, match="there is no channel 'production'"):
+        lambda_handler({"image": base64.b64encode(jpeg("red")).decode()}, None)
+
+
+def test_a_direct_invocation_needs_no_output_bucket(
+    trained: Trained, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRANSFERLITE_REGISTRY", str(trained.registry))
+    data = jpeg("red", 99)
+    assert lambda_handler({"image": base64.b64encode(data).decode()}, None) == predictor(data).to_dict()
+
+
+# -- settings and events that are wrong ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("event", [notification(BUCKET, "cat.jpg"), {"image": "AAAA"}])
+def test_without_a_registry_the_error_names_the_variable(event: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="TRANSFERLITE_REGISTRY is not set"):
+        lambda_handler(event, None)
+
+
+def test_without_an_output_bucket_a_notification_names_the_variable(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRANSFERLITE_REGISTRY", str(trained.registry))
+    with pytest.raises(InputError, match="TRANSFERLITE_OUTPUT_BUCKET is not set"):
+        lambda_handler(notification(BUCKET, "cat.jpg"), None)
+
+
+def test_settings_mended_later_are_read_again(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    event = {"image": base64.b64encode(jpeg("red")).decode()}
+    with pytest.raises(InputError):
+        lambda_handler(event, None)
+    monkeypatch.setenv("TRANSFERLITE_REGISTRY", str(trained.registry))
+    assert lambda_handler(event, None)["label"] == "red"
+
+
+def test_an_unknown_event_is_refused() -> None:
+    with pytest.raises(InputError, match="unknown event"):
+        lambda_handler({"path": "/"}, None)

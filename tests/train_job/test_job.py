@@ -1,0 +1,309 @@
+import csv
+import hashlib
+import io
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtime.bundle import describe_files, read_manifest
+from runtime.errors import InputError
+from runtime.registry import Registry
+from tests.conftest import Trained
+from tests.pictures import jpeg, write_folders
+
+
+def train(images: Path, registry: Path, **settings: Any) -> Any:
+    from train_job.job import train as run
+    from train_job.options import TrainOptions
+    from train_job.progress import Reporter
+
+    small: dict[str, Any] = {
+        "backbone": "mobilenet_v3_small",
+        "weights": "none",
+        "image_size": 32,
+        "epochs": 2,
+        "hidden_units": 8,
+    }
+    return run(TrainOptions(images=str(images), registry=str(registry), **small | settings), Reporter())
+
+
+def table(registry: Path, model_id: str, name: str) -> list[dict[str, str]]:
+    text = (registry / "models" / model_id / "training" / name).read_text(encoding="utf-8")
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def splits(registry: Path, result: Any) -> dict[str, str]:
+    return {row["sha256"]: row["split"] for row in table(registry, result.manifest.model_id, "dataset.csv")}
+
+
+def published(registry: Path) -> list[str]:
+    return [path.name for path in registry.glob("models/*")] + [path.name for path in registry.glob("channels/*")]
+
+
+# -- the model that is trained once for all tests ---------------------------------------------------------------------
+
+
+def test_the_bundle_holds_the_manifests_files_and_no_others(trained: Trained) -> None:
+    there = describe_files(trained.bundle)
+    del there["manifest.json"]
+    assert there == read_manifest(trained.bundle).files
+
+
+def test_the_manifest_that_was_written_is_the_results(trained: Trained) -> None:
+    assert read_manifest(trained.bundle) == trained.result.manifest
+
+
+def test_labels_are_those_of_the_photos_in_order(trained: Trained) -> None:
+    assert (trained.bundle / "labels.txt").read_text() == "blue\nred\n"
+    assert trained.result.manifest.labels == ("blue", "red")
+
+
+def test_the_channel_names_the_new_version(trained: Trained) -> None:
+    pointer = Registry.open(str(trained.registry)).channel("production")
+    assert (pointer.model_id, pointer.previous) == (trained.result.manifest.model_id, ())
+
+
+def test_every_phase_is_timed_and_none_is_missing_from_the_total(trained: Trained) -> None:
+    seconds = trained.result.seconds
+    assert list(seconds) == ["data", "features", "head", "evaluate", "export", "publish", "total"]
+    assert all(value > 0 for value in seconds.values())
+    assert sum(seconds.values()) <= 2 * seconds["total"]
+
+
+def test_metrics_count_every_photo_of_each_split(trained: Trained) -> None:
+    metrics = trained.result.manifest.metrics
+    assert {split: scores["photos"] for split, scores in metrics.items()} == {"train": 20, "validation": 2, "test": 2}
+    for scores in metrics.values():
+        assert scores["accuracy"] == 1
+        assert scores["classes"].keys() == {"blue", "red"}
+        assert sum(map(sum, scores["confusion"])) == scores["photos"]
+
+
+def test_the_manifest_says_what_the_model_was_made_of(trained: Trained) -> None:
+    manifest = trained.result.manifest
+    assert (manifest.input.height, manifest.input.width) == (64, 64)
+    assert (manifest.backbone["name"], manifest.backbone["weights"]) == ("efficientnet_lite0", "default")
+    assert manifest.dataset["photos"] == {"train": 20, "validation": 2, "test": 2}
+    assert manifest.dataset["rejected"] == 0
+    assert (manifest.training["epochs"], manifest.training["split"]) == (10, "80/10/10")
+    assert manifest.software.keys() >= {"python", "tensorflow", "keras", "transferlite"}
+
+
+def test_every_variant_was_run_on_the_held_out_photos(trained: Trained) -> None:
+    variants = trained.result.manifest.variants
+    assert list(variants) == ["saved_model", "float32", "int8"]
+    assert {variant.photos for variant in variants.values()} == {2}
+    assert {variant.accuracy for variant in variants.values()} == {1}
+    assert max(variants[name].max_difference for name in ("saved_model", "float32")) < 1e-4
+
+
+def test_the_data_sets_table_has_each_photo_with_its_hash_and_split(trained: Trained) -> None:
+    rows = table(trained.registry, trained.result.manifest.model_id, "dataset.csv")
+    photos = sorted(map(str, trained.photos.rglob("*.jpg")))
+    assert sorted(row["image"] for row in rows) == photos
+    for row in rows:
+        assert row["label"] == Path(row["image"]).parent.name
+        assert row["sha256"] == hashlib.sha256(Path(row["image"]).read_bytes()).hexdigest()
+    per_class = [(row["label"], row["split"]) for row in rows]
+    assert {pair: per_class.count(pair) for pair in per_class} == {
+        (label, split): count
+        for label in ("blue", "red")
+        for split, count in (("train", 10), ("validation", 1), ("test", 1))
+    }
+
+
+def test_the_history_has_a_line_an_epoch_that_goes_down(trained: Trained) -> None:
+    rows = table(trained.registry, trained.result.manifest.model_id, "history.csv")
+    assert [row["epoch"] for row in rows] == [str(number) for number in range(1, 11)]
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    assert all(float(row["val_loss"]) >= 0 for row in rows)
+
+
+def test_nothing_is_in_quarantine_when_every_photo_is_good(trained: Trained) -> None:
+    assert table(trained.registry, trained.result.manifest.model_id, "quarantine.csv") == []
+
+
+def test_the_commands_json_has_the_numbers_a_script_needs(trained: Trained) -> None:
+    printed = json.loads(json.dumps(trained.result.to_dict()))
+    assert printed["model_id"] == trained.result.manifest.model_id
+    assert printed["labels"] == ["blue", "red"]
+    assert printed["metrics"]["test"]["accuracy"] == 1
+    assert printed["metrics"]["variants"] == {"saved_model": 1, "float32": 1, "int8": 1}
+    assert printed["registry"] == str(trained.registry)
+    assert "total" in printed["seconds"]
+
+
+# -- the next run, with more photos and a bad one ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Again:
+    registry: Path
+    before: Any
+    result: Any
+
+
+@pytest.fixture(scope="module")
+def again(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Again:
+    """A run on a copy of the trained model's registry, with its photos, two more a class and an unreadable one."""
+    root = tmp_path_factory.mktemp("again")
+    shutil.copytree(trained.registry, root / "registry")
+    photos = write_folders(root / "photos", count=14)
+    (photos / "red" / "broken.jpg").write_bytes(jpeg("red", 50)[:700])
+    return Again(root / "registry", trained.result, train(photos, root / "registry"))
+
+
+def test_an_unreadable_photo_is_quarantined_and_the_job_ends_well(again: Again) -> None:
+    (row,) = table(again.registry, again.result.manifest.model_id, "quarantine.csv")
+    assert row["uri"].endswith("red/broken.jpg")
+    assert (row["row"], row["code"]) == ("", "truncated")
+    assert again.result.manifest.dataset["rejected"] == 1
+    assert len(splits(again.registry, again.result)) == 28
+
+
+def test_the_next_run_keeps_every_photos_split(again: Again) -> None:
+    before, after = splits(again.registry, again.before), splits(again.registry, again.result)
+    assert len(before) == 24
+    assert before.items() <= after.items()
+
+
+def test_the_channel_moves_on_and_remembers(again: Again) -> None:
+    pointer = Registry.open(str(again.registry)).channel("production")
+    assert pointer.model_id == again.result.manifest.model_id
+    assert pointer.previous == (again.before.manifest.model_id,)
+
+
+# -- the user's own test photos, by CSV --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OwnTest:
+    registry: Path
+    tests: Path
+    result: Any
+
+
+@pytest.fixture(scope="module")
+def own_test(tmp_path_factory: pytest.TempPathFactory) -> OwnTest:
+    root = tmp_path_factory.mktemp("own")
+    for name, count, start in (("photos", 10, 0), ("tests", 3, 100)):
+        (root / name).mkdir()
+        rows = ["File Name,Label"]
+        for colour in ("blue", "red"):
+            for number in range(start, start + count):
+                (root / name / f"{colour}.{number}.jpg").write_bytes(jpeg(colour, number))
+                rows.append(f"{colour}.{number}.jpg,{colour}")
+        (root / f"{name}.csv").write_text("\n".join([*rows, "gone.jpg,red"]))
+    result = train(
+        root / "photos",
+        root / "registry",
+        labels=str(root / "photos.csv"),
+        test_images=str(root / "tests"),
+        test_labels=str(root / "tests.csv"),
+        classes=("red", "blue"),
+        channel="staging",
+    )
+    return OwnTest(root / "registry", root / "tests", result)
+
+
+def test_the_users_test_photos_are_the_ones_tested_on(own_test: OwnTest) -> None:
+    rows = table(own_test.registry, own_test.result.manifest.model_id, "dataset.csv")
+    tested = {row["image"] for row in rows if row["split"] == "test"}
+    assert tested == {str(path) for path in own_test.tests.glob("*.jpg")}
+    assert own_test.result.manifest.metrics["test"]["photos"] == 6
+    assert {variant.photos for variant in own_test.result.manifest.variants.values()} == {6}
+
+
+def test_absent_photos_of_both_csvs_are_quarantined_with_their_rows(own_test: OwnTest) -> None:
+    rows = table(own_test.registry, own_test.result.manifest.model_id, "quarantine.csv")
+    assert [(row["row"], row["code"]) for row in rows] == [("22", "missing"), ("8", "missing")]
+
+
+def test_the_labels_come_in_the_order_of_the_classes_asked_for(own_test: OwnTest) -> None:
+    labels = own_test.registry / "models" / own_test.result.manifest.model_id / "labels.txt"
+    assert labels.read_text() == "red\nblue\n"
+
+
+def test_only_the_channel_asked_for_is_changed(own_test: OwnTest) -> None:
+    assert Registry.open(str(own_test.registry)).channels().keys() == {"staging"}
+
+
+# -- jobs that stop ---------------------------------------------------------------------------------------------------
+
+
+def test_too_many_bad_photos_stop_the_job_and_publish_nothing(tmp_path: Path) -> None:
+    photos = write_folders(tmp_path / "photos", count=4)
+    for number in range(3):
+        (photos / "red" / f"bad.{number}.jpg").write_bytes(b"")
+    with pytest.raises(InputError, match=r"3 of 11 photos cannot be used \(limit 25%\).*--fail-over"):
+        train(photos, tmp_path / "registry", fail_over=0.25)
+    assert published(tmp_path / "registry") == []
+
+
+def test_a_share_of_bad_photos_just_at_the_limit_is_allowed() -> None:
+    from train_job.dataset import Dataset, Example, Reject
+    from train_job.job import check_share
+
+    examples = (Example("a", "cat"), Example("b", "dog"), Example("c", "dog"))
+    rejects = (Reject("d", 5, "empty", "the file is empty"),)
+    check_share(Dataset(examples, ("cat", "dog"), rejects), 0.25)
+    with pytest.raises(InputError, match=r"1 of 4 photos.*the first: d: the file is empty"):
+        check_share(Dataset(examples, ("cat", "dog"), rejects), 0.24)
+
+
+def test_rows_that_say_the_same_again_are_no_bad_photos(tmp_path: Path) -> None:
+    from train_job.dataset import read_dataset
+    from train_job.job import check_share
+
+    (tmp_path / "photos").mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / "photos" / name).write_bytes(b"")
+    rows = "a.jpg,cat\nb.jpg,dog\n" * 4
+    (tmp_path / "labels.csv").write_text(f"File Name,Label\n{rows}")
+    check_share(read_dataset(str(tmp_path / "photos"), str(tmp_path / "labels.csv")), 0.5)
+
+
+def test_photos_that_are_all_unreadable_stop_the_job_with_the_reason(tmp_path: Path) -> None:
+    photos = write_folders(tmp_path / "photos", count=2)
+    for path in photos.rglob("*.jpg"):
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match="the file is empty"):
+        train(photos, tmp_path / "registry", fail_over=1.0)
+    assert published(tmp_path / "registry") == []
+
+
+def test_a_registry_that_cannot_be_written_is_refused_before_any_photo_is_read(tmp_path: Path) -> None:
+    (tmp_path / "registry").write_text("a file")
+    with pytest.raises(InputError, match="registry: is a file"):
+        train(tmp_path / "nowhere", tmp_path / "registry")
+
+
+def test_a_channel_that_cannot_be_is_refused_before_any_photo_is_read(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a channel name"):
+        train(tmp_path / "nowhere", tmp_path / "registry", channel="Not a channel")
+
+
+def test_an_unknown_optimizer_is_refused_before_any_photo_is_decoded(tmp_path: Path) -> None:
+    photos = write_folders(tmp_path / "photos", count=2)
+    for path in photos.rglob("*.jpg"):
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match="unknown optimizer"):
+        train(photos, tmp_path / "registry", optimizer="nosuch")
+
+
+def test_a_csv_of_absent_photos_is_refused_before_tensorflow_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def built(*_: Any) -> None:
+        raise AssertionError("the base was built")
+
+    monkeypatch.setattr("train_job.learn.build_base", built)
+    photos = write_folders(tmp_path / "photos", count=2)
+    rows = "".join(f"gone{number}.jpg,red\n" for number in range(20))
+    (tmp_path / "labels.csv").write_text(f"File Name,Label\nblue/blue.0.jpg,blue\nred/red.0.jpg,red\n{rows}")
+    with pytest.raises(InputError, match="20 of 22 photos"):
+        train(photos, tmp_path / "registry", labels=str(tmp_path / "labels.csv"))

@@ -1,0 +1,123 @@
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtime.errors import InputError
+from runtime.registry import Registry
+from runtime.store import MemoryStore
+from tests.conftest import BUCKET
+from tests.pictures import jpeg, write_folders
+from train_job.dataset import Dataset, Example, Split, read_dataset
+from train_job.options import TrainOptions
+from train_job.progress import Phases, Reporter
+from train_job.split import Shares
+
+
+def examples(counts: dict[str, int]) -> list[Example]:
+    return [Example(f"{label}.{number}", label) for label, count in counts.items() for number in range(count)]
+
+
+def names(chosen: Sequence[Example]) -> list[str]:
+    return [example.image for example in chosen]
+
+
+@pytest.mark.parametrize(
+    ("most", "expected"),
+    [
+        (0, []),
+        (1, ["a.0"]),
+        (4, ["a.0", "b.0", "c.0", "a.1"]),
+        (7, ["a.0", "b.0", "c.0", "a.1", "c.1", "a.2", "a.3"]),
+        (100, ["a.0", "b.0", "c.0", "a.1", "c.1", "a.2", "a.3"]),
+    ],
+)
+def test_a_sample_takes_the_classes_in_turn(most: int, expected: list[str]) -> None:
+    from train_job.learn import even_sample
+
+    assert names(even_sample(examples({"a": 4, "b": 1, "c": 2}), ("a", "b", "c"), most)) == expected
+
+
+def test_a_sample_of_nothing_is_nothing() -> None:
+    from train_job.learn import even_sample
+
+    assert even_sample([], ("a", "b"), 5) == []
+
+
+def learn(images: str, dataset: Dataset | None = None, **settings: Any) -> Any:
+    from train_job.learn import learn as run
+
+    defaults: dict[str, Any] = {
+        "backbone": "mobilenet_v3_small",
+        "weights": "none",
+        "image_size": 32,
+        "epochs": 2,
+        "hidden_units": 8,
+    }
+    options = TrainOptions(images=images, registry="memory", **defaults | settings)
+    return run(options, dataset or read_dataset(images), Registry(MemoryStore()), Phases(), Reporter())
+
+
+def test_without_a_share_for_testing_nothing_can_be_judged(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no photo is left to test on.*--test-images"):
+        learn(str(write_folders(tmp_path, count=3)), split=Shares(1, 0, 0))
+
+
+def test_a_class_with_nothing_left_to_train_on_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no photo of 'blue' is left to train on.*--split"):
+        learn(str(write_folders(tmp_path, count=3)), split=Shares(1, 49, 50))
+
+
+def test_a_class_whose_photos_are_all_the_users_test_photos_is_named(tmp_path: Path) -> None:
+    root = write_folders(tmp_path, count=3)
+    whole = read_dataset(str(root))
+    tests = [example for example in whole.examples if example.label == "red"]
+    dataset = Dataset(whole.examples, whole.labels).tested_on(Dataset((*whole.examples[:1], *tests), whole.labels))
+    with pytest.raises(InputError, match="no photo of 'red' is left to train on"):
+        learn(str(root), dataset)
+
+
+@pytest.fixture
+def learned(tmp_path: Path) -> Any:
+    root = write_folders(tmp_path / "photos", count=6)
+    (root / "red" / "copy.jpg").write_bytes(jpeg("red", 0))
+    return learn(str(root), split=Shares(2, 1, 1))
+
+
+def test_photos_of_a_split_come_in_the_order_of_their_hash(learned: Any) -> None:
+    found = {split: learned.examples(split) for split in Split}
+    assert {split: len(chosen) for split, chosen in found.items()} == {
+        split: learned.scores[split].photos for split in Split
+    }
+    assert sum(map(len, found.values())) == 13
+    for chosen in found.values():
+        assert [one.sha256 for one in chosen] == sorted(one.sha256 for one in chosen)
+
+
+def test_without_a_validation_share_the_history_has_none(tmp_path: Path) -> None:
+    learned = learn(str(write_folders(tmp_path, count=4)), split=Shares(3, 0, 1))
+    assert {(epoch.val_loss, epoch.val_accuracy) for epoch in learned.history} == {(None, None)}
+    assert learned.scores.keys() == {Split.TRAIN, Split.TEST}
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's writer
+def test_weights_are_fetched_from_s3(bucket: Any, tmp_path: Path) -> None:
+    from train_job.backbones import BACKBONES, build_base, weights_sha256
+
+    base = build_base(BACKBONES["mobilenet_v3_small"], (32, 32, 3), "none", seed=9)
+    base.save_weights(tmp_path / "base.weights.h5")
+    bucket.upload_file(str(tmp_path / "base.weights.h5"), BUCKET, "weights/base.weights.h5")
+    weights = f"s3://{BUCKET}/weights/base.weights.h5"
+    images = str(write_folders(tmp_path / "photos", count=3))
+    learned = learn(images, weights=weights, split=Shares(2, 0, 1))
+    assert learned.backbone == {
+        "name": "mobilenet_v3_small",
+        "weights": weights,
+        "weights_sha256": weights_sha256(base),
+    }
+
+
+def test_a_missing_weights_file_on_s3_is_named(bucket: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"s3://{BUCKET}/nowhere"):
+        learn(str(write_folders(tmp_path, count=2)), weights=f"s3://{BUCKET}/nowhere.h5")
