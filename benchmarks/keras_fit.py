@@ -45,7 +45,11 @@ def seconds_a_step(model: Any, images: Any, labels: Any, batch: int, steps: int)
     import tensorflow as tf
 
     moments: list[float] = []
-    clock = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_: moments.append(time.perf_counter()))
+
+    def note(_batch: int, logs: Any = None) -> None:
+        moments.append(time.perf_counter())
+
+    clock = keras.callbacks.LambdaCallback(on_train_batch_end=note)
     data = tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(len(images)).repeat().batch(batch)
     model.fit(data.prefetch(tf.data.AUTOTUNE), steps_per_epoch=SKIPPED + steps, callbacks=[clock], verbose=0)
     return [after - before for before, after in zip(moments[SKIPPED - 1 :], moments[SKIPPED:], strict=False)]
