@@ -27,7 +27,8 @@ def build(backbone: str, weights: str, size: int) -> Any:
     """The walk-through's model: the base not trainable, its head in place, compiled with rmsprop."""
     import keras
 
-    from train_job.backbones import BACKBONES, build_base, normalise
+    from train_job.backbones import BACKBONES
+    from train_job.bases import build_base, normalise
 
     chosen = BACKBONES[backbone]
     base = build_base(chosen, (size, size, 3), weights)

@@ -12,9 +12,10 @@ from inference_lambda.events import Direct, Notification, S3Photo
 from inference_lambda.settings import Settings
 from runtime.errors import InputError, NotFoundError, PhotoError, TransferLiteError
 from runtime.imaging import READ_BYTES
+from runtime.locations import open_store, read_uri
 from runtime.predictor import Predictor
 from runtime.registry import Registry
-from runtime.store import Store, open_store, read_uri
+from runtime.store import Store
 
 PREFIX = "predictions/"
 

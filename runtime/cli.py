@@ -61,8 +61,8 @@ def _predict_location(location: str, predictor: "Predictor", top: int, as_json: 
     """Print an answer for each photo at ``location``; yields what failed."""
     from runtime.ahead import map_ahead
     from runtime.imaging import READ_BYTES
+    from runtime.locations import read_uri
     from runtime.photos import find_photos
-    from runtime.store import read_uri
 
     def fetch(image: str) -> tuple[str, bytes | TransferLiteError]:
         try:

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runtime.errors import NotFoundError
-from runtime.store import join_uri, open_store
+from runtime.locations import open_store
+from runtime.store import join_uri
 
 SUFFIXES = frozenset(
     [

@@ -20,7 +20,8 @@ from runtime.ahead import map_ahead
 from runtime.bundle import CURRENT, MANIFEST, Manifest, Pointer, check_files, check_model_id, is_model_id, sha256_of
 from runtime.errors import ConflictError, InputError, MissingStoreError, NotFoundError
 from runtime.folder import FolderStore
-from runtime.store import Store, open_store
+from runtime.locations import open_store
+from runtime.store import Store
 
 _CHANNEL = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _KEPT_PREVIOUS = 20

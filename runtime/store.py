@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from runtime.errors import ConflictError, InputError, NotFoundError
+from runtime.errors import ConflictError, NotFoundError
 
 
 @dataclass(frozen=True)
@@ -60,52 +60,9 @@ class Store(Protocol):
         """Fail now, without writing anything, if a later write would be refused."""
 
 
-def open_store(uri: str) -> Store:
-    """The store for ``s3://bucket/prefix``, ``file:///path`` or a local path.
-
-    Raises:
-        InputError: the scheme is unknown, or an ``s3://`` URI names no bucket.
-        MissingExtraError: boto3 is needed and not installed.
-    """
-    from runtime.folder import FolderStore
-
-    scheme, separator, path = uri.partition("://")
-    if not separator:
-        return FolderStore(Path(uri))
-    if scheme == "file":
-        return FolderStore(Path(path or "/"))
-    if scheme == "s3":
-        from runtime.s3 import S3Store
-
-        return S3Store.from_uri(uri)
-    raise InputError(f"{scheme}:// is not supported", where=uri, hint="give an s3:// URI or a local path")
-
-
-def split_uri(uri: str) -> tuple[str, str]:
-    """The root and the key that name one object: ``s3://b/a/cat.jpg`` -> (``s3://b``, ``a/cat.jpg``).
-
-    A local path is cut at its last slash, an ``s3://`` URI after its bucket, for a key may begin with a slash.
-    """
-    if uri.startswith("s3://"):
-        bucket, _, name = uri.removeprefix("s3://").partition("/")
-        root = f"s3://{bucket}"
-    else:
-        root, slash, name = uri.rpartition("/")
-        root = root or slash or "."
-    if not name or uri.endswith("/"):
-        raise InputError("names a folder or bucket where one file is needed", where=uri)
-    return root, name
-
-
 def join_uri(root: str, key: str) -> str:
     """The URI of ``key`` below ``root``."""
     return f"{root.rstrip('/')}/{key}"
-
-
-def read_uri(uri: str, most: int | None = None) -> bytes:
-    """The content of one object or file, or its first ``most`` bytes. Raises NotFoundError."""
-    root, key = split_uri(uri)
-    return open_store(root).get(key, most).data
 
 
 class MemoryStore:

@@ -7,21 +7,12 @@ from typing import Any
 
 import click
 
+from train_job.backbones import BACKBONES
 from train_job.options import DEFAULT_SPLIT, TrainOptions
 from train_job.split import Shares
 
-BACKBONE_NAMES = (
-    "efficientnet_lite0",
-    "inception_v3",
-    "mobilenet_v2",
-    "mobilenet_v3_small",
-    "mobilenet_v3_large",
-    "efficientnet_v2_b0",
-    "resnet50",
-)
-
 _backbone_option = click.option(
-    "--backbone", default="efficientnet_lite0", show_default=True, type=click.Choice(BACKBONE_NAMES)
+    "--backbone", default="efficientnet_lite0", show_default=True, type=click.Choice(list(BACKBONES))
 )
 
 

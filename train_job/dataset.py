@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from runtime.errors import InputError, NotFoundError
+from runtime.locations import open_store, read_uri
 from runtime.photos import is_photo
-from runtime.store import join_uri, open_store, read_uri
+from runtime.store import join_uri
 
 
 class Split(StrEnum):
@@ -72,10 +73,28 @@ class Dataset:
         kept = tuple(example for example in self.examples if example.image not in gone)
         return replace(self, examples=kept, rejects=(*self.rejects, *rejects))
 
+    def check_share(self, fail_over: float) -> None:
+        """Raises InputError where more than the share ``fail_over`` (0 to 1) of the photos had to be left out."""
+        rejects = [reject for reject in self.rejects if reject.code != "repeated-row"]
+        bad, everything = len(rejects), len(rejects) + len(self.examples)
+        if bad > fail_over * everything:
+            raise InputError(
+                f"{bad} of {everything} photos cannot be used (limit {fail_over:.0%})",
+                hint=f"the first: {rejects[0].uri}: {rejects[0].reason}; mend them or raise --fail-over",
+            )
+
     def tested_on(self, held_out: "Dataset") -> "Dataset":
         """Both data sets as one, in which the photos of ``held_out`` are for testing and nothing else."""
         tests = tuple(replace(example, split=Split.TEST) for example in held_out.examples)
         return replace(self, examples=(*self.examples, *tests), rejects=(*self.rejects, *held_out.rejects))
+
+
+def left_out(rejects: Sequence[Reject]) -> str:
+    """One line for what is left out (at least one photo or row), naming the first."""
+    first = rejects[0]
+    row = f" (row {first.row})" if first.row else ""
+    more = f"; and {len(rejects) - 1} more, all in quarantine.csv" if len(rejects) > 1 else ""
+    return f"left out {first.uri}{row}: {first.code}: {first.reason}{more}"
 
 
 def _first_reason(rejects: Sequence[Reject]) -> str:

@@ -3,7 +3,8 @@
 from typing import Any
 
 from runtime.errors import InputError
-from train_job.backbones import BACKBONES, build_base
+from train_job.backbones import BACKBONES
+from train_job.bases import build_base
 
 
 def _layers(backbone: str, image_size: int | None) -> list[Any]:

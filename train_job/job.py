@@ -14,7 +14,7 @@ from export.quiet import quiet_native_logs
 from runtime.bundle import Manifest
 from runtime.errors import InputError
 from runtime.registry import Registry, check_channel
-from train_job.dataset import Dataset, Reject, read_dataset
+from train_job.dataset import Dataset, left_out, read_dataset
 from train_job.options import TrainOptions
 from train_job.progress import Phases, Reporter
 
@@ -54,7 +54,7 @@ def train(options: TrainOptions, report: Reporter) -> Result:
         registry.store.check_writable()
         check_channel(options.channel)
         dataset = _read_data(options, report)
-        check_share(dataset, options.fail_over)
+        dataset.check_share(options.fail_over)
     report.line("loading TensorFlow")
     with quiet_native_logs():
         from train_job.learn import learn
@@ -93,26 +93,5 @@ def _read_data(options: TrainOptions, report: Reporter) -> Dataset:
 def _announce(dataset: Dataset, purpose: str, report: Reporter) -> None:
     count, classes = len(dataset.examples), len(dataset.labels)
     report.line(f"Found {count} validated image filenames belonging to {classes} classes{purpose}.")
-    warn_of(dataset.rejects, report)
-
-
-def warn_of(rejects: tuple[Reject, ...], report: Reporter) -> None:
-    """One line for the rows or photos that are left out, naming the first."""
-    if rejects:
-        first = rejects[0]
-        row = f" (row {first.row})" if first.row else ""
-        more = f"; and {len(rejects) - 1} more, all in quarantine.csv" if len(rejects) > 1 else ""
-        report.warning(f"left out {first.uri}{row}: {first.code}: {first.reason}{more}")
-
-
-def check_share(dataset: Dataset, fail_over: float) -> None:
-    """Stop where too much was left out. Raises InputError when over ``fail_over`` (0 to 1) of the photos were."""
-    rejects = [reject for reject in dataset.rejects if reject.code != "repeated-row"]
-    bad = len(rejects)
-    share = bad / max(bad + len(dataset.examples), 1)
-    if share > fail_over:
-        first = rejects[0]
-        raise InputError(
-            f"{bad} of {bad + len(dataset.examples)} photos cannot be used (limit {fail_over:.0%})",
-            hint=f"the first: {first.uri}: {first.reason}; mend them or raise --fail-over",
-        )
+    if dataset.rejects:
+        report.warning(left_out(dataset.rejects))

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from runtime.errors import AccessDeniedError, InputError
 from runtime.imaging import InputSpec
+from runtime.locations import open_store, split_uri
 from runtime.registry import Registry
-from runtime.store import open_store, split_uri
-from train_job.backbones import BACKBONES, Backbone, build_base, weights_sha256
-from train_job.dataset import Dataset, Example, Split
+from train_job.backbones import BACKBONES, Backbone
+from train_job.bases import build_base, weights_sha256
+from train_job.dataset import Dataset, Example, Split, left_out
 from train_job.evaluate import Scores, evaluate
 from train_job.features import Features, extract
 from train_job.head import Epoch, Recipe, fit_head, predict_rows
-from train_job.job import check_share, warn_of
 from train_job.loading import load_photos
 from train_job.model import Classifier, feature_model, head_model
 from train_job.options import TrainOptions
@@ -72,8 +72,9 @@ def learn(
     with phases("data"):
         _check_access(features)
         dataset = replace(dataset.without(features.rejects), examples=features.examples)
-        check_share(dataset, options.fail_over)
-        warn_of(features.rejects, report)
+        dataset.check_share(options.fail_over)
+        if features.rejects:
+            report.warning(left_out(features.rejects))
         splits = assign(dataset.examples, options.split, splits_before(registry, options.channel, options.split))
         _check_splits(dataset, splits)
         _announce(dataset, splits, report)

@@ -8,7 +8,8 @@ from functools import lru_cache
 from runtime.ahead import map_ahead
 from runtime.errors import AccessDeniedError, InputError, NotFoundError, PhotoError, TransferLiteError
 from runtime.imaging import READ_BYTES, RGB, InputSpec, decode
-from runtime.store import Store, open_store, split_uri
+from runtime.locations import open_store, split_uri
+from runtime.store import Store
 from train_job.dataset import Example, Reject
 
 WORKERS = 16

@@ -12,7 +12,8 @@ import keras
 from keras import layers
 
 from runtime.imaging import InputSpec
-from train_job.backbones import Backbone, normalise
+from train_job.backbones import Backbone
+from train_job.bases import normalise
 
 
 @dataclass(frozen=True)

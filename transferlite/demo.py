@@ -18,9 +18,10 @@ import click
 
 from runtime.errors import InputError, MissingExtraError, TransferLiteError
 from runtime.folder import FolderStore
+from runtime.locations import open_store
 from runtime.registry import Registry
 from runtime.s3 import s3_client
-from runtime.store import Store, open_store
+from runtime.store import Store
 
 DATA, MODELS, PREDICTIONS = "demo-photos", "demo-models", "demo-predictions"
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from runtime.folder import FolderStore
+from runtime.locations import open_store
 from runtime.s3 import s3_client
-from runtime.store import open_store
 from transferlite.demo import local_s3
 
 pytestmark = pytest.mark.photos

@@ -24,7 +24,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """InceptionV3 without its top, saved in both file forms, and the sha256 of its weights."""
     import keras
 
-    from train_job.backbones import weights_sha256
+    from train_job.bases import weights_sha256
 
     folder = tmp_path_factory.mktemp("weights")
     base = keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(75, 75, 3))

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from runtime.bundle import Manifest
+from runtime.locations import open_store
 from runtime.registry import Registry
-from runtime.store import open_store
 from tests.conftest import BUCKET, Trained
 from tests.pictures import jpeg
 from tests.runtime.bundles import write_bundle

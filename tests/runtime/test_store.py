@@ -1,7 +1,8 @@
 import itertools
 import json
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -19,8 +20,9 @@ from runtime.errors import (
     UnavailableError,
 )
 from runtime.folder import FolderStore
+from runtime.locations import open_store, read_uri, split_uri
 from runtime.s3 import S3Store, s3_client
-from runtime.store import Blob, Entry, MemoryStore, Store, join_uri, open_store, read_uri, split_uri
+from runtime.store import Blob, Entry, MemoryStore, Store, join_uri
 from tests.conftest import BUCKET
 from tests.runtime.faults import refuse
 
@@ -160,8 +162,18 @@ def test_check_writable_writes_nothing(store: Store, tmp_path: Path) -> None:
     assert [entry.key for entry in store.entries()] == ["k"]
 
 
+@pytest.fixture
+def _eager_threads() -> Iterator[None]:
+    """Threads take turns after every few instructions, so that a race is lost soon."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("_eager_threads")
 def test_no_increment_is_lost_when_eight_threads_compare_and_swap(store: Store) -> None:
-    each = 4 if isinstance(store, S3Store) else 40
+    each = 4 if isinstance(store, S3Store) else 60
     store.put("counter.json", b"0")
     # moto cannot read an object while it is replaced, so there one request follows another
     turn = threading.Lock() if isinstance(store, S3Store) else nullcontext()

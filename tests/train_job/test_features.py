@@ -116,7 +116,8 @@ def test_each_photo_runs_through_the_base_once() -> None:
 def test_the_feature_model_takes_plain_pixels_and_trains_nothing(name: str) -> None:
     import keras
 
-    from train_job.backbones import BACKBONES, build_base
+    from train_job.backbones import BACKBONES
+    from train_job.bases import build_base
     from train_job.model import feature_model
 
     base = build_base(BACKBONES[name], (32, 32, 3), "none")

@@ -186,7 +186,8 @@ def test_the_learning_rate_is_used() -> None:
 
 def test_only_the_heads_variables_change() -> None:
     from runtime.imaging import InputSpec
-    from train_job.backbones import BACKBONES, build_base, weights_sha256
+    from train_job.backbones import BACKBONES
+    from train_job.bases import build_base, weights_sha256
     from train_job.model import Classifier, feature_model
 
     backbone = BACKBONES["mobilenet_v3_small"]

@@ -246,25 +246,23 @@ def test_too_many_bad_photos_stop_the_job_and_publish_nothing(tmp_path: Path) ->
 
 def test_a_share_of_bad_photos_just_at_the_limit_is_allowed() -> None:
     from train_job.dataset import Dataset, Example, Reject
-    from train_job.job import check_share
 
     examples = (Example("a", "cat"), Example("b", "dog"), Example("c", "dog"))
     rejects = (Reject("d", 5, "empty", "the file is empty"),)
-    check_share(Dataset(examples, ("cat", "dog"), rejects), 0.25)
+    Dataset(examples, ("cat", "dog"), rejects).check_share(0.25)
     with pytest.raises(InputError, match=r"1 of 4 photos.*the first: d: the file is empty"):
-        check_share(Dataset(examples, ("cat", "dog"), rejects), 0.24)
+        Dataset(examples, ("cat", "dog"), rejects).check_share(0.24)
 
 
 def test_rows_that_say_the_same_again_are_no_bad_photos(tmp_path: Path) -> None:
     from train_job.dataset import read_dataset
-    from train_job.job import check_share
 
     (tmp_path / "photos").mkdir()
     for name in ("a.jpg", "b.jpg"):
         (tmp_path / "photos" / name).write_bytes(b"")
     rows = "a.jpg,cat\nb.jpg,dog\n" * 4
     (tmp_path / "labels.csv").write_text(f"File Name,Label\n{rows}")
-    check_share(read_dataset(str(tmp_path / "photos"), str(tmp_path / "labels.csv")), 0.5)
+    read_dataset(str(tmp_path / "photos"), str(tmp_path / "labels.csv")).check_share(0.5)
 
 
 def test_photos_that_are_all_unreadable_stop_the_job_with_the_reason(tmp_path: Path) -> None:

@@ -103,7 +103,8 @@ def test_without_a_validation_share_the_history_has_none(tmp_path: Path) -> None
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's writer
 def test_weights_are_fetched_from_s3(bucket: Any, tmp_path: Path) -> None:
-    from train_job.backbones import BACKBONES, build_base, weights_sha256
+    from train_job.backbones import BACKBONES
+    from train_job.bases import build_base, weights_sha256
 
     base = build_base(BACKBONES["mobilenet_v3_small"], (32, 32, 3), "none", seed=9)
     base.save_weights(tmp_path / "base.weights.h5")

@@ -15,7 +15,8 @@ SIDES = {"mobilenet_v3_small": 32, "inception_v3": 75}
 def build(name: str, seed: int = 0, include_top: bool = False) -> Any:
     import keras
 
-    from train_job.backbones import BACKBONES, build_base
+    from train_job.backbones import BACKBONES
+    from train_job.bases import build_base
 
     shape = (SIDES[name], SIDES[name], 3)
     if not include_top:
