@@ -39,6 +39,10 @@ _RARE = ("WEBP", "TIFF", "AVIF", "JPEG2000", "DIB", "ICO", "ICNS", "PSD", "DDS",
 Image.preinit()
 _loading_rare = threading.Lock()
 
+# Pillow's notes on odd metadata and on large pictures, which are judged here. Once and for all: to change the filters
+# for each photo is not for threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
 _TRUNCATED = ("truncated", "not processed", "unexpected end", "eof")
 
 # Pillow documents OSError; damaged files also end in these.
@@ -88,10 +92,8 @@ def decode(data: bytes, spec: InputSpec | None = None, *, where: str = "") -> RG
     if len(data) > MAX_BYTES:
         raise PhotoError("too-large", f"more than {MAX_BYTES:,} bytes", where=where)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's notes on odd metadata; a bomb is judged below
-            image = _upright_rgb(_opened(data))
-            return np.asarray(image if spec is None else _resized(image, spec))
+        image = _upright_rgb(_opened(data))
+        return np.asarray(image if spec is None else _resized(image, spec))
     except PhotoError as error:
         raise PhotoError(error.code, error.message, where=where) from None
     except (Image.DecompressionBombError, MemoryError):

@@ -100,7 +100,7 @@ class MemoryStore:
                 yield Entry(key, len(data), _content_etag(data))
 
     def children(self, prefix: str = "") -> Iterator[str]:
-        rests = (key[len(prefix) :] for key in self._objects if key.startswith(prefix))
+        rests = (key[len(prefix) :] for key in list(self._objects) if key.startswith(prefix))
         yield from sorted({rest.split("/")[0] for rest in rests if "/" in rest})
 
     def upload(self, key: str, path: Path) -> None:

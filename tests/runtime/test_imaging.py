@@ -357,9 +357,6 @@ def test_a_damaged_photo_never_raises_anything_but_a_photo_error(form: str) -> N
     assert codes
 
 
-@pytest.mark.xfail(
-    strict=True, reason="catch_warnings is not for threads: the last to leave restores the wrong filters"
-)
 def test_two_decodings_at_once_leave_the_warning_filters_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = jpeg("red", 1), jpeg("red", 2)
     began = {first: threading.Event(), second: threading.Event()}

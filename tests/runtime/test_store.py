@@ -1,5 +1,3 @@
-import itertools
-import json
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -173,8 +171,9 @@ def _eager_threads() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_eager_threads")
 def test_no_increment_is_lost_when_eight_threads_compare_and_swap(store: Store) -> None:
-    each = 4 if isinstance(store, S3Store) else 60
-    store.put("counter.json", b"0")
+    each = 4 if isinstance(store, S3Store) else 100
+    padding = " " * 4096  # hashing this much lets other threads run
+    store.put("counter.json", f"0{padding}".encode())
     # moto cannot read an object while it is replaced, so there one request follows another
     turn = threading.Lock() if isinstance(store, S3Store) else nullcontext()
 
@@ -183,7 +182,7 @@ def test_no_increment_is_lost_when_eight_threads_compare_and_swap(store: Store) 
             blob = store.get("counter.json")
         try:
             with turn:
-                store.put("counter.json", json.dumps(json.loads(blob.data) + 1).encode(), if_match=blob.etag)
+                store.put("counter.json", f"{int(blob.data) + 1}{padding}".encode(), if_match=blob.etag)
         except ConflictError:
             return False
         return True
@@ -195,7 +194,7 @@ def test_no_increment_is_lost_when_eight_threads_compare_and_swap(store: Store) 
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(increment, range(8)))
-    assert json.loads(store.get("counter.json").data) == 8 * each
+    assert int(store.get("counter.json").data) == 8 * each
 
 
 def test_one_of_eight_threads_creates_an_object(store: Store) -> None:
@@ -212,27 +211,21 @@ def test_one_of_eight_threads_creates_an_object(store: Store) -> None:
     assert store.get("lock").data == str(won.index(True)).encode()
 
 
-@pytest.mark.xfail(strict=True, reason="children goes through the keys while another thread adds some")
 def test_a_memory_store_may_be_listed_while_another_thread_writes() -> None:
     store = MemoryStore()
     for number in range(3_000):
         store.put(f"old{number}/k", b"")
-    ended = threading.Event()
 
     def write() -> None:
-        for number in itertools.count():
+        for number in range(20_000):
             store.put(f"new{number}/k", b"")
-            if ended.is_set():
-                break
 
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(write)
-        try:
-            for _ in range(100):
-                assert len(list(store.children())) >= 3_000
-                assert len(list(store.entries("old"))) == 3_000
-        finally:
-            ended.set()
+        writing = pool.submit(write)
+        for _ in range(20):
+            assert len(list(store.children())) >= 3_000
+            assert len(list(store.entries("old"))) == 3_000
+        writing.result()
 
 
 # -- folders ---------------------------------------------------------------------------------------------------------
