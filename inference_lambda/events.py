@@ -9,6 +9,8 @@ from urllib.parse import unquote_plus
 
 from runtime.errors import InputError
 
+_CREATED = "ObjectCreated"
+
 
 @dataclass(frozen=True)
 class S3Photo:
@@ -42,17 +44,20 @@ def parse(event: Mapping[str, Any]) -> Notification | Direct:
     """The request in an event.
 
     Keys of S3 notifications are URL-encoded, a space as ``+``; they are decoded here. ``s3:TestEvent``, which S3 sends
-    when a notification is set up, is a notification of nothing.
+    when a notification is set up, is a notification of nothing, and so are removals and changes of tags.
     Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
 
     Raises:
         InputError: the event has none of the known shapes, or its image is not base64.
     """
+    if not isinstance(event, Mapping):
+        raise InputError(f"an event is an object, not {type(event).__name__}")
     if event.get("Event") == "s3:TestEvent":
         return Notification(())
     records = event.get("Records")
     if isinstance(records, list) and all(isinstance(one, Mapping) and "s3" in one for one in records):
-        return Notification(tuple(_photo(record["s3"]) for record in records))
+        created = (record for record in records if str(record.get("eventName", _CREATED)).startswith(_CREATED))
+        return Notification(tuple(_photo(record["s3"]) for record in created))
     if isinstance(event.get("image"), str):
         return Direct(image=_decoded(event["image"]))
     if isinstance(event.get("s3"), str) and event["s3"].startswith("s3://"):
@@ -66,7 +71,7 @@ def parse(event: Mapping[str, Any]) -> Notification | Direct:
 def _photo(part: Mapping[str, Any]) -> S3Photo:
     try:
         return S3Photo(part["bucket"]["name"], unquote_plus(part["object"]["key"]))
-    except (KeyError, TypeError) as error:
+    except (LookupError, TypeError, AttributeError) as error:
         raise InputError(f"an S3 record lacks its {error}") from error
 
 

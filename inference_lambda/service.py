@@ -10,7 +10,7 @@ from typing import Any
 
 from inference_lambda.events import Direct, Notification, S3Photo
 from inference_lambda.settings import Settings
-from runtime.errors import InputError, NotFoundError, PhotoError, TransferLiteError
+from runtime.errors import BundleError, InputError, NotFoundError, PhotoError, TransferLiteError
 from runtime.imaging import READ_BYTES
 from runtime.locations import open_store, read_uri
 from runtime.predictor import Predictor
@@ -43,7 +43,7 @@ class CurrentModel:
         """
         now = self._clock()
         if self._predictor is None:
-            self._predictor = self._load(None)
+            self._predictor = self._first()
         elif now - self._looked >= self._settings.refresh_seconds:
             self._follow(self._predictor.manifest.model_id)
         else:
@@ -51,19 +51,31 @@ class CurrentModel:
         self._looked = now
         return self._predictor
 
+    def _first(self) -> Predictor:
+        """What the channel names or, if that cannot be served, the newest it named before that can."""
+        pointer = Registry.open(self._settings.registry).channel(self._settings.channel)
+        refused: list[TransferLiteError] = []
+        for model_id in (pointer.model_id, *pointer.previous):
+            try:
+                return self._load(model_id)
+            except (BundleError, NotFoundError) as error:
+                refused.append(error)
+                _log.error(json.dumps({"event": "model-refused", "model_id": model_id, "reason": str(error)}))
+        raise refused[0]
+
     def _follow(self, serving: str) -> None:
         try:
             named = Registry.open(self._settings.registry).resolve(self._settings.channel)
             if named != serving:
                 self._predictor = self._load(named)
                 _log.info(json.dumps({"event": "model-changed", "from": serving, "to": named}))
-        except TransferLiteError as error:
+        except (TransferLiteError, OSError) as error:
             _log.error(json.dumps({"event": "model-kept", "serving": serving, "reason": str(error)}))
 
-    def _load(self, model_id: str | None) -> Predictor:
+    def _load(self, model_id: str) -> Predictor:
         settings = self._settings
         cache = Path(tempfile.gettempdir()) / "transferlite"
-        return Predictor.from_registry(settings.registry, settings.channel, model_id, settings.variant, cache=cache)
+        return Predictor.from_registry(settings.registry, model_id=model_id, variant=settings.variant, cache=cache)
 
 
 class Service:

@@ -52,9 +52,18 @@ def predict(
         predictor = Predictor.load(bundle, variant, threads)
     else:
         predictor = Predictor.from_registry(str(registry), channel, model_id, variant, threads)
-    failures = [error for image in images for error in _predict_location(image, predictor, top, as_json)]
+    failures = [error for image in images for error in _predict_all(image, predictor, top, as_json)]
     if failures:
         raise click.exceptions.Exit(min(error.exit_code for error in failures))
+
+
+def _predict_all(location: str, predictor: "Predictor", top: int, as_json: bool) -> Iterator[TransferLiteError]:
+    """As ``_predict_location``; a location that holds nothing is itself a failure."""
+    try:
+        yield from _predict_location(location, predictor, top, as_json)
+    except TransferLiteError as error:
+        _print_failure(location, error, as_json)
+        yield error
 
 
 def _predict_location(location: str, predictor: "Predictor", top: int, as_json: bool) -> Iterator[TransferLiteError]:
@@ -74,7 +83,7 @@ def _predict_location(location: str, predictor: "Predictor", top: int, as_json: 
         try:
             if isinstance(data, TransferLiteError):
                 raise data
-            answer = predictor(data, max(top, 1))
+            answer = predictor(data, top)
         except TransferLiteError as error:
             _print_failure(image, error, as_json)
             yield error
@@ -107,7 +116,7 @@ def list_models(registry: str, as_json: bool) -> None:
     opened = _open(registry)
     pointers = opened.channels()
     rows = []
-    for manifest in opened.versions():
+    for manifest in opened.versions(damaged=lambda error: click.echo(f"warning: {error}", err=True)):
         named = [name for name, pointer in pointers.items() if pointer.model_id == manifest.model_id]
         rows.append({
             "model_id": manifest.model_id,
@@ -169,9 +178,7 @@ def promote(model_id: str, registry: str, channel: str) -> None:
 @_channel_option
 def rollback(registry: str, channel: str) -> None:
     """Let a channel name the version before."""
-    before = _open(registry).channel(channel).model_id
-    pointer = _open(registry).rollback(channel)
-    click.echo(f"{channel} -> {pointer.model_id} (was {before})")
+    click.echo(f"{channel} -> {_open(registry).rollback(channel).model_id}")
 
 
 @models.command()
@@ -182,16 +189,17 @@ def rollback(registry: str, channel: str) -> None:
 @click.option("--dest", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder to fill.")
 def pull(registry: str, channel: str, model_id: str | None, variants: str | None, dest: Path) -> None:
     """Copy a verified model to a folder, for `predict --bundle` and for devices; only what is missing is fetched."""
-    names = variants.split(",") if variants else None
+    names = [name.strip() for name in variants.split(",")] if variants else None
     opened = _open(registry)
     bundle = opened.pull(model_id, dest, names) if model_id else opened.pull_current(channel, dest, names)
     click.echo(str(bundle))
 
 
 def _open(location: str) -> "Registry":
+    from runtime.folder import FolderStore
     from runtime.registry import Registry
 
     registry = Registry.open(location)
-    if "://" not in location and not Path(location).expanduser().is_dir():
+    if isinstance(registry.store, FolderStore) and not registry.store.root.is_dir():
         raise InputError("there is no such registry", where=location, hint="mend the path or train a first model")
     return registry

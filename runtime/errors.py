@@ -37,7 +37,7 @@ class MissingExtraError(InputError):
     """A package of an optional extra is not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed", hint=f"run: pip install 'transferlite[{extra}]'")
+        super().__init__(f"{package} is not installed", hint=f"install the extra: pip install '.[{extra}]'")
 
 
 class NotFoundError(InputError):

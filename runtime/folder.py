@@ -19,7 +19,10 @@ class FolderStore:
     """A folder on a local (or shared POSIX) file system."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root.expanduser()
+        try:
+            self.root = root.expanduser()
+        except RuntimeError as error:
+            raise InputError(str(error), where=str(root)) from None
 
     @property
     def uri(self) -> str:
@@ -27,13 +30,13 @@ class FolderStore:
 
     def get(self, key: str, most: int | None = None) -> Blob:
         path = self._path(key)
-        with self._explained(path), path.open("rb") as file:
+        with explained(path), path.open("rb") as file:
             etag = _stat_etag(os.fstat(file.fileno()))
             return Blob(file.read(-1 if most is None else most), etag)
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         path = self._path(key)
-        with self._explained(path):
+        with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with _written_aside(path) as aside:
                 aside.write_bytes(data)
@@ -49,8 +52,9 @@ class FolderStore:
             if not (prefix and isinstance(error, FileNotFoundError)):  # nothing below a prefix is no error
                 raise error
 
-        with self._explained(folder):
-            for base, _, names in os.walk(folder, onerror=failed, followlinks=True):
+        with explained(folder):
+            for base, folders, names in os.walk(folder, onerror=failed, followlinks=True):
+                folders[:] = [name for name in folders if not _leads_back(Path(base, name), self.root)]
                 found += [Path(base, name) for name in names if not name.startswith(_TEMPORARY)]
         keyed = sorted((path.relative_to(self.root).as_posix(), path) for path in found)
         for key, path in keyed:
@@ -60,13 +64,13 @@ class FolderStore:
 
     def children(self, prefix: str = "") -> Iterator[str]:
         folder = self._path(prefix.rstrip("/")) if prefix else self.root
-        if folder.is_dir():
-            with self._explained(folder):
-                yield from sorted(path.name for path in folder.iterdir() if path.is_dir())
+        with explained(folder):
+            names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+        yield from names
 
     def upload(self, key: str, path: Path) -> None:
         target = self._path(key)
-        with self._explained(target):
+        with explained(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             with _written_aside(target) as aside:
                 shutil.copyfile(path, aside)
@@ -74,8 +78,9 @@ class FolderStore:
 
     def download(self, key: str, path: Path) -> None:
         source = self._path(key)
-        with self._explained(source), _written_aside(path) as aside:
-            shutil.copyfile(source, aside)
+        with explained(source), source.open("rb") as content, explained(path), _written_aside(path) as aside:
+            with aside.open("wb") as copy:
+                shutil.copyfileobj(content, copy)
             aside.replace(path)
 
     def check_writable(self) -> None:
@@ -93,28 +98,14 @@ class FolderStore:
             raise InputError("a key may not leave its store", where=join_uri(self.uri, key))
         return self.root / key
 
-    @contextmanager
-    def _explained(self, path: Path) -> Iterator[None]:
-        try:
-            yield
-        except (FileNotFoundError, NotADirectoryError):
-            raise NotFoundError("does not exist", where=str(path)) from None
-        except IsADirectoryError:
-            raise InputError("is a folder where a file is needed", where=str(path)) from None
-        except PermissionError:
-            raise AccessDeniedError("permission denied", where=str(path)) from None
-        except ValueError as error:
-            raise InputError(f"is not a path ({error})", where=repr(str(path))) from None
-        except OSError as error:
-            kind = InputError if error.errno == errno.ENAMETOOLONG else TransferLiteError
-            raise kind(str(error.strerror), where=str(path)) from error
-
     def _commit(self, aside: Path, path: Path, if_absent: bool, if_match: str | None) -> None:
         if if_absent:
             try:
                 os.link(aside, path)
             except FileExistsError:
                 raise ConflictError("exists already", where=str(path)) from None
+            except OSError:
+                _create_without_links(aside, path)
         elif if_match is None:
             aside.replace(path)
         else:
@@ -122,6 +113,21 @@ class FolderStore:
                 if not path.exists() or _stat_etag(path.stat()) != if_match:
                     raise ConflictError("was changed by another writer", where=str(path))
                 aside.replace(path)
+
+
+def _create_without_links(aside: Path, path: Path) -> None:
+    """Move ``aside`` to where nothing is yet, on file systems that have no hard links (FAT on a memory card)."""
+    with _folder_lock(path.parent):
+        if path.exists():
+            raise ConflictError("exists already", where=str(path))
+        aside.replace(path)
+
+
+def _leads_back(folder: Path, root: Path) -> bool:
+    """Whether a symbolic link leads to a folder that it lies in, so that walking it would not end."""
+    return folder.is_symlink() and any(
+        parent.samefile(folder) for parent in folder.parents if parent.is_relative_to(root)
+    )
 
 
 @contextmanager
@@ -146,3 +152,21 @@ def _folder_lock(folder: Path) -> Iterator[None]:
 
 def _stat_etag(stat: os.stat_result) -> str:
     return f"{stat.st_ino:x}-{stat.st_mtime_ns:x}-{stat.st_size:x}"
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn what the operating system says of ``path`` into the store errors."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFoundError("does not exist", where=str(path)) from None
+    except IsADirectoryError:
+        raise InputError("is a folder where a file is needed", where=str(path)) from None
+    except PermissionError:
+        raise AccessDeniedError("permission denied", where=str(path)) from None
+    except ValueError as error:
+        raise InputError(f"is not a path ({error})", where=repr(str(path))) from None
+    except OSError as error:
+        kind = InputError if error.errno == errno.ENAMETOOLONG else TransferLiteError
+        raise kind(str(error.strerror), where=str(path)) from error

@@ -12,8 +12,10 @@ A photo that cannot be used raises :class:`runtime.errors.PhotoError` with one o
 """
 
 import io
+import struct
 import threading
 import warnings
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +49,7 @@ _TRUNCATED = ("truncated", "not processed", "unexpected end", "eof")
 
 # Pillow documents OSError; damaged files also end in these.
 _DAMAGED = (OSError, ValueError, SyntaxError, TypeError, IndexError, KeyError, ArithmeticError, AttributeError)
-_DAMAGED_DEEPER = (AssertionError, NotImplementedError, EOFError, BufferError, RuntimeError)
+_DAMAGED_DEEPER = (AssertionError, NotImplementedError, EOFError, BufferError, RuntimeError, struct.error, zlib.error)
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -145,8 +147,9 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
         return _lab_to_rgb(image)
     if image.has_transparency_data:
         layered = image.convert("RGBA")
-        paper = Image.new("RGBA", layered.size, "white")
-        return Image.alpha_composite(paper, layered).convert("RGB")
+        paper = Image.new("RGB", layered.size, "white")
+        paper.paste(layered, mask=layered.getchannel("A"))
+        return paper
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
@@ -162,10 +165,11 @@ def _oriented(image: Image.Image) -> Image.Image:
 def _eight_bit(samples: NDArray[Any], mode: str) -> NDArray[np.uint8]:
     """Grey samples wider than a byte, ``[H, W]``, as uint8."""
     if mode == "F":
-        finite = np.nan_to_num(samples.astype(np.float64))
-        scale = 255.0 if finite.max() <= 1.0 else 1.0
-        return np.clip(np.rint(finite * scale), 0, 255).astype(np.uint8)
-    return (np.clip(samples.astype(np.int64), 0, 65535) >> 8).astype(np.uint8)
+        values = np.nan_to_num(samples)
+        if values.max() <= 1.0:
+            values *= 255
+        return np.asarray(np.clip(np.rint(values, out=values), 0, 255, out=values), np.uint8)
+    return np.asarray(np.clip(samples, 0, 65535) >> 8, np.uint8)
 
 
 def _lab_to_rgb(image: Image.Image) -> Image.Image:

@@ -19,6 +19,11 @@ def runtime_name() -> str:
     return "ai-edge-litert" if _interpreter_class().__module__.startswith("ai_edge_litert") else "tflite-runtime"
 
 
+def usable_cores() -> int:
+    """The cores this process may run on, at most 8: a photo's forward pass gains nothing from more."""
+    return min(len(os.sched_getaffinity(0)), 8)
+
+
 def _interpreter_class() -> Any:
     try:
         from ai_edge_litert.interpreter import Interpreter
@@ -40,7 +45,7 @@ class TFLiteClassifier:
     def __init__(self, path: Path, threads: int | None = None) -> None:
         interpreter = _interpreter_class()
         try:
-            self._interpreter = interpreter(model_path=str(path), num_threads=threads or os.cpu_count() or 1)
+            self._interpreter = interpreter(model_path=str(path), num_threads=threads or usable_cores())
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise BundleError(f"the runtime cannot load it ({error})", where=str(path)) from error

@@ -41,12 +41,14 @@ SUFFIXES = frozenset(
 _JUNK = frozenset({"__MACOSX", "Thumbs.db"})
 
 
+def is_junk(key: str) -> bool:
+    """Whether a key is hidden, or what file managers and notebooks leave behind."""
+    return any(part.startswith(".") or part in _JUNK for part in key.split("/"))
+
+
 def is_photo(key: str) -> bool:
-    """Whether a key is named like a photo and is not what file managers and notebooks leave behind."""
-    parts = key.split("/")
-    if any(part.startswith(".") or part in _JUNK for part in parts):
-        return False
-    return Path(parts[-1]).suffix.lower() in SUFFIXES
+    """Whether a key is named like a photo, and is no junk."""
+    return Path(key).suffix.lower() in SUFFIXES and not is_junk(key)
 
 
 def find_photos(location: str) -> Iterator[str]:

@@ -12,14 +12,14 @@ import random
 import re
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.ahead import map_ahead
 from runtime.bundle import CURRENT, MANIFEST, Manifest, Pointer, check_files, check_model_id, is_model_id, sha256_of
-from runtime.errors import ConflictError, InputError, MissingStoreError, NotFoundError
-from runtime.folder import FolderStore
+from runtime.errors import BundleError, ConflictError, InputError, MissingStoreError, NotFoundError
+from runtime.folder import FolderStore, explained
 from runtime.locations import open_store
 from runtime.store import Store
 
@@ -67,7 +67,7 @@ class Registry:
 
         for _ in map_ahead(upload, manifest.files, workers=8):
             pass
-        self.store.put(f"{prefix}/{MANIFEST}", manifest.to_json(), if_absent=True)
+        self._put_surely(f"{prefix}/{MANIFEST}", manifest.to_json(), if_absent=True)
 
     def manifest(self, model_id: str) -> Manifest:
         """The manifest of one version. Raises NotFoundError."""
@@ -81,12 +81,17 @@ class Registry:
                 f"there is no model {model_id}", where=self.store.uri, hint="transferlite models list shows them"
             ) from None
 
-    def versions(self) -> Iterator[Manifest]:
-        """Every complete version, oldest first."""
+    def versions(self, damaged: Callable[[BundleError], None] | None = None) -> Iterator[Manifest]:
+        """Every complete version, oldest first. One that cannot be read is passed to ``damaged``, or raised if None."""
 
         def read(model_id: str) -> Manifest | None:
             try:
                 return self.manifest(model_id)
+            except BundleError as error:
+                if damaged is None:
+                    raise
+                damaged(error)
+                return None
             except MissingStoreError:
                 raise
             except NotFoundError:
@@ -168,7 +173,8 @@ class Registry:
             path = bundle / name
             if path.is_file() and sha256_of(path) == files[name].sha256:
                 return
-            path.parent.mkdir(parents=True, exist_ok=True)
+            with explained(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
             self.store.download(f"models/{model_id}/{name}", path)
 
         for _ in map_ahead(fetch, files, workers=8):
@@ -205,8 +211,20 @@ class Registry:
 
     def _write_channel(self, name: str, model_id: str, previous: tuple[str, ...], etag: str | None) -> Pointer:
         pointer = Pointer(model_id, previous, utc_now().isoformat())
-        self.store.put(_channel_key(name), pointer.to_json(), if_absent=etag is None, if_match=etag)
+        self._put_surely(_channel_key(name), pointer.to_json(), if_absent=etag is None, if_match=etag)
         return pointer
+
+    def _put_surely(self, key: str, data: bytes, if_absent: bool = False, if_match: str | None = None) -> None:
+        """A conditional write. One whose answer was lost is sent again by the client, and then meets its own result."""
+        try:
+            self.store.put(key, data, if_absent=if_absent, if_match=if_match)
+        except ConflictError:
+            try:
+                written = self.store.get(key).data
+            except NotFoundError:
+                written = b""
+            if written != data:
+                raise
 
 
 def _channel_key(name: str) -> str:

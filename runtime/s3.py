@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ try:
     import boto3
     import botocore.exceptions as aws
     from boto3.exceptions import S3UploadFailedError
-    from boto3.s3.transfer import TransferConfig
     from botocore.config import Config
 except ModuleNotFoundError:
     raise MissingExtraError("boto3", "s3") from None
@@ -32,6 +31,8 @@ CONNECTIONS = 32
 """Parallel connections one process may hold, and so the most photos it fetches at once."""
 
 _DENIED = {"AccessDenied", "403", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
+_CUT = (aws.ResponseStreamingError, aws.ReadTimeoutError, aws.IncompleteReadError, aws.FlexibleChecksumError)
+_READS = 3
 _LOST = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
 
 
@@ -72,9 +73,23 @@ class S3Store:
 
     def get(self, key: str, most: int | None = None) -> Blob:
         with self._explained(key):
-            answer = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key)
-            with answer["Body"] as body:
-                return Blob(body.read(most), answer["ETag"])
+            for _ in range(_READS - 1):
+                try:
+                    return self._get(key, most)
+                except _CUT:
+                    continue  # botocore repeats requests, but not the reading of an answer that was cut
+            return self._get(key, most)
+
+    def _get(self, key: str, most: int | None) -> Blob:
+        answer = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key)
+        length = int(answer["ContentLength"])
+        with closing(answer["Body"]) as body:  # the body itself as a context would be the raw stream, unchecked
+            if most is None or length <= most:
+                return Blob(body.read(), answer["ETag"])
+            data = body.read(most)
+            if len(data) < most:
+                raise aws.IncompleteReadError(actual_bytes=len(data), expected_bytes=most)
+            return Blob(data, answer["ETag"])
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         condition = {"IfNoneMatch": "*"} if if_absent else {"IfMatch": if_match} if if_match is not None else {}
@@ -96,7 +111,7 @@ class S3Store:
 
     def upload(self, key: str, path: Path) -> None:
         with self._explained(key):
-            self._client.upload_file(str(path), self.bucket, self.prefix + key, Config=TransferConfig())
+            self._client.upload_file(str(path), self.bucket, self.prefix + key)
 
     def download(self, key: str, path: Path) -> None:
         with self._explained(key):
@@ -108,6 +123,8 @@ class S3Store:
             self.put("channels/.write-check", b"", if_match='"00000000000000000000000000000000"')
         except ConflictError:
             return
+        self._client.delete_object(Bucket=self.bucket, Key=f"{self.prefix}channels/.write-check")
+        raise TransferLiteError("the store does not honour conditional writes", where=self.uri, hint="use another")
 
     def _pages(self, prefix: str, **options: str) -> Iterator[dict[str, Any]]:
         with self._explained(prefix):
@@ -144,6 +161,8 @@ class S3Store:
             return NotFoundError("does not exist", where=where)
         if conditional and (gone or code in _LOST or status in {409, 412}):
             return ConflictError("was changed by another writer", where=where)
+        if code == "InvalidObjectState":
+            return NotFoundError("is archived", where=where, hint="restore it first")
         if code in _DENIED or status == 403:
             return AccessDeniedError(f"access denied ({text})", where=where, hint="check the role's policy")
         if status >= 500 or status == 429 or code in {"SlowDown", "RequestTimeout", "Throttling"}:

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from runtime.errors import InputError, NotFoundError
 from runtime.locations import open_store, read_uri
-from runtime.photos import is_photo
+from runtime.photos import is_junk, is_photo
 from runtime.store import join_uri
 
 
@@ -50,6 +50,10 @@ class Reject:
     reason: str
 
 
+_HARMLESS = {"repeated-row", "not-photo-name"}
+"""Codes of what is left out and yet is no sign of bad data."""
+
+
 @dataclass(frozen=True)
 class Dataset:
     """The labelled photos, the class names in the order of the model's outputs, and what was left out."""
@@ -67,15 +71,13 @@ class Dataset:
             only = f" ({self.labels[0]!r})" if self.labels else ""
             raise InputError(f"found {len(self.labels)} class{only}; at least two are needed")
 
-    def without(self, rejects: Sequence[Reject]) -> "Dataset":
-        """The data set less the rejected photos, which are remembered. Raises InputError if a class is then empty."""
-        gone = {reject.uri for reject in rejects}
-        kept = tuple(example for example in self.examples if example.image not in gone)
-        return replace(self, examples=kept, rejects=(*self.rejects, *rejects))
+    def of_those(self, usable: tuple[Example, ...], rejects: Sequence[Reject]) -> "Dataset":
+        """The data set of the usable photos; the others are remembered. Raises InputError if a class is then empty."""
+        return replace(self, examples=usable, rejects=(*self.rejects, *rejects))
 
     def check_share(self, fail_over: float) -> None:
         """Raises InputError where more than the share ``fail_over`` (0 to 1) of the photos had to be left out."""
-        rejects = [reject for reject in self.rejects if reject.code != "repeated-row"]
+        rejects = [reject for reject in self.rejects if reject.code not in _HARMLESS]
         bad, everything = len(rejects), len(rejects) + len(self.examples)
         if bad > fail_over * everything:
             raise InputError(
@@ -121,9 +123,8 @@ def read_dataset(
         NotFoundError: the CSV or the photos' root does not exist.
         InputError: a column is missing, nothing is usable, or fewer than two classes remain.
     """
-    rejects: list[Reject] = []
     if labels is None:
-        found = _from_folders(images)
+        found, rejects = _from_folders(images)
     else:
         found, rejects = _from_csv(images, _read_csv(labels, x_col, y_col), labels)
     names = tuple(classes) or tuple(sorted({example.label for example in found}))
@@ -136,18 +137,27 @@ def read_dataset(
     return Dataset(examples, names, tuple(rejects))
 
 
-def _from_folders(images: str) -> list[Example]:
+def _from_folders(images: str) -> tuple[list[Example], list[Reject]]:
     store = open_store(images)
-    examples = []
+    examples: list[Example] = []
+    rejects: list[Reject] = []
     for entry in store.entries():
         label, _, rest = entry.key.partition("/")
-        if rest and is_photo(entry.key):
-            examples.append(Example(join_uri(store.uri, entry.key), label))
+        uri = join_uri(store.uri, entry.key)
+        if not rest or is_junk(entry.key):
+            continue
+        if not uri.isprintable():
+            readable = uri.encode("utf-8", "backslashreplace").decode()
+            rejects.append(Reject(readable, None, "bad-name", "the name has a character that cannot be printed"))
+        elif is_photo(entry.key):
+            examples.append(Example(uri, label))
+        else:
+            rejects.append(Reject(uri, None, "not-photo-name", "its name has no ending of a known image format"))
     if not examples:
         raise InputError(
             "holds no folder of photos", where=images, hint="expected one folder a class, or give --labels"
         )
-    return examples
+    return examples, rejects
 
 
 def _read_csv(location: str, x_col: str, y_col: str) -> list[tuple[str, str]]:

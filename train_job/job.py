@@ -12,7 +12,7 @@ from typing import Any
 
 from export.quiet import quiet_native_logs
 from runtime.bundle import Manifest
-from runtime.errors import InputError
+from runtime.errors import GateError, InputError
 from runtime.registry import Registry, check_channel
 from train_job.dataset import Dataset, left_out, read_dataset
 from train_job.options import TrainOptions
@@ -66,6 +66,7 @@ def train(options: TrainOptions, report: Reporter) -> Result:
             manifest = prove(options, learned, Path(folder), report)
         with phases("publish"):
             registry.publish(Path(folder), manifest)
+            _check_served(registry, options.channel, manifest)
             pointer = registry.promote(manifest.model_id, options.channel)
     report.line(f"published {manifest.model_id} to {options.registry}")
     report.line(
@@ -73,6 +74,20 @@ def train(options: TrainOptions, report: Reporter) -> Result:
     )
     phases.seconds["total"] = time.perf_counter() - started
     return Result(manifest, options.registry, phases.seconds)
+
+
+def _check_served(registry: Registry, channel: str, manifest: Manifest) -> None:
+    """Raises GateError where the channel serves a variant that the new version lacks: its users would find nothing."""
+    pointer = registry.channels().get(channel)
+    if pointer is None:
+        return
+    lost = registry.manifest(pointer.model_id).variants.keys() - manifest.variants.keys()
+    if lost:
+        reasons = ", ".join(f"{name}: {manifest.left_out.get(name, 'not exported')}" for name in sorted(lost))
+        raise GateError(
+            f"published {manifest.model_id}, but {channel} stays with {pointer.model_id}: {reasons}",
+            hint=f"promote it all the same with: transferlite models promote {manifest.model_id}",
+        )
 
 
 def _read_data(options: TrainOptions, report: Reporter) -> Dataset:

@@ -3,11 +3,12 @@
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from runtime.errors import AccessDeniedError, InputError
@@ -24,7 +25,7 @@ from train_job.loading import load_photos
 from train_job.model import Classifier, feature_model, head_model
 from train_job.options import TrainOptions
 from train_job.progress import Phases, Reporter
-from train_job.split import assign
+from train_job.split import Shares, assign
 from train_job.tables import splits_before
 
 
@@ -37,6 +38,7 @@ class Learned:
 
     classifier: Classifier
     dataset: Dataset
+    shares: Shares
     splits: dict[str, Split]
     scores: dict[Split, Scores]
     history: list[Epoch]
@@ -60,7 +62,10 @@ def learn(
     Raises:
         InputError: too many photos cannot be used, a class or split has none left, or the weights do not fit.
     """
+    tf.config.experimental.enable_tensor_float_32_execution(False)  # a GPU's answers must be a CPU's within 1e-4
     recipe = _recipe(options)
+    shares = options.split.used_for(dataset.examples)
+    before = splits_before(registry, options.channel, shares)
     backbone = BACKBONES[options.backbone]
     size = options.image_size or backbone.size
     spec = InputSpec(size, size)
@@ -71,11 +76,11 @@ def learn(
         features = _extract(model, dataset, spec, report)
     with phases("data"):
         _check_access(features)
-        dataset = replace(dataset.without(features.rejects), examples=features.examples)
+        dataset = dataset.of_those(features.examples, features.rejects)
         dataset.check_share(options.fail_over)
         if features.rejects:
             report.warning(left_out(features.rejects))
-        splits = assign(dataset.examples, options.split, splits_before(registry, options.channel, options.split))
+        splits = assign(dataset.examples, shares, before)
         _check_splits(dataset, splits)
         _announce(dataset, splits, report)
     with phases("head"):
@@ -86,7 +91,8 @@ def learn(
         scores = {split: evaluate(predict_rows(head, rows), labels) for split, (rows, labels) in parts.items()}
     test = scores[Split.TEST]
     report.line(f"test accuracy {test.accuracy:.4f}, log loss {test.log_loss:.4f} on {test.photos} photos")
-    return Learned(Classifier(dataset.labels, spec, model, head), dataset, splits, scores, history, described)
+    classifier = Classifier(dataset.labels, spec, model, head)
+    return Learned(classifier, dataset, shares, splits, scores, history, described)
 
 
 def _base(backbone: Backbone, spec: InputSpec, options: TrainOptions) -> Any:

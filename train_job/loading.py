@@ -49,7 +49,7 @@ def _load(example: Example, spec: InputSpec) -> Photo | Reject:
     except AccessDeniedError as error:
         return _reject(example, "forbidden", error)
     except InputError as error:
-        return _reject(example, "bad-name", error)
+        return _reject(example, "unusable", error)
 
 
 def _reject(example: Example, code: str, error: TransferLiteError) -> Reject:

@@ -1,5 +1,6 @@
 """From a trained classifier to a sealed bundle: convert, run every variant on held-out photos, write the manifest."""
 
+import contextlib
 import importlib.metadata
 import platform
 from collections.abc import Iterator, Sequence
@@ -31,7 +32,7 @@ from train_job.tables import (
 CALIBRATION_PHOTOS = 100
 GATE_PHOTOS = 1000
 
-_SOFTWARE = ("tensorflow", "keras", "numpy", "pillow", "ai-edge-litert", "transferlite")
+_SOFTWARE = ("tensorflow", "tensorflow-cpu", "keras", "numpy", "pillow", "ai-edge-litert", "transferlite")
 
 
 def prove(options: TrainOptions, learned: Learned, folder: Path, report: Reporter) -> Manifest:
@@ -94,14 +95,24 @@ def _manifest(options: TrainOptions, learned: Learned, variants: dict[str, Any],
         training=options.to_dict(),
         dataset={
             "sha256": dataset_sha256(learned.dataset.examples),
+            "shares": str(learned.shares),
             "photos": photos,
             "rejected": len(learned.dataset.rejects),
         },
         metrics={split.value: scores.to_dict(labels) for split, scores in learned.scores.items()},
         variants=variants,
         left_out=left_out,
-        software={"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in _SOFTWARE},
+        software={"python": platform.python_version()} | _versions(),
     )
+
+
+def _versions() -> dict[str, str]:
+    """The release of each package of interest that is installed; TensorFlow has more than one name."""
+    found = {}
+    for name in _SOFTWARE:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def _records(learned: Learned) -> dict[str, str]:

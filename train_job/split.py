@@ -31,6 +31,11 @@ class Shares:
             raise InputError(f"{text!r} is not a split", hint="write it as 80/10/10") from None
         return cls(train, validation, test)
 
+    def used_for(self, examples: Sequence[Example]) -> "Shares":
+        """These shares, less the test's where the user chose the test photos."""
+        own = any(example.split is Split.TEST for example in examples)
+        return replace(self, test=0.0) if own else self
+
     def __str__(self) -> str:
         return f"{self.train:g}/{self.validation:g}/{self.test:g}"
 
@@ -60,10 +65,9 @@ def assign(examples: Sequence[Example], shares: Shares, before: Mapping[str, Spl
     """
     fixed = {example.sha256: example.split for example in examples if example.split is not None}
     if Split.TEST in fixed.values():
-        shares = replace(shares, test=0.0)
         before = {sha256: split for sha256, split in before.items() if split is not Split.TEST}
     rest = [example for example in examples if example.sha256 not in fixed]
-    return fixed | _assign(rest, shares, before)
+    return fixed | _assign(rest, shares.used_for(examples), before)
 
 
 def _assign(examples: Sequence[Example], shares: Shares, before: Mapping[str, Split]) -> dict[str, Split]:

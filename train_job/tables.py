@@ -54,7 +54,7 @@ def splits_before(registry: Registry, channel: str, shares: Shares) -> dict[str,
     """
     try:
         model_id = registry.channel(channel).model_id
-        if registry.manifest(model_id).training.get("split") != str(shares):
+        if registry.manifest(model_id).dataset.get("shares") != str(shares):
             return {}
         text = registry.store.get(f"models/{model_id}/{DATASET_CSV}").data.decode()
     except NotFoundError:

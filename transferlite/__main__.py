@@ -1,5 +1,6 @@
 """The console script. Each command lives in its room and is imported only when it is used or its help is shown."""
 
+import errno
 import importlib
 import os
 import sys
@@ -8,7 +9,7 @@ from collections.abc import Sequence
 
 import click
 
-from runtime.errors import TransferLiteError
+from runtime.errors import MissingExtraError, TransferLiteError
 from transferlite import __version__
 
 # name -> (module that holds it, the line that --help shows)
@@ -68,6 +69,11 @@ def run(arguments: Sequence[str]) -> int:
         return 1
     except TransferLiteError as error:
         return _failed(str(error), error.exit_code, debug)
+    except ModuleNotFoundError as error:
+        return _failed(str(MissingExtraError(str(error.name), "train")), 2, debug)
+    except OSError as error:
+        mendable = error.errno in {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
+        return _failed(f"{error.filename}: {error.strerror}", 2 if mendable else 1, debug)
     except Exception as error:
         text = " ".join(str(error).split())[:300]
         return _failed(f"{type(error).__name__}: {text} (--debug shows where; please report it)", 1, debug)

@@ -148,6 +148,18 @@ def test_a_broken_first_model_is_an_error_and_not_remembered(registry: Registry,
     assert serving() == "one"
 
 
+def test_a_broken_first_model_gives_way_to_the_one_before(
+    registry: Registry, clock: Clock, serving: Callable[[], str]
+) -> None:
+    good = registry.store.get("models/two/float32.tflite").data
+    registry.promote("two", "production")
+    registry.store.put("models/two/float32.tflite", b"altered")
+    assert serving() == "one"
+    registry.store.put("models/two/float32.tflite", good)
+    clock.now += 60
+    assert serving() == "two"
+
+
 def test_a_channel_that_names_nothing_is_an_error(registry: Registry) -> None:
     with pytest.raises(NotFoundError, match="there is no channel 'staging'"):
         CurrentModel(Settings(registry.store.uri, None, channel="staging")).get()

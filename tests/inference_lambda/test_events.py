@@ -50,6 +50,21 @@ def test_the_key_that_s3_encoded_comes_back(key: str) -> None:
     assert parse(notification("b", key)) == Notification((S3Photo("b", key),))
 
 
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("ObjectCreated:Put", 1),
+        ("ObjectCreated:CompleteMultipartUpload", 1),
+        ("ObjectRemoved:Delete", 0),
+        ("ObjectTagging:Put", 0),
+    ],
+)
+def test_only_what_was_created_is_a_photo(name: str, count: int) -> None:
+    event = notification("b", "cat.jpg")
+    event["Records"][0]["eventName"] = name
+    assert parse(event) == Notification((S3Photo("b", "cat.jpg"),) * count)
+
+
 def test_a_photo_has_a_uri() -> None:
     assert S3Photo("b", "a b/c.jpg").uri == "s3://b/a b/c.jpg"
 

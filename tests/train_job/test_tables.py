@@ -62,12 +62,12 @@ def test_the_data_sets_hash_is_of_contents_and_labels_alone() -> None:
 def published() -> Callable[..., Registry]:
     """A function that makes a registry whose channel names a version made with ``SHARES``."""
 
-    def publish(**training: Any) -> Registry:
+    def publish(**dataset: Any) -> Registry:
         from train_job.tables import DATASET_CSV, dataset_csv
 
         registry = Registry(MemoryStore())
         spec = InputSpec(32, 32)
-        manifest = Manifest("m1", "now", ("cat", "dog"), spec, {}, training, {}, {}, {}, {}, {})
+        manifest = Manifest("m1", "now", ("cat", "dog"), spec, {}, {}, dataset, {}, {}, {}, {})
         registry.store.put("models/m1/manifest.json", manifest.to_json())
         registry.store.put(f"models/m1/{DATASET_CSV}", dataset_csv(EXAMPLES, SPLITS).encode())
         registry.promote("m1", "production")
@@ -79,7 +79,7 @@ def published() -> Callable[..., Registry]:
 def test_the_splits_of_the_channels_version_are_found(published: Callable[..., Registry]) -> None:
     from train_job.tables import splits_before
 
-    assert splits_before(published(split="80/10/10"), "production", SHARES) == SPLITS
+    assert splits_before(published(shares="80/10/10"), "production", SHARES) == SPLITS
 
 
 def test_there_are_no_earlier_splits_in_an_empty_registry_or_another_channel(
@@ -88,7 +88,7 @@ def test_there_are_no_earlier_splits_in_an_empty_registry_or_another_channel(
     from train_job.tables import splits_before
 
     assert splits_before(Registry(MemoryStore()), "production", SHARES) == {}
-    assert splits_before(published(split="80/10/10"), "staging", SHARES) == {}
+    assert splits_before(published(shares="80/10/10"), "staging", SHARES) == {}
 
 
 @pytest.mark.parametrize("training", [{"split": "70/20/10"}, {}])

@@ -1,0 +1,63 @@
+"""Things that once went wrong, or nearly: one test each."""
+
+import io
+import os
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from runtime.errors import GateError
+from runtime.folder import FolderStore
+from runtime.imaging import decode
+from runtime.registry import Registry
+from tests.conftest import Trained
+from tests.pictures import jpeg, write_folders
+
+
+def test_a_webp_with_a_cut_exif_block_is_decoded() -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(file, "WEBP", exif=b"Exif\0\0II*\0" + struct.pack("<I", 8))
+    assert decode(file.getvalue().replace(b"II*\0\x08\0\0\0", b"II*\0\0\0\0\0")).shape == (8, 8, 3)
+
+
+def test_a_channel_is_not_moved_to_a_version_that_lacks_a_variant_it_serves(trained: Trained) -> None:
+    from train_job.job import _check_served
+
+    registry = Registry.open(str(trained.registry))
+    manifest = trained.result.manifest
+    _check_served(registry, "production", manifest)
+    poorer = {name: value for name, value in manifest.variants.items() if name != "int8"}
+    with pytest.raises(GateError, match="int8: too wrong"):
+        _check_served(registry, "production", replace(manifest, variants=poorer, left_out={"int8": "too wrong"}))
+    _check_served(registry, "a-new-channel", replace(manifest, variants=poorer))
+
+
+def test_training_keeps_float32_exact_on_gpus(trained: Trained) -> None:
+    import tensorflow as tf
+
+    assert trained.result
+    assert not tf.config.experimental.tensor_float_32_execution_enabled()
+
+
+def test_a_name_that_is_not_utf_8_and_one_without_a_photos_ending_are_left_out(tmp_path: Path) -> None:
+    from train_job.dataset import read_dataset
+
+    photos = write_folders(tmp_path / "photos", 2)
+    Path(os.fsdecode(os.fsencode(photos / "red") + b"/caf\xe9.jpg")).write_bytes(jpeg("red", 9))
+    (photos / "red" / "phone.heic").write_bytes(b"heic")
+    dataset = read_dataset(str(photos))
+    assert len(dataset.examples) == 4
+    assert sorted(reject.code for reject in dataset.rejects) == ["bad-name", "not-photo-name"]
+    assert all(reject.uri.isprintable() for reject in dataset.rejects)
+    dataset.check_share(0.2)
+
+
+def test_a_link_to_a_folder_above_is_not_followed(tmp_path: Path) -> None:
+    photos = write_folders(tmp_path / "photos", 1)
+    (photos / "red" / "self").symlink_to(".")
+    (photos / "red" / "up").symlink_to(photos)
+    assert [entry.key for entry in FolderStore(photos).entries()] == ["blue/blue.0.jpg", "red/red.0.jpg"]

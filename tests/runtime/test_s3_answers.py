@@ -1,0 +1,87 @@
+"""S3 answers that no test double gives: cut short, or lost after the write was done."""
+
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from runtime.errors import ConflictError, UnavailableError
+from runtime.folder import FolderStore
+from runtime.registry import Registry
+from runtime.s3 import S3Store, s3_client
+from tests.runtime.bundles import write_bundle
+
+WHOLE = b"photo" * 20_000
+
+
+class CutS3:
+    """A server on loopback whose first ``cuts`` answers end after 1,000 bytes of the length they declare."""
+
+    def __init__(self, cuts: int) -> None:
+        self.left = cuts
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(WHOLE)))
+                self.send_header("ETag", '"e"')
+                self.end_headers()
+                self.wfile.write(WHOLE[:1000] if outer.left > 0 else WHOLE)
+                outer.left -= 1
+                self.close_connection = True
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def cut_s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], S3Store]]:
+    started: list[CutS3] = []
+
+    def start(cuts: int) -> S3Store:
+        started.append(CutS3(cuts))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{started[-1].server.server_port}")
+        s3_client.cache_clear()
+        return S3Store("bucket")
+
+    yield start
+    s3_client.cache_clear()
+    for one in started:
+        one.server.shutdown()
+        one.server.server_close()
+
+
+@pytest.mark.parametrize("most", [None, 10**6])
+def test_an_answer_that_was_cut_is_asked_for_again(cut_s3: Callable[[int], S3Store], most: int | None) -> None:
+    assert cut_s3(2).get("photo.jpg", most).data == WHOLE
+
+
+@pytest.mark.parametrize("most", [None, 10**6, 50_000])
+def test_answers_that_are_always_cut_are_no_photo(cut_s3: Callable[[int], S3Store], most: int | None) -> None:
+    with pytest.raises(UnavailableError, match=r"photo\.jpg"):
+        cut_s3(100).get("photo.jpg", most)
+
+
+class ForgetfulStore(FolderStore):
+    """A store whose conditional writes happen, but whose answer is that they did not, as after a repeated request."""
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
+        etag = super().put(key, data, if_absent=if_absent, if_match=if_match)
+        if if_absent or if_match:
+            raise ConflictError("exists already", where=key)
+        return etag
+
+
+def test_a_write_whose_answer_was_lost_has_happened(tmp_path: Path) -> None:
+    registry = Registry(ForgetfulStore(tmp_path / "registry"))
+    for model_id in ("one", "two"):
+        registry.publish(tmp_path / model_id, write_bundle(tmp_path / model_id, model_id))
+        assert registry.promote(model_id, "production").model_id == model_id
+    assert registry.rollback("production").model_id == "one"
+    assert registry.channel("production").previous == ()
