@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from export.convert import INT8
 from runtime.bundle import Variant
 from runtime.errors import GateError
 from runtime.imaging import RGB
@@ -147,7 +148,7 @@ def judge(
     passed: dict[str, Variant] = {}
     left_out: dict[str, str] = {}
     for name, tally in tallies.items():
-        quantised = name == "int8"
+        quantised = name == INT8
         reason = tally.failure(QUANTISED if quantised else EXACT)
         if reason and not quantised:
             raise GateError(reason, where=name, hint="nothing was published; please report it")

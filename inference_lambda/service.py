@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -68,14 +69,14 @@ class CurrentModel:
             named = Registry.open(self._settings.registry).resolve(self._settings.channel)
             if named != serving:
                 self._predictor = self._load(named)
+                shutil.rmtree(_cache() / serving, ignore_errors=True)  # /tmp is small, and environments live for hours
                 _log.info(json.dumps({"event": "model-changed", "from": serving, "to": named}))
         except (TransferLiteError, OSError) as error:
             _log.error(json.dumps({"event": "model-kept", "serving": serving, "reason": str(error)}))
 
     def _load(self, model_id: str) -> Predictor:
         settings = self._settings
-        cache = Path(tempfile.gettempdir()) / "transferlite"
-        return Predictor.from_registry(settings.registry, model_id=model_id, variant=settings.variant, cache=cache)
+        return Predictor.from_registry(settings.registry, model_id=model_id, variant=settings.variant, cache=_cache())
 
 
 class Service:
@@ -130,6 +131,10 @@ class Service:
         output.put(key, json.dumps(record, ensure_ascii=False).encode())
         _log.info(json.dumps({"event": "labelled", "record": f"{output.uri}/{key}", **record}, ensure_ascii=False))
         return record
+
+
+def _cache() -> Path:
+    return Path(tempfile.gettempdir()) / "transferlite"
 
 
 def _described(error: TransferLiteError) -> dict[str, str]:

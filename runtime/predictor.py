@@ -43,16 +43,13 @@ class Predictor:
         self._model = model
 
     @classmethod
-    def load(
-        cls, path: str | Path, variant: str = DEFAULT_VARIANT, threads: int | None = None, *, verify: bool = True
-    ) -> "Predictor":
+    def load(cls, path: str | Path, variant: str = DEFAULT_VARIANT, threads: int | None = None) -> "Predictor":
         """Load a bundle's folder (or one that ``transferlite models pull`` fills).
 
         Args:
             path: the folder.
             variant: which TFLite file, for example ``float32`` or ``int8``.
             threads: for the interpreter; all cores if None.
-            verify: compare the files with the manifest's sha256 first.
 
         Raises:
             NotFoundError: no bundle, or no such variant in it.
@@ -67,8 +64,7 @@ class Predictor:
                 hint="install the TransferLite release that trained it, or train again",
             )
         chosen = manifest.variant(variant)
-        if verify:
-            check_files(bundle, manifest.files_of([variant]))
+        check_files(bundle, manifest.files_of([variant]))
         model = TFLiteClassifier(bundle / chosen.path, threads)
         spec = manifest.input
         if (model.height, model.width, model.classes) != (spec.height, spec.width, len(manifest.labels)):

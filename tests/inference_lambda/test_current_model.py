@@ -176,3 +176,17 @@ def test_the_model_in_s3_stays_in_service_while_s3_does_not_answer(
     clock.now += 60
     assert model.get().manifest.model_id == "one"
     assert (tmp_path / "transferlite" / "one" / "float32.tflite").is_file()
+
+
+def test_the_copy_of_a_model_that_was_replaced_is_removed(
+    trained: Trained, bucket: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert bucket
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    opened = publish(f"s3://{BUCKET}/models", trained, "one")
+    model = CurrentModel(Settings(opened.store.uri, None), clock)
+    assert model.get().manifest.model_id == "one"
+    publish(opened.store.uri, trained, "two")
+    clock.now += 60
+    assert model.get()(jpeg("red")).model_id == "two"
+    assert [path.name for path in (tmp_path / "transferlite").iterdir()] == ["two"]
