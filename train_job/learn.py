@@ -65,7 +65,8 @@ def learn(
     tf.config.experimental.enable_tensor_float_32_execution(False)  # a GPU's answers must be a CPU's within 1e-4
     recipe = _recipe(options)
     shares = options.split.used_for(dataset.examples)
-    before = splits_before(registry, options.channel, shares)
+    with phases("data"):
+        before = splits_before(registry, options.channel, shares)
     backbone = BACKBONES[options.backbone]
     size = options.image_size or backbone.size
     spec = InputSpec(size, size)
