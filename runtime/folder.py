@@ -87,10 +87,10 @@ class FolderStore:
         if not self.root.exists():
             if not self.root.absolute().parent.is_dir():
                 raise NotFoundError("its parent folder does not exist", where=self.uri, hint="create it first")
-            return
-        if not self.root.is_dir():
+        elif not self.root.is_dir():
             raise InputError("is a file, not a folder", where=self.uri)
-        if not os.access(self.root, os.W_OK | os.X_OK):
+        existing = self.root if self.root.exists() else self.root.absolute().parent
+        if not os.access(existing, os.W_OK | os.X_OK):
             raise AccessDeniedError("no permission to write", where=self.uri)
 
     def _path(self, key: str) -> Path:

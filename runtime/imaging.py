@@ -50,6 +50,7 @@ _TRUNCATED = ("truncated", "not processed", "unexpected end", "eof")
 # Pillow documents OSError; damaged files also end in these.
 _DAMAGED = (OSError, ValueError, SyntaxError, TypeError, IndexError, KeyError, ArithmeticError, AttributeError)
 _DAMAGED_DEEPER = (AssertionError, NotImplementedError, EOFError, BufferError, RuntimeError, struct.error, zlib.error)
+_DAMAGED_COLOUR = (ImageCms.PyCMSError,)
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -102,7 +103,7 @@ def decode(data: bytes, spec: InputSpec | None = None, *, where: str = "") -> RG
         raise PhotoError("too-large", f"more than {MAX_PIXELS:,} pixels", where=where) from None
     except UnidentifiedImageError:
         raise PhotoError("not-image", f"not an image (starts with {_start(data)})", where=where) from None
-    except (*_DAMAGED, *_DAMAGED_DEEPER) as error:
+    except (*_DAMAGED, *_DAMAGED_DEEPER, *_DAMAGED_COLOUR) as error:
         cut = _is_cut_webp(data) or any(word in str(error).lower() for word in _TRUNCATED)
         code = "truncated" if cut else "unreadable"
         raise PhotoError(code, f"cannot be decoded ({' '.join(str(error).split())[:120]})", where=where) from None

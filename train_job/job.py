@@ -12,7 +12,7 @@ from typing import Any
 
 from export.quiet import quiet_native_logs
 from runtime.bundle import Manifest
-from runtime.errors import GateError, InputError
+from runtime.errors import BundleError, GateError, InputError, NotFoundError
 from runtime.registry import Registry, check_channel
 from train_job.dataset import Dataset, left_out, read_dataset
 from train_job.options import TrainOptions
@@ -78,10 +78,12 @@ def train(options: TrainOptions, report: Reporter) -> Result:
 
 def _check_served(registry: Registry, channel: str, manifest: Manifest) -> None:
     """Raises GateError where the channel serves a variant that the new version lacks: its users would find nothing."""
-    pointer = registry.channels().get(channel)
-    if pointer is None:
-        return
-    lost = registry.manifest(pointer.model_id).variants.keys() - manifest.variants.keys()
+    try:
+        pointer = registry.channel(channel)
+        served = registry.manifest(pointer.model_id).variants
+    except (NotFoundError, BundleError):
+        return  # a new channel, or one that names what no one can load
+    lost = served.keys() - manifest.variants.keys()
     if lost:
         reasons = ", ".join(f"{name}: {manifest.left_out.get(name, 'not exported')}" for name in sorted(lost))
         raise GateError(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from runtime.ahead import map_ahead
-from runtime.errors import AccessDeniedError, InputError, NotFoundError, PhotoError, TransferLiteError
+from runtime.errors import AccessDeniedError, NotFoundError, PhotoError, TransferLiteError
 from runtime.imaging import READ_BYTES, RGB, InputSpec, decode
 from runtime.locations import open_store, split_uri
 from runtime.store import Store
@@ -48,7 +48,9 @@ def _load(example: Example, spec: InputSpec) -> Photo | Reject:
         return _reject(example, "missing", error)
     except AccessDeniedError as error:
         return _reject(example, "forbidden", error)
-    except InputError as error:
+    except TransferLiteError as error:
+        if error.retryable:
+            raise
         return _reject(example, "unusable", error)
 
 

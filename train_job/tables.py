@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, fields
 
-from runtime.errors import NotFoundError
+from runtime.errors import BundleError, NotFoundError
 from runtime.registry import Registry
 from train_job.dataset import Example, Reject, Split
 from train_job.head import Epoch
@@ -50,13 +50,13 @@ def dataset_sha256(examples: Iterable[Example]) -> str:
 def splits_before(registry: Registry, channel: str, shares: Shares) -> dict[str, Split]:
     """The split of each photo (by sha256) in the version that the channel names.
 
-    Empty if there is none yet, or if it was made with other ``shares``: then all photos are assigned anew.
+    Empty if there is none that can be read, or it was made with other ``shares``: then all photos are assigned anew.
     """
     try:
         model_id = registry.channel(channel).model_id
         if registry.manifest(model_id).dataset.get("shares") != str(shares):
             return {}
         text = registry.store.get(f"models/{model_id}/{DATASET_CSV}").data.decode()
-    except NotFoundError:
+    except (NotFoundError, BundleError):
         return {}
     return {line["sha256"]: Split(line["split"]) for line in csv.DictReader(io.StringIO(text))}

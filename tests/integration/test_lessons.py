@@ -2,26 +2,29 @@
 
 import io
 import os
-import struct
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from runtime.errors import GateError
+from runtime.bundle import Pointer
+from runtime.errors import AccessDeniedError, GateError, TransferLiteError
 from runtime.folder import FolderStore
-from runtime.imaging import decode
+from runtime.imaging import InputSpec, decode
 from runtime.registry import Registry
+from runtime.s3 import S3Store
+from runtime.store import Blob
 from tests.conftest import Trained
 from tests.pictures import jpeg, write_folders
 
 
 def test_a_webp_with_a_cut_exif_block_is_decoded() -> None:
     file = io.BytesIO()
-    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(file, "WEBP", exif=b"Exif\0\0II*\0" + struct.pack("<I", 8))
-    assert decode(file.getvalue().replace(b"II*\0\x08\0\0\0", b"II*\0\0\0\0\0")).shape == (8, 8, 3)
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(file, "WEBP", exif=b"Exif\0\0II*\0")
+    assert decode(file.getvalue()).shape == (8, 8, 3)
 
 
 def test_a_channel_is_not_moved_to_a_version_that_lacks_a_variant_it_serves(trained: Trained) -> None:
@@ -61,3 +64,44 @@ def test_a_link_to_a_folder_above_is_not_followed(tmp_path: Path) -> None:
     (photos / "red" / "self").symlink_to(".")
     (photos / "red" / "up").symlink_to(photos)
     assert [entry.key for entry in FolderStore(photos).entries()] == ["blue/blue.0.jpg", "red/red.0.jpg"]
+
+
+@pytest.mark.parametrize("content", [None, b"{}", b'{"schema": 99}'])
+def test_a_channel_that_names_what_cannot_be_read_does_not_stop_the_next_training(
+    trained: Trained, tmp_path: Path, content: bytes | None
+) -> None:
+    from train_job.job import _check_served
+    from train_job.options import DEFAULT_SPLIT
+    from train_job.tables import splits_before
+
+    registry = Registry.open(str(tmp_path))
+    registry.store.put("channels/production.json", Pointer("gone", (), "").to_json())
+    if content is not None:
+        registry.store.put("models/gone/manifest.json", content)
+    assert splits_before(registry, "production", DEFAULT_SPLIT) == {}
+    _check_served(registry, "production", trained.result.manifest)
+    registry.publish(trained.bundle, trained.result.manifest)
+    assert registry.promote(trained.result.manifest.model_id, "production").previous == ("gone",)
+
+
+def test_one_object_that_s3_will_not_give_stops_no_job(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from train_job.dataset import Example, Reject
+    from train_job.loading import load_photos
+
+    assert bucket
+
+    def refuse(self: S3Store, key: str, most: int | None = None) -> Blob:
+        raise TransferLiteError("S3 answered 400 KMS.DisabledException", where=key)
+
+    monkeypatch.setattr(S3Store, "get", refuse)
+    (reject,) = load_photos([Example("s3://test-bucket/a.jpg", "cat", 7)], InputSpec(32, 32))
+    assert isinstance(reject, Reject)
+    assert (reject.row, reject.code) == (7, "unusable")
+
+
+def test_a_registry_in_a_folder_that_may_not_be_written_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(AccessDeniedError):
+        FolderStore(tmp_path / "new").check_writable()
