@@ -78,3 +78,10 @@ class BundleError(TransferLiteError):
 
 class GateError(TransferLiteError):
     """A converted model does not agree with the trained one, so nothing was published."""
+
+
+class StoppedError(TransferLiteError):
+    """The job was told to stop (SIGTERM, as a Spot interruption sends it) and kept what it had."""
+
+    exit_code = 143
+    retryable = True

@@ -5,8 +5,9 @@ import fcntl
 import os
 import secrets
 import shutil
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from runtime.errors import AccessDeniedError, ConflictError, InputError, NotFoundError, TransferLiteError
@@ -44,7 +45,30 @@ class FolderStore:
                 self._commit(aside, path, if_absent, if_match)
         return etag
 
+    def delete(self, key: str) -> None:
+        path = self._path(key)
+        with suppress(NotFoundError), explained(path):
+            path.unlink()
+
+    def head(self, key: str) -> Entry:
+        path = self._path(key)
+        with explained(path):
+            stat = path.stat()
+        return Entry(key, stat.st_size, _stat_etag(stat))
+
     def entries(self, prefix: str = "") -> Iterator[Entry]:
+        files = deque(self._walked(prefix))
+        while files:
+            key, path = files.popleft()
+            if stat := _stat_of_file(path):
+                yield Entry(key, stat.st_size, _stat_etag(stat))
+            elif not os.path.lexists(
+                path
+            ):  # deleted since the walk, perhaps for a file that the walk came too early for
+                files = deque(item for item in self._walked(prefix) if item[0] > key)
+
+    def _walked(self, prefix: str) -> list[tuple[str, Path]]:
+        """Key and path of all whose key begins with ``prefix``, in key order."""
         folder = self._path(prefix.rpartition("/")[0]) if "/" in prefix else self.root
         found = []
 
@@ -56,11 +80,8 @@ class FolderStore:
             for base, folders, names in os.walk(folder, onerror=failed, followlinks=True):
                 folders[:] = [name for name in folders if not _leads_back(Path(base, name), self.root)]
                 found += [Path(base, name) for name in names if not name.startswith(_TEMPORARY)]
-        keyed = sorted((path.relative_to(self.root).as_posix(), path) for path in found)
-        for key, path in keyed:
-            if key.startswith(prefix) and path.is_file():
-                stat = path.stat()
-                yield Entry(key, stat.st_size, _stat_etag(stat))
+        keyed = ((path.relative_to(self.root).as_posix(), path) for path in found)
+        return sorted(item for item in keyed if item[0].startswith(prefix))
 
     def children(self, prefix: str = "") -> Iterator[str]:
         folder = self._path(prefix.rstrip("/")) if prefix else self.root
@@ -121,6 +142,14 @@ def _create_without_links(aside: Path, path: Path) -> None:
         if path.exists():
             raise ConflictError("exists already", where=str(path))
         aside.replace(path)
+
+
+def _stat_of_file(path: Path) -> os.stat_result | None:
+    """None where there is no file, or none any more."""
+    try:
+        return path.stat() if path.is_file() else None
+    except FileNotFoundError:
+        return None
 
 
 def _leads_back(folder: Path, root: Path) -> bool:

@@ -32,6 +32,8 @@ MAX_BYTES = 64 * 2**20
 READ_BYTES = MAX_BYTES + 1
 """As much of a photo as is worth reading: with one byte more than the limit, :func:`decode` refuses it."""
 MAX_PIXELS = 50_000_000
+PHOTO_CODES = frozenset({"empty", "not-image", "unreadable", "truncated", "too-large"})
+"""What can be wrong with a photo itself, as against with fetching it."""
 
 _COMMON = ("JPEG", "PNG", "GIF", "BMP", "PPM")
 _RARE = ("WEBP", "TIFF", "AVIF", "JPEG2000", "DIB", "ICO", "ICNS", "PSD", "DDS", "TGA", "PCX")

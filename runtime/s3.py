@@ -98,6 +98,15 @@ class S3Store:
                 self._client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data, **condition)["ETag"]
             )
 
+    def delete(self, key: str) -> None:
+        with self._explained(key):
+            self._client.delete_object(Bucket=self.bucket, Key=self.prefix + key)
+
+    def head(self, key: str) -> Entry:
+        with self._explained(key):
+            answer = self._client.head_object(Bucket=self.bucket, Key=self.prefix + key)
+        return Entry(key, answer["ContentLength"], answer["ETag"])
+
     def entries(self, prefix: str = "") -> Iterator[Entry]:
         for page in self._pages(prefix):
             for item in page.get("Contents", ()):

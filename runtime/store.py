@@ -16,11 +16,17 @@ from runtime.errors import ConflictError, NotFoundError
 
 @dataclass(frozen=True)
 class Entry:
-    """One listed object: its key below the store's root, its size in bytes, its ETag."""
+    """One listed object: its key below the store's root, its size in bytes, its ETag, its version where one is told."""
 
     key: str
     size: int
     etag: str
+    version: str = ""
+
+    @property
+    def stamp(self) -> str:
+        """A text that changes whenever the content does."""
+        return " ".join(filter(None, (self.etag, str(self.size), self.version)))
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,12 @@ class Store(Protocol):
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         """Write the whole object and return its new ETag. Raises ConflictError when the condition does not hold."""
+
+    def delete(self, key: str) -> None:
+        """Remove the object; one that does not exist is no error."""
+
+    def head(self, key: str) -> Entry:
+        """The object's entry, without its content. Raises NotFoundError."""
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
         """Every object whose key begins with ``prefix``, in key order."""
@@ -93,6 +105,13 @@ class MemoryStore:
                 raise ConflictError("was changed by another writer", where=join_uri(self.uri, key))
             self._objects[key] = data
         return _content_etag(data)
+
+    def delete(self, key: str) -> None:
+        self._objects.pop(key, None)
+
+    def head(self, key: str) -> Entry:
+        blob = self.get(key)
+        return Entry(key, len(blob.data), blob.etag)
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
         for key, data in sorted(self._objects.items()):

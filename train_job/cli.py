@@ -3,13 +3,16 @@
 import json
 import math
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
 from train_job.backbones import BACKBONES
 from train_job.options import DEFAULT_SPLIT, TrainOptions
 from train_job.split import Shares
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 _backbone_option = click.option(
     "--backbone", default="efficientnet_lite0", show_default=True, type=click.Choice(list(BACKBONES))
@@ -38,6 +41,17 @@ def _rate(_context: click.Context, _option: click.Parameter, value: float | None
     return value
 
 
+_UNITS = {"": 1, "KB": 2**10, "MB": 2**20, "GB": 2**30}
+
+
+def _bytes(_context: click.Context, _option: click.Parameter, value: str) -> int:
+    number = value.upper().rstrip("KMGB")
+    try:
+        return int(float(number) * _UNITS[value.upper()[len(number) :]])
+    except (ValueError, LookupError, OverflowError):
+        raise click.BadParameter(f"{value!r} is not a size such as 500MB or 2GB") from None
+
+
 def _shares(_context: click.Context, _option: click.Parameter, value: str) -> Shares:
     return Shares.parse(value)
 
@@ -46,15 +60,54 @@ def _names(_context: click.Context, _option: click.Parameter, value: str | None)
     return tuple(name.strip() for name in value.split(",") if name.strip()) if value else ()
 
 
+def _together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator, listed in this order."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+_photo_options = _together(
+    click.option("--images", required=True, metavar="LOCATION", help="The photos; without --labels, a folder a class."),
+    click.option("--labels", metavar="LOCATION", help="A CSV that gives each photo its label."),
+    click.option("--x-col", default="File Name", show_default=True, help="The CSV's column of photo names."),
+    click.option("--y-col", default="Label", show_default=True, help="The CSV's column of labels."),
+    click.option("--classes", callback=_names, metavar="A,B", help="The classes, in order.  [default: all]"),
+)
+"""Which photos."""
+
+_base_options = _together(
+    _backbone_option,
+    click.option(
+        "--weights",
+        default="default",
+        show_default=True,
+        help="default, imagenet, none, or a Keras weights file's location.",
+    ),
+    click.option("--image-size", type=click.IntRange(32, 2048), help="Side in pixels.  [default: the backbone's own]"),
+    click.option("--augment", default="none", show_default=True, type=click.Choice(["none", "flip", "standard"])),
+    click.option("--views", default=1, show_default=True, type=click.IntRange(1), help="Augmented views a photo."),
+    click.option("--fine-tune-from", metavar="LAYER", help="Then train the base from this layer (name or index) on."),
+    click.option(
+        "--seed",
+        default=0,
+        show_default=True,
+        type=click.IntRange(0, 2**32 - 1),
+        help="The same seed and photos give the same model.",
+    ),
+)
+"""What the features of a photo depend on."""
+
+
 @click.command()
-@click.option("--images", required=True, metavar="LOCATION", help="The photos; without --labels, a folder a class.")
-@click.option("--labels", metavar="LOCATION", help="A CSV that gives each photo its label.")
+@_photo_options
 @click.option("--registry", required=True, metavar="LOCATION", help="Where the model is published.")
 @click.option("--test-images", metavar="LOCATION", help="Your own photos to test on, instead of a share of --images.")
 @click.option("--test-labels", metavar="LOCATION", help="Their CSV; without it, a folder a class.")
-@click.option("--x-col", default="File Name", show_default=True, help="The CSV's column of photo names.")
-@click.option("--y-col", default="Label", show_default=True, help="The CSV's column of labels.")
-@click.option("--classes", callback=_names, metavar="A,B", help="The classes, in order.  [default: all, alphabetical]")
 @click.option(
     "--split",
     default=str(DEFAULT_SPLIT),
@@ -62,28 +115,30 @@ def _names(_context: click.Context, _option: click.Parameter, value: str | None)
     callback=_shares,
     help="Shares of training/validation/test.",
 )
-@_backbone_option
-@click.option(
-    "--weights",
-    default="default",
-    show_default=True,
-    help="default, imagenet, none, or a Keras weights file's location.",
-)
-@click.option("--image-size", type=click.IntRange(32, 2048), help="Side in pixels.  [default: the backbone's own]")
+@_base_options
+@click.option("--features", metavar="LOCATION", help="The feature store.  [default: features/ in the registry]")
 @click.option("--hidden-units", default=1024, show_default=True, type=click.IntRange(1))
 @click.option("--epochs", default=100, show_default=True, type=click.IntRange(1))
 @click.option("--steps-per-epoch", type=click.IntRange(1), help="[default: one pass over the photos]")
 @click.option("--batch-size", default=50, show_default=True, type=click.IntRange(1))
 @click.option("--optimizer", default="rmsprop", show_default=True, help="Any Keras optimizer's name.")
 @click.option("--learning-rate", type=float, callback=_rate, help="[default: the optimizer's own]")
+@click.option("--schedule", default="constant", show_default=True, type=click.Choice(["constant", "cosine"]))
+@click.option("--label-smoothing", default=0.0, show_default=True, type=click.FloatRange(0, 1, max_open=True))
+@click.option("--class-weights", default="none", show_default=True, type=click.Choice(["none", "balanced"]))
+@click.option("--early-stopping", type=click.IntRange(1), metavar="EPOCHS", help="Stop after so many without gain.")
+@click.option("--keep-best", is_flag=True, help="End with the weights of the best epoch by validation loss.")
+@click.option("--warm-start", is_flag=True, help="Start from the head of the channel's version.")
+@click.option("--fine-tune-epochs", default=10, show_default=True, type=click.IntRange(1))
+@click.option("--fine-tune-learning-rate", default=1e-4, show_default=True, type=float, callback=_rate)
 @click.option(
-    "--seed",
-    default=0,
+    "--memory-limit",
+    default="1GB",
     show_default=True,
-    type=click.IntRange(0, 2**32 - 1),
-    help="The same seed and photos give the same model.",
+    callback=_bytes,
+    metavar="SIZE",
+    help="Rows beyond it are streamed from disk.",
 )
-@click.option("--augment", default="none", show_default=True, type=click.Choice(["none"]))
 @click.option(
     "--fail-over", default="50%", show_default=True, callback=_percentage, help="Stop if more photos are bad."
 )

@@ -31,6 +31,7 @@ class Example:
         row: its line in the CSV, the header being line 1; None from a folder.
         sha256: of its bytes, hexadecimal; empty until it was fetched.
         split: what the user wants it for; None where the choice is ours.
+        stamp: ``Entry.stamp`` of what lies at the URI; empty where that is not known.
     """
 
     image: str
@@ -38,6 +39,7 @@ class Example:
     row: int | None = None
     sha256: str = ""
     split: Split | None = None
+    stamp: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ def _from_folders(images: str) -> tuple[list[Example], list[Reject]]:
             readable = uri.encode("utf-8", "backslashreplace").decode()
             rejects.append(Reject(readable, None, "bad-name", "the name has a character that cannot be printed"))
         elif is_photo(entry.key):
-            examples.append(Example(uri, label))
+            examples.append(Example(uri, label, stamp=entry.stamp))
         else:
             rejects.append(Reject(uri, None, "not-photo-name", "its name has no ending of a known image format"))
     if not examples:
@@ -186,7 +188,7 @@ def _read_csv(location: str, x_col: str, y_col: str) -> list[tuple[str, str]]:
 
 def _from_csv(images: str, table: list[tuple[str, str]], location: str) -> tuple[list[Example], list[Reject]]:
     store = open_store(images)
-    there = {entry.key for entry in store.entries()}
+    there = {entry.key: entry.stamp for entry in store.entries()}
     if not there:
         raise NotFoundError("holds no files", where=images, hint="mend --images")
     examples: dict[str, Example] = {}
@@ -203,7 +205,7 @@ def _from_csv(images: str, table: list[tuple[str, str]], location: str) -> tuple
         elif not _is_absolute(key) and key not in there:
             rejects.append(Reject(uri, row, "missing", f"there is no such file (row {row} of {location})"))
         elif uri not in examples:
-            examples[uri] = Example(uri, label, row)
+            examples[uri] = Example(uri, label, row, stamp=there.get(key, ""))
         elif examples[uri].label == label:
             rejects.append(Reject(uri, row, "repeated-row", f"row {examples[uri].row} says the same"))
         else:

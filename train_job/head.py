@@ -1,132 +1,286 @@
-"""Train the head on rows: each epoch is one compiled program, with no Python between its steps."""
+"""Train the head on rows: whole epochs are compiled programs, with no Python between their steps.
 
+The order of rows is a function of the seed and the position alone, and the state is saved between programs, so that a
+training that was interrupted ends in the same weights as one that was not.
+"""
+
+import json
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import astuple, dataclass, field
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from runtime.errors import InputError
+from runtime.ahead import map_ahead
+from runtime.errors import InputError, StoppedError
+from train_job.checkpoint import Arrays, Checkpoint
 from train_job.evaluate import evaluate
+from train_job.recipe import Epoch, Recipe
+from train_job.rows import Order, RowSet
 
-Rows = NDArray[np.float32]
-Labels = NDArray[np.int32]
+CHUNK_ROWS = 50_000
+"""Rows a compiled program works on: a few seconds on a small CPU, so that a job told to stop can do so in time."""
+SAVE_SECONDS = 60.0
+PREDICT_BYTES = 2**25
+
+
+@dataclass
+class Progress:
+    """How far a training has come: the epoch under way, its steps done, and what they measured."""
+
+    epoch: int = 1
+    step: int = 0
+    loss: float = 0.0
+    right: float = 0.0
+    history: list[Epoch] = field(default_factory=list)
+    best_epoch: int = 0
+    best: list[NDArray[Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How the head learns: Keras's own optimizers and defaults, sparse categorical cross-entropy.
+class Fitted:
+    """The history, and the epoch whose weights the head has now."""
 
-    ``steps_per_epoch`` None is one pass over the rows; ``learning_rate`` None is the optimizer's default.
+    history: list[Epoch]
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a training may take: bytes of rows in memory, and rows in one compiled program.
+
+    ``compiled`` is whether XLA compiles the steps: best for dense layers, and far worse for convolutions on a CPU.
     """
 
-    epochs: int = 100
-    steps_per_epoch: int | None = None
-    batch_size: int = 50
-    optimizer: str = "rmsprop"
-    learning_rate: float | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        self.new_optimizer()
-
-    def new_optimizer(self) -> Any:
-        """A Keras optimizer as asked for. Raises InputError when Keras has none of that name."""
-        settings = {} if self.learning_rate is None else {"learning_rate": self.learning_rate}
-        try:
-            return keras.optimizers.get({"class_name": self.optimizer, "config": settings})
-        except (ValueError, LookupError, TypeError) as error:
-            raise InputError(f"unknown optimizer {self.optimizer!r}", hint="for example rmsprop, adam, sgd") from error
-
-    def steps(self, photos: int) -> int:
-        """Steps an epoch for that many rows."""
-        return self.steps_per_epoch or -(-photos // self.batch_size)
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch measured: mean loss and accuracy over its steps, and over the validation rows at its end."""
-
-    epoch: int
-    loss: float
-    accuracy: float
-    val_loss: float | None = None
-    val_accuracy: float | None = None
+    memory: int = 2**30
+    chunk_rows: int = CHUNK_ROWS
+    compiled: bool = True
 
 
 def fit_head(
     head: Any,
-    rows: Rows,
-    labels: Labels,
-    validation: tuple[Rows, Labels],
+    train: RowSet,
+    validation: RowSet,
     recipe: Recipe,
     on_epoch: Callable[[Epoch], None],
-) -> list[Epoch]:
-    """Train ``head`` in place on ``rows`` ``[N, D]`` with integer ``labels`` ``[N]``; returns the history.
+    *,
+    limits: Limits = Limits(),
+    checkpoint: Checkpoint | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Fitted:
+    """Train ``head`` in place.
+
+    Args:
+        head: a Keras model from rows ``[N, D]`` to probabilities ``[N, C]``.
+        train: the rows to learn from; they stream from their table where they exceed ``limits.memory``.
+        validation: rows that are measured after each epoch; may be empty.
+        recipe: how to learn.
+        on_epoch: told of each epoch.
+        limits: memory, and the length of a compiled program.
+        checkpoint: where the state is kept between attempts.
+        stop: asked between compiled programs.
 
     Raises:
-        InputError: the optimizer is unknown, or the loss is no longer a number.
+        InputError: the loss is no longer a number, or there is no validation row to stop early by.
+        StoppedError: ``stop`` said so; the state is saved.
     """
-    optimizer = recipe.new_optimizer()
-    optimizer.build(head.trainable_variables)
-    program = _epoch_program(head, optimizer, tf.constant(rows), tf.constant(labels))
-    batches = _batches(len(rows), recipe)
-    history = []
-    for number in range(1, recipe.epochs + 1):
-        order = next(batches)
-        loss, right = (float(total) for total in program(tf.constant(order)))
-        if not np.isfinite(loss):
-            raise InputError(f"the loss is {loss} in epoch {number}", hint="lower --learning-rate")
-        epoch = Epoch(number, loss / len(order), right / order.size, *_validated(head, *validation))
-        history.append(epoch)
-        on_epoch(epoch)
-    return history
+    if recipe.needs_validation and not len(validation):
+        raise InputError("there is no validation photo to choose the best epoch by", hint="change --split")
+    training = _Training(head, train, recipe, limits)
+    training.restore(checkpoint)
+    saved = time.monotonic()
+    predict = _predictor(head, limits.compiled)
+    for stopping, measured in training.run(lambda: _validated(predict, validation)):
+        if measured is not None:
+            on_epoch(measured)
+        if stopping:
+            break
+        if stop():
+            training.save(checkpoint)
+            raise StoppedError("stopped by SIGTERM", hint="run the same command again: it goes on from here")
+        if checkpoint is not None and time.monotonic() - saved > SAVE_SECONDS:
+            training.save(checkpoint)
+            saved = time.monotonic()
+    return training.finish()
 
 
-def _epoch_program(head: Any, optimizer: Any, rows: Any, labels: Any) -> Callable[[Any], tuple[Any, Any]]:
-    """A compiled function of a row order int32 ``[steps, batch]``, giving summed mean losses and right answers."""
+class _Training:
+    def __init__(self, head: Any, rows: RowSet, recipe: Recipe, limits: Limits) -> None:
+        self.head, self.rows, self.recipe = head, rows, recipe
+        self.steps = recipe.steps(len(rows))
+        self.optimizer = recipe.new_optimizer(recipe.epochs * self.steps)
+        self.optimizer.build(head.trainable_variables)
+        self.streams = rows.nbytes > limits.memory
+        self.chunk = max(1, self._chunk_rows(limits) // recipe.batch_size)
+        self.order = Order(len(rows), recipe.seed, self.chunk * recipe.batch_size if self.streams else None)
+        weights = recipe.weights_of(rows.labels, head.output_shape[-1])
+        self.program = _program(head, self.optimizer, recipe, weights, limits.compiled)
+        self.resident = None if self.streams else (tf.constant(rows.take(slice(None))), tf.constant(rows.labels))
+        self.progress = Progress()
+
+    def _chunk_rows(self, limits: Limits) -> int:
+        """So few, where rows stream, that this chunk, the next one and their copies stay within the limit."""
+        if not self.streams:
+            return limits.chunk_rows
+        return min(limits.chunk_rows, limits.memory // (4 * int(self.rows.table.shape[1]) * self.rows.table.itemsize))
+
+    def run(self, validate: Callable[[], tuple[float | None, float | None]]) -> Iterator[tuple[bool, Epoch | None]]:
+        """One compiled program after another; yields whether to stop, and at an epoch's end what it measured."""
+        progress = self.progress
+        if progress.history and self._is_over():
+            return
+        inputs = map_ahead(self._inputs, self._chunks(), 1, 2) if self.streams else map(self._inputs, self._chunks())
+        for stop, *arguments in inputs:
+            loss, right = (float(total) for total in self.program(*arguments))
+            if not np.isfinite(loss):
+                raise InputError(f"the loss is {loss} in epoch {progress.epoch}", hint="lower --learning-rate")
+            progress.loss, progress.right, progress.step = progress.loss + loss, progress.right + right, stop
+            if stop < self.steps:
+                yield False, None
+                continue
+            measured = self._end_epoch(*validate())
+            yield self._is_over(), measured
+
+    def _chunks(self) -> Iterator[tuple[int, int, int]]:
+        """The epoch and the steps ``[start, stop)`` in it of each program, from where the training stands."""
+        step = self.progress.step
+        for epoch in range(self.progress.epoch, self.recipe.epochs + 1):
+            for start in range(step, self.steps, self.chunk):
+                yield epoch, start, min(start + self.chunk, self.steps)
+            step = 0
+
+    def _inputs(self, chunk: tuple[int, int, int]) -> tuple[int, Any, Any, Any]:
+        """Where the chunk stops, and what the program takes: order ``[steps, batch]``, rows ``[W, D]``, labels."""
+        epoch, start, stop = chunk
+        batch, before = self.recipe.batch_size, (epoch - 1) * self.steps
+        places = self.order.places((before + start) * batch, (before + stop) * batch)
+        if self.resident is not None:
+            return stop, tf.constant(places.reshape(-1, batch), tf.int32), *self.resident
+        order = tf.reshape(tf.range(len(places)), (-1, batch))
+        return stop, order, tf.constant(self.rows.take(places)), tf.constant(self.rows.labels[places])
+
+    def _end_epoch(self, val_loss: float | None, val_accuracy: float | None) -> Epoch:
+        progress, steps = self.progress, self.steps
+        accuracy = progress.right / (steps * self.recipe.batch_size)
+        measured = Epoch(progress.epoch, progress.loss / steps, accuracy, val_loss, val_accuracy)
+        progress.history.append(measured)
+        if self.recipe.needs_validation and measured == _best(progress.history):
+            progress.best_epoch, progress.best = measured.epoch, self.head.get_weights()
+        progress.epoch, progress.step, progress.loss, progress.right = progress.epoch + 1, 0, 0.0, 0.0
+        return measured
+
+    def _is_over(self) -> bool:
+        patience = self.recipe.early_stopping
+        done = len(self.progress.history)
+        return done == self.recipe.epochs or (patience is not None and done - self.progress.best_epoch >= patience)
+
+    def restore(self, checkpoint: Checkpoint | None) -> None:
+        """Go on from the state that an earlier attempt saved, if it did."""
+        arrays = None if checkpoint is None else checkpoint.load()
+        if arrays is None:
+            return
+        state = json.loads(str(arrays["progress"]))
+        history = [Epoch(*values) for values in state.pop("history")]
+        self.head.set_weights(_named(arrays, "head"))
+        for variable, value in zip(self.optimizer.variables, _named(arrays, "optimizer"), strict=True):
+            variable.assign(value)
+        self.progress = Progress(**state, history=history, best=_named(arrays, "best"))
+
+    def save(self, checkpoint: Checkpoint | None) -> None:
+        """Save everything that the rest of the training depends on."""
+        if checkpoint is None:
+            return
+        state = vars(self.progress) | {"history": [astuple(epoch) for epoch in self.progress.history]}
+        best = state.pop("best")
+        lists = {
+            "head": self.head.get_weights(),
+            "optimizer": [np.asarray(variable) for variable in self.optimizer.variables],
+            "best": best,
+        }
+        arrays: Arrays = {f"{name}.{i}": one for name, several in lists.items() for i, one in enumerate(several)}
+        checkpoint.save(arrays | {"progress": np.array(json.dumps(state))})
+
+    def finish(self) -> Fitted:
+        """The best weights where they were asked for, else the last."""
+        if self.progress.best:
+            self.head.set_weights(self.progress.best)
+        return Fitted(self.progress.history, self.progress.best_epoch or len(self.progress.history))
+
+
+def _named(arrays: Arrays, name: str) -> list[NDArray[Any]]:
+    """The arrays ``name.0``, ``name.1``…"""
+    found: list[NDArray[Any]] = []
+    while f"{name}.{len(found)}" in arrays:
+        found.append(arrays[f"{name}.{len(found)}"])
+    return found
+
+
+def _best(history: list[Epoch]) -> Epoch:
+    """The first epoch of the lowest validation loss."""
+    return min(history, key=lambda epoch: np.inf if epoch.val_loss is None else epoch.val_loss)
+
+
+def _program(
+    head: Any, optimizer: Any, recipe: Recipe, weights: NDArray[np.float32], compiled: bool
+) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    """A function of a row order int32 ``[steps, batch]``, rows float16 ``[W, D]`` and labels ``[W]``.
+
+    It takes the steps and returns the sum of their mean losses, and of their right answers.
+    """
     variables = head.trainable_variables
-    cross_entropy = keras.losses.SparseCategoricalCrossentropy()
+    classes = head.output_shape[-1]
+    smoothed = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
+    sparse = keras.losses.SparseCategoricalCrossentropy()
+    weighted = None if recipe.class_weights == "none" else tf.constant(weights)
 
-    def epoch(order: Any) -> tuple[Any, Any]:
+    def loss_of(labels: Any, probabilities: Any) -> Any:
+        counts = None if weighted is None else tf.gather(weighted, labels)
+        if recipe.label_smoothing:
+            return smoothed(tf.one_hot(labels, classes), probabilities, sample_weight=counts)
+        return sparse(labels, probabilities, sample_weight=counts)
+
+    def run(order: Any, rows: Any, labels: Any) -> tuple[Any, Any]:
         loss_sum, right = tf.constant(0.0), tf.constant(0.0)
-        for step in tf.range(order.shape[0]):
-            x, y = tf.gather(rows, order[step]), tf.gather(labels, order[step])
+        for step in tf.range(tf.shape(order)[0]):
+            x, y = tf.cast(tf.gather(rows, order[step]), tf.float32), tf.gather(labels, order[step])
             with tf.GradientTape() as tape:
                 probabilities = head(x, training=True)
-                loss = cross_entropy(y, probabilities)
+                loss = loss_of(y, probabilities)
             optimizer.apply(tape.gradient(loss, variables), variables)
             loss_sum += loss
             hits = tf.equal(tf.argmax(probabilities, 1, tf.int32), y)
             right += tf.reduce_sum(tf.cast(hits, tf.float32))
         return loss_sum, right
 
-    return cast(Callable[[Any], tuple[Any, Any]], tf.function(epoch, jit_compile=True))
+    return tf.function(run, jit_compile=compiled)  # type: ignore[no-any-return]
 
 
-def _batches(count: int, recipe: Recipe) -> Iterator[NDArray[np.int32]]:
-    """An endless run of epochs' orders ``[steps, batch]``: shuffled passes one after another, cut where epochs end."""
-    random = np.random.default_rng(recipe.seed)
-    steps, left = recipe.steps(count), np.zeros(0, np.int32)
-    need = steps * recipe.batch_size
-    while True:
-        while len(left) < need:
-            left = np.concatenate([left, random.permutation(count).astype(np.int32)])
-        yield left[:need].reshape(steps, recipe.batch_size)
-        left = left[need:]
+def _predictor(head: Any, compiled: bool) -> Callable[[Any], Any]:
+    """A function of rows float16 ``[N, D]`` that gives the head's probabilities ``[N, classes]``."""
+
+    def run(rows: Any) -> Any:
+        return head(tf.cast(rows, tf.float32), training=False)
+
+    return tf.function(run, jit_compile=compiled)  # type: ignore[no-any-return]
 
 
-def _validated(head: Any, rows: Rows, labels: Labels) -> tuple[float | None, float | None]:
-    if not len(rows):
+def _validated(predict: Callable[[Any], Any], validation: RowSet) -> tuple[float | None, float | None]:
+    if not len(validation):
         return None, None
-    scores = evaluate(predict_rows(head, rows), labels)
+    scores = evaluate(_in_chunks(predict, validation), validation.labels)
     return scores.log_loss, scores.accuracy
 
 
-def predict_rows(head: Any, rows: Rows, batch: int = 8192) -> Rows:
-    """The head's probabilities ``[N, classes]`` for rows ``[N, D]``, every row, in chunks."""
-    chunks = [head(rows[start : start + batch], training=False).numpy() for start in range(0, len(rows), batch)]
-    return np.concatenate(chunks) if chunks else np.zeros((0, head.output_shape[-1]), np.float32)
+def predict_rows(head: Any, rows: RowSet) -> NDArray[np.float32]:
+    """The head's probabilities ``[N, classes]`` for every row, at least one, in chunks."""
+    return _in_chunks(lambda chunk: head(chunk.astype(np.float32), training=False), rows)
+
+
+def _in_chunks(predict: Callable[[Any], Any], rows: RowSet) -> NDArray[np.float32]:
+    batch = max(1, PREDICT_BYTES // (4 * int(rows.table.shape[1])))
+    chunks = [predict(rows.take(slice(start, start + batch))).numpy() for start in range(0, len(rows), batch)]
+    return np.concatenate(chunks)

@@ -17,6 +17,8 @@ from runtime.registry import Registry, check_channel
 from train_job.dataset import Dataset, left_out, read_dataset
 from train_job.options import TrainOptions
 from train_job.progress import Phases, Reporter
+from train_job.run_record import attempt
+from train_job.stopping import Stop, on_sigterm
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,19 @@ class Result:
 def train(options: TrainOptions, report: Reporter) -> Result:
     """Run the whole job. Nothing is published unless every step succeeds, and the channel changes last.
 
+    Told to stop by SIGTERM, it keeps the features and the training's state: the same command goes on from there.
+
     Raises:
+        StoppedError: it was told to stop.
         InputError: the options or the data have to change.
         GateError: the exported model does not agree with the trained one.
         TransferLiteError: the store refused or did not answer.
     """
+    with on_sigterm() as stop:
+        return _train(options, report, stop)
+
+
+def _train(options: TrainOptions, report: Reporter, stop: Stop) -> Result:
     started = time.perf_counter()
     phases = Phases()
     registry = Registry.open(options.registry)
@@ -55,19 +65,27 @@ def train(options: TrainOptions, report: Reporter) -> Result:
         check_channel(options.channel)
         dataset = _read_data(options, report)
         dataset.check_share(options.fail_over)
+    if attempt() > 1:
+        report.line(f"attempt {attempt()}: going on from what is kept")
     report.line("loading TensorFlow")
     with quiet_native_logs():
-        from train_job.learn import learn
+        from train_job.divide import Job
+        from train_job.learn import STAGES, checkpoint_key, learn
         from train_job.prove import prove
 
-    learned = learn(options, dataset, registry, phases, report)
+    job = Job(options, registry, phases, report, stop)
+    learned = learn(job, dataset)
+    stop.check()
     with tempfile.TemporaryDirectory(prefix="transferlite-") as folder:
         with phases("export"):
-            manifest = prove(options, learned, Path(folder), report)
+            manifest = prove(job, learned, Path(folder))
+        stop.check()
         with phases("publish"):
             registry.publish(Path(folder), manifest)
             _check_served(registry, options.channel, manifest)
             pointer = registry.promote(manifest.model_id, options.channel)
+            for stage in STAGES:
+                registry.store.delete(checkpoint_key(options.channel, stage))
     report.line(f"published {manifest.model_id} to {options.registry}")
     report.line(
         f"{options.channel} -> {pointer.model_id}" + (f" (was {pointer.previous[0]})" if pointer.previous else "")

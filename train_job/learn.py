@@ -1,39 +1,46 @@
 """From a data set to a trained classifier with its scores: the frozen base once a photo, then the head on rows."""
 
+import hashlib
+import json
 import tempfile
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
-from runtime.errors import AccessDeniedError, InputError
-from runtime.imaging import InputSpec
-from runtime.locations import open_store, split_uri
-from runtime.registry import Registry
-from train_job.backbones import BACKBONES, Backbone
-from train_job.bases import build_base, weights_sha256
-from train_job.dataset import Dataset, Example, Split, left_out
+from export.quiet import quiet_native_logs
+from train_job.checkpoint import Arrays, Checkpoint
+from train_job.dataset import Dataset, Example, Split
+from train_job.divide import Divided, Job, divide
+from train_job.embed import FrozenBase
 from train_job.evaluate import Scores, evaluate
-from train_job.features import Features, extract
-from train_job.head import Epoch, Recipe, fit_head, predict_rows
-from train_job.loading import load_photos
-from train_job.model import Classifier, feature_model, head_model
+from train_job.features import Counts
+from train_job.fine_tune import CHUNK_ROWS, MOMENTUM, fine_tune
+from train_job.head import Limits, fit_head, predict_rows
+from train_job.model import Classifier, head_model
 from train_job.options import TrainOptions
-from train_job.progress import Phases, Reporter
-from train_job.split import Shares, assign
-from train_job.tables import splits_before
+from train_job.recipe import Epoch, Recipe
+from train_job.split import Shares
+from train_job.tables import Before, before
+from train_job.warm import head_arrays, warm_start
 
 
 @dataclass(frozen=True)
 class Learned:
     """A trained classifier, the photos behind it and how well it did.
 
-    ``scores`` has a split's scores where the split has photos; ``backbone`` describes the base for the manifest.
+    Attributes:
+        classifier: the model.
+        dataset: the usable photos.
+        shares: of the splits.
+        splits: of each photo's sha256.
+        scores: of each split that has photos.
+        history: of all epochs, those of the second stage after those of the head.
+        backbone: the base for the manifest.
+        head: the weights of the head on the frozen base: where a later training may start.
+        counts: what the features cost.
     """
 
     classifier: Classifier
@@ -43,6 +50,8 @@ class Learned:
     scores: dict[Split, Scores]
     history: list[Epoch]
     backbone: dict[str, Any]
+    head: Arrays
+    counts: Counts
 
     def examples(self, split: Split) -> list[Example]:
         """The photos of one split, in the order of their hash: any first few of them are an even sample."""
@@ -50,136 +59,144 @@ class Learned:
         return sorted(chosen, key=lambda example: (example.sha256, example.image))
 
 
-def learn(
-    options: TrainOptions,
-    dataset: Dataset,
-    registry: Registry,
-    phases: Phases,
-    report: Reporter,
-) -> Learned:
-    """Features, split, head, scores.
+def learn(job: Job, dataset: Dataset) -> Learned:
+    """Features, split, head, the second stage if it is asked for, scores.
 
     Raises:
         InputError: too many photos cannot be used, a class or split has none left, or the weights do not fit.
+        StoppedError: the job was told to stop; it goes on from there when it is run again.
     """
     tf.config.experimental.enable_tensor_float_32_execution(False)  # a GPU's answers must be a CPU's within 1e-4
+    options = job.options
     recipe = _recipe(options)
-    shares = options.split.used_for(dataset.examples)
-    with phases("data"):
-        before = splits_before(registry, options.channel, shares)
-    backbone = BACKBONES[options.backbone]
-    size = options.image_size or backbone.size
-    spec = InputSpec(size, size)
-    with phases("features"):
-        base = _base(backbone, spec, options)
-        described = {"name": backbone.name, "weights": options.weights, "weights_sha256": weights_sha256(base)}
-        model = feature_model(base, backbone, spec)
-        features = _extract(model, dataset, spec, report)
-    with phases("data"):
-        _check_access(features)
-        dataset = dataset.of_those(features.examples, features.rejects)
-        dataset.check_share(options.fail_over)
-        if features.rejects:
-            report.warning(left_out(features.rejects))
-        splits = assign(dataset.examples, shares, before)
-        _check_splits(dataset, splits)
-        _announce(dataset, splits, report)
-    with phases("head"):
-        head = head_model(features.rows.shape[1], options.hidden_units, len(dataset.labels))
-        parts = _parts(dataset, features, splits)
-        history = _fit(head, parts, recipe, report)
-    with phases("evaluate"):
-        scores = {split: evaluate(predict_rows(head, rows), labels) for split, (rows, labels) in parts.items()}
-    test = scores[Split.TEST]
-    report.line(f"test accuracy {test.accuracy:.4f}, log loss {test.log_loss:.4f} on {test.photos} photos")
-    classifier = Classifier(dataset.labels, spec, model, head)
-    return Learned(classifier, dataset, shares, splits, scores, history, described)
-
-
-def _base(backbone: Backbone, spec: InputSpec, options: TrainOptions) -> Any:
-    shape = (spec.height, spec.width, 3)
-    if "://" not in options.weights:
-        return build_base(backbone, shape, options.weights, options.seed)
-    root, key = split_uri(options.weights)
+    with job.phases("data"):
+        shares = options.split.used_for(dataset.examples)
+        earlier = before(job.registry, options.channel, shares)
+        if not options.classes:
+            dataset = replace(dataset, labels=earlier.order(dataset.labels))
+    with job.phases("features"):
+        with quiet_native_logs():  # without a GPU, TensorFlow's search for its driver is told as an error
+            base = FrozenBase(options)
     with tempfile.TemporaryDirectory(prefix="transferlite-") as folder:
-        path = Path(folder, Path(key).name)
-        open_store(root).download(key, path)
-        return build_base(backbone, shape, str(path), options.seed)
-
-
-def _extract(model: Any, dataset: Dataset, spec: InputSpec, report: Reporter) -> Features:
-    with report.counting("features", len(dataset.examples)) as advance:
-        return extract(model, load_photos(dataset.examples, spec), advance)
-
-
-def _check_access(features: Features) -> None:
-    if not features.examples and all(reject.code == "forbidden" for reject in features.rejects):
-        first = features.rejects[0]
-        raise AccessDeniedError(
-            "no photo may be read: " + first.reason, where=first.uri, hint="check the role's policy"
-        )
-
-
-def _check_splits(dataset: Dataset, splits: dict[str, Split]) -> None:
-    counts = Counter((splits[example.sha256], example.label) for example in dataset.examples)
-    for label in dataset.labels:
-        if not counts[Split.TRAIN, label]:
-            raise InputError(f"no photo of {label!r} is left to train on", hint="add photos or change --split")
-    if Split.TEST not in splits.values():
-        raise InputError("no photo is left to test on", hint="add photos, change --split or give --test-images")
-
-
-def _announce(dataset: Dataset, splits: dict[str, Split], report: Reporter) -> None:
-    counts = Counter(splits[example.sha256] for example in dataset.examples)
-    report.line("split: " + ", ".join(f"{counts[split]} {split}" for split in Split))
-
-
-def _parts(
-    dataset: Dataset, features: Features, splits: dict[str, Split]
-) -> dict[Split, tuple[NDArray[np.float32], NDArray[np.int32]]]:
-    """Rows ``[n, D]`` and integer labels ``[n]`` of each split that has any photo."""
-    index = {label: number for number, label in enumerate(dataset.labels)}
-    labels = np.array([index[example.label] for example in dataset.examples], np.int32)
-    where = np.array([splits[example.sha256].value for example in dataset.examples])
-    return {
-        split: (features.rows[where == split.value], labels[where == split.value])
-        for split in Split
-        if (where == split.value).any()
-    }
+        divided = divide(job, base, dataset, shares, earlier, Path(folder))
+        checkpoint = partial(_checkpoint, job, _fingerprint(base, divided, earlier, options))
+        with job.phases("head"):
+            head, history = _fit(job, base, divided, recipe, earlier, checkpoint("head"))
+        described = base.described()
+        frozen_head, scored, output = head_arrays(head), head, 0
+        if base.cut is not None:
+            with job.phases("fine-tune"):
+                scored, epochs = _fine_tune(job, base, head, divided, checkpoint("fine-tune"))
+            output, history = 1, [*history, *epochs]
+            described |= {"fine_tuned_from": base.cut.first} if epochs else {}
+        with job.phases("evaluate"):
+            scores = {split: _scores(scored, divided, split, output) for split in Split if divided.of(split)}
+    test = scores[Split.TEST]
+    job.report.line(f"test accuracy {test.accuracy:.4f}, log loss {test.log_loss:.4f} on {test.photos} photos")
+    classifier = Classifier(divided.dataset.labels, base.spec, base.features, head)
+    return Learned(
+        classifier, divided.dataset, shares, divided.splits, scores, history, described, frozen_head, divided.counts
+    )
 
 
 def _recipe(options: TrainOptions) -> Recipe:
     return Recipe(
-        options.epochs,
-        options.steps_per_epoch,
-        options.batch_size,
-        options.optimizer,
-        options.learning_rate,
-        options.seed,
+        epochs=options.epochs,
+        steps_per_epoch=options.steps_per_epoch,
+        batch_size=options.batch_size,
+        optimizer=options.optimizer,
+        learning_rate=options.learning_rate,
+        schedule=options.schedule,
+        label_smoothing=options.label_smoothing,
+        class_weights=options.class_weights,
+        early_stopping=options.early_stopping,
+        keep_best=options.keep_best,
+        seed=options.seed,
     )
 
 
+def _fingerprint(base: FrozenBase, divided: Divided, earlier: Before, options: TrainOptions) -> str:
+    """What a saved state has to agree with for the training to go on from it: all that the result depends on."""
+    started = earlier.manifest.model_id if options.warm_start and earlier.manifest else None
+    photos = [(one.sha256, one.label, divided.splits[one.sha256].value) for one in divided.dataset.examples]
+    spaces = [space.id for spaces in base.wanted.spaces.values() for space in spaces]
+    facts = [options.to_dict(), divided.dataset.labels, photos, spaces, started, tf.__version__]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+STAGES = ("head", "fine-tune")
+
+
+def _checkpoint(job: Job, fingerprint: str, stage: str) -> Checkpoint:
+    return Checkpoint(job.registry.store, checkpoint_key(job.options.channel, stage), fingerprint)
+
+
+def checkpoint_key(channel: str, stage: str) -> str:
+    """Where the state of a training for ``channel`` is kept, by stage."""
+    return f"checkpoints/{channel}.{stage}.npz"
+
+
 def _fit(
-    head: Any, parts: dict[Split, tuple[NDArray[np.float32], NDArray[np.int32]]], recipe: Recipe, report: Reporter
-) -> list[Epoch]:
-    rows, labels = parts[Split.TRAIN]
-    validation = parts.get(Split.VALIDATION, (rows[:0], labels[:0]))
-    with report.counting("epochs", recipe.epochs) as advance:
-        return fit_head(head, rows, labels, validation, recipe, lambda epoch: advance(_in_words(epoch)))
+    job: Job, base: FrozenBase, divided: Divided, recipe: Recipe, earlier: Before, checkpoint: Checkpoint
+) -> tuple[Any, list[Epoch]]:
+    head = head_model(base.keras.output.shape[-1], job.options.hidden_units, len(divided.dataset.labels))
+    if job.options.warm_start:
+        job.report.line(warm_start(head, divided.dataset.labels, base.sha256, earlier.manifest, job.registry))
+    with job.report.counting("epochs", recipe.epochs) as advance:
+        fitted = fit_head(
+            head,
+            divided.rows(Split.TRAIN),
+            divided.rows(Split.VALIDATION),
+            recipe,
+            lambda epoch: advance(_in_words(epoch)),
+            limits=Limits(job.options.memory_limit),
+            checkpoint=checkpoint,
+            stop=job.stop,
+        )
+    return head, fitted.history
+
+
+def _fine_tune(
+    job: Job, base: FrozenBase, head: Any, divided: Divided, checkpoint: Checkpoint
+) -> tuple[Any, list[Epoch]]:
+    options, validation = job.options, divided.rows(Split.VALIDATION, 1)
+    assert base.cut is not None
+    recipe = Recipe(
+        epochs=options.fine_tune_epochs,
+        batch_size=options.batch_size,
+        optimizer="sgd",
+        momentum=MOMENTUM,
+        learning_rate=options.fine_tune_learning_rate,
+        keep_best=bool(len(validation)),
+        seed=options.seed,
+    )
+    with job.report.counting("fine-tune", recipe.epochs) as advance:
+        top, fitted = fine_tune(
+            base.keras,
+            base.cut,
+            head,
+            divided.rows(Split.TRAIN, 1),
+            validation,
+            recipe,
+            lambda epoch: advance(_in_words(epoch)),
+            limits=Limits(options.memory_limit, CHUNK_ROWS, compiled=bool(base.gpus)),
+            checkpoint=checkpoint,
+            stop=job.stop,
+        )
+    if fitted is None:
+        job.report.line("fine-tuning made the validation loss no better: the frozen base is kept")
+    return top, [] if fitted is None else [replace(one, epoch=options.epochs + one.epoch) for one in fitted.history]
+
+
+def _scores(model: Any, divided: Divided, split: Split, output: int) -> Scores:
+    rows = divided.rows(split, output)
+    if split is Split.TRAIN:
+        rows = replace(rows, ids=rows.ids[: len(divided.of(split))], labels=rows.labels[: len(divided.of(split))])
+    return evaluate(predict_rows(model, rows), rows.labels)
 
 
 def _in_words(epoch: Epoch) -> str:
     words = f"loss {epoch.loss:.4f}, accuracy {epoch.accuracy:.4f}"
-    return (
-        words
-        if epoch.val_loss is None
-        else f"{words}, val_loss {epoch.val_loss:.4f}, val_accuracy {epoch.val_accuracy:.4f}"
-    )
-
-
-def even_sample(examples: Sequence[Example], labels: Sequence[str], most: int) -> list[Example]:
-    """Up to ``most`` of the examples, taken from the classes in turn, each class in the order given."""
-    queues = [[example for example in examples if example.label == label] for label in labels]
-    longest = max((len(queue) for queue in queues), default=0)
-    in_turn = [queue[place] for place in range(longest) for queue in queues if place < len(queue)]
-    return in_turn[:most]
+    if epoch.val_loss is None:
+        return words
+    return f"{words}, val_loss {epoch.val_loss:.4f}, val_accuracy {epoch.val_accuracy:.4f}"

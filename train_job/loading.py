@@ -1,21 +1,21 @@
 """Photos from their URIs to arrays, fetched and decoded on threads, in order and in bounded memory."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 from runtime.ahead import map_ahead
 from runtime.errors import AccessDeniedError, NotFoundError, PhotoError, TransferLiteError
 from runtime.imaging import READ_BYTES, RGB, InputSpec, decode
-from runtime.locations import open_store, split_uri
-from runtime.store import Store
 from train_job.dataset import Example, Reject
+from train_job.fetch import fetch
 
-WORKERS = 16
-"""Threads that fetch and decode. Fetching waits for the network and Pillow releases the GIL, so more than the cores."""
+WORKERS = 32
+"""Threads that fetch, which is waiting for the network; of them as many decode at once as there are cores."""
 
-_store = lru_cache(maxsize=4096)(open_store)
+_decoding = threading.BoundedSemaphore(len(os.sched_getaffinity(0)))
 
 
 @dataclass(frozen=True)
@@ -26,22 +26,36 @@ class Photo:
     image: RGB
 
 
-def load_photos(examples: Iterable[Example], spec: InputSpec) -> Iterator[Photo | Reject]:
+@dataclass(frozen=True)
+class Seen:
+    """A photo that was fetched and, now that its sha256 is known, need not be decoded."""
+
+    example: Example
+
+
+def load_photos(
+    examples: Iterable[Example], spec: InputSpec, skip: Callable[[Example], bool] = lambda _: False
+) -> Iterator[Photo | Seen | Reject]:
     """Each example's photo, in order, or why it cannot be used.
+
+    ``skip`` is asked, on a thread, about each fetched example. A photo that is no longer what was listed has lost its
+    ``stamp``.
 
     Raises:
         UnavailableError: the store stopped answering; the photo is not to blame.
     """
-    return map_ahead(lambda example: _load(example, spec), examples, WORKERS)
+    return map_ahead(lambda example: _load(example, spec, skip), examples, WORKERS)
 
 
-def _load(example: Example, spec: InputSpec) -> Photo | Reject:
+def _load(example: Example, spec: InputSpec, skip: Callable[[Example], bool]) -> Photo | Seen | Reject:
     try:
-        root, key = split_uri(example.image)
-        store: Store = _store(root)
-        data = store.get(key, READ_BYTES).data
-        known = replace(example, sha256=hashlib.sha256(data).hexdigest())
-        return Photo(known, decode(data, spec))
+        blob = fetch(example.image, READ_BYTES)
+        stamp = example.stamp if example.stamp.split(" ")[0] == blob.etag else ""
+        known = replace(example, sha256=hashlib.sha256(blob.data).hexdigest(), stamp=stamp)
+        if skip(known):
+            return Seen(known)
+        with _decoding:
+            return Photo(known, decode(blob.data, spec))
     except PhotoError as error:
         return _reject(example, error.code, error)
     except NotFoundError as error:

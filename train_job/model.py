@@ -14,6 +14,7 @@ from keras import layers
 from runtime.imaging import InputSpec
 from train_job.backbones import Backbone
 from train_job.bases import normalise
+from train_job.cut import Cut
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,16 @@ class Classifier:
         return keras.Model(image, self.head(rows), name="classifier")
 
 
-def feature_model(base: Any, backbone: Backbone, spec: InputSpec) -> Any:
-    """Normalise, run the base in inference mode (its BatchNormalization included), pool: ``[N, H, W, 3] -> [N, D]``."""
+def feature_model(base: Any, backbone: Backbone, spec: InputSpec, cut: Cut | None = None) -> Any:
+    """Normalise, run the base in inference mode (its BatchNormalization included), pool: ``[N, H, W, 3] -> [N, D]``.
+
+    With ``cut`` the outputs are a list: the pooled rows, and the base's activation at the cut.
+    """
     pixels = keras.Input((spec.height, spec.width, 3), name="pixels")
-    maps = base(normalise(pixels, backbone.normalisation), training=False)
-    rows = layers.GlobalAveragePooling2D(name="pool")(maps)
-    model = keras.Model(pixels, rows, name="features")
+    outputs = base.output if cut is None else [base.output, cut.tensor(base)]
+    maps = keras.Model(base.input, outputs)(normalise(pixels, backbone.normalisation), training=False)
+    pool = layers.GlobalAveragePooling2D(name="pool", dtype="float32")
+    model = keras.Model(pixels, pool(maps) if cut is None else [pool(maps[0]), maps[1]], name="features")
     model.trainable = False
     return model
 

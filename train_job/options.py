@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from runtime.store import join_uri
 from train_job.split import Shares
 
 DEFAULT_SPLIT = Shares(80, 10, 10)
@@ -30,10 +31,27 @@ class TrainOptions:
     batch_size: int = 50
     optimizer: str = "rmsprop"
     learning_rate: float | None = None
+    schedule: str = "constant"
+    label_smoothing: float = 0.0
+    class_weights: str = "none"
+    early_stopping: int | None = None
+    keep_best: bool = False
+    warm_start: bool = False
     seed: int = 0
     augment: str = "none"
+    views: int = 1
+    fine_tune_from: str | None = None
+    fine_tune_epochs: int = 10
+    fine_tune_learning_rate: float = 1e-4
+    features: str | None = None
+    memory_limit: int = 2**30
     fail_over: float = 0.5
     channel: str = "production"
+
+    @property
+    def feature_store(self) -> str:
+        """Where the rows of the frozen base are kept: beside the models, unless told otherwise."""
+        return self.features or join_uri(self.registry, "features")
 
     def to_dict(self) -> dict[str, Any]:
         """The form kept in the manifest."""

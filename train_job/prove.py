@@ -1,7 +1,5 @@
 """From a trained classifier to a sealed bundle: convert, run every variant on held-out photos, write the manifest."""
 
-import contextlib
-import importlib.metadata
 import platform
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,11 +12,13 @@ from runtime.bundle import Manifest
 from runtime.errors import UnavailableError
 from runtime.imaging import RGB
 from runtime.registry import new_model_id, utc_now
-from train_job.dataset import Example, Reject, Split
-from train_job.learn import Learned, even_sample
+from train_job.checkpoint import to_npz
+from train_job.dataset import Example, Split
+from train_job.divide import Job
+from train_job.learn import Learned
 from train_job.loading import Photo, load_photos
 from train_job.options import TrainOptions
-from train_job.progress import Reporter
+from train_job.run_record import RUN_JSON, run_json, versions
 from train_job.tables import (
     DATASET_CSV,
     HISTORY_CSV,
@@ -28,20 +28,20 @@ from train_job.tables import (
     history_csv,
     quarantine_csv,
 )
+from train_job.tensorboard import EVENTS, write_events
+from train_job.warm import HEAD_NPZ
 
 CALIBRATION_PHOTOS = 100
 GATE_PHOTOS = 1000
 
-_SOFTWARE = ("tensorflow", "tensorflow-cpu", "keras", "numpy", "pillow", "ai-edge-litert", "transferlite")
 
-
-def prove(options: TrainOptions, learned: Learned, folder: Path, report: Reporter) -> Manifest:
+def prove(job: Job, learned: Learned, folder: Path) -> Manifest:
     """Write the bundle to ``folder`` and return its manifest.
 
     Raises:
         GateError: the SavedModel or the float32 file does not answer as the Keras model does.
     """
-    classifier = learned.classifier
+    classifier, report = learned.classifier, job.report
     report.line("exporting: SavedModel, float32, int8")
     sample = even_sample(learned.examples(Split.TRAIN), classifier.labels, CALIBRATION_PHOTOS)
     calibration = [photo.image for photo in _again(sample, learned)]
@@ -50,7 +50,7 @@ def prove(options: TrainOptions, learned: Learned, folder: Path, report: Reporte
     tflite = write_tflite(graph, classifier.input, calibration, folder)
     answers = {SAVED_MODEL: saved_model_answers(saved_model)}
     answers |= {name: tflite_answers(path) for name, path in tflite.items()}
-    tallies = compare(keras_answers(classifier.model), answers, _held_out(learned, report))
+    tallies = compare(keras_answers(classifier.model), answers, _held_out(learned, job))
     paths = {SAVED_MODEL: SAVED_MODEL, **{name: path.name for name, path in tflite.items()}}
     variants, left_out = judge(tallies, paths, folder)
     for name, variant in variants.items():
@@ -60,24 +60,36 @@ def prove(options: TrainOptions, learned: Learned, folder: Path, report: Reporte
         )
     for name, reason in left_out.items():
         report.warning(f"{name} is left out: {reason}")
-    return seal(folder, _manifest(options, learned, variants, left_out), _records(learned))
+    manifest = _manifest(job.options, learned, variants, left_out)
+    write_events(folder / EVENTS, learned.history)
+    (folder / HEAD_NPZ).write_bytes(to_npz(learned.head))
+    return seal(folder, manifest, _records(learned) | {RUN_JSON: run_json(job, learned.counts, manifest)})
 
 
 def _again(examples: Sequence[Example], learned: Learned) -> Iterator[Photo]:
     """Fetch photos a second time. Raises UnavailableError if one has gone or changed since."""
     for example, photo in zip(examples, load_photos(examples, learned.classifier.input), strict=True):
-        if isinstance(photo, Reject) or photo.example.sha256 != example.sha256:
+        if not isinstance(photo, Photo) or photo.example.sha256 != example.sha256:
             raise UnavailableError(
                 "the photo changed while the job was running", where=example.image, hint="run it again"
             )
         yield photo
 
 
-def _held_out(learned: Learned, report: Reporter) -> Iterator[tuple[RGB, int]]:
+def even_sample(examples: Sequence[Example], labels: Sequence[str], most: int) -> list[Example]:
+    """Up to ``most`` of the examples, taken from the classes in turn, each class in the order given."""
+    queues = [[example for example in examples if example.label == label] for label in labels]
+    longest = max((len(queue) for queue in queues), default=0)
+    in_turn = [queue[place] for place in range(longest) for queue in queues if place < len(queue)]
+    return in_turn[:most]
+
+
+def _held_out(learned: Learned, job: Job) -> Iterator[tuple[RGB, int]]:
     labels = learned.classifier.labels
     examples = even_sample(learned.examples(Split.TEST), labels, GATE_PHOTOS)
-    with report.counting("gate", len(examples)) as advance:
+    with job.report.counting("gate", len(examples)) as advance:
         for photo in _again(examples, learned):
+            job.stop.check()
             yield photo.image, labels.index(photo.example.label)
             advance()
 
@@ -102,17 +114,8 @@ def _manifest(options: TrainOptions, learned: Learned, variants: dict[str, Any],
         metrics={split.value: scores.to_dict(labels) for split, scores in learned.scores.items()},
         variants=variants,
         left_out=left_out,
-        software={"python": platform.python_version()} | _versions(),
+        software={"python": platform.python_version()} | versions(),
     )
-
-
-def _versions() -> dict[str, str]:
-    """The release of each package of interest that is installed; TensorFlow has more than one name."""
-    found = {}
-    for name in _SOFTWARE:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
 
 
 def _records(learned: Learned) -> dict[str, str]:

@@ -4,12 +4,13 @@ import csv
 import hashlib
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, fields
+from dataclasses import astuple, dataclass, field, fields
 
+from runtime.bundle import Manifest
 from runtime.errors import BundleError, NotFoundError
 from runtime.registry import Registry
 from train_job.dataset import Example, Reject, Split
-from train_job.head import Epoch
+from train_job.recipe import Epoch
 from train_job.split import Shares
 
 DATASET_CSV = "training/dataset.csv"
@@ -38,7 +39,7 @@ def quarantine_csv(rejects: Sequence[Reject]) -> str:
 
 def history_csv(history: Sequence[Epoch]) -> str:
     """``epoch,loss,accuracy,val_loss,val_accuracy``, an epoch a line."""
-    return _csv([field.name for field in fields(Epoch)], map(astuple, history))
+    return _csv([one.name for one in fields(Epoch)], map(astuple, history))
 
 
 def dataset_sha256(examples: Iterable[Example]) -> str:
@@ -47,16 +48,29 @@ def dataset_sha256(examples: Iterable[Example]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def splits_before(registry: Registry, channel: str, shares: Shares) -> dict[str, Split]:
-    """The split of each photo (by sha256) in the version that the channel names.
+@dataclass(frozen=True)
+class Before:
+    """What the version that the channel names says of its training; empty where there is none that can be read.
 
-    Empty if there is none that can be read, or it was made with other ``shares``: then all photos are assigned anew.
+    ``splits`` (by sha256) is empty also where it was made with other shares: then all photos are assigned anew.
     """
+
+    manifest: Manifest | None = None
+    splits: Mapping[str, Split] = field(default_factory=dict)
+
+    def order(self, labels: Sequence[str]) -> tuple[str, ...]:
+        """The labels so that a class keeps its place among those that stay, and new ones follow."""
+        old = [label for label in self.manifest.labels if label in labels] if self.manifest else []
+        return (*old, *(label for label in labels if label not in old))
+
+
+def before(registry: Registry, channel: str, shares: Shares) -> Before:
+    """The channel's version, as far as it can be read."""
     try:
-        model_id = registry.channel(channel).model_id
-        if registry.manifest(model_id).dataset.get("shares") != str(shares):
-            return {}
-        text = registry.store.get(f"models/{model_id}/{DATASET_CSV}").data.decode()
+        manifest = registry.manifest(registry.channel(channel).model_id)
+        if manifest.dataset.get("shares") != str(shares):
+            return Before(manifest)
+        text = registry.store.get(f"models/{manifest.model_id}/{DATASET_CSV}").data.decode()
     except (NotFoundError, BundleError):
-        return {}
-    return {line["sha256"]: Split(line["split"]) for line in csv.DictReader(io.StringIO(text))}
+        return Before()
+    return Before(manifest, {line["sha256"]: Split(line["split"]) for line in csv.DictReader(io.StringIO(text))})

@@ -1,0 +1,11 @@
+"""Arrow, or how to get it."""
+
+from runtime.errors import MissingExtraError
+
+try:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+except ModuleNotFoundError:
+    raise MissingExtraError("pyarrow", "train") from None
+
+__all__ = ["pa", "pc"]

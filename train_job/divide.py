@@ -1,0 +1,121 @@
+"""From labelled photos to rows, each in its split: what the training of the head starts from."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from runtime.errors import AccessDeniedError, InputError, UnavailableError
+from runtime.registry import Registry
+from train_job.dataset import Dataset, Split, left_out
+from train_job.embed import FrozenBase, embed, gather
+from train_job.feature_store import FeatureStore
+from train_job.features import Counts, Extracted
+from train_job.options import TrainOptions
+from train_job.progress import Phases, Reporter
+from train_job.rows import RowSet, Table
+from train_job.split import Shares, assign
+from train_job.stopping import Stop
+from train_job.tables import Before
+from train_job.views import PLAIN
+
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the parts of one training share."""
+
+    options: TrainOptions
+    registry: Registry
+    phases: Phases
+    report: Reporter
+    stop: Stop
+
+
+@dataclass(frozen=True)
+class Divided:
+    """The usable photos, each in its split, and their rows.
+
+    Attributes:
+        dataset: the usable photos.
+        splits: of each photo's sha256.
+        tables: one for each output of the base: a row for each photo in order, then for each augmented view one for
+            each photo of the training split.
+        counts: what the features cost.
+    """
+
+    dataset: Dataset
+    splits: dict[str, Split]
+    tables: Sequence[Table]
+    counts: Counts
+
+    def of(self, split: Split) -> list[int]:
+        """The places of the split's photos in the data set."""
+        return [place for place, one in enumerate(self.dataset.examples) if self.splits[one.sha256] is split]
+
+    def rows(self, split: Split, output: int = 0) -> RowSet:
+        """The split's rows and labels; those to train on include the augmented views."""
+        index = {label: number for number, label in enumerate(self.dataset.labels)}
+        places = np.array(self.of(split), np.int64)
+        labels = np.array([index[self.dataset.examples[place].label] for place in places], np.int32)
+        table = self.tables[output]
+        if split is not Split.TRAIN:
+            return RowSet(table, places, labels)
+        augmented = np.arange(len(self.dataset.examples), len(table))
+        return RowSet(table, np.concatenate([places, augmented]), np.tile(labels, 1 + len(augmented) // len(places)))
+
+
+def divide(job: Job, base: FrozenBase, dataset: Dataset, shares: Shares, before: Before, folder: Path) -> Divided:
+    """Make the rows that are not there yet, leave out what cannot be used, assign splits, gather tables in ``folder``.
+
+    Raises:
+        InputError: too many photos cannot be used, or a class or split has none left.
+        StoppedError: the job was told to stop.
+    """
+    store = FeatureStore.open(job.options.feature_store)
+    for _ in range(_ATTEMPTS):
+        with job.phases("features"):
+            extracted = embed(base, dataset.examples, store, job.report, job.stop)
+        with job.phases("data"):
+            usable = _usable(dataset, extracted, job)
+            splits = assign(usable.examples, shares, before.splits)
+            _check(usable, splits)
+        with job.phases("features"):
+            train = [one.sha256 for one in usable.examples if splits[one.sha256] is Split.TRAIN]
+            hashes = dict.fromkeys(base.views, train) | {PLAIN: [one.sha256 for one in usable.examples]}
+            tables, lost = gather(base.wanted, store, hashes, folder)
+        if not lost:
+            _announce(usable, splits, job.report)
+            return Divided(usable, splits, tables, extracted.counts)
+        job.report.warning(f"{len(lost)} rows were damaged or removed meanwhile, and are made again")
+    raise UnavailableError("rows vanish as they are written", where=job.options.feature_store)
+
+
+def _usable(dataset: Dataset, extracted: Extracted, job: Job) -> Dataset:
+    if not extracted.examples and all(reject.code == "forbidden" for reject in extracted.rejects):
+        first = extracted.rejects[0]
+        raise AccessDeniedError(
+            "no photo may be read: " + first.reason, where=first.uri, hint="check the role's policy"
+        )
+    usable = dataset.of_those(extracted.examples, extracted.rejects)
+    usable.check_share(job.options.fail_over)
+    if extracted.rejects:
+        job.report.warning(left_out(extracted.rejects))
+    return usable
+
+
+def _check(dataset: Dataset, splits: dict[str, Split]) -> None:
+    counts = Counter((splits[example.sha256], example.label) for example in dataset.examples)
+    for label in dataset.labels:
+        if not counts[Split.TRAIN, label]:
+            raise InputError(f"no photo of {label!r} is left to train on", hint="add photos or change --split")
+    if Split.TEST not in splits.values():
+        raise InputError("no photo is left to test on", hint="add photos, change --split or give --test-images")
+
+
+def _announce(dataset: Dataset, splits: dict[str, Split], report: Reporter) -> None:
+    counts = Counter(splits[example.sha256] for example in dataset.examples)
+    report.line("split: " + ", ".join(f"{counts[split]} {split}" for split in Split))

@@ -1,0 +1,125 @@
+"""The frozen base as one job uses it: built with its weights, run over what is new, its rows gathered in a table."""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runtime.imaging import InputSpec
+from runtime.locations import open_store, split_uri
+from train_job.backbones import BACKBONES, Backbone
+from train_job.bases import build_base, weights_sha256
+from train_job.cut import Cut, find_cut
+from train_job.dataset import Example
+from train_job.feature_store import FeatureStore, Space
+from train_job.features import Extracted, Wanted, extract
+from train_job.forward import Forward, devices, fastest, precision
+from train_job.model import feature_model
+from train_job.options import TrainOptions
+from train_job.progress import Reporter
+from train_job.rows import Table
+from train_job.views import view_names
+
+
+class FrozenBase:
+    """A base with its weights, and what its rows are called in a feature store."""
+
+    def __init__(self, options: TrainOptions) -> None:
+        self.options = options
+        self.backbone: Backbone = BACKBONES[options.backbone]
+        size = options.image_size or self.backbone.size
+        self.spec = InputSpec(size, size)
+        self.keras = self._build()
+        self.sha256 = weights_sha256(self.keras)
+        self.cut: Cut | None = find_cut(self.keras, options.fine_tune_from) if options.fine_tune_from else None
+        self.views = view_names(options.augment, options.views)
+
+    def _build(self) -> Any:
+        shape = (self.spec.height, self.spec.width, 3)
+        weights, seed = self.options.weights, self.options.seed
+        if "://" not in weights:
+            return build_base(self.backbone, shape, weights, seed)
+        root, key = split_uri(weights)
+        with tempfile.TemporaryDirectory(prefix="transferlite-") as folder:
+            path = Path(folder, Path(key).name)
+            open_store(root).download(key, path)
+            return build_base(self.backbone, shape, str(path), seed)
+
+    def described(self) -> dict[str, Any]:
+        """The base for the manifest; the hash is of its weights before any fine-tuning."""
+        return {"name": self.backbone.name, "weights": self.options.weights, "weights_sha256": self.sha256}
+
+    @cached_property
+    def features(self) -> Any:
+        """The Keras model from float RGB ``[N, H, W, 3]`` to pooled rows ``[N, D]``."""
+        return feature_model(self.keras, self.backbone, self.spec)
+
+    @cached_property
+    def gpus(self) -> list[str]:
+        """The GPUs of this machine."""
+        return devices()
+
+    def forward(self) -> Forward:
+        """The fastest way to run it here."""
+        return fastest(self._outputs, self.gpus)
+
+    def _outputs(self) -> Any:
+        """The feature model, with a second output at the cut; on GPUs of a base of its own, in their precision."""
+        base = self.keras
+        if self.gpus:
+            base = build_base(self.backbone, (self.spec.height, self.spec.width, 3), "none", self.options.seed)
+            base.set_weights(self.keras.get_weights())
+        return feature_model(base, self.backbone, self.spec, self.cut)
+
+    @property
+    def wanted(self) -> Wanted:
+        """The spaces of each view: the pooled rows', and the activations' at the cut."""
+        layers = {"pool": int(self.keras.output.shape[-1])}
+        if self.cut is not None:
+            layers[f"layer-{self.cut.below}"] = int(np.prod(self.cut.tensor(self.keras).shape[1:]))
+        return Wanted({view: tuple(self._space(view, *layer) for layer in layers.items()) for view in self.views})
+
+    def _space(self, view: str, layer: str, width: int) -> Space:
+        kind = precision(self.gpus)
+        return Space(self.backbone.name, self.sha256, self.spec, width, layer, view, kind)
+
+
+def embed(
+    base: FrozenBase,
+    examples: Sequence[Example],
+    store: FeatureStore,
+    report: Reporter,
+    stop: Callable[[], bool],
+) -> Extracted:
+    """Have ``store`` hold the rows of every photo, and say what that took."""
+    extracted = extract(examples, base.wanted, store, base.spec, base.forward, report, stop)
+    counts = extracted.counts
+    waited = f"; {counts.engine}, {counts.waiting:.0%} of the time waiting for photos" if counts.forwarded else ""
+    report.line(
+        f"features: {counts.fetched} photos fetched, {counts.forwarded} images forwarded, {counts.reused} photos known"
+        + waited
+    )
+    return extracted
+
+
+def gather(
+    wanted: Wanted, store: FeatureStore, hashes: Mapping[str, Sequence[str]], folder: Path
+) -> tuple[list[Table], list[str]]:
+    """A table for each output of the base: the rows of ``hashes[view]``, one view after another.
+
+    The tables are files in ``folder`` mapped into memory. Also returns the hashes of which the store has lost a row.
+    """
+    total = sum(map(len, hashes.values()))
+    tables: list[Table] = []
+    lost: list[str] = []
+    for output, space in enumerate(next(iter(wanted.spaces.values()))):
+        table = np.lib.format.open_memmap(folder / f"rows-{output}.npy", "w+", np.float16, (total, space.width))
+        start = 0
+        for name, several in hashes.items():
+            lost += store.read(wanted.spaces[name][output], several, table[start : start + len(several)])
+            start += len(several)
+        tables.append(table)
+    return tables, lost

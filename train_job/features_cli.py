@@ -1,0 +1,113 @@
+"""``transferlite features``: what the feature store holds, and keeping it small."""
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from train_job.feature_store import FeatureStore
+    from train_job.upkeep import Pruned, Usage
+
+_features_option = click.option(
+    "--features", "location", required=True, metavar="LOCATION", help="The feature store, such as REGISTRY/features."
+)
+
+
+@click.group()
+def features() -> None:
+    """Show, compact and prune the rows that the frozen base has made of photos."""
+
+
+@features.command()
+@_features_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def stats(location: str, as_json: bool) -> None:
+    """What each space holds, and how many photos are known."""
+    from train_job.upkeep import usage
+
+    store = _open(location)
+    spaces = [usage(store, space) for space in store.spaces()]
+    photos = store.photos()
+    if as_json:
+        shown = {"spaces": [_as_dict(one) for one in spaces], "photos": len(photos), "rejects": photos.rejects}
+        click.echo(json.dumps(shown, ensure_ascii=False))
+        return
+    for one in spaces:
+        click.echo(_described(one))
+    click.echo(f"{len(photos):,} photos known, {photos.rejects:,} of them rejects")
+
+
+def _as_dict(usage: "Usage") -> dict[str, Any]:
+    return {
+        "id": usage.space.id,
+        **json.loads(usage.space.to_json()),
+        "rows": usage.rows,
+        "parts": usage.parts,
+        "bytes": usage.bytes,
+    }
+
+
+def _described(usage: "Usage") -> str:
+    space = usage.space
+    size = f"{space.input.height}x{space.input.width}"
+    named = f"{space.backbone} {size} {space.layer} {space.view} {space.precision}, decoder {space.decoder}"
+    held = f"{usage.rows:,} rows of {space.width:,} ({usage.bytes / 2**20:,.1f} MiB in {usage.parts:,} parts)"
+    return f"{space.id}  {named}: {held}"
+
+
+@features.command()
+@_features_option
+def compact(location: str) -> None:
+    """Merge small parts into larger ones; jobs may run meanwhile."""
+    from train_job.progress import Reporter
+    from train_job.upkeep import compact, small_parts
+
+    store = _open(location)
+    shelves = [*map(store.shelf, store.spaces()), store.photo_shelf]
+    with Reporter().counting("compact", sum(map(small_parts, shelves))) as advance:
+        fewer = sum(compact(shelf, advance) for shelf in shelves)
+    click.echo(f"{fewer:,} fewer parts" if fewer else "nothing to merge")
+
+
+@features.command()
+@_features_option
+@click.option("--images", multiple=True, metavar="LOCATION", help="Where photos are; give it for every such place.")
+@click.option("--space", "space_id", metavar="ID", help="Drop this whole space instead; stats lists them.")
+@click.option("--leftovers", is_flag=True, help="Drop what killed jobs left half written; no job may be running.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be dropped.")
+def prune(location: str, images: tuple[str, ...], space_id: str | None, leftovers: bool, dry_run: bool) -> None:
+    """Drop what is known of photos that are not below any of --images any more, and their rows."""
+    from train_job import upkeep
+
+    if [bool(images), space_id is not None, leftovers].count(True) != 1:
+        raise click.UsageError("Give one of --images, --space and --leftovers.")
+    store = _open(location)
+    would = "would drop" if dry_run else "dropped"
+    if images:
+        _print_pruned(upkeep.prune(store, images, dry_run), would)
+    elif space_id is not None:
+        if not re.fullmatch("[0-9a-f]{32}", space_id):
+            raise InputError("is no space's id", where=f"--space {space_id}", hint="features stats lists them")
+        click.echo(f"{would} {upkeep.delete_space(store, space_id, dry_run) / 2**20:,.1f} MiB")
+    else:
+        click.echo(f"{would} {upkeep.delete_leftovers(store, dry_run):,} parts")
+
+
+def _print_pruned(pruned: "Pruned", would: str) -> None:
+    for space, rows in pruned.rows.items():
+        click.echo(f"{would} {rows:,} rows of {space.backbone} {space.layer} {space.view} ({space.id})")
+    click.echo(f"{would} {pruned.lines:,} of {pruned.photos:,} photos known")
+
+
+def _open(location: str) -> "FeatureStore":
+    from runtime.folder import FolderStore
+    from train_job.feature_store import FeatureStore
+
+    store = FeatureStore.open(location)
+    if isinstance(store.store, FolderStore) and not store.store.root.is_dir():
+        raise InputError("there is no such feature store", where=location, hint="mend the path or train a first model")
+    return store
