@@ -4,7 +4,7 @@ import io
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from runtime.errors import InputError, NotFoundError
@@ -39,7 +39,7 @@ class Example:
     row: int | None = None
     sha256: str = ""
     split: Split | None = None
-    stamp: str = ""
+    stamp: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ class FrozenBase:
 
     def __init__(self, options: TrainOptions) -> None:
         self.options = options
+        self.gpus = devices()
         self.backbone: Backbone = BACKBONES[options.backbone]
         size = options.image_size or self.backbone.size
         self.spec = InputSpec(size, size)
@@ -56,11 +57,6 @@ class FrozenBase:
     def features(self) -> Any:
         """The Keras model from float RGB ``[N, H, W, 3]`` to pooled rows ``[N, D]``."""
         return feature_model(self.keras, self.backbone, self.spec)
-
-    @cached_property
-    def gpus(self) -> list[str]:
-        """The GPUs of this machine."""
-        return devices()
 
     def forward(self) -> Forward:
         """The fastest way to run it here."""

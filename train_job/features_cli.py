@@ -82,13 +82,16 @@ def compact(location: str) -> None:
 def prune(location: str, images: tuple[str, ...], space_id: str | None, leftovers: bool, dry_run: bool) -> None:
     """Drop what is known of photos that are not below any of --images any more, and their rows."""
     from train_job import upkeep
+    from train_job.progress import Reporter
 
     if [bool(images), space_id is not None, leftovers].count(True) != 1:
         raise click.UsageError("Give one of --images, --space and --leftovers.")
     store = _open(location)
     would = "would drop" if dry_run else "dropped"
     if images:
-        _print_pruned(upkeep.prune(store, images, dry_run), would)
+        with Reporter().counting("prune", 1 + len(list(store.spaces()))) as advance:
+            pruned = upkeep.prune(store, images, dry_run, advance)
+        _print_pruned(pruned, would)
     elif space_id is not None:
         if not re.fullmatch("[0-9a-f]{32}", space_id):
             raise InputError("is no space's id", where=f"--space {space_id}", hint="features stats lists them")

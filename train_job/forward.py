@@ -161,12 +161,17 @@ def on_gpus(model: Callable[[], Any], gpus: Sequence[str], batch: int = _GPU_BAT
     finally:
         keras.config.set_dtype_policy(before)
 
-    @tf.function(jit_compile=True)  # type: ignore[untyped-decorator, unused-ignore]
     def forward(images: Any) -> Any:
         outputs = tf.nest.flatten(mirrored(tf.cast(images, tf.float32), training=False))
         return [tf.cast(output, tf.float32) for output in outputs]
 
-    everywhere = tf.function(lambda images: strategy.run(forward, args=(images,)))
+    compiled = [tf.function(forward, jit_compile=True) for _ in gpus]  # one for each device's copy of the weights
+
+    def replica(images: Any) -> Any:
+        number = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return compiled[int(tf.get_static_value(number))](images)
+
+    everywhere = tf.function(lambda images: strategy.run(replica, args=(images,)))
 
     def step(images: NDArray[np.uint8]) -> Any:
         def shard(context: Any) -> Any:

@@ -248,7 +248,7 @@ def _program(
         for step in tf.range(tf.shape(order)[0]):
             x, y = tf.cast(tf.gather(rows, order[step]), tf.float32), tf.gather(labels, order[step])
             with tf.GradientTape() as tape:
-                probabilities = head(x, training=True)
+                probabilities = head(x, training=False)  # dropout off, BatchNormalization as it is
                 loss = loss_of(y, probabilities)
             optimizer.apply(tape.gradient(loss, variables), variables)
             loss_sum += loss

@@ -63,7 +63,7 @@ def _train(options: TrainOptions, report: Reporter, stop: Stop) -> Result:
     with phases("data"):
         registry.store.check_writable()
         check_channel(options.channel)
-        dataset = _read_data(options, report)
+        dataset = read_data(options, report)
         dataset.check_share(options.fail_over)
     if attempt() > 1:
         report.line(f"attempt {attempt()}: going on from what is kept")
@@ -110,7 +110,7 @@ def _check_served(registry: Registry, channel: str, manifest: Manifest) -> None:
         )
 
 
-def _read_data(options: TrainOptions, report: Reporter) -> Dataset:
+def read_data(options: TrainOptions, report: Reporter) -> Dataset:
     """The photos to learn from, with the user's own test photos if there are any."""
     columns = {"x_col": options.x_col, "y_col": options.y_col}
     dataset = read_dataset(options.images, options.labels, classes=options.classes, **columns)

@@ -10,7 +10,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from export.quiet import quiet_native_logs
 from train_job.checkpoint import Arrays, Checkpoint
 from train_job.dataset import Dataset, Example, Split
 from train_job.divide import Divided, Job, divide
@@ -75,8 +74,7 @@ def learn(job: Job, dataset: Dataset) -> Learned:
         if not options.classes:
             dataset = replace(dataset, labels=earlier.order(dataset.labels))
     with job.phases("features"):
-        with quiet_native_logs():  # without a GPU, TensorFlow's search for its driver is told as an error
-            base = FrozenBase(options)
+        base = FrozenBase(options)
     with tempfile.TemporaryDirectory(prefix="transferlite-") as folder:
         divided = divide(job, base, dataset, shares, earlier, Path(folder))
         checkpoint = partial(_checkpoint, job, _fingerprint(base, divided, earlier, options))

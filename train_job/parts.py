@@ -108,6 +108,15 @@ class Shelf:
         for number in range(len(self.files)):
             self.store.delete(self._key(name, number))
 
+    def tidy(self) -> dict[str, int]:
+        """Complete what died between the deletions of a part's files; returns the :meth:`sizes` of the parts."""
+        names = self.names()
+        sizes = self.sizes()
+        for name in names:
+            if name not in sizes:
+                self.delete(name)
+        return {name: sizes[name] for name in names if name in sizes}
+
     def _listed(self, number: int) -> dict[str, int]:
         folder = self.files[number][0]
         found = {entry.key[len(folder) :].removesuffix(".arrow"): entry.size for entry in self.store.entries(folder)}

@@ -43,7 +43,7 @@ class _Translation:
 
     def __init__(self, flat: FlatModel, model: Any) -> None:
         self.flat = flat
-        self.model = model
+        self.model = model = getattr(model, "_functional", model)  # what a Sequential model is inside
         depths = model._nodes_by_depth
         self.nodes = [node for depth in sorted(depths, reverse=True) for node in depths[depth]]
         self.users: dict[int, list[Any]] = defaultdict(list)

@@ -10,10 +10,10 @@ from runtime.errors import InputError, NotFoundError
 from runtime.locations import open_store
 from runtime.store import join_uri
 from train_job.arrow import pa, pc
-from train_job.digests import places_in
+from train_job.digests import NONE, places_in
 from train_job.feature_store import FeatureStore, Space
 from train_job.parts import PARTS_AT_ONCE, Shelf, column_of, digests_of
-from train_job.photo_index import encoded, good, identities
+from train_job.photo_index import encoded, identities
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,7 @@ def compact(shelf: Shelf, advance: Callable[[], None] = lambda: None) -> int:
     Others may write, read and compact meanwhile, and whatever dies, no row is lost. ``advance`` is called once for
     each of the :func:`small_parts`.
     """
-    names = shelf.names()
-    sizes = shelf.sizes()
-    for name in names:
-        if name not in sizes:  # something died between its two deletions
-            shelf.delete(name)
-    groups = _groups({name: sizes[name] for name in names if name in sizes}, shelf.size)
+    groups = _groups(shelf.tidy(), shelf.size)
     return sum(_merge(shelf, group, advance) for group in groups)
 
 
@@ -93,11 +88,14 @@ class Pruned:
     rows: dict[Space, int]
 
 
-def prune(store: FeatureStore, images: Iterable[str], dry_run: bool = False) -> Pruned:
+def prune(
+    store: FeatureStore, images: Iterable[str], dry_run: bool = False, advance: Callable[[], None] = lambda: None
+) -> Pruned:
     """Drop what is known of photos that are not below any of ``images`` now, and the rows that only those had.
 
     No row is lost of a photo that stays, even while others read and compact. Where a job adds rows meanwhile, some of
     its photos may have to be forwarded again, and what a compaction merges meanwhile may stay until the next time.
+    ``advance`` is called after each space, and after the photo index.
 
     Raises:
         InputError: not one known photo is there, so that ``images`` is not what the jobs were given.
@@ -106,20 +104,25 @@ def prune(store: FeatureStore, images: Iterable[str], dry_run: bool = False) -> 
     lines = store.photo_shelf.indexes(lambda table: table)
     stay = _stay(list(lines.values()), images)
     every = sum(map(len, lines.values()))
-    if every and not any(pc.any(stay(table)).as_py() for table in lines.values()):
+    if not every:
+        return Pruned(0, 0, {})  # without an index nothing tells whose the rows are
+    if not any(pc.any(stay(table)).as_py() for table in lines.values()):
         raise InputError(
             f"none of the {every} photos that are known is there", hint="name the images as the training jobs did"
         )
-    contents = [
-        digests_of(table.filter(pc.and_(stay(table), good(table))).column("sha256")) for table in lines.values()
-    ]
-    kept = np.unique(np.concatenate(contents)) if contents else np.zeros(0, "S32")
+    contents = [digests_of(table.filter(stay(table)).column("sha256")) for table in lines.values()]
+    kept = np.unique(np.concatenate([NONE, *contents]))
 
     def has_photo(keys: pa.Table) -> pa.Array:
         return pa.array(places_in(kept, digests_of(keys.column("sha256"))) >= 0)
 
-    rows = {space: _prune(store.shelf(space), has_photo, dry_run) for space in store.spaces()}
-    return Pruned(every, _prune(store.photo_shelf, stay, dry_run), rows)
+    rows = {}
+    for space in store.spaces():
+        rows[space] = _prune(store.shelf(space), has_photo, dry_run)
+        advance()
+    gone = _prune(store.photo_shelf, stay, dry_run)
+    advance()
+    return Pruned(every, gone, rows)
 
 
 def _stay(lines: list[pa.Table], images: Iterable[str]) -> Callable[[pa.Table], pa.ChunkedArray]:
@@ -158,6 +161,8 @@ def _listed(images: Iterable[str]) -> tuple[list[str], list[str]]:
 def _prune(shelf: Shelf, stay: Callable[[pa.Table], pa.Array], dry_run: bool) -> int:
     """Keep the rows that ``stay``, a boolean column for the columns of a part's last file; returns how many leave."""
     gone = 0
+    if not dry_run:
+        shelf.tidy()
     for name, kept in shelf.indexes(stay).items():
         left = int(pc.sum(kept).as_py() or 0)
         gone += len(kept) - left

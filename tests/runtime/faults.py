@@ -59,6 +59,14 @@ class MortalStore:
         with self._step():
             return self._inner.put(key, data, if_absent=if_absent, if_match=if_match)
 
+    def delete(self, key: str) -> None:
+        with self._step():
+            self._inner.delete(key)
+
+    def head(self, key: str) -> Entry:
+        with self._step():
+            return self._inner.head(key)
+
     def entries(self, prefix: str = "") -> Iterator[Entry]:
         with self._step():
             yield from self._inner.entries(prefix)

@@ -95,6 +95,43 @@ def test_if_match_conflicts_where_the_object_is_gone(store: Store) -> None:
     assert [entry.key for entry in store.entries()] == ["other"]
 
 
+def test_what_was_deleted_is_gone_and_the_rest_is_not(store: Store) -> None:
+    for key in ("a/k", "a/k2", "b"):
+        store.put(key, b"data")
+    store.delete("a/k")
+    with pytest.raises(NotFoundError):
+        store.get("a/k")
+    assert [entry.key for entry in store.entries()] == ["a/k2", "b"]
+    store.put("a/k", b"again", if_absent=True)
+    assert store.get("a/k").data == b"again"
+
+
+def test_deleting_what_does_not_exist_is_no_error(store: Store) -> None:
+    store.delete("nothing/here")
+    store.put("k", b"data")
+    for key in ("other", "folder/other", "k/below"):
+        store.delete(key)
+    assert store.get("k").data == b"data"
+
+
+def test_the_head_of_an_object_is_its_entry(store: Store) -> None:
+    store.put("a/k", b"data")
+    assert [store.head("a/k")] == list(store.entries())
+    for missing in ("a", "a/other"):
+        with pytest.raises(NotFoundError):
+            store.head(f"{missing}/k2")
+
+
+def test_a_stamp_changes_with_the_content(store: Store) -> None:
+    store.put("k", b"data")
+    first = store.head("k").stamp
+    assert store.head("k").stamp == first
+    store.put("k", b"date")
+    second = store.head("k").stamp
+    store.put("k", b"dates")
+    assert len({first, second, store.head("k").stamp}) == 3
+
+
 def test_entries_are_in_key_order_with_size_and_etag(store: Store) -> None:
     keys = ["b.txt", "a/z", "a/b/c", "a.txt", "a-b", "ä", "A"]
     etags = {key: store.put(key, key.encode() * 3) for key in keys}
@@ -231,10 +268,34 @@ def test_a_memory_store_may_be_listed_while_another_thread_writes() -> None:
 # -- folders ---------------------------------------------------------------------------------------------------------
 
 
+def test_a_listing_shows_what_was_written_before_a_file_that_it_comes_too_late_for_was_deleted(tmp_path: Path) -> None:
+    folder = FolderStore(tmp_path)
+    for key in ("a", "b", "c", "d"):
+        folder.put(key, b"")
+    listing = folder.entries()
+    seen = [next(listing).key]
+    for new, old in (("e", "b"), ("f", "c"), ("aa", "d"), ("g", "e")):
+        folder.put(new, b"")
+        folder.delete(old)
+    assert seen + [entry.key for entry in listing] == ["a", "f", "g"]
+
+
+def test_a_link_to_nothing_is_not_listed(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "nothing")
+    FolderStore(tmp_path).put("b", b"")
+    assert [entry.key for entry in FolderStore(tmp_path).entries()] == ["b"]
+
+
 @pytest.mark.parametrize("key", ["../x", "a/../../x", "/etc/passwd", "..", "a/.."])
 def test_a_key_may_not_leave_its_folder(tmp_path: Path, key: str) -> None:
     folder = FolderStore(tmp_path / "store")
-    for work in (folder.get, lambda key: folder.put(key, b""), lambda key: folder.download(key, tmp_path / "copy")):
+    for work in (
+        folder.get,
+        folder.head,
+        folder.delete,
+        lambda key: folder.put(key, b""),
+        lambda key: folder.download(key, tmp_path / "copy"),
+    ):
         with pytest.raises(InputError, match="may not leave its store"):
             work(key)
     assert not list(tmp_path.iterdir())
@@ -331,6 +392,7 @@ def test_a_file_is_no_writable_folder(tmp_path: Path) -> None:
 WAYS: dict[str, Callable[[Store, Path], object]] = {
     "get": lambda store, path: store.get("k"),
     "put": lambda store, path: store.put("k", b""),
+    "delete": lambda store, path: store.delete("k"),
     "conditional put": lambda store, path: store.put("k", b"", if_absent=True),
     "entries": lambda store, path: list(store.entries()),
     "children": lambda store, path: list(store.children()),
@@ -365,7 +427,7 @@ def test_a_missing_bucket_is_told_from_a_missing_object(bucket: Any, small_file:
 def test_a_refusal_of_s3_says_whether_a_retry_helps(
     bucket: Any, small_file: Path, code: str, status: int, expected: type[TransferLiteError]
 ) -> None:
-    for operation in ("GetObject", "PutObject", "ListObjectsV2"):
+    for operation in ("GetObject", "PutObject", "DeleteObject", "ListObjectsV2"):
         refuse(operation, code, status)
     for work in WAYS.values():
         with pytest.raises(expected) as caught:

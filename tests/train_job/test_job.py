@@ -299,7 +299,7 @@ def test_a_csv_of_absent_photos_is_refused_before_tensorflow_is_asked(
     def built(*_: Any) -> None:
         raise AssertionError("the base was built")
 
-    monkeypatch.setattr("train_job.learn.build_base", built)
+    monkeypatch.setattr("train_job.embed.build_base", built)
     photos = write_folders(tmp_path / "photos", count=2)
     rows = "".join(f"gone{number}.jpg,red\n" for number in range(20))
     (tmp_path / "labels.csv").write_text(f"File Name,Label\nblue/blue.0.jpg,blue\nred/red.0.jpg,red\n{rows}")

@@ -1,3 +1,4 @@
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -6,13 +7,13 @@ import pytest
 
 from runtime.errors import InputError
 from runtime.registry import Registry
-from runtime.store import MemoryStore
 from tests.conftest import BUCKET
 from tests.pictures import jpeg, write_folders
 from train_job.dataset import Dataset, Example, Split, read_dataset
 from train_job.options import TrainOptions
 from train_job.progress import Phases, Reporter
 from train_job.split import Shares
+from train_job.stopping import Stop
 
 
 def examples(counts: dict[str, int]) -> list[Example]:
@@ -34,18 +35,19 @@ def names(chosen: Sequence[Example]) -> list[str]:
     ],
 )
 def test_a_sample_takes_the_classes_in_turn(most: int, expected: list[str]) -> None:
-    from train_job.learn import even_sample
+    from train_job.prove import even_sample
 
     assert names(even_sample(examples({"a": 4, "b": 1, "c": 2}), ("a", "b", "c"), most)) == expected
 
 
 def test_a_sample_of_nothing_is_nothing() -> None:
-    from train_job.learn import even_sample
+    from train_job.prove import even_sample
 
     assert even_sample([], ("a", "b"), 5) == []
 
 
 def learn(images: str, dataset: Dataset | None = None, **settings: Any) -> Any:
+    from train_job.divide import Job
     from train_job.learn import learn as run
 
     defaults: dict[str, Any] = {
@@ -55,8 +57,10 @@ def learn(images: str, dataset: Dataset | None = None, **settings: Any) -> Any:
         "epochs": 2,
         "hidden_units": 8,
     }
-    options = TrainOptions(images=images, registry="memory", **defaults | settings)
-    return run(options, dataset or read_dataset(images), Registry(MemoryStore()), Phases(), Reporter())
+    with tempfile.TemporaryDirectory() as registry:
+        options = TrainOptions(images=images, registry=registry, **defaults | settings)
+        job = Job(options, Registry.open(registry), Phases(), Reporter(), Stop())
+        return run(job, dataset or read_dataset(images))
 
 
 def test_without_a_share_for_testing_nothing_can_be_judged(tmp_path: Path) -> None:

@@ -77,24 +77,36 @@ def published() -> Callable[..., Registry]:
 
 
 def test_the_splits_of_the_channels_version_are_found(published: Callable[..., Registry]) -> None:
-    from train_job.tables import splits_before
+    from train_job.tables import before
 
-    assert splits_before(published(shares="80/10/10"), "production", SHARES) == SPLITS
+    found = before(published(shares="80/10/10"), "production", SHARES)
+    assert found.splits == SPLITS
+    assert found.manifest is not None
+    assert found.manifest.model_id == "m1"
 
 
-def test_there_are_no_earlier_splits_in_an_empty_registry_or_another_channel(
-    published: Callable[..., Registry],
-) -> None:
-    from train_job.tables import splits_before
+def test_there_is_nothing_earlier_in_an_empty_registry_or_another_channel(published: Callable[..., Registry]) -> None:
+    from train_job.tables import Before, before
 
-    assert splits_before(Registry(MemoryStore()), "production", SHARES) == {}
-    assert splits_before(published(shares="80/10/10"), "staging", SHARES) == {}
+    assert before(Registry(MemoryStore()), "production", SHARES) == Before()
+    assert before(published(shares="80/10/10"), "staging", SHARES) == Before()
 
 
 @pytest.mark.parametrize("training", [{"split": "70/20/10"}, {}])
 def test_a_version_with_other_shares_does_not_bind(
     published: Callable[..., Registry], training: dict[str, str]
 ) -> None:
-    from train_job.tables import splits_before
+    from train_job.tables import before
 
-    assert splits_before(published(**training), "production", SHARES) == {}
+    found = before(published(**training), "production", SHARES)
+    assert found.splits == {}
+    assert found.manifest is not None
+
+
+def test_classes_keep_their_place_and_new_ones_follow(published: Callable[..., Registry]) -> None:
+    from train_job.tables import Before, before
+
+    earlier = before(published(shares="80/10/10"), "production", SHARES)
+    assert earlier.order(("ape", "cat", "dog")) == ("cat", "dog", "ape")
+    assert earlier.order(("ape", "dog")) == ("dog", "ape")
+    assert Before().order(("b", "a")) == ("b", "a")

@@ -1,0 +1,47 @@
+"""Small bases for tests, whose BatchNormalization has statistics far from those of any batch."""
+
+from typing import Any
+
+import numpy as np
+
+from runtime.imaging import InputSpec
+
+
+def shaken(base: Any) -> Any:
+    """The base with random statistics in its BatchNormalization, as training leaves them."""
+    from keras import layers
+
+    random = np.random.default_rng(0)
+    for layer in base.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            size = layer.moving_mean.shape
+            layer.moving_mean.assign(random.normal(0, 0.1, size))
+            layer.moving_variance.assign(random.uniform(0.5, 2, size))
+            if layer.center:
+                layer.beta.assign(random.normal(0, 0.1, size))
+    return base
+
+
+def backbone_base(name: str, size: int) -> Any:
+    """A backbone of the table with random weights, shaken."""
+    from train_job.backbones import BACKBONES
+    from train_job.bases import build_base
+
+    return shaken(build_base(BACKBONES[name], (size, size, 3), "none"))
+
+
+def backbone_features(name: str, size: int, cut_from: str | None = None) -> Any:
+    """The feature model of such a base, with a second output at the cut if one is named."""
+    from train_job.backbones import BACKBONES
+    from train_job.cut import find_cut
+    from train_job.model import feature_model
+
+    base = backbone_base(name, size)
+    cut = find_cut(base, cut_from) if cut_from else None
+    return feature_model(base, BACKBONES[name], InputSpec(size, size), cut)
+
+
+def pictures(count: int, size: int) -> list[Any]:
+    """Random pictures, uint8 ``[size, size, 3]``."""
+    random = np.random.default_rng(count)
+    return list(random.integers(0, 256, (count, size, size, 3)).astype(np.uint8))
