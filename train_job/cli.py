@@ -19,7 +19,7 @@ _backbone_option = click.option(
 )
 
 
-def _quiet_tensorflow() -> None:
+def quiet_tensorflow() -> None:
     """Keep TensorFlow's start-up notes out of the user's terminal; they set it otherwise if they want them."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -71,7 +71,7 @@ def _together(*options: Callable[[Command], Command]) -> Callable[[Command], Com
     return decorate
 
 
-_photo_options = _together(
+photo_options = _together(
     click.option("--images", required=True, metavar="LOCATION", help="The photos; without --labels, a folder a class."),
     click.option("--labels", metavar="LOCATION", help="A CSV that gives each photo its label."),
     click.option("--x-col", default="File Name", show_default=True, help="The CSV's column of photo names."),
@@ -80,7 +80,7 @@ _photo_options = _together(
 )
 """Which photos."""
 
-_base_options = _together(
+base_options = _together(
     _backbone_option,
     click.option(
         "--weights",
@@ -104,7 +104,7 @@ _base_options = _together(
 
 
 @click.command()
-@_photo_options
+@photo_options
 @click.option("--registry", required=True, metavar="LOCATION", help="Where the model is published.")
 @click.option("--test-images", metavar="LOCATION", help="Your own photos to test on, instead of a share of --images.")
 @click.option("--test-labels", metavar="LOCATION", help="Their CSV; without it, a folder a class.")
@@ -115,7 +115,7 @@ _base_options = _together(
     callback=_shares,
     help="Shares of training/validation/test.",
 )
-@_base_options
+@base_options
 @click.option("--features", metavar="LOCATION", help="The feature store.  [default: features/ in the registry]")
 @click.option("--hidden-units", default=1024, show_default=True, type=click.IntRange(1))
 @click.option("--epochs", default=100, show_default=True, type=click.IntRange(1))
@@ -149,7 +149,7 @@ def train(as_json: bool, **options: Any) -> None:
 
     A LOCATION is an s3:// URI or a local path.
     """
-    _quiet_tensorflow()
+    quiet_tensorflow()
     from train_job.job import train as run_job
     from train_job.progress import Reporter
 
@@ -165,7 +165,7 @@ def train(as_json: bool, **options: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the layers as JSON.")
 def inspect(backbone: str, image_size: int | None, layer: str | None, as_json: bool) -> None:
     """Show the layers of a backbone as training uses it: index, name, type, output shape, trainable."""
-    _quiet_tensorflow()
+    quiet_tensorflow()
     from train_job.inspection import layer_config, layers_of
 
     if layer is not None:

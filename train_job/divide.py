@@ -75,7 +75,7 @@ def divide(job: Job, base: FrozenBase, dataset: Dataset, shares: Shares, before:
         InputError: too many photos cannot be used, or a class or split has none left.
         StoppedError: the job was told to stop.
     """
-    store = FeatureStore.open(job.options.feature_store)
+    store = FeatureStore.open(job.options.feature_store, job.report.warning)
     for _ in range(_ATTEMPTS):
         with job.phases("features"):
             extracted = embed(base, dataset.examples, store, job.report, job.stop)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from runtime.errors import TransferLiteError
 from runtime.imaging import InputSpec
 from runtime.locations import open_store, split_uri
 from train_job.backbones import BACKBONES, Backbone
@@ -21,7 +22,11 @@ from train_job.model import feature_model
 from train_job.options import TrainOptions
 from train_job.progress import Reporter
 from train_job.rows import Table
+from train_job.upkeep import compact, small_parts
 from train_job.views import view_names
+
+SMALL_PARTS = 32
+"""So many small parts of one kind are left alone; more are merged at the end of an extraction."""
 
 
 class FrozenBase:
@@ -98,7 +103,20 @@ def embed(
         f"features: {counts.fetched} photos fetched, {counts.forwarded} images forwarded, {counts.reused} photos known"
         + waited
     )
+    if counts.forwarded:
+        _compact(base.wanted, store, report)
     return extracted
+
+
+def _compact(wanted: Wanted, store: FeatureStore, report: Reporter) -> None:
+    """Merge the parts that many runs have left, so that they stay quick to list and read; not at any price."""
+    shelves = [store.photo_shelf, *(store.shelf(space) for spaces in wanted.spaces.values() for space in spaces)]
+    for shelf in shelves:
+        try:
+            if small_parts(shelf) > SMALL_PARTS:
+                compact(shelf)
+        except TransferLiteError as error:
+            report.warning(f"the feature store could not be compacted: {error}")
 
 
 def gather(

@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -56,6 +56,10 @@ class Shard:
             == self.index
         )
 
+    def part(self, index: int, count: int) -> "Shard":
+        """Part ``index`` of ``count`` of this shard."""
+        return Shard(self.index + self.count * index, self.count * count)
+
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
 
@@ -76,12 +80,14 @@ def extract_features(options: TrainOptions, shard: Shard, report: Reporter) -> C
             from train_job.embed import FrozenBase, embed
             from train_job.feature_store import FeatureStore
 
-        store = FeatureStore.open(options.feature_store)
+        store = FeatureStore.open(options.feature_store, report.warning)
         return embed(FrozenBase(options), examples, store, report, stop).counts
 
 
-def extract_in_processes(options: TrainOptions, workers: int) -> None:
-    """The same on one machine: a process for each of ``workers`` shards, each on its share of the cores.
+def extract_in_processes(options: TrainOptions, shard: Shard, workers: int) -> Counts:
+    """The same in a process for each of ``workers`` parts of the shard, each on its share of the cores.
+
+    Returns the sum of what they cost; ``seconds`` and ``waiting`` are of the slowest.
 
     Raises:
         StoppedError: SIGTERM, which was passed on to the processes.
@@ -89,8 +95,11 @@ def extract_in_processes(options: TrainOptions, workers: int) -> None:
     """
     cores = sorted(os.sched_getaffinity(0))
     context = multiprocessing.get_context("spawn")
+    results = context.SimpleQueue()
     processes = [
-        context.Process(target=_worker, args=(options, Shard(index, workers), cores[index % len(cores) :: workers]))
+        context.Process(
+            target=_worker, args=(options, shard.part(index, workers), _share(cores, index, workers), results)
+        )
         for index in range(workers)
     ]
     before = signal.signal(signal.SIGTERM, partial(_pass_on, processes))
@@ -108,6 +117,22 @@ def extract_in_processes(options: TrainOptions, workers: int) -> None:
         raise StoppedError("stopped by SIGTERM", hint="run the same command again: it goes on from here")
     if codes != {0}:
         raise TransferLiteError(f"{sum(process.exitcode != 0 for process in processes)} of {workers} workers failed")
+    return _sum([results.get() for _ in processes])
+
+
+def _share(cores: list[int], index: int, workers: int) -> list[int]:
+    """The cores of one worker of several; where there are more workers than cores, some share one."""
+    return cores[index::workers] or [cores[index % len(cores)]]
+
+
+def _sum(parts: Sequence[Counts]) -> Counts:
+    slowest = max(parts, key=lambda one: one.seconds)
+    return replace(
+        slowest,
+        fetched=sum(one.fetched for one in parts),
+        forwarded=sum(one.forwarded for one in parts),
+        reused=sum(one.reused for one in parts),
+    )
 
 
 def _pass_on(processes: Sequence[Any], number: int, _frame: FrameType | None) -> None:
@@ -116,11 +141,11 @@ def _pass_on(processes: Sequence[Any], number: int, _frame: FrameType | None) ->
             os.kill(process.pid, number)
 
 
-def _worker(options: TrainOptions, shard: Shard, cores: list[int]) -> None:
+def _worker(options: TrainOptions, shard: Shard, cores: list[int], results: Any) -> None:
     """One process of :func:`extract_in_processes`."""
     os.sched_setaffinity(0, cores)
     try:
-        extract_features(options, shard, Reporter())
+        results.put(extract_features(options, shard, Reporter()))
     except TransferLiteError as error:
         Reporter().warning(f"shard {shard}: {error}")
         raise SystemExit(error.exit_code) from None

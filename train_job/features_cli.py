@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runtime.errors import InputError
+from train_job.cli import base_options, photo_options, quiet_tensorflow
 
 if TYPE_CHECKING:
+    from train_job.extract_job import Shard
     from train_job.feature_store import FeatureStore
     from train_job.upkeep import Pruned, Usage
 
@@ -39,6 +41,43 @@ def stats(location: str, as_json: bool) -> None:
     for one in spaces:
         click.echo(_described(one))
     click.echo(f"{len(photos):,} photos known, {photos.rejects:,} of them rejects")
+
+
+def _shard(_context: click.Context, _option: click.Parameter, value: str | None) -> "Shard":
+    from train_job.extract_job import Shard
+
+    return Shard.parse(value) if value else Shard.of_this_job()
+
+
+@features.command()
+@photo_options
+@_features_option
+@base_options
+@click.option(
+    "--shard", callback=_shard, metavar="I/N", help="Only this part.  [default: AWS Batch's array index, or all]"
+)
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes on this machine.")
+@click.option("--json", "as_json", is_flag=True, help="Print what it cost as a JSON object on the last line.")
+def extract(location: str, shard: "Shard", workers: int, as_json: bool, **options: Any) -> None:
+    """Run the frozen base over photos that have no rows yet, without training.
+
+    Give it the options that train will have: then train finds every row there. On AWS Batch, an array job of any size
+    shares the photos out by itself.
+    """
+    quiet_tensorflow()
+    from dataclasses import asdict
+
+    from train_job.extract_job import extract_features, extract_in_processes
+    from train_job.options import TrainOptions
+    from train_job.progress import Reporter
+
+    asked = TrainOptions(registry="", features=location, **options)
+    if workers > 1:
+        counts = extract_in_processes(asked, shard, workers)
+    else:
+        counts = extract_features(asked, shard, Reporter())
+    if as_json:
+        click.echo(json.dumps(asdict(counts)))
 
 
 def _as_dict(usage: "Usage") -> dict[str, Any]:

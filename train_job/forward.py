@@ -114,10 +114,11 @@ def with_litert(content: bytes, cores: int) -> Forward:
 
     count = min(cores, _MOST_INTERPRETERS)
     idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    for _ in range(count):
-        interpreter = Interpreter(model_content=content, num_threads=max(1, cores // count))
-        interpreter.allocate_tensors()
-        idle.put(interpreter)
+    with quiet_native_logs():
+        for _ in range(count):
+            interpreter = Interpreter(model_content=content, num_threads=max(1, cores // count))
+            interpreter.allocate_tensors()
+            idle.put(interpreter)
     busy = Busy(count)
 
     def one(item: tuple[Any, Callable[[], RGB]]) -> tuple[Any, Outputs]:

@@ -105,6 +105,7 @@ def fit_head(
         if checkpoint is not None and time.monotonic() - saved > SAVE_SECONDS:
             training.save(checkpoint)
             saved = time.monotonic()
+    training.save(checkpoint)
     return training.finish()
 
 

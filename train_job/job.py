@@ -70,7 +70,7 @@ def _train(options: TrainOptions, report: Reporter, stop: Stop) -> Result:
     report.line("loading TensorFlow")
     with quiet_native_logs():
         from train_job.divide import Job
-        from train_job.learn import STAGES, checkpoint_key, learn
+        from train_job.learn import forget_checkpoints, learn
         from train_job.prove import prove
 
     job = Job(options, registry, phases, report, stop)
@@ -84,8 +84,7 @@ def _train(options: TrainOptions, report: Reporter, stop: Stop) -> Result:
             registry.publish(Path(folder), manifest)
             _check_served(registry, options.channel, manifest)
             pointer = registry.promote(manifest.model_id, options.channel)
-            for stage in STAGES:
-                registry.store.delete(checkpoint_key(options.channel, stage))
+            forget_checkpoints(job)
     report.line(f"published {manifest.model_id} to {options.registry}")
     report.line(
         f"{options.channel} -> {pointer.model_id}" + (f" (was {pointer.previous[0]})" if pointer.previous else "")

@@ -122,16 +122,14 @@ def _fingerprint(base: FrozenBase, divided: Divided, earlier: Before, options: T
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-STAGES = ("head", "fine-tune")
-
-
 def _checkpoint(job: Job, fingerprint: str, stage: str) -> Checkpoint:
-    return Checkpoint(job.registry.store, checkpoint_key(job.options.channel, stage), fingerprint)
+    return Checkpoint(job.registry.store, f"checkpoints/{job.options.channel}.{stage}.npz", fingerprint)
 
 
-def checkpoint_key(channel: str, stage: str) -> str:
-    """Where the state of a training for ``channel`` is kept, by stage."""
-    return f"checkpoints/{channel}.{stage}.npz"
+def forget_checkpoints(job: Job) -> None:
+    """The job is done: remove the states of its stages."""
+    for stage in ("head", "fine-tune"):
+        _checkpoint(job, "", stage).remove()
 
 
 def _fit(

@@ -9,15 +9,15 @@ from export.convert import SAVED_MODEL, Graph, write_saved_model, write_tflite
 from export.package import seal
 from export.verify import compare, judge, keras_answers, saved_model_answers, tflite_answers
 from runtime.bundle import Manifest
-from runtime.errors import UnavailableError
 from runtime.imaging import RGB
 from runtime.registry import new_model_id, utc_now
 from train_job.checkpoint import to_npz
 from train_job.dataset import Example, Split
 from train_job.divide import Job
+from train_job.feature_store import FeatureStore
 from train_job.learn import Learned
-from train_job.loading import Photo, load_photos
 from train_job.options import TrainOptions
+from train_job.proof_photos import decoded
 from train_job.run_record import RUN_JSON, run_json, versions
 from train_job.tables import (
     DATASET_CSV,
@@ -44,13 +44,14 @@ def prove(job: Job, learned: Learned, folder: Path) -> Manifest:
     classifier, report = learned.classifier, job.report
     report.line("exporting: SavedModel, float32, int8")
     sample = even_sample(learned.examples(Split.TRAIN), classifier.labels, CALIBRATION_PHOTOS)
-    calibration = [photo.image for photo in _again(sample, learned)]
+    store = FeatureStore.open(job.options.feature_store, report.warning)
+    calibration = list(decoded(sample, classifier.input, store))
     graph = Graph((classifier.features, classifier.head), classifier.input)
     saved_model = write_saved_model(graph, folder)
     tflite = write_tflite(graph, classifier.input, calibration, folder)
     answers = {SAVED_MODEL: saved_model_answers(saved_model)}
     answers |= {name: tflite_answers(path) for name, path in tflite.items()}
-    tallies = compare(keras_answers(classifier.model), answers, _held_out(learned, job))
+    tallies = compare(keras_answers(classifier.model), answers, _held_out(learned, store, job))
     paths = {SAVED_MODEL: SAVED_MODEL, **{name: path.name for name, path in tflite.items()}}
     variants, left_out = judge(tallies, paths, folder)
     for name, variant in variants.items():
@@ -66,16 +67,6 @@ def prove(job: Job, learned: Learned, folder: Path) -> Manifest:
     return seal(folder, manifest, _records(learned) | {RUN_JSON: run_json(job, learned.counts, manifest)})
 
 
-def _again(examples: Sequence[Example], learned: Learned) -> Iterator[Photo]:
-    """Fetch photos a second time. Raises UnavailableError if one has gone or changed since."""
-    for example, photo in zip(examples, load_photos(examples, learned.classifier.input), strict=True):
-        if not isinstance(photo, Photo) or photo.example.sha256 != example.sha256:
-            raise UnavailableError(
-                "the photo changed while the job was running", where=example.image, hint="run it again"
-            )
-        yield photo
-
-
 def even_sample(examples: Sequence[Example], labels: Sequence[str], most: int) -> list[Example]:
     """Up to ``most`` of the examples, taken from the classes in turn, each class in the order given."""
     queues = [[example for example in examples if example.label == label] for label in labels]
@@ -84,13 +75,13 @@ def even_sample(examples: Sequence[Example], labels: Sequence[str], most: int) -
     return in_turn[:most]
 
 
-def _held_out(learned: Learned, job: Job) -> Iterator[tuple[RGB, int]]:
+def _held_out(learned: Learned, store: FeatureStore, job: Job) -> Iterator[tuple[RGB, int]]:
     labels = learned.classifier.labels
     examples = even_sample(learned.examples(Split.TEST), labels, GATE_PHOTOS)
     with job.report.counting("gate", len(examples)) as advance:
-        for photo in _again(examples, learned):
+        for example, image in zip(examples, decoded(examples, learned.classifier.input, store), strict=True):
             job.stop.check()
-            yield photo.image, labels.index(photo.example.label)
+            yield image, labels.index(example.label)
             advance()
 
 

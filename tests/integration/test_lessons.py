@@ -72,13 +72,13 @@ def test_a_channel_that_names_what_cannot_be_read_does_not_stop_the_next_trainin
 ) -> None:
     from train_job.job import _check_served
     from train_job.options import DEFAULT_SPLIT
-    from train_job.tables import splits_before
+    from train_job.tables import Before, before
 
     registry = Registry.open(str(tmp_path))
     registry.store.put("channels/production.json", Pointer("gone", (), "").to_json())
     if content is not None:
         registry.store.put("models/gone/manifest.json", content)
-    assert splits_before(registry, "production", DEFAULT_SPLIT) == {}
+    assert before(registry, "production", DEFAULT_SPLIT) == Before()
     _check_served(registry, "production", trained.result.manifest)
     registry.publish(trained.bundle, trained.result.manifest)
     assert registry.promote(trained.result.manifest.model_id, "production").previous == ("gone",)

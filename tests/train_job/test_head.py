@@ -5,7 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.errors import InputError
+from runtime.errors import InputError, StoppedError
+from runtime.store import MemoryStore
+from train_job.checkpoint import Checkpoint
+from train_job.rows import Order, RowSet
 
 WIDTH, CLASSES = 12, 3
 
@@ -15,7 +18,7 @@ def data(count: int = 120, seed: int = 0) -> tuple[Any, Any]:
     random = np.random.default_rng(seed)
     labels = random.integers(0, CLASSES, count).astype(np.int32)
     centres = np.random.default_rng(7).normal(0, 2, (CLASSES, WIDTH))
-    return (centres[labels] + random.normal(0, 0.5, (count, WIDTH))).astype(np.float32), labels
+    return (centres[labels] + random.normal(0, 0.5, (count, WIDTH))).astype(np.float16), labels
 
 
 def make(hidden: int = 16, seed: int = 0) -> Any:
@@ -27,10 +30,24 @@ def make(hidden: int = 16, seed: int = 0) -> Any:
     return head_model(WIDTH, hidden, CLASSES)
 
 
-def fit(head: Any, rows: Any, labels: Any, validation: Any = None, **settings: Any) -> list[Any]:
-    from train_job.head import Recipe, fit_head
+def row_set(rows: Any, labels: Any) -> RowSet:
+    return RowSet(rows, np.arange(len(rows)), labels)
 
-    return fit_head(head, rows, labels, validation or (rows[:0], labels[:0]), Recipe(**settings), lambda _: None)
+
+def fit(head: Any, rows: Any, labels: Any, validation: Any = None, **settings: Any) -> list[Any]:
+    history: list[Any] = fitted(
+        head, row_set(rows, labels), row_set(*validation) if validation else None, **settings
+    ).history
+    return history
+
+
+def fitted(head: Any, train: RowSet, validation: RowSet | None = None, /, **settings: Any) -> Any:
+    from train_job.head import fit_head
+    from train_job.recipe import Recipe
+
+    of_fit = {name: settings.pop(name) for name in ("limits", "checkpoint", "stop") if name in settings}
+    nothing = RowSet(train.table, train.ids[:0], train.labels[:0])
+    return fit_head(head, train, validation or nothing, Recipe(**settings), lambda _: None, **of_fit)
 
 
 def test_the_head_is_relu_then_softmax_of_the_sizes_asked_for() -> None:
@@ -53,7 +70,7 @@ def test_it_learns_rows_that_can_be_told_apart(optimizer: str) -> None:
     assert history[-1].loss < history[0].loss / 3
     assert history[-1].accuracy > 0.97
     assert history[-1].val_accuracy > 0.95
-    assert (predict_rows(head, rows).argmax(axis=1) == labels).mean() > 0.97
+    assert (predict_rows(head, row_set(rows, labels)).argmax(axis=1) == labels).mean() > 0.97
 
 
 def test_without_validation_rows_nothing_is_claimed_of_them() -> None:
@@ -84,42 +101,56 @@ def plain_keras(head: Any, rows: Any, labels: Any, recipe: Any) -> list[float]:
     """Each epoch's mean loss from Keras's own train_on_batch over the same batches."""
     import keras
 
-    from train_job.head import _batches
-
-    head.compile(keras.optimizers.get(recipe.optimizer), "sparse_categorical_crossentropy")
-    losses, batches = [], _batches(len(rows), recipe)
-    for _ in range(recipe.epochs):
+    optimizer = recipe.new_optimizer(recipe.epochs * recipe.steps(len(rows)))
+    if recipe.label_smoothing:
+        head.compile(optimizer, keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing))
+        targets = np.eye(CLASSES, dtype=np.float32)[labels]
+    else:
+        head.compile(optimizer, "sparse_categorical_crossentropy")
+        targets = labels
+    weights = recipe.weights_of(labels, CLASSES)[labels]
+    losses = []
+    for epoch in orders(len(rows), recipe):
         steps = []
-        for order in next(batches):
-            steps.append(float(head.train_on_batch(rows[order], labels[order])))
+        for order in epoch:
+            loss = head.train_on_batch(rows[order].astype(np.float32), targets[order], sample_weight=weights[order])
+            steps.append(float(loss))
             head.reset_metrics()
         losses.append(float(np.mean(steps)))
     return losses
 
 
-@pytest.mark.parametrize("optimizer", ["rmsprop", "adam"])
-def test_an_epochs_loss_and_weights_are_those_of_plain_keras(optimizer: str) -> None:
-    from train_job.head import Recipe, fit_head
+PLAIN = [{"optimizer": "rmsprop"}, {"optimizer": "adam"}, {"optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.05}]
+MORE = [{"schedule": "cosine"}, {"label_smoothing": 0.2}, {"class_weights": "balanced"}]
+
+
+@pytest.mark.parametrize("settings", [*PLAIN, *MORE, {"label_smoothing": 0.1, "class_weights": "balanced"}])
+def test_an_epochs_loss_and_weights_are_those_of_plain_keras(settings: dict[str, Any]) -> None:
+    from train_job.recipe import Recipe
 
     rows, labels = data()
-    recipe = Recipe(epochs=4, batch_size=32, optimizer=optimizer, seed=3)
+    labels[labels == 2] = np.where(np.arange((labels == 2).sum()) % 3 == 0, 2, 1)  # classes of unequal size
+    recipe = Recipe(epochs=4, batch_size=32, seed=3, **settings)
     mine, theirs = make(), make()
-    history = fit_head(mine, rows, labels, (rows[:0], labels[:0]), recipe, lambda _: None)
+    history = fit(mine, rows, labels, epochs=4, batch_size=32, seed=3, **settings)
     expected = plain_keras(theirs, rows, labels, recipe)
     np.testing.assert_allclose([epoch.loss for epoch in history], expected, atol=1e-4)
     for one, other in zip(mine.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
 
 
-def orders(count: int, epochs: int, **settings: Any) -> list[Any]:
-    from train_job.head import Recipe, _batches
-
-    batches = _batches(count, Recipe(**settings))
-    return [next(batches) for _ in range(epochs)]
+def orders(count: int, recipe: Any) -> list[Any]:
+    """The rows of each epoch's steps, ``[steps, batch]``."""
+    order, size = Order(count, recipe.seed), recipe.steps(count) * recipe.batch_size
+    return [
+        order.places(epoch * size, (epoch + 1) * size).reshape(-1, recipe.batch_size) for epoch in range(recipe.epochs)
+    ]
 
 
 def test_ten_steps_of_fifty_go_over_two_hundred_rows_evenly() -> None:
-    epochs = orders(200, 6, steps_per_epoch=10, batch_size=50)
+    from train_job.recipe import Recipe
+
+    epochs = orders(200, Recipe(epochs=6, steps_per_epoch=10, batch_size=50))
     assert {order.shape for order in epochs} == {(10, 50)}
     seen = np.concatenate([order.ravel() for order in epochs])
     for start in range(0, len(seen), 200):
@@ -130,7 +161,9 @@ def test_ten_steps_of_fifty_go_over_two_hundred_rows_evenly() -> None:
     ("count", "batch", "steps"), [(100, 50, None), (101, 50, None), (7, 50, None), (30, 7, 3), (3, 2, 1)]
 )
 def test_every_row_is_seen_equally_often_over_whole_passes(count: int, batch: int, steps: int | None) -> None:
-    epochs = orders(count, count, steps_per_epoch=steps, batch_size=batch)
+    from train_job.recipe import Recipe
+
+    epochs = orders(count, Recipe(epochs=count, steps_per_epoch=steps, batch_size=batch))
     assert {order.shape for order in epochs} == {(steps or -(-count // batch), batch)}
     seen = Counter(int(row) for order in epochs for row in order.ravel())
     assert len(seen) == count
@@ -138,7 +171,9 @@ def test_every_row_is_seen_equally_often_over_whole_passes(count: int, batch: in
 
 
 def test_passes_are_shuffled_anew() -> None:
-    first, second = orders(100, 2, batch_size=100)
+    from train_job.recipe import Recipe
+
+    first, second = orders(100, Recipe(epochs=2, batch_size=100))
     assert (first != second).any()
     assert (first != np.arange(100)).any()
 
@@ -151,7 +186,7 @@ def test_a_batch_may_be_larger_than_the_rows() -> None:
 
 
 def test_steps_default_to_one_pass_rounded_up() -> None:
-    from train_job.head import Recipe
+    from train_job.recipe import Recipe
 
     assert [Recipe(batch_size=50).steps(photos) for photos in (1, 50, 51, 200)] == [1, 1, 2, 4]
     assert Recipe(batch_size=50, steps_per_epoch=10).steps(200) == 10
@@ -203,19 +238,176 @@ def test_only_the_heads_variables_change() -> None:
 
 
 def test_each_epoch_is_told_as_it_ends() -> None:
-    from train_job.head import Recipe, fit_head
+    from train_job.head import fit_head
+    from train_job.recipe import Recipe
 
-    rows, labels = data(20)
+    some = row_set(*data(20))
     told: list[Any] = []
-    history = fit_head(make(), rows, labels, (rows, labels), Recipe(epochs=3), told.append)
-    assert told == history
+    assert fit_head(make(), some, some, Recipe(epochs=3), told.append).history == told
 
 
-@pytest.mark.parametrize("count", [0, 1, 4, 5, 11])
-def test_every_row_is_predicted_whatever_the_chunks(count: int) -> None:
+@pytest.mark.parametrize("count", [1, 4, 5, 11])
+def test_every_row_is_predicted_whatever_the_chunks(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from train_job import head as module
+
+    monkeypatch.setattr(module, "PREDICT_BYTES", 4 * 4 * WIDTH)
+    head, (rows, labels) = make(), data(12)
+    found = module.predict_rows(head, row_set(rows[:count], labels[:count]))
+    assert found.shape == (count, CLASSES)
+    np.testing.assert_allclose(found, np.asarray(head(rows.astype(np.float32)))[:count], atol=1e-6)
+
+
+# -- the best epoch ---------------------------------------------------------------------------------------------------
+
+
+def diverging() -> dict[str, Any]:
+    """A recipe that soon does worse on validation rows whose labels are wrong."""
+    return {"epochs": 12, "batch_size": 30, "learning_rate": 0.02}
+
+
+def wrong(rows: Any, labels: Any) -> RowSet:
+    return row_set(rows, np.where(np.arange(len(labels)) % 2, labels, (labels + 1) % CLASSES).astype(np.int32))
+
+
+def test_keeping_the_best_ends_with_the_weights_of_the_best_epoch() -> None:
+    from train_job.evaluate import evaluate
     from train_job.head import predict_rows
 
-    head, (rows, _) = make(), data(12)
-    found = predict_rows(head, rows[:count], batch=4)
-    assert found.shape == (count, CLASSES)
-    np.testing.assert_allclose(found, np.asarray(head(rows))[:count], atol=1e-6)
+    head, validation = make(), wrong(*data(seed=1))
+    result = fitted(head, row_set(*data()), validation, keep_best=True, **diverging())
+    losses = [epoch.val_loss for epoch in result.history]
+    assert len(losses) == 12
+    assert result.epoch == int(np.argmin(losses)) + 1 < 12
+    assert evaluate(predict_rows(head, validation), validation.labels).log_loss == pytest.approx(min(losses), rel=1e-5)
+
+
+def test_early_stopping_waits_so_many_epochs_for_a_better_one() -> None:
+    result = fitted(make(), row_set(*data()), wrong(*data(seed=1)), early_stopping=2, **diverging())
+    assert len(result.history) == result.epoch + 2 < 12
+
+
+@pytest.mark.parametrize("asked", [{"keep_best": True}, {"early_stopping": 3}])
+def test_without_validation_rows_there_is_no_best_epoch(asked: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"no validation photo.*--split"):
+        fit(make(), *data(), epochs=1, **asked)
+
+
+# -- rows that do not fit memory --------------------------------------------------------------------------------------
+
+
+def test_rows_are_those_of_the_table_that_the_ids_name() -> None:
+    rows, labels = data()
+    shuffled = np.random.default_rng(5).permutation(len(rows))
+    plain, mixed = make(), make()
+    fit(plain, rows, labels, epochs=2)
+    fitted(mixed, RowSet(rows[shuffled], np.argsort(shuffled), labels), epochs=2)
+    for one, other in zip(plain.get_weights(), mixed.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_rows_beyond_the_limit_are_streamed_in_small_programs_and_learnt_as_well(tmp_path: Any) -> None:
+    from train_job.head import Limits
+
+    rows, labels = data(2000)
+    table = np.lib.format.open_memmap(tmp_path / "rows.npy", "w+", np.float16, rows.shape)
+    table[:] = rows
+    taken: list[int] = []
+
+    class Watched(RowSet):
+        def take(self, places: Any) -> Any:
+            taken.append(len(places))
+            return super().take(places)
+
+    head = make()
+    train = Watched(table, np.arange(len(rows)), labels)
+    limits = Limits(memory=rows.nbytes // 4)
+    history = fitted(head, train, row_set(*data(seed=1)), epochs=5, batch_size=50, limits=limits).history
+    assert max(taken) * WIDTH * 2 <= limits.memory // 4
+    assert sum(taken) == 5 * 2000
+    assert history[-1].val_accuracy > 0.95
+
+
+# -- going on ---------------------------------------------------------------------------------------------------------
+
+TASKS: dict[str, dict[str, Any]] = {
+    "plain": {"epochs": 2},
+    "cosine": {"epochs": 2, "schedule": "cosine", "optimizer": "adam"},
+    "best": {"epochs": 4, "keep_best": True, "learning_rate": 0.05},
+    "early": {"epochs": 12, "early_stopping": 1, "learning_rate": 0.05},
+    "streamed": {"epochs": 1, "streamed": True},
+}
+
+
+def run_task(task: dict[str, Any], checkpoint: Any, stop: Any = lambda: False) -> tuple[Any, list[Any]]:
+    from train_job.head import Limits
+
+    settings = dict(task)
+    limits = Limits(memory=2000, chunk_rows=60) if settings.pop("streamed", False) else Limits(chunk_rows=60)
+    head = make()
+    result = fitted(
+        head,
+        row_set(*data()),
+        wrong(*data(seed=1)),
+        batch_size=20,
+        limits=limits,
+        checkpoint=checkpoint,
+        stop=stop,
+        **settings,
+    )
+    return result, head.get_weights()
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_training_stopped_again_and_again_ends_as_one_that_was_not(name: str) -> None:
+    task, store = TASKS[name], MemoryStore()
+    whole, expected = run_task(task, None)
+    checkpoint = Checkpoint(store, "state.npz", "this job")
+    stops = 0
+    while True:
+        try:
+            result, weights = run_task(task, checkpoint, stop=lambda: True)
+            break
+        except StoppedError:
+            stops += 1
+    assert stops >= 1
+    assert result == whole
+    for one, other in zip(weights, expected, strict=True):
+        assert one.tobytes() == other.tobytes()
+
+
+def test_a_killed_training_goes_on_from_what_was_saved_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    from train_job import head as module
+
+    monkeypatch.setattr(module, "SAVE_SECONDS", -1.0)
+    checkpoint = Checkpoint(MemoryStore(), "state.npz", "this job")
+    calls = 0
+
+    def killed() -> bool:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return False
+
+    with pytest.raises(KeyboardInterrupt):
+        run_task(TASKS["plain"], checkpoint, stop=killed)
+    again = 0
+
+    def counted() -> bool:
+        nonlocal again
+        again += 1
+        return False
+
+    _, weights = run_task(TASKS["plain"], checkpoint, stop=counted)
+    assert again == 1  # of 4 programs 2 were saved, and after the last nobody is asked
+    for one, other in zip(weights, run_task(TASKS["plain"], None)[1], strict=True):
+        assert one.tobytes() == other.tobytes()
+
+
+def test_a_finished_training_is_not_done_again() -> None:
+    checkpoint = Checkpoint(MemoryStore(), "state.npz", "this job")
+    first, expected = run_task(TASKS["early"], checkpoint)
+    again, weights = run_task(TASKS["early"], checkpoint, stop=lambda: pytest.fail("it trained"))
+    assert again == first
+    for one, other in zip(weights, expected, strict=True):
+        assert one.tobytes() == other.tobytes()

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from runtime.errors import InputError
+from runtime.errors import InputError, StoppedError
+from runtime.imaging import decode
 from runtime.registry import Registry
 from tests.conftest import BUCKET
 from tests.pictures import jpeg, write_folders
@@ -57,9 +58,10 @@ def learn(images: str, dataset: Dataset | None = None, **settings: Any) -> Any:
         "epochs": 2,
         "hidden_units": 8,
     }
-    with tempfile.TemporaryDirectory() as registry:
+    with tempfile.TemporaryDirectory() as folder:
+        registry, stop = settings.pop("registry", folder), settings.pop("stop", Stop())
         options = TrainOptions(images=images, registry=registry, **defaults | settings)
-        job = Job(options, Registry.open(registry), Phases(), Reporter(), Stop())
+        job = Job(options, Registry.open(registry), Phases(), Reporter(), stop)
         return run(job, dataset or read_dataset(images))
 
 
@@ -126,3 +128,73 @@ def test_weights_are_fetched_from_s3(bucket: Any, tmp_path: Path) -> None:
 def test_a_missing_weights_file_on_s3_is_named(bucket: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"s3://{BUCKET}/nowhere"):
         learn(str(write_folders(tmp_path, count=2)), weights=f"s3://{BUCKET}/nowhere.h5")
+
+
+def test_augmented_views_are_cached_and_trained_on_and_nothing_else(tmp_path: Path) -> None:
+    images, registry = str(write_folders(tmp_path / "photos", count=10)), str(tmp_path / "registry")
+    plain = learn(images, registry=registry)
+    views = learn(images, registry=registry, augment="standard", views=3)
+    assert views.counts.forwarded == 60
+    assert learn(images, registry=registry, augment="standard", views=3).counts.fetched == 0
+    assert {split: one.photos for split, one in views.scores.items()} == {
+        split: one.photos for split, one in plain.scores.items()
+    }
+    assert [epoch.loss for epoch in views.history] != [epoch.loss for epoch in plain.history]
+
+
+def test_the_second_stage_trains_the_top_of_the_base_and_never_ends_worse_on_the_validation_photos(
+    tmp_path: Path,
+) -> None:
+    from train_job.bases import weights_sha256
+
+    images, registry = str(write_folders(tmp_path / "photos", count=12)), str(tmp_path / "registry")
+    settings: dict[str, Any] = {"backbone": "efficientnet_lite0", "weights": "default", "image_size": 32, "epochs": 1}
+    settings |= {"split": Shares(2, 1, 1), "registry": registry, "learning_rate": 1e-5}
+    frozen = learn(images, **settings)
+    tuned = learn(
+        images, **settings, fine_tune_from="block15_expand_conv", fine_tune_epochs=3, fine_tune_learning_rate=0.01
+    )
+    assert tuned.counts.forwarded == 24
+    assert len(tuned.history) == 4
+    assert tuned.backbone["fine_tuned_from"] > 100
+    assert tuned.scores[Split.VALIDATION].log_loss < frozen.scores[Split.VALIDATION].log_loss
+    assert weights_sha256(tuned.classifier.features) != weights_sha256(frozen.classifier.features)
+    for name, array in frozen.head.items():
+        assert (tuned.head[name] == array).all()
+
+    photo = tuned.examples(Split.TEST)[0]
+    decoded = decode(Path(photo.image).read_bytes(), tuned.classifier.input)
+    whole = tuned.classifier.model(decoded[None]).numpy()
+    assert whole.sum() == pytest.approx(1, abs=1e-5)
+
+    useless = learn(
+        images, **settings, fine_tune_from="block15_expand_conv", fine_tune_epochs=1, fine_tune_learning_rate=1e6
+    )
+    assert "fine_tuned_from" not in useless.backbone
+    assert weights_sha256(useless.classifier.features) == weights_sha256(frozen.classifier.features)
+
+
+def test_a_job_that_is_stopped_as_it_learns_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    images = str(write_folders(tmp_path / "photos", count=8))
+    whole = learn(images, registry=str(tmp_path / "whole"), epochs=6)
+    registry = str(tmp_path / "stopped")
+    asked = 0
+
+    class Impatient(Stop):
+        def __call__(self) -> bool:
+            nonlocal asked
+            asked += 1
+            return asked % 4 == 0
+
+    attempts = 0
+    while True:
+        attempts += 1
+        try:
+            again = learn(images, registry=registry, epochs=6, stop=Impatient())
+            break
+        except StoppedError:
+            continue
+    assert attempts > 3
+    assert again.history == whole.history
+    for name, array in whole.head.items():
+        assert again.head[name].tobytes() == array.tobytes()

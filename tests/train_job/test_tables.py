@@ -41,7 +41,7 @@ def test_the_quarantines_table_leaves_the_row_empty_where_there_is_none() -> Non
 
 
 def test_the_historys_table_leaves_validation_empty_where_there_is_none() -> None:
-    from train_job.head import Epoch
+    from train_job.recipe import Epoch
     from train_job.tables import history_csv
 
     text = history_csv([Epoch(1, 0.5, 0.75, 0.6, 1.0), Epoch(2, 0.25, 1.0)])

@@ -1,0 +1,93 @@
+"""Every backbone's forward pass on this CPU: TensorFlow, what a training job runs, and bare LiteRT, in turn.
+
+The bare interpreters run the official converter's file: how fast LiteRT is without anything of ours. Weights are random,
+but for EfficientNet-Lite0's, and scaled so that rows are of a usual size: they cost no time.
+"""
+
+import statistics
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.forward_side import WAYS
+from benchmarks.sides import Side, once, print_table
+from train_job.backbones import BACKBONES, Backbone
+
+_HEADER = (
+    "backbone",
+    "TensorFlow, photos/s",
+    "ours, photos/s",
+    "ours / TensorFlow",
+    "bare LiteRT, photos/s",
+    "ours / bare",
+    "TensorFlow ready in",
+    "ours ready in",
+    "converter ready in",
+    "ours - TensorFlow, at most",
+    "in float16 steps",
+    "converter - TensorFlow",
+)
+
+
+def measure(backbone: Backbone, rounds: int, count: int, folder: Path) -> list[str]:
+    """A row of the table. ``rounds`` of ``count`` photos each; medians."""
+    weights = "default" if backbone.application is None else str(folder / f"{backbone.name}.weights.h5")
+    common = ["--backbone", backbone.name, "--weights", weights, "--size", str(backbone.size), "--count", str(count)]
+    if weights != "default":
+        once("benchmarks.forward_side", "prepare", *common)
+    with ExitStack() as stack:
+        sides, ready = {}, {}
+        for way in WAYS:
+            words = [way, *common, "--rows", str(folder / f"{way}.npy")]
+            sides[way] = stack.enter_context(Side("benchmarks.forward_side", *words))
+            ready[way] = sides[way].ask("ready")  # before the next begins: they would take each other's time
+        seconds = [{way: side.ask("round") for way, side in sides.items()} for _ in range(rounds)]
+    rate = {way: count / statistics.median(each[way] for each in seconds) for way in WAYS}
+    rows = {way: np.load(folder / f"{way}.npy") for way in WAYS}
+    return [
+        f"{backbone.name} {backbone.size}",
+        f"{rate['tensorflow']:.1f}",
+        f"{rate['ours']:.1f}",
+        f"**{rate['ours'] / rate['tensorflow']:.2f}x**",
+        f"{rate['converter']:.1f}",
+        f"{rate['ours'] / rate['converter']:.2f}x",
+        *(f"{ready[way]:.1f} s" for way in WAYS),
+        f"{np.abs(rows['ours'] - rows['tensorflow']).max():.1e}",
+        f"{float16_steps(rows['ours'], rows['tensorflow']):.2f}",
+        f"{np.abs(rows['converter'] - rows['tensorflow']).max():.1e}",
+    ]
+
+
+def float16_steps(rows: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """The largest difference of two sets of rows ``[N, D]``, in steps of float16, in which rows are kept.
+
+    A number's step is that at its own size or at its row's mean size, whichever is larger.
+    """
+    size = np.maximum(np.abs(expected), np.abs(expected).mean(1, keepdims=True))
+    return float((np.abs(rows - expected) / np.spacing(size.astype(np.float16)).astype(np.float32)).max())
+
+
+def _rows(names: list[str], rounds: int, count: int) -> Iterator[list[str]]:
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            yield measure(BACKBONES[name], rounds, count, Path(folder))
+
+
+@click.command()
+@click.option("--only", type=click.Choice(list(BACKBONES)))
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--count", default=64, show_default=True, help="Photos a round.")
+@click.option("--quick", is_flag=True, help="EfficientNet-Lite0 only.")
+def main(only: str | None, rounds: int, count: int, quick: bool) -> None:
+    """Print the table; each number is the median of rounds that take turns."""
+    names = [only] if only else ["efficientnet_lite0"] if quick else list(BACKBONES)
+    print_table("python -m benchmarks.forward_table", _HEADER, _rows(names, rounds, count))
+
+
+if __name__ == "__main__":
+    main()

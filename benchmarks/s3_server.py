@@ -1,0 +1,113 @@
+"""A real S3 server on loopback for benchmarks: SeaweedFS where it is installed (extra ``bench``), else moto, far slower."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import obstore
+from obstore.store import S3Store
+
+from benchmarks.photos import Kind
+from runtime.ahead import map_ahead
+from runtime.s3 import s3_client
+from transferlite.demo import local_s3
+
+_SERVICES = ("master", "volume", "filer", "s3")
+_CLIENTS = 16
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server, and what it is, for people to read. This process's ``AWS_*`` settings name it."""
+
+    endpoint: str
+    name: str
+
+    def bucket(self, name: str) -> S3Store:
+        """obstore's own view of a bucket, which is made if it is not there."""
+        existing = {bucket["Name"] for bucket in s3_client().list_buckets()["Buckets"]}
+        if name not in existing:
+            s3_client().create_bucket(Bucket=name)
+        return S3Store(
+            name,
+            endpoint=self.endpoint,
+            access_key_id=os.environ["AWS_ACCESS_KEY_ID"],
+            secret_access_key=os.environ["AWS_SECRET_ACCESS_KEY"],
+            region=os.environ["AWS_DEFAULT_REGION"],
+            client_options={"allow_http": True},
+        )
+
+
+@contextmanager
+def running_s3(folder: Path) -> Iterator[Server]:
+    """A server that keeps its data in ``folder``; it ends with the block."""
+    weed = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    with local_s3() as moto:  # it also points this process's AWS settings to loopback, and puts them back
+        if weed is None:
+            yield Server(moto, "moto")
+        else:
+            with _seaweedfs(weed, folder) as endpoint:
+                os.environ["AWS_ENDPOINT_URL"] = endpoint
+                s3_client.cache_clear()
+                yield Server(endpoint, "SeaweedFS")
+
+
+@contextmanager
+def _seaweedfs(weed: str, folder: Path) -> Iterator[str]:
+    ports = _free_ports(2 * len(_SERVICES))
+    words = ["-s3", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-volume.max=0"]
+    words += ["-master.volumeSizeLimitMB=1024", "-s3.port.iceberg=0", "-s3.port.lance=0"]
+    for service, port, grpc in zip(_SERVICES, ports[::2], ports[1::2], strict=True):
+        words += [f"-{service}.port={port}", f"-{service}.port.grpc={grpc}"]
+    log = folder / "server.log"
+    with log.open("w") as file:
+        server = subprocess.Popen([weed, "server", *words], cwd=folder, stdout=file, stderr=subprocess.STDOUT)
+    try:
+        endpoint = f"http://127.0.0.1:{ports[-2]}"
+        _wait(endpoint, server, log)
+        yield endpoint
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def _wait(endpoint: str, server: "subprocess.Popen[bytes]", log: Path, seconds: float = 60) -> None:
+    """Until the server answers anything at all. Raises ClickException when it ends or takes too long."""
+    deadline = time.monotonic() + seconds
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(endpoint, timeout=5).close()
+            return
+        except urllib.error.HTTPError:
+            return  # it refuses who does not sign
+        except OSError:
+            time.sleep(0.1)
+    raise click.ClickException(f"the S3 server did not start: {log.read_text()[-2000:]}")
+
+
+def put_photos(bucket: S3Store, count: int, kind: Kind) -> list[str]:
+    """Put ``count`` generated photos into ``bucket``; returns their keys."""
+
+    def put(number: int) -> str:
+        obstore.put(bucket, kind.key(number), kind.jpeg(number))
+        return kind.key(number)
+
+    return list(map_ahead(put, range(count), _CLIENTS))

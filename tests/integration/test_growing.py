@@ -1,0 +1,185 @@
+"""What a training costs as its photos grow, counted at the S3 server; and shards that together are the whole."""
+
+import csv
+import io
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runtime.errors import StoppedError
+from runtime.s3 import s3_client
+from tests.pictures import COLOURS, jpeg, write_folders
+from transferlite.demo import local_s3
+
+SMALL: dict[str, Any] = {"backbone": "mobilenet_v3_small", "weights": "none", "image_size": 32, "hidden_units": 8}
+
+
+class Requests(logging.Handler):
+    """What the S3 server was asked for, as its own log has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+    def downloads(self) -> list[str]:
+        """The photos that were downloaded since the last time this was asked."""
+        found = [re.search(r"GET /data/photos/(\S+\.jpg)", line) for line in self.lines]
+        self.lines.clear()
+        return [match[1] for match in found if match]
+
+
+@pytest.fixture
+def server() -> Iterator[Requests]:
+    requests, log = Requests(), logging.getLogger("werkzeug")
+    level = log.level
+    with local_s3() as url:
+        urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST")).close()
+        log.addHandler(requests)
+        log.setLevel(logging.INFO)
+        s3_client().create_bucket(Bucket="data")
+        try:
+            yield requests
+        finally:
+            log.removeHandler(requests)
+            log.setLevel(level)
+
+
+def put(colour: str, number: int) -> None:
+    s3_client().put_object(Bucket="data", Key=f"photos/{colour}/{number}.jpg", Body=jpeg(colour, number))
+
+
+def train(**settings: Any) -> Any:
+    from train_job.job import train as run
+    from train_job.options import TrainOptions
+    from train_job.progress import Reporter
+
+    all_settings = SMALL | {"epochs": 3} | settings
+    return run(TrainOptions(images="s3://data/photos", registry="s3://data/models", **all_settings), Reporter())
+
+
+def record(result: Any, name: str = "run.json") -> str:
+    key = f"models/models/{result.manifest.model_id}/training/{name}"
+    return str(s3_client().get_object(Bucket="data", Key=key)["Body"].read().decode())
+
+
+def splits(result: Any) -> dict[str, str]:
+    return {row["image"]: row["split"] for row in csv.DictReader(io.StringIO(record(result, "dataset.csv")))}
+
+
+def test_a_retrain_costs_only_the_new_photos_and_goes_on_from_what_was_learnt(
+    server: Requests, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for colour in ("green", "red"):
+        for number in range(20):
+            put(colour, number)
+    first = train(keep_best=True)
+    cost = json.loads(record(first))["features"]
+    assert (cost["fetched"], cost["forwarded"], cost["reused"]) == (40, 40, 0)
+    photos = first.manifest.dataset["photos"]
+    proof = photos["train"] + photos["test"]  # fetched a second time, to calibrate the export and to judge it
+    assert len(server.downloads()) == 40 + proof
+
+    for number in range(6):
+        put("blue", number)
+    s3_client().delete_object(Bucket="data", Key="photos/red/19.jpg")
+    second = train(warm_start=True)
+    cost = json.loads(record(second))["features"]
+    assert (cost["fetched"], cost["forwarded"], cost["reused"]) == (6, 6, 39)
+    assert set(server.downloads()) == {f"blue/{number}.jpg" for number in range(6)}
+
+    assert first.manifest.labels == ("green", "red")
+    assert second.manifest.labels == ("green", "red", "blue")
+    assert f"warm start from {first.manifest.model_id}" in capsys.readouterr().out
+    before, after = splits(first), splits(second)
+    assert before.keys() - after.keys() == {"s3://data/photos/red/19.jpg"}
+    kept = before.keys() & after.keys()
+    assert {uri: after[uri] for uri in kept} == {uri: before[uri] for uri in kept}
+
+
+# -- shards -----------------------------------------------------------------------------------------------------------
+
+
+def rows_in(location: Path) -> dict[str, bytes]:
+    """Every row of a feature store's only space, by the photo's sha256."""
+    from train_job.feature_store import FeatureStore
+
+    store = FeatureStore.open(str(location))
+    (space,) = store.spaces()
+    hashes = [one.hex() for one in known_digests(store.keys(space))]
+    out = np.zeros((len(hashes), space.width), np.float16)
+    assert store.read(space, hashes, out) == []
+    return {sha256: row.tobytes() for sha256, row in zip(hashes, out, strict=True)}
+
+
+def known_digests(known: Any) -> list[bytes]:
+    return [bytes(one).ljust(32, b"\0") for one in known.digests]
+
+
+def extract(photos: Path, location: Path, shard: str, stop_after: int | None = None) -> None:
+    from train_job.extract_job import Shard, extract_features
+    from train_job.options import TrainOptions
+    from train_job.progress import Reporter
+
+    options = TrainOptions(images=str(photos), registry="", features=str(location), **SMALL)
+    extract_features(options, Shard.parse(shard), Reporter())
+
+
+def test_shards_of_which_two_died_and_were_run_again_equal_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = write_folders(tmp_path / "photos", 20, tuple(COLOURS))
+    extract(photos, tmp_path / "whole", "0/1")
+    monkeypatch.setattr("train_job.features.PART_ROWS", 4)
+    from train_job import features
+
+    done = [0]
+    plain = features._Work._note
+
+    def dying(self: Any, *arguments: Any) -> None:
+        plain(self, *arguments)
+        done[0] += 1
+        if done[0] % 7 == 6:
+            raise StoppedError("a Spot machine went away")
+
+    for shard in ("0/4", "1/4", "2/4", "3/4"):
+        if shard in {"1/4", "2/4"}:
+            with monkeypatch.context() as patch:
+                patch.setattr(features._Work, "_note", dying)
+                with pytest.raises(StoppedError):
+                    extract(photos, tmp_path / "shards", shard)
+        extract(photos, tmp_path / "shards", shard)
+    assert rows_in(tmp_path / "shards") == rows_in(tmp_path / "whole")
+
+
+def test_a_child_of_an_array_job_takes_its_shard_and_processes_share_the_rest(tmp_path: Path) -> None:
+    photos = write_folders(tmp_path / "photos", 10)
+    words = [sys.executable, "-m", "transferlite", "features", "extract", "--images", str(photos)]
+    words += ["--features", str(tmp_path / "features"), "--json"]
+    for name, value in SMALL.items():
+        if name != "hidden_units":
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    child = {"AWS_BATCH_JOB_ARRAY_INDEX": "1", "AWS_BATCH_JOB_ARRAY_SIZE": "3"}
+    costs = []
+    for more, environment in (([], child), (["--workers", "2"], {})):
+        done = subprocess.run(
+            [*words, *more], capture_output=True, text=True, check=False, env=os.environ | environment
+        )
+        assert done.returncode == 0, done.stderr
+        costs.append(json.loads(done.stdout.splitlines()[-1]))
+    assert 0 < costs[0]["forwarded"] < 20
+    assert costs[1]["forwarded"] == 20 - costs[0]["forwarded"]
+    assert costs[1]["reused"] == costs[0]["forwarded"]
+    assert len(rows_in(tmp_path / "features")) == 20
