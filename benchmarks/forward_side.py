@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -58,7 +59,7 @@ def ours(model: Any) -> Run:
     forward = with_litert(translate(model), cores())
 
     def run(images: Images) -> Rows:
-        outputs = forward.run((place, lambda place=place: images[place]) for place in range(len(images)))
+        outputs = forward.run((place, partial(images.__getitem__, place)) for place in range(len(images)))
         return np.stack([rows[0] for _, rows in outputs])
 
     return run

@@ -1,7 +1,7 @@
 """Every backbone's forward pass on this CPU: TensorFlow, what a training job runs, and bare LiteRT, in turn.
 
-The bare interpreters run the official converter's file: how fast LiteRT is without anything of ours. Weights are random,
-but for EfficientNet-Lite0's, and scaled so that rows are of a usual size: they cost no time.
+The bare interpreters run the official converter's file: how fast LiteRT is without anything of ours. Weights are
+random, but for EfficientNet-Lite0's, and scaled so that rows are of a usual size: they cost no time.
 """
 
 import statistics

@@ -10,17 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
+
+from benchmarks.photos import decoded
 
 SKIPPED = 3
 """First steps that are not counted: they trace and compile."""
-
-
-def load(photos: list[Path], size: int) -> Any:
-    """The photos as uint8 ``[N, size, size, 3]``."""
-    import numpy as np
-    from PIL import Image
-
-    return np.stack([np.asarray(Image.open(path).convert("RGB").resize((size, size))) for path in photos])
 
 
 def build(backbone: str, weights: str, size: int) -> Any:
@@ -61,15 +56,14 @@ def seconds_a_step(model: Any, images: Any, labels: Any, batch: int, steps: int)
 @click.option("--backbone", required=True)
 @click.option("--weights", default="default")
 @click.option("--size", required=True, type=int)
+@click.option("--count", required=True, type=int)
 @click.option("--batch", default=50)
 @click.option("--steps", default=5)
-def main(photos: Path, backbone: str, weights: str, size: int, batch: int, steps: int) -> None:
+def main(photos: Path, backbone: str, weights: str, size: int, count: int, batch: int, steps: int) -> None:
     """Print the seconds of each counted step as a JSON list."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import numpy as np
-
-    images = load(sorted(photos.glob("*.jpg")), size)
-    labels = np.arange(len(images)) % 2
+    images = decoded(photos, count, size)
+    labels = np.arange(count) % 2
     click.echo(json.dumps(seconds_a_step(build(backbone, weights, size), images, labels, batch, steps)))
 
 

@@ -1,4 +1,4 @@
-"""A real S3 server on loopback for benchmarks: SeaweedFS where it is installed (extra ``bench``), else moto, far slower."""
+"""A real S3 server on loopback for benchmarks: SeaweedFS where it is installed (extra ``bench``), else moto, slower."""
 
 import os
 import shutil

@@ -1,124 +1,75 @@
-"""The seed's job, 200 photos x 100 epochs x 10 steps of 50: ``transferlite train`` against plain Keras ``fit``.
+"""The seed's job: ``transferlite train`` against plain Keras ``fit``, against PyTorch, and against the machine's limits.
 
-``make bench`` runs it. Keras is timed before and after, each time for a few of its 1,000 steps, and extrapolated;
-``transferlite train`` is run whole. All sides are processes of their own on the same photos at the same size.
+All sides are processes of their own on the same photos at the same size, and take turns. ``transferlite train`` is run
+whole, on an empty registry. Keras, and PyTorch's usual loop, are timed for a few of the 1,000 steps and extrapolated;
+their photos are decoded and in memory.
 """
 
-import csv
+import importlib.util
 import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
-from PIL import Image
 
-ROOT = Path(__file__).parents[1]
-PHOTOS, EPOCHS, STEPS, BATCH = 200, 100, 10, 50
+from benchmarks.limits import Limits, measuring, median
+from benchmarks.photos import real_photos, seed_photos
+from benchmarks.seed_cases import BATCH, CASES, EPOCHS, PHOTOS, STEPS, STEPS_PER_EPOCH, Case
+from benchmarks.sides import once, print_table
 
-
-@dataclass(frozen=True)
-class Case:
-    """A backbone, where its weights come from, and the size of its input."""
-
-    backbone: str
-    weights: str
-    size: int
+_SAME_ROWS = 1e-3
+_HEADER = ("seconds", "x training", "")
 
 
-CASES = (Case("efficientnet_lite0", "default", 224), Case("inception_v3", "none", 256))
-"""InceptionV3 at the seed's own 256 pixels, without weights: they cannot be had everywhere, and cost no time."""
+@dataclass
+class Rounds:
+    """What each round measured, in seconds; Keras's and PyTorch's ``steps`` are a step's, the others the whole job's."""
+
+    keras_steps: list[float] = field(default_factory=list)
+    torch_steps: list[float] = field(default_factory=list)
+    torch_kept: list[float] = field(default_factory=list)
+    limits: list[Limits] = field(default_factory=list)
+    training: list[float] = field(default_factory=list)
+    whole: list[float] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Seconds: Keras's 1,000 steps (extrapolated), the training phases and the whole command."""
-
-    case: Case
-    keras: float
-    training: float
-    whole: float
-
-    def row(self) -> str:
-        """A line of the table."""
-        return (
-            f"| {self.case.backbone} {self.case.size} | {self.keras:.0f} s | {self.training:.1f} s"
-            f" | **{self.keras / self.training:.0f}x** | {self.whole:.0f} s | **{self.keras / self.whole:.0f}x** |"
-        )
-
-
-def generated(folder: Path) -> Path:
-    """Photos of a usual size, in two classes, with their CSV, for machines that have no real ones."""
-    (folder / "train_img").mkdir()
-    random = np.random.default_rng(0)
-    for number in range(PHOTOS):
-        coarse = random.integers(0, 255, (6, 8, 3), np.uint8)
-        picture = Image.fromarray(coarse).resize((500, 375), Image.Resampling.BICUBIC)
-        picture.save(folder / "train_img" / f"{'cat' if number % 2 else 'dog'}.{number}.jpg", quality=90)
-    with (folder / "label-train.csv").open("w") as file:
-        writer = csv.writer(file)
-        writer.writerow(["File Name", "Label"])
-        writer.writerows([path.name, path.name.split(".")[0]] for path in (folder / "train_img").iterdir())
-    return folder
-
-
-def last_json(arguments: list[str]) -> Any:
-    """Run a Python program and return the JSON on its last line."""
-    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise click.ClickException(f"{arguments}: {done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def keras_steps(photos: Path, case: Case, steps: int) -> list[float]:
-    """Seconds of some steps of plain Keras."""
-    words = ["--photos", str(photos / "train_img"), "--backbone", case.backbone, "--weights", case.weights]
-    words += ["--size", str(case.size), "--batch", str(BATCH), "--steps", str(steps)]
-    return list(map(float, last_json(["-m", "benchmarks.keras_fit", *words])))
-
-
-def train(photos: Path, case: Case, registry: str) -> dict[str, float]:
-    """The seconds of ``transferlite train`` by phase."""
-    words = ["--labels", str(photos / "label-train.csv"), "--images", str(photos / "train_img"), "--registry", registry]
+def train(photos: Path, case: Case) -> dict[str, float]:
+    """The seconds of ``transferlite train`` by phase, into a registry that is empty."""
+    words = ["--labels", str(photos / "label-train.csv"), "--images", str(photos / "train_img")]
     words += ["--backbone", case.backbone, "--weights", case.weights, "--image-size", str(case.size)]
-    words += ["--epochs", str(EPOCHS), "--steps-per-epoch", str(STEPS), "--batch-size", str(BATCH), "--json"]
-    return dict(last_json(["-m", "transferlite", "train", *words])["seconds"])
-
-
-def measure(photos: Path, case: Case, steps: int) -> Measured:
-    """Keras, TransferLite, Keras again."""
-    before = keras_steps(photos, case, steps)
+    words += ["--epochs", str(EPOCHS), "--steps-per-epoch", str(STEPS_PER_EPOCH), "--batch-size", str(BATCH)]
     with tempfile.TemporaryDirectory() as registry:
-        seconds = train(photos, case, registry)
-    a_step = statistics.median([*before, *keras_steps(photos, case, steps)])
-    click.echo(f"{case.backbone}: Keras {a_step:.3f} s a step; {json.dumps(seconds)}", err=True)
-    training = seconds["data"] + seconds["features"] + seconds["head"]
-    return Measured(case, a_step * EPOCHS * STEPS, training, seconds["total"])
+        return dict(once("transferlite", "train", *words, "--registry", registry, "--json")["seconds"])
 
 
-@click.command()
-@click.option("--photos", type=click.Path(path_type=Path), help="A folder with train_img/ and label-train.csv.")
-@click.option("--steps", default=5, show_default=True, help="Keras steps to time, twice.")
-@click.option("--only", type=click.Choice([case.backbone for case in CASES]))
-def main(photos: Path | None, steps: int, only: str | None) -> None:
-    """Print a table of both sides' seconds and their ratios."""
-    usual = Path(os.environ.get("TRANSFERLITE_TEST_DATA") or ROOT.parent / "shared" / "data") / "catsdogs"
-    chosen = photos or (usual if usual.is_dir() else None)
-    with tempfile.TemporaryDirectory() as folder:
-        source = chosen or generated(Path(folder))
-        click.echo(f"{PHOTOS} photos{'' if chosen else ' (generated)'}, {EPOCHS} epochs x {STEPS} steps of {BATCH}")
-        click.echo("| backbone | Keras fit, frozen base | data + features + head | ratio | whole command | ratio |")
-        click.echo("|---|---|---|---|---|---|")
-        for case in CASES:
-            if only in {None, case.backbone}:
-                click.echo(measure(source, case, steps).row())
+def has_torch(case: Case) -> bool:
+    """Whether PyTorch can be had as a peer: it is installed, and the network is one that we wrote for it."""
+    return case.backbone == "efficientnet_lite0" and importlib.util.find_spec("torch") is not None
 
 
-if __name__ == "__main__":
-    main()
+def one_round(case: Case, photos: Path, steps: int, limits: Callable[[], Limits], rows: Path, rounds: Rounds) -> None:
+    """Every side once."""
+    common = ["--photos", str(photos / "train_img"), "--count", str(PHOTOS)]
+    common += ["--batch", str(BATCH), "--steps", str(steps)]
+    rounds.keras_steps += once("benchmarks.keras_fit", *case.words, *common)
+    rounds.limits.append(limits())
+    seconds = train(photos, case)
+    rounds.training.append(seconds["data"] + seconds["features"] + seconds["head"])
+    rounds.whole.append(seconds["total"])
+    click.echo(f"{case.name}: {json.dumps(seconds)}", err=True)
+    if has_torch(case):
+        torch = once("benchmarks.torch_fit", "--size", str(case.size), "--rows", str(rows / "torch.npy"), *common)
+        rounds.torch_steps += torch["steps"]
+        rounds.torch_kept.append(torch["pass"] + torch["head"])
+        check_rows(np.load(rows / "torch.npy"), np.load(rows / "tensorflow.npy"))
+
+
+def check_rows(found: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]", expected: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]") -> None:
+    """Raises ClickException unless PyTorch's network gives the rows ``[N, D]`` that ours gives."""
+    difference = float(np.abs(found - expected).max())
+    if difference > _SAME_ROWS:
+        raise click.ClickException(f"PyTorch's rows differ from TensorFlow's by up to {difference:.1e}")

@@ -1,14 +1,16 @@
 """PyTorch's side of the seed's job with EfficientNet-Lite0: the same weights, head, optimizer and schedule.
 
 Two ways: the usual loop, which runs the frozen base under ``no_grad`` in every step, timed for a few steps; and the
-strong one, which keeps the base's rows from one pass over the photos and then trains the head, run whole. As for
+strong one, which keeps the base's rows from one pass over the photos and then trains the head on them. As for
 Keras, photos are decoded and in memory.
 """
 
 import itertools
 import json
+import statistics
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from benchmarks.torch_lite0 import WIDTH, pretrained
 SKIPPED = 3
 """First steps that are not counted, as for Keras."""
 _PASS_BATCH = 4
-"""Photos at once in the one pass: of 1, 4, 8, 16 and 50 the fastest on a CPU, whose caches then hold a layer's output."""
+"""Photos at once in the one pass: of 1, 4, 8, 16 and 50 the fastest on a CPU, whose caches hold a layer of them."""
 
 
 def head() -> Any:
@@ -53,34 +55,45 @@ def batches(count: int, batch: int) -> Iterator[Any]:
 
 def frozen_base_every_step(pixels: Any, labels: Any, batch: int, steps: int) -> list[float]:
     """Wall seconds of each of ``steps`` steps, after some that are not counted."""
-    base, step, seconds = pretrained(), step_of(head()), []
-    for chosen in itertools.islice(batches(len(pixels), batch), SKIPPED + steps):
-        start = time.perf_counter()
+    base, step = pretrained(), step_of(head())
+
+    def whole(chosen: Any) -> None:
         with torch.no_grad():
             rows = base(pixels[chosen])
         step(rows, labels[chosen])
-        seconds.append(time.perf_counter() - start)
-    return seconds[SKIPPED:]
+
+    return seconds_each(whole, itertools.islice(batches(len(pixels), batch), SKIPPED + steps))
 
 
-def rows_kept(pixels: Any, labels: Any, batch: int, steps: int) -> tuple[float, float, Any]:
-    """Wall seconds of one pass of the base and of ``steps`` steps of the head, and the rows ``[N, 1280]``.
+def rows_kept(pixels: Any, labels: Any, batch: int, steps: int) -> tuple[list[float], list[float], Any]:
+    """Wall seconds of each batch of one pass of the base, of each step of the head, and the rows ``[N, 1280]``.
 
     BatchNormalization is folded into the convolutions; to get ready is not counted.
     """
-    with torch.inference_mode():
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # the padding is as constant as the size
         base = torch.jit.freeze(torch.jit.trace(pretrained(), pixels[:_PASS_BATCH]))
-        for _ in range(SKIPPED):
-            base(pixels[:_PASS_BATCH])
-    start = time.perf_counter()
-    with torch.no_grad():
-        rows = torch.cat([base(part) for part in pixels.split(_PASS_BATCH)])
-    passed = time.perf_counter() - start
-    step = step_of(head())
-    start = time.perf_counter()
-    for chosen in itertools.islice(batches(len(pixels), batch), steps):
-        step(rows[chosen], labels[chosen])
-    return passed, time.perf_counter() - start, rows
+    kept: list[Any] = []
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def one(part: Any) -> None:
+        kept.append(base(part))
+
+    parts = pixels.split(_PASS_BATCH)
+    passed = seconds_each(one, [*parts[:SKIPPED], *parts])
+    rows, step = torch.cat(kept[SKIPPED:]), step_of(head())
+    chosen = itertools.islice(batches(len(pixels), batch), SKIPPED + steps)
+    return passed, seconds_each(lambda places: step(rows[places], labels[places]), chosen), rows
+
+
+def seconds_each(work: Callable[[Any], None], items: Iterable[Any]) -> list[float]:
+    """Wall seconds of ``work`` on each item but the first ones."""
+    seconds = []
+    for item in items:
+        start = time.perf_counter()
+        work(item)
+        seconds.append(time.perf_counter() - start)
+    return seconds[SKIPPED:]
 
 
 @click.command()
@@ -92,14 +105,20 @@ def rows_kept(pixels: Any, labels: Any, batch: int, steps: int) -> tuple[float, 
 @click.option("--head-steps", default=1000, show_default=True)
 @click.option("--rows", type=click.Path(path_type=Path), help="Where to leave the rows, as .npy.")
 def main(photos: Path, count: int, size: int, batch: int, steps: int, head_steps: int, rows: Path | None) -> None:
-    """Print ``{"steps": [seconds of each counted step], "pass": seconds, "head": seconds}``."""
+    """Print ``{"steps": [seconds of each counted step], "pass": seconds, "head": seconds}``.
+
+    Pass and head are their batches' median times their number: on a machine that does something else as well, PyTorch's
+    threads now and then lose each other for twenty times as long, which is not counted against it.
+    """
+    torch.set_flush_denormal(True)  # as TensorFlow does
     pixels = torch.from_numpy(decoded(photos, count, size)).permute(0, 3, 1, 2).float()  # channels last in memory
     labels = torch.arange(count) % 2
     passed, trained, kept = rows_kept(pixels, labels, batch, head_steps)
     if rows is not None:
         np.save(rows, kept.numpy())
     counted = frozen_base_every_step(pixels, labels, batch, steps)
-    click.echo(json.dumps({"steps": counted, "pass": passed, "head": trained}))
+    whole = {name: statistics.median(each) * len(each) for name, each in (("pass", passed), ("head", trained))}
+    click.echo(json.dumps({"steps": counted, **whole}))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from runtime.bundle import Manifest, check_files, find_bundle, read_manifest
 from runtime.errors import BundleError, InputError
-from runtime.imaging import DECODER_VERSION, RGB, decode, fit
+from runtime.imaging import DECODER_VERSION, LIKE_DECODERS, RGB, decode, fit
 from runtime.interpreter import TFLiteClassifier
 from runtime.registry import Registry, cache_folder
 
@@ -57,7 +57,7 @@ class Predictor:
         """
         bundle = find_bundle(Path(path))
         manifest = read_manifest(bundle)
-        if manifest.decoder_version != DECODER_VERSION:
+        if manifest.decoder_version not in LIKE_DECODERS:
             raise BundleError(
                 f"was trained with photo decoder {manifest.decoder_version}; this release has {DECODER_VERSION}",
                 where=str(bundle),

@@ -1,13 +1,15 @@
 """Fixtures that several rooms' tests share. TensorFlow is imported once, by the first test that trains."""
 
+import logging
 import os
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from moto import mock_aws
+from moto.server import ThreadedMotoServer
 
 from runtime.s3 import s3_client
 from tests.pictures import write_folders
@@ -27,13 +29,27 @@ def _no_user_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TRANSFERLITE_CACHE", str(tmp_path / "cache"))
 
 
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """moto's S3 server on loopback for the whole run; photos are fetched by a client that no mock can stand in for."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
 @pytest.fixture
-def bucket() -> Iterator[Any]:
-    """moto's S3 inside this process, with an empty bucket ``test-bucket``; the value is its boto3 client."""
-    with mock_aws():
-        s3_client.cache_clear()
-        s3_client().create_bucket(Bucket=BUCKET)
-        yield s3_client()
+def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An S3 with nothing but the empty bucket ``test-bucket``; the value is its boto3 client."""
+    urllib.request.urlopen(urllib.request.Request(f"{s3_server}/moto-api/reset", method="POST")).close()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    s3_client.cache_clear()
+    s3_client().create_bucket(Bucket=BUCKET)
+    yield s3_client()
     s3_client.cache_clear()
 
 

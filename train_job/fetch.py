@@ -18,8 +18,6 @@ from runtime.store import Blob
 _RETRIES: Any = {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}
 _TIMES: Any = {"timeout": "60s", "connect_timeout": "5s"}
 
-_store = lru_cache(maxsize=4096)(open_store)
-
 
 def fetch(uri: str, most: int) -> Blob:
     """A photo's bytes, or its first ``most`` if it has more. Safe to call on many threads.
@@ -32,7 +30,7 @@ def fetch(uri: str, most: int) -> Blob:
         blob = _from_s3(root.removeprefix("s3://"), key, most)
         if blob is not None:
             return blob
-    return _store(root).get(key, most)
+    return open_store(root).get(key, most)
 
 
 def _is_plain(key: str) -> bool:

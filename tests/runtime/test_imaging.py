@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, features
+from PIL import ExifTags, Image, features
 
 from runtime import imaging
 from runtime.errors import InputError, PhotoError
-from runtime.imaging import InputSpec, decode, fit
+from runtime.imaging import DRAFT_DIFFERENCE, InputSpec, decode, fit
 from tests.pictures import jpeg
 
 PICTURE = np.asarray(Image.open(io.BytesIO(jpeg("red"))))  # [48, 64, 3]
@@ -231,7 +231,7 @@ def test_a_photo_is_resized_to_the_spec(size: tuple[int, int], mode: str) -> Non
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF"])
-@pytest.mark.parametrize("spec", [InputSpec(64, 64), InputSpec(8, 9), InputSpec(48, 64), InputSpec(200, 100)])
+@pytest.mark.parametrize("spec", [InputSpec(64, 64), InputSpec(20, 25), InputSpec(48, 64), InputSpec(200, 100)])
 def test_decoding_to_a_size_is_fitting_what_was_decoded(form: str, spec: InputSpec) -> None:
     data = encoded(PICTURE, form)
     assert np.array_equal(decode(data, spec), fit(decode(data), spec))
@@ -363,10 +363,10 @@ def test_two_decodings_at_once_leave_the_warning_filters_as_they_were(monkeypatc
     first_ended = threading.Event()
     opened = imaging._opened
 
-    def waiting(data: bytes) -> Image.Image:
+    def waiting(data: bytes, spec: InputSpec | None) -> Image.Image:
         began[data].set()
         (began[second] if data == first else first_ended).wait(30)
-        return opened(data)
+        return opened(data, spec)
 
     monkeypatch.setattr(imaging, "_opened", waiting)
     with warnings.catch_warnings(), ThreadPoolExecutor(2) as pool:
@@ -407,3 +407,56 @@ def test_many_threads_may_decode_the_first_photos_at_once(tmp_path: Path) -> Non
     command = [sys.executable, "-c", MANY_AT_ONCE, *map(str, photos)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == ("{(48, 64, 3)}", "")
+
+
+# -- large JPEGs ------------------------------------------------------------------------------------------------------
+
+
+def large_jpeg(width: int, height: int, mode: str = "RGB", **save: Any) -> bytes:
+    """A photo-like picture: smooth shapes, an edge and some grain."""
+    x, y = np.meshgrid(np.linspace(0, 9, width), np.linspace(0, 7, height))
+    grain = np.random.default_rng(0).normal(0, 6, (height, width))
+    channels = [120 + 90 * np.sin(x + k) * np.cos(y - k) + 30 * (x > 4) + grain for k in range(3)]
+    file = io.BytesIO()
+    picture = Image.fromarray(np.clip(np.stack(channels, 2), 0, 255).astype(np.uint8)).convert(mode)
+    picture.save(file, "JPEG", quality=92, **save)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("size", [(1000, 900), (2000, 960), (1600, 3000), (511, 4000), (512, 512)])
+def test_a_large_jpeg_scaled_while_decoding_is_the_same_picture(size: tuple[int, int], mode: str) -> None:
+    data, spec = large_jpeg(*size, mode=mode), InputSpec(128, 128)
+    quick, whole = decode(data, spec).astype(int), fit(decode(data), spec).astype(int)
+    assert np.abs(quick - whole).mean() < DRAFT_DIFFERENCE / 2
+    assert np.abs(quick - whole).max() <= 12
+
+
+def test_a_large_turned_jpeg_is_scaled_by_no_more_than_its_shorter_side_allows() -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    data, spec = large_jpeg(2000, 600, exif=exif), InputSpec(64, 256)
+    quick, whole = decode(data, spec).astype(int), fit(decode(data), spec).astype(int)
+    assert np.abs(quick - whole).mean() < DRAFT_DIFFERENCE / 2
+
+
+def test_a_large_jpeg_is_decoded_to_no_less_than_twice_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int]] = []
+    plain = imaging._resized
+
+    def noting(image: Image.Image, spec: InputSpec) -> Image.Image:
+        seen.append(image.size)
+        return plain(image, spec)
+
+    monkeypatch.setattr(imaging, "_resized", noting)
+    decode(large_jpeg(2000, 1200), InputSpec(100, 100))
+    decode(large_jpeg(399, 399), InputSpec(100, 100))
+    assert seen == [(500, 300), (399, 399)]
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.95])
+def test_half_of_a_large_jpeg_is_still_found_truncated(share: float) -> None:
+    data = large_jpeg(2000, 1200)
+    with pytest.raises(PhotoError) as caught:
+        decode(data[: int(len(data) * share)], InputSpec(64, 64))
+    assert caught.value.code == "truncated"

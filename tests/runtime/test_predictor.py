@@ -172,6 +172,10 @@ def test_a_missing_file_is_refused(changed: Callable[..., Path]) -> None:
         Predictor.load(bundle)
 
 
+def test_a_bundle_of_a_decoder_that_sees_alike_is_loaded(changed: Callable[..., Path]) -> None:
+    assert Predictor.load(changed(decoder_version=1)).manifest.decoder_version == 1
+
+
 def test_a_bundle_of_another_decoder_is_refused(changed: Callable[..., Path]) -> None:
     with pytest.raises(BundleError, match=f"decoder {DECODER_VERSION + 1}; this release has {DECODER_VERSION}"):
         Predictor.load(changed(decoder_version=DECODER_VERSION + 1))

@@ -5,16 +5,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from runtime.folder import FolderStore
 from runtime.imaging import InputSpec, decode
 from tests.conftest import BUCKET
 from tests.pictures import jpeg
 from train_job.dataset import Example, Reject, Split
-from train_job.loading import Photo, load_photos
+from train_job.loading import Photo, Seen, load_photos
 
 SPEC = InputSpec(32, 40)
 
 
-def load(*examples: Example) -> list[Photo | Reject]:
+def load(*examples: Example) -> list[Photo | Seen | Reject]:
     return list(load_photos(examples, SPEC))
 
 
@@ -30,6 +31,31 @@ def test_a_photo_comes_decoded_with_its_hash(tmp_path: Path) -> None:
     sha256 = hashlib.sha256(content).hexdigest()
     assert photo.example == Example(str(tmp_path / "a.jpg"), "red", 7, sha256, Split.TEST)
     np.testing.assert_array_equal(photo.image, decode(content, SPEC))
+
+
+def test_a_photo_that_is_known_by_its_content_is_not_decoded(tmp_path: Path) -> None:
+    known, new, bad = (
+        write(tmp_path / name, data) for name, data in (("k", jpeg("red")), ("n", jpeg("blue")), ("b", b"?"))
+    )
+    sha256 = hashlib.sha256(jpeg("red")).hexdigest()
+    examples = [Example(name, "red") for name in (known, new, bad)]
+    first, second, third = load_photos(examples, SPEC, lambda example: example.sha256 == sha256)
+    assert first == Seen(Example(known, "red", sha256=sha256))
+    assert isinstance(second, Photo)
+    assert isinstance(third, Reject)
+
+
+def test_a_photo_keeps_its_stamp_only_while_it_is_what_was_listed(tmp_path: Path) -> None:
+    write(tmp_path / "a.jpg", jpeg("red"))
+    (entry,) = FolderStore(tmp_path).entries()
+    listed = Example(str(tmp_path / "a.jpg"), "red", stamp=entry.stamp)
+    (same,) = load(listed)
+    write(tmp_path / "a.jpg", jpeg("red", 1))
+    (changed,) = load(listed)
+    assert isinstance(same, Photo)
+    assert same.example.stamp == entry.stamp
+    assert isinstance(changed, Photo)
+    assert changed.example.stamp == ""
 
 
 def test_photos_come_in_the_order_asked_for(tmp_path: Path) -> None:
