@@ -1,0 +1,99 @@
+"""Training the head on many rows, against the same matrix products and nothing else, by turns in one process."""
+
+import os
+import statistics
+import time
+from typing import Any
+
+import click
+import numpy as np
+
+from benchmarks.sides import print_table
+
+WIDTH, HIDDEN, CLASSES = 1280, 1024, 10
+
+
+def products(rows: Any, batch: int) -> Any:
+    """A compiled function of an order ``[steps, batch]`` that does a step's five matrix products and no more."""
+    import tensorflow as tf
+
+    weights = tf.random.normal((WIDTH, HIDDEN), stddev=0.01)
+    weights_out = tf.random.normal((HIDDEN, CLASSES), stddev=0.01)
+
+    def run(order: Any) -> Any:
+        total, total_out = tf.zeros_like(weights), tf.zeros_like(weights_out)
+        for step in tf.range(tf.shape(order)[0]):
+            x = tf.cast(tf.gather(rows, order[step]), tf.float32)
+            hidden = x @ weights
+            error = hidden @ weights_out
+            back = tf.matmul(error, weights_out, transpose_b=True)
+            total = tf.matmul(x, back, transpose_a=True)
+            total_out = tf.matmul(hidden, error, transpose_a=True)
+        return total[0, 0] + total_out[0, 0]
+
+    return tf.function(run, jit_compile=True)
+
+
+def ours(table: Any, labels: Any, batch: int, epochs: int, memory: int) -> float:
+    """Seconds of ``fit_head``, its compilation included."""
+    import keras
+
+    from train_job.head import Limits, fit_head
+    from train_job.model import head_model
+    from train_job.recipe import Recipe
+    from train_job.rows import RowSet
+
+    keras.utils.set_random_seed(0)
+    train = RowSet(table, np.arange(len(table)), labels)
+    nothing = RowSet(table, train.ids[:0], labels[:0])
+    head = head_model(WIDTH, HIDDEN, CLASSES)
+    start = time.perf_counter()
+    fit_head(head, train, nothing, Recipe(epochs, batch_size=batch), lambda _: None, limits=Limits(memory))
+    return time.perf_counter() - start
+
+
+def floor(program: Any, count: int, batch: int, epochs: int) -> float:
+    """Seconds of the products of as many epochs, without compilation."""
+    import tensorflow as tf
+
+    start = time.perf_counter()
+    for epoch in range(epochs):
+        order = np.random.default_rng(epoch).permutation(count)[: count // batch * batch].reshape(-1, batch)
+        program(tf.constant(order, tf.int32)).numpy()
+    return time.perf_counter() - start
+
+
+@click.command()
+@click.option("--rows", default=100_000, show_default=True)
+@click.option("--epochs", default=2, show_default=True, help="Of each round; 100 take as much longer on both sides.")
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--quick", is_flag=True, help="A tenth of the rows.")
+def main(rows: int, epochs: int, rounds: int, quick: bool) -> None:
+    """Print both sides' seconds and their ratio, for two sizes of batch, rows in memory and rows streamed."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow as tf
+
+    count = rows // 10 if quick else rows
+    random = np.random.default_rng(0)
+    labels = random.integers(0, CLASSES, count).astype(np.int32)
+    table = random.random((count, WIDTH), np.float32).astype(np.float16)
+    device = tf.constant(table)
+
+    def row(batch: int, memory: int, name: str) -> list[str]:
+        program = products(device, batch)
+        floor(program, count, batch, 1)
+        pairs = [
+            (ours(table, labels, batch, epochs, memory), floor(program, count, batch, epochs)) for _ in range(rounds)
+        ]
+        mine, least = (statistics.median(column) for column in zip(*pairs, strict=True))
+        return [f"{batch}", name, f"{mine:.1f} s", f"{least:.1f} s", f"**{mine / least:.2f}x**"]
+
+    table_rows = (
+        row(batch, memory, name) for batch in (50, 500) for memory, name in ((2**40, "in memory"), (2**26, "streamed"))
+    )
+    header = ("batch", "rows", f"fit_head, {epochs} epochs", "matrix products alone", "ratio")
+    print_table(f"python -m benchmarks.head_rows --rows {count} --epochs {epochs}", header, table_rows)
+
+
+if __name__ == "__main__":
+    main()

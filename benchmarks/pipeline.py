@@ -1,0 +1,91 @@
+"""Photos a second from an S3 server to rows, against each of its parts alone: fetch, decode, forward.
+
+The server runs on the same cores, and so takes its share of the pipeline's; its fetch limit is measured the same way.
+"""
+
+import statistics
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import click
+from obstore.store import S3Store
+
+from benchmarks.limits import decode_limit, fetch_limit
+from benchmarks.photos import USUAL
+from benchmarks.s3_server import put_photos, running_s3
+from benchmarks.sides import print_table
+from runtime.imaging import InputSpec, decode
+from train_job.dataset import read_dataset
+from train_job.embed import FrozenBase
+from train_job.feature_store import FeatureStore
+from train_job.features import extract
+from train_job.forward import Forward
+from train_job.options import TrainOptions
+from train_job.progress import Reporter
+
+
+class _Quiet(Reporter):
+    def line(self, text: str) -> None:
+        """Say nothing."""
+
+
+def forward_limit(forward: Forward, blobs: list[bytes], spec: InputSpec) -> float:
+    """Seconds to run every photo forward that is decoded already."""
+    images = [decode(blob, spec) for blob in blobs]
+    start = time.perf_counter()
+    for _ in forward.run((number, partial(lambda image: image, image)) for number, image in enumerate(images)):
+        pass
+    return time.perf_counter() - start
+
+
+def whole(base: FrozenBase, forward: Forward, folder: Path) -> float:
+    """Seconds from the S3 server to rows in a new feature store."""
+    examples = read_dataset("s3://photos").examples
+    store = FeatureStore.open(str(folder))
+    return extract(examples, base.wanted, store, base.spec, lambda: forward, _Quiet()).counts.seconds
+
+
+def measure(backbone: str, bucket: S3Store, keys: list[str], rounds: int) -> list[str]:
+    """A row of the table: medians of rounds that take turns."""
+    weights = "default" if backbone == "efficientnet_lite0" else "none"
+    base = FrozenBase(TrainOptions("s3://photos", "", backbone=backbone, weights=weights))
+    forward = base.forward()
+    blobs = [USUAL.jpeg(number) for number in range(len(keys))]
+    seconds: list[list[float]] = []
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            parts = [
+                fetch_limit(bucket, keys),
+                decode_limit(blobs, base.spec),
+                forward_limit(forward, blobs, base.spec),
+            ]
+            seconds.append([*parts, whole(base, forward, Path(folder))])
+    *parts, all_of_it = (statistics.median(column) for column in zip(*seconds, strict=True))
+    rates = [f"{len(keys) / part:.0f}" for part in (*parts, all_of_it)]
+    return [
+        f"{backbone} {base.spec.width}",
+        *rates,
+        f"**{max(parts) / all_of_it:.2f}**",
+        f"{sum(parts) / all_of_it:.2f}",
+    ]
+
+
+@click.command()
+@click.option("--photos", default=300, show_default=True)
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--quick", is_flag=True, help="EfficientNet-Lite0 only, one round.")
+def main(photos: int, rounds: int, quick: bool) -> None:
+    """Print photos a second of each part alone and of the pipeline, and its share of the slowest and of their sum."""
+    backbones = ("efficientnet_lite0",) if quick else ("efficientnet_lite0", "inception_v3")
+    with tempfile.TemporaryDirectory() as folder, running_s3(Path(folder)) as server:
+        bucket = server.bucket("photos")
+        keys = put_photos(bucket, photos, USUAL)
+        rows = [measure(backbone, bucket, keys, 1 if quick else rounds) for backbone in backbones]
+    header = ("photos/s", "fetch", "decode", "forward", "S3 to rows", "of the slowest part", "of the parts' sum")
+    print_table(f"python -m benchmarks.pipeline ({server.name} on loopback)", header, rows)
+
+
+if __name__ == "__main__":
+    main()
