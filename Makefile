@@ -17,8 +17,10 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+BENCHMARKS := seed_job forward_table limits growing pipeline head_rows fine_tune scale
+
 bench: $(READY)
-	$(BIN)/python -m benchmarks.seed_job $(ARGS)
+	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
 
 $(READY): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed (set PYTHON=/path/to/it)"; exit 1; }

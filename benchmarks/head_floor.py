@@ -1,6 +1,6 @@
 """The head's steps as one compiled program of matrix products and updates: what no training of it can be faster than.
 
-Dense relu, Dense softmax and RMSprop, with the derivatives written out: six matrix products a step and no more
+Dense relu, Dense softmax and RMSprop, with the derivatives written out: five matrix products a step and no more
 arithmetic than the recipe has. Nothing is measured, nothing is asked between steps, and the program is compiled before
 the clock starts.
 """

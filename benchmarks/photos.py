@@ -42,7 +42,7 @@ class Kind:
         rows, columns = ((5, 7), (24, 32))[label % 2]
         colour = 255 * np.array(colorsys.hsv_to_rgb(label // 2 * 2 / self.classes, 0.8, 0.8))
         noise = np.random.default_rng(number).integers(0, 256, (rows, columns, 3))
-        coarse = (0.6 * noise + 0.4 * colour).astype(np.uint8)
+        coarse = (0.5 * noise + 0.5 * colour).astype(np.uint8)
         return Image.fromarray(coarse).resize((self.width, self.height), Image.Resampling.BICUBIC)
 
     def jpeg(self, number: int) -> bytes:

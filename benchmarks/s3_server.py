@@ -77,7 +77,7 @@ def _seaweedfs(weed: str, folder: Path) -> Iterator[str]:
         _wait(endpoint, server, log)
         yield endpoint
     finally:
-        server.terminate()
+        server.kill()  # it would take half a minute to put away what no one reads again
         server.wait()
 
 

@@ -65,14 +65,18 @@ def frozen_base_every_step(pixels: Any, labels: Any, batch: int, steps: int) -> 
     return seconds_each(whole, itertools.islice(batches(len(pixels), batch), SKIPPED + steps))
 
 
-def rows_kept(pixels: Any, labels: Any, batch: int, steps: int) -> tuple[list[float], list[float], Any]:
-    """Wall seconds of each batch of one pass of the base, of each step of the head, and the rows ``[N, 1280]``.
+def rows_kept(pixels: Any, labels: Any, batch: int, steps: int) -> tuple[dict[str, float], Any]:
+    """Wall seconds to get the base ready, of one pass of it and of the head's steps, and the rows ``[N, 1280]``.
 
-    BatchNormalization is folded into the convolutions; to get ready is not counted.
+    BatchNormalization is folded into the convolutions. Pass and head are their batches' median times their number: on
+    a machine that does something else as well, PyTorch's threads now and then lose each other for twenty times as long,
+    which is not counted against it.
     """
+    start = time.perf_counter()
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # the padding is as constant as the size
         base = torch.jit.freeze(torch.jit.trace(pretrained(), pixels[:_PASS_BATCH]))
+    ready = time.perf_counter() - start
     kept: list[Any] = []
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
@@ -83,7 +87,9 @@ def rows_kept(pixels: Any, labels: Any, batch: int, steps: int) -> tuple[list[fl
     passed = seconds_each(one, [*parts[:SKIPPED], *parts])
     rows, step = torch.cat(kept[SKIPPED:]), step_of(head())
     chosen = itertools.islice(batches(len(pixels), batch), SKIPPED + steps)
-    return passed, seconds_each(lambda places: step(rows[places], labels[places]), chosen), rows
+    trained = seconds_each(lambda places: step(rows[places], labels[places]), chosen)
+    whole = {name: statistics.median(each) * len(each) for name, each in (("pass", passed), ("head", trained))}
+    return {"ready": ready, **whole}, rows
 
 
 def seconds_each(work: Callable[[Any], None], items: Iterable[Any]) -> list[float]:
@@ -105,20 +111,14 @@ def seconds_each(work: Callable[[Any], None], items: Iterable[Any]) -> list[floa
 @click.option("--head-steps", default=1000, show_default=True)
 @click.option("--rows", type=click.Path(path_type=Path), help="Where to leave the rows, as .npy.")
 def main(photos: Path, count: int, size: int, batch: int, steps: int, head_steps: int, rows: Path | None) -> None:
-    """Print ``{"steps": [seconds of each counted step], "pass": seconds, "head": seconds}``.
-
-    Pass and head are their batches' median times their number: on a machine that does something else as well, PyTorch's
-    threads now and then lose each other for twenty times as long, which is not counted against it.
-    """
+    """Print ``{"steps": [seconds of each step], "kept": {"ready": seconds, "pass": seconds, "head": seconds}}``."""
     torch.set_flush_denormal(True)  # as TensorFlow does
     pixels = torch.from_numpy(decoded(photos, count, size)).permute(0, 3, 1, 2).float()  # channels last in memory
     labels = torch.arange(count) % 2
-    passed, trained, kept = rows_kept(pixels, labels, batch, head_steps)
+    kept, table = rows_kept(pixels, labels, batch, head_steps)
     if rows is not None:
-        np.save(rows, kept.numpy())
-    counted = frozen_base_every_step(pixels, labels, batch, steps)
-    whole = {name: statistics.median(each) * len(each) for name, each in (("pass", passed), ("head", trained))}
-    click.echo(json.dumps({"steps": counted, **whole}))
+        np.save(rows, table.numpy())
+    click.echo(json.dumps({"steps": frozen_base_every_step(pixels, labels, batch, steps), "kept": kept}))
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ from train_job.photo_index import PhotoRecord
 from train_job.progress import Reporter
 from train_job.views import PLAIN, view
 
-PART_ROWS = 4096
-"""Rows that are written at once."""
+PART_BYTES = 32 * 2**20
+"""Rows that are written at once: 13,000 pooled ones of EfficientNet-Lite0, or a few activations at a cut."""
 PART_SECONDS = 30.0
 """The longest that a finished row waits to be written: what a killed job can lose."""
 
@@ -214,20 +214,22 @@ class _Writer:
         self._store = store
         self._rows: dict[str, list[tuple[str, list[NDArray[np.float16]]]]] = {name: [] for name in wanted.spaces}
         self._photos: list[PhotoRecord] = []
+        self._bytes = 0
         self._written = time.monotonic()
 
     def row(self, name: str, sha256: str, outputs: Sequence[NDArray[np.float32]]) -> None:
         """Keep one view's rows, one for each output."""
         with np.errstate(over="ignore"):  # what does not fit is refused when it is written
-            self._rows[name].append((sha256, [output.astype(np.float16) for output in outputs]))
+            halves = [output.astype(np.float16) for output in outputs]
+        self._rows[name].append((sha256, halves))
+        self._bytes += sum(half.nbytes for half in halves)
 
     def photo(self, example: Example, result: str | Reject) -> None:
         """A photo is done; write a part if it is time."""
         record = _record(example, result)
         if record is not None:
             self._photos.append(record)
-        full = sum(map(len, self._rows.values())) >= PART_ROWS or len(self._photos) >= 16 * PART_ROWS
-        if full or time.monotonic() - self._written > PART_SECONDS:
+        if self._bytes >= PART_BYTES or time.monotonic() - self._written > PART_SECONDS:
             self.flush()
 
     def flush(self) -> None:
@@ -238,9 +240,8 @@ class _Writer:
                 if done:
                     self._store.add(space, [sha256 for sha256, _ in done], np.stack([rows[output] for _, rows in done]))
             self._rows[name] = []
-        if self._photos:
-            self._store.add_photos(self._photos)
-        self._photos = []
+        self._store.add_photos(self._photos)
+        self._photos, self._bytes = [], 0
         self._written = time.monotonic()
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass, field
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
@@ -21,9 +20,10 @@ from train_job.checkpoint import Arrays, Checkpoint
 from train_job.evaluate import evaluate
 from train_job.recipe import Epoch, Recipe
 from train_job.rows import Order, RowSet
+from train_job.steps import compiled_steps, on_device, predictor
 
-CHUNK_ROWS = 50_000
-"""Rows a compiled program works on: a few seconds on a small CPU, so that a job told to stop can do so in time."""
+CHUNK_ROWS, CHUNK_STEPS = 50_000, 1_000
+"""What a compiled program does at most: a few seconds on a small CPU, so that a job told to stop can do so in time."""
 SAVE_SECONDS = 60.0
 PREDICT_BYTES = 2**25
 
@@ -93,7 +93,7 @@ def fit_head(
     training = _Training(head, train, recipe, limits)
     training.restore(checkpoint)
     saved = time.monotonic()
-    predict = _predictor(head, limits.compiled)
+    predict = predictor(head)
     for stopping, measured in training.run(lambda: _validated(predict, validation)):
         if measured is not None:
             on_epoch(measured)
@@ -116,25 +116,25 @@ class _Training:
         self.optimizer = recipe.new_optimizer(recipe.epochs * self.steps)
         self.optimizer.build(head.trainable_variables)
         self.streams = rows.nbytes > limits.memory
-        self.chunk = max(1, self._chunk_rows(limits) // recipe.batch_size)
+        self.chunk = max(1, min(self._chunk_rows(limits) // recipe.batch_size, CHUNK_STEPS))
         self.order = Order(len(rows), recipe.seed, self.chunk * recipe.batch_size if self.streams else None)
         weights = recipe.weights_of(rows.labels, head.output_shape[-1])
-        self.program = _program(head, self.optimizer, recipe, weights, limits.compiled)
-        self.resident = None if self.streams else (tf.constant(rows.take(slice(None))), tf.constant(rows.labels))
+        self.program = compiled_steps(head, self.optimizer, recipe, weights, limits.compiled)
+        self.resident = None if self.streams else (on_device(rows.take(slice(None))), tf.constant(rows.labels))
         self.progress = Progress()
 
     def _chunk_rows(self, limits: Limits) -> int:
-        """So few, where rows stream, that this chunk, the next one and their copies stay within the limit."""
+        """So few, where rows stream, that this chunk, the next one and what else they need stay within the limit."""
         if not self.streams:
             return limits.chunk_rows
-        return min(limits.chunk_rows, limits.memory // (4 * int(self.rows.table.shape[1]) * self.rows.table.itemsize))
+        return min(limits.chunk_rows, limits.memory // (3 * int(self.rows.table.shape[1]) * self.rows.table.itemsize))
 
     def run(self, validate: Callable[[], tuple[float | None, float | None]]) -> Iterator[tuple[bool, Epoch | None]]:
         """One compiled program after another; yields whether to stop, and at an epoch's end what it measured."""
         progress = self.progress
         if progress.history and self._is_over():
             return
-        inputs = map_ahead(self._inputs, self._chunks(), 1, 2) if self.streams else map(self._inputs, self._chunks())
+        inputs = map_ahead(self._inputs, self._chunks(), 1, 1) if self.streams else map(self._inputs, self._chunks())
         for stop, *arguments in inputs:
             loss, right = (float(total) for total in self.program(*arguments))
             if not np.isfinite(loss):
@@ -162,7 +162,7 @@ class _Training:
         if self.resident is not None:
             return stop, tf.constant(places.reshape(-1, batch), tf.int32), *self.resident
         order = tf.reshape(tf.range(len(places)), (-1, batch))
-        return stop, order, tf.constant(self.rows.take(places)), tf.constant(self.rows.labels[places])
+        return stop, order, on_device(self.rows.take(places)), tf.constant(self.rows.labels[places])
 
     def _end_epoch(self, val_loss: float | None, val_accuracy: float | None) -> Epoch:
         progress, steps = self.progress, self.steps
@@ -225,50 +225,6 @@ def _best(history: list[Epoch]) -> Epoch:
     return min(history, key=lambda epoch: np.inf if epoch.val_loss is None else epoch.val_loss)
 
 
-def _program(
-    head: Any, optimizer: Any, recipe: Recipe, weights: NDArray[np.float32], compiled: bool
-) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
-    """A function of a row order int32 ``[steps, batch]``, rows float16 ``[W, D]`` and labels ``[W]``.
-
-    It takes the steps and returns the sum of their mean losses, and of their right answers.
-    """
-    variables = head.trainable_variables
-    classes = head.output_shape[-1]
-    smoothed = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
-    sparse = keras.losses.SparseCategoricalCrossentropy()
-    weighted = None if recipe.class_weights == "none" else tf.constant(weights)
-
-    def loss_of(labels: Any, probabilities: Any) -> Any:
-        counts = None if weighted is None else tf.gather(weighted, labels)
-        if recipe.label_smoothing:
-            return smoothed(tf.one_hot(labels, classes), probabilities, sample_weight=counts)
-        return sparse(labels, probabilities, sample_weight=counts)
-
-    def run(order: Any, rows: Any, labels: Any) -> tuple[Any, Any]:
-        loss_sum, right = tf.constant(0.0), tf.constant(0.0)
-        for step in tf.range(tf.shape(order)[0]):
-            x, y = tf.cast(tf.gather(rows, order[step]), tf.float32), tf.gather(labels, order[step])
-            with tf.GradientTape() as tape:
-                probabilities = head(x, training=False)  # dropout off, BatchNormalization as it is
-                loss = loss_of(y, probabilities)
-            optimizer.apply(tape.gradient(loss, variables), variables)
-            loss_sum += loss
-            hits = tf.equal(tf.argmax(probabilities, 1, tf.int32), y)
-            right += tf.reduce_sum(tf.cast(hits, tf.float32))
-        return loss_sum, right
-
-    return tf.function(run, jit_compile=compiled)  # type: ignore[no-any-return]
-
-
-def _predictor(head: Any, compiled: bool) -> Callable[[Any], Any]:
-    """A function of rows float16 ``[N, D]`` that gives the head's probabilities ``[N, classes]``."""
-
-    def run(rows: Any) -> Any:
-        return head(tf.cast(rows, tf.float32), training=False)
-
-    return tf.function(run, jit_compile=compiled)  # type: ignore[no-any-return]
-
-
 def _validated(predict: Callable[[Any], Any], validation: RowSet) -> tuple[float | None, float | None]:
     if not len(validation):
         return None, None
@@ -278,10 +234,10 @@ def _validated(predict: Callable[[Any], Any], validation: RowSet) -> tuple[float
 
 def predict_rows(head: Any, rows: RowSet) -> NDArray[np.float32]:
     """The head's probabilities ``[N, classes]`` for every row, at least one, in chunks."""
-    return _in_chunks(lambda chunk: head(chunk.astype(np.float32), training=False), rows)
+    return _in_chunks(predictor(head), rows)
 
 
 def _in_chunks(predict: Callable[[Any], Any], rows: RowSet) -> NDArray[np.float32]:
     batch = max(1, PREDICT_BYTES // (4 * int(rows.table.shape[1])))
-    chunks = [predict(rows.take(slice(start, start + batch))).numpy() for start in range(0, len(rows), batch)]
-    return np.concatenate(chunks)
+    starts = range(0, len(rows), batch)
+    return np.concatenate([predict(on_device(rows.take(slice(start, start + batch)))).numpy() for start in starts])

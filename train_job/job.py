@@ -13,6 +13,7 @@ from typing import Any
 from export.quiet import quiet_native_logs
 from runtime.bundle import Manifest
 from runtime.errors import BundleError, GateError, InputError, NotFoundError
+from runtime.locations import open_store
 from runtime.registry import Registry, check_channel
 from train_job.dataset import Dataset, left_out, read_dataset
 from train_job.options import TrainOptions
@@ -62,6 +63,8 @@ def _train(options: TrainOptions, report: Reporter, stop: Stop) -> Result:
     registry = Registry.open(options.registry)
     with phases("data"):
         registry.store.check_writable()
+        if options.features is not None:
+            open_store(options.features).check_writable()
         check_channel(options.channel)
         dataset = read_data(options, report)
         dataset.check_share(options.fail_over)

@@ -4,6 +4,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from runtime.ahead import map_ahead
@@ -15,6 +16,31 @@ from train_job.fetch import fetch
 WORKERS = 32
 """Threads that fetch, which is waiting for the network; of them as many decode at once as there are cores."""
 
+MEMORY = 8 * READ_BYTES
+"""Bytes that photos may take together from before they are fetched until they are decoded, and again after that."""
+
+
+class _Room:
+    """A number of bytes that threads share; who wants more than is free waits."""
+
+    def __init__(self, size: int) -> None:
+        self._free = size
+        self._given_back = threading.Condition()
+
+    @contextmanager
+    def taken(self, size: int) -> Iterator[None]:
+        with self._given_back:
+            self._given_back.wait_for(lambda: self._free >= size)
+            self._free -= size
+        try:
+            yield
+        finally:
+            with self._given_back:
+                self._free += size
+                self._given_back.notify_all()
+
+
+_room = _Room(MEMORY)
 _decoding = threading.BoundedSemaphore(len(os.sched_getaffinity(0)))
 
 
@@ -44,18 +70,14 @@ def load_photos(
     Raises:
         UnavailableError: the store stopped answering; the photo is not to blame.
     """
-    return map_ahead(lambda example: _load(example, spec, skip), examples, WORKERS)
+    pictures = MEMORY // (3 * spec.height * spec.width)
+    return map_ahead(lambda example: _load(example, spec, skip), examples, WORKERS, min(2 * WORKERS, pictures))
 
 
 def _load(example: Example, spec: InputSpec, skip: Callable[[Example], bool]) -> Photo | Seen | Reject:
     try:
-        blob = fetch(example.image, READ_BYTES)
-        stamp = example.stamp if example.stamp.split(" ")[0] == blob.etag else ""
-        known = replace(example, sha256=hashlib.sha256(blob.data).hexdigest(), stamp=stamp)
-        if skip(known):
-            return Seen(known)
-        with _decoding:
-            return Photo(known, decode(blob.data, spec))
+        with _room.taken(_size(example)):
+            return _fetched(example, spec, skip)
     except PhotoError as error:
         return _reject(example, error.code, error)
     except NotFoundError as error:
@@ -66,6 +88,22 @@ def _load(example: Example, spec: InputSpec, skip: Callable[[Example], bool]) ->
         if error.retryable:
             raise
         return _reject(example, "unusable", error)
+
+
+def _size(example: Example) -> int:
+    """How many bytes the photo will take: as many as were listed, or else the most that are read."""
+    size = example.stamp.split(" ")[1:2]
+    return min(int(size[0]), READ_BYTES) if size and size[0].isdecimal() else READ_BYTES
+
+
+def _fetched(example: Example, spec: InputSpec, skip: Callable[[Example], bool]) -> Photo | Seen:
+    blob = fetch(example.image, READ_BYTES)
+    stamp = example.stamp if example.stamp.split(" ")[0] == blob.etag else ""
+    known = replace(example, sha256=hashlib.sha256(blob.data).hexdigest(), stamp=stamp)
+    if skip(known):
+        return Seen(known)
+    with _decoding:
+        return Photo(known, decode(blob.data, spec))
 
 
 def _reject(example: Example, code: str, error: TransferLiteError) -> Reject:

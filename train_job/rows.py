@@ -11,6 +11,8 @@ Table = NDArray[np.float16]
 
 _BLOCK = 64
 """Rows that stay neighbours when a table larger than memory is shuffled, so that it is read in runs."""
+_COPY_BYTES = 2**22
+"""What is copied of a memory map before its pages are given back."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,30 @@ class RowSet:
         return len(self) * int(self.table.shape[1]) * self.table.itemsize
 
     def take(self, places: NDArray[np.int64] | slice) -> Table:
-        """The rows at ``places``, copied; what was mapped for it is given back to the system."""
-        rows = self.table[self.ids[places]]
-        base = getattr(self.table, "_mmap", None)
-        if isinstance(base, mmap.mmap):
-            base.madvise(mmap.MADV_DONTNEED)
+        """The rows at ``places``, copied into pages of their own; what was mapped for it is given back to the system.
+
+        They are read in the order of the table: so few pages are mapped at once, and a disk reads in runs.
+        """
+        ids, width = self.ids[places], int(self.table.shape[1])
+        rows = _new_pages(len(ids), width, self.table.dtype)
+        run = max(1, _COPY_BYTES // (width * self.table.itemsize))
+        mapped = getattr(self.table, "_mmap", None)
+        order = np.argsort(ids)
+        for start in range(0, len(ids), run):
+            some = order[start : start + run]
+            rows[some] = self.table[ids[some]]
+            if isinstance(mapped, mmap.mmap):
+                mapped.madvise(mmap.MADV_DONTNEED)
         return rows
+
+
+def _new_pages(count: int, width: int, dtype: np.dtype[np.float16]) -> Table:
+    """Zeros ``[count, width]`` that begin at a page and go back to the system as soon as nothing refers to them.
+
+    From the C library's heap they would not begin where TensorFlow needs them to, and would leave holes behind.
+    """
+    pages = mmap.mmap(-1, max(1, count * width * dtype.itemsize), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(pages, dtype, count * width).reshape(count, width)
 
 
 @dataclass(frozen=True)
@@ -53,11 +73,12 @@ class Order:
     def places(self, start: int, stop: int) -> NDArray[np.int64]:
         """The rows at positions ``start`` to ``stop`` of the run."""
         first, last = start // self.count, (stop - 1) // self.count
-        passes = np.concatenate([_shuffled(self, number) for number in range(first, last + 1)])
-        return passes[start - first * self.count : stop - first * self.count]
+        starts = [number * self.count for number in range(first, last + 1)]
+        parts = [_shuffled(self, one // self.count)[max(start - one, 0) : stop - one] for one in starts]
+        return np.concatenate(parts)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def _shuffled(order: Order, number: int) -> NDArray[np.int64]:
     random = np.random.default_rng([order.seed, number])
     if order.window is None:

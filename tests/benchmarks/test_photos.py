@@ -20,6 +20,7 @@ def test_the_class_of_a_generated_photo_shows_in_its_mean_colour_and_texture() -
     kind = Kind(classes=4)
     pictures = [np.asarray(kind.picture(number), np.float32) for number in range(200)]
     seen = np.stack([[*p.mean((0, 1)), np.abs(np.diff(p, axis=0)).mean()] for p in pictures])
+    seen = (seen - seen.mean(0)) / seen.std(0)
     labels = np.arange(200) % 4
     centres = np.stack([seen[:100][labels[:100] == label].mean(0) for label in range(4)])
     nearest = np.linalg.norm(seen[100:, None] - centres, axis=2).argmin(1)

@@ -142,7 +142,7 @@ def test_shards_of_which_two_died_and_were_run_again_equal_one_process(
 ) -> None:
     photos = write_folders(tmp_path / "photos", 20, tuple(COLOURS))
     extract(photos, tmp_path / "whole", "0/1")
-    monkeypatch.setattr("train_job.features.PART_ROWS", 4)
+    monkeypatch.setattr("train_job.features.PART_BYTES", 4 * 576 * 2)
     from train_job import features
 
     done = [0]

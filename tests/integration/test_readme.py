@@ -55,12 +55,19 @@ def test_the_readmes_commands_work_in_their_order(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == "red\n"
 
 
+SUBCOMMANDS = [
+    ["models", "pull"],
+    ["models", "rollback"],
+    *(["features", name] for name in ("stats", "extract", "prune")),
+]
+
+
 def test_every_option_the_readme_names_exists(capsys: pytest.CaptureFixture[str]) -> None:
     helps = ""
-    for words in (["train"], ["predict"], ["inspect"], ["demo"], *(["models", name] for name in ("pull", "rollback"))):
+    for words in (["train"], ["predict"], ["inspect"], ["demo"], *SUBCOMMANDS):
         assert run([*words, "--help"]) == 0
         helps += capsys.readouterr().out
-    outside = {"--model_base_path", "--debug"}
+    outside = {"--model_base_path", "--logdir", "--debug"}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z_-]+", README)) - outside <= set(re.findall(r"--[a-z][a-z-]+", helps))
 
 

@@ -203,7 +203,7 @@ def test_a_row_that_float16_cannot_hold_is_refused(photos: Path) -> None:
 
 
 def test_rows_are_written_in_parts_as_they_come(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("train_job.features.PART_ROWS", 4)
+    monkeypatch.setattr("train_job.features.PART_BYTES", 4 * WIDTH * 2)
     memory = MemoryStore()
     run(found_in(photos), FeatureStore(memory), Base())
     assert len([entry for entry in memory.entries() if "/rows/" in entry.key]) == 3

@@ -1,16 +1,21 @@
 import hashlib
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from runtime.errors import AccessDeniedError, NotFoundError, TransferLiteError, UnavailableError
 from runtime.folder import FolderStore
-from runtime.imaging import InputSpec, decode
+from runtime.imaging import READ_BYTES, InputSpec, decode
+from runtime.store import Blob
 from tests.conftest import BUCKET
 from tests.pictures import jpeg
+from train_job import loading
 from train_job.dataset import Example, Reject, Split
-from train_job.loading import Photo, Seen, load_photos
+from train_job.loading import MEMORY, Photo, Seen, load_photos
 
 SPEC = InputSpec(32, 40)
 
@@ -101,6 +106,86 @@ def test_a_name_that_cannot_be_a_photo_is_rejected_and_stops_nothing(tmp_path: P
     (reject,) = load(Example(name.format(folder=tmp_path), "red", 5))
     assert isinstance(reject, Reject)
     assert reject.row == 5
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (NotFoundError("is archived"), "missing"),
+        (AccessDeniedError("access denied"), "forbidden"),
+        (TransferLiteError("S3 answered 400"), "unusable"),
+    ],
+)
+def test_a_photo_that_the_store_does_not_give_is_a_reject_that_says_why(
+    error: TransferLiteError, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> Blob:
+        raise error
+
+    monkeypatch.setattr(loading, "fetch", refuse)
+    assert load(Example("s3://b/a.jpg", "red", 3)) == [Reject("s3://b/a.jpg", 3, code, error.message)]
+
+
+def test_a_store_that_stops_answering_stops_the_loading_after_the_photos_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def answer(uri: str, _: int) -> Blob:
+        if uri == "lost":
+            raise UnavailableError("no answer")
+        return Blob(jpeg("red"), "")
+
+    monkeypatch.setattr(loading, "fetch", answer)
+    photos = load_photos([Example(name, "red") for name in ("a", "b", "lost", "c")], SPEC)
+    assert [type(next(photos)), type(next(photos))] == [Photo, Photo]
+    with pytest.raises(UnavailableError):
+        next(photos)
+
+
+class Fetching:
+    """Stands for ``fetch`` and notes how many photos are at once between being fetched and being decoded."""
+
+    def __init__(self) -> None:
+        self.now = self.peak = 0
+        self._lock = threading.Lock()
+
+    def fetch(self, *_: Any) -> Blob:
+        with self._lock:
+            self.now += 1
+            self.peak = max(self.peak, self.now)
+        time.sleep(0.02)  # long enough for all threads to be here that may
+        return Blob(jpeg("red"), "etag")
+
+    def decode(self, data: bytes, spec: InputSpec) -> Any:
+        with self._lock:
+            self.now -= 1
+        return decode(data, spec)
+
+
+@pytest.mark.parametrize(
+    ("stamp", "most"),
+    [(f"etag {READ_BYTES // 2}", 16), (f"etag {READ_BYTES * 1000}", 8), ("", 8), ("etag 1000 v1", loading.WORKERS)],
+)
+def test_photos_that_are_fetched_and_not_yet_decoded_share_bounded_memory(
+    stamp: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetching = Fetching()
+    monkeypatch.setattr(loading, "fetch", fetching.fetch)
+    monkeypatch.setattr(loading, "decode", fetching.decode)
+    photos = load(*(Example(str(number), "red", stamp=stamp) for number in range(70)))
+    assert [photo.example.image for photo in photos if isinstance(photo, Photo)] == [str(n) for n in range(70)]
+    assert most // 2 < fetching.peak <= most
+
+
+def test_of_large_pictures_fewer_wait_for_who_takes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def fetch(uri: str, _: int) -> Blob:
+        asked.append(uri)
+        return Blob(b"", "")
+
+    monkeypatch.setattr(loading, "fetch", fetch)
+    next(load_photos((Example(str(number), "red") for number in range(100)), InputSpec(4096, 4096)))
+    assert len(asked) <= MEMORY // (3 * 4096 * 4096) + 1
 
 
 def test_photos_on_s3_are_fetched_by_their_uri(bucket: Any) -> None:
