@@ -17,7 +17,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-BENCHMARKS := seed_job forward_table limits growing pipeline head_rows fine_tune scale
+BENCHMARKS := seed_job forward_table limits growing pipeline head_rows head_peers fine_tune scale
 
 bench: $(READY)
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done

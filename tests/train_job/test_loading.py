@@ -163,7 +163,7 @@ class Fetching:
 
 @pytest.mark.parametrize(
     ("stamp", "most"),
-    [(f"etag {READ_BYTES // 2}", 16), (f"etag {READ_BYTES * 1000}", 8), ("", 8), ("etag 1000 v1", loading.WORKERS)],
+    [(f"etag {MEMORY // 10}", 10), (f"etag {READ_BYTES * 1000}", 8), ("", 8), ("etag 1000 v1", 16)],
 )
 def test_photos_that_are_fetched_and_not_yet_decoded_share_bounded_memory(
     stamp: str, most: int, monkeypatch: pytest.MonkeyPatch
@@ -171,6 +171,7 @@ def test_photos_that_are_fetched_and_not_yet_decoded_share_bounded_memory(
     fetching = Fetching()
     monkeypatch.setattr(loading, "fetch", fetching.fetch)
     monkeypatch.setattr(loading, "decode", fetching.decode)
+    monkeypatch.setattr(loading, "WORKERS", 16)
     photos = load(*(Example(str(number), "red", stamp=stamp) for number in range(70)))
     assert [photo.example.image for photo in photos if isinstance(photo, Photo)] == [str(n) for n in range(70)]
     assert most // 2 < fetching.peak <= most
