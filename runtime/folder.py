@@ -62,9 +62,7 @@ class FolderStore:
             key, path = files.popleft()
             if stat := _stat_of_file(path):
                 yield Entry(key, stat.st_size, _stat_etag(stat))
-            elif not os.path.lexists(
-                path
-            ):  # deleted since the walk, perhaps for a file that the walk came too early for
+            elif not os.path.lexists(path):  # deleted since, perhaps for a file that the walk came too early for
                 files = deque(item for item in self._walked(prefix) if item[0] > key)
 
     def _walked(self, prefix: str) -> list[tuple[str, Path]]:

@@ -51,10 +51,8 @@ class Shard:
 
     def has(self, uri: str) -> bool:
         """Whether the photo at ``uri`` is this shard's."""
-        return (
-            int.from_bytes(hashlib.sha256(uri.encode("utf-8", "surrogateescape")).digest()[:8]) % self.count
-            == self.index
-        )
+        digest = hashlib.sha256(uri.encode("utf-8", "surrogateescape")).digest()
+        return int.from_bytes(digest[:8]) % self.count == self.index
 
     def part(self, index: int, count: int) -> "Shard":
         """Part ``index`` of ``count`` of this shard."""

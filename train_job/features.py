@@ -88,7 +88,8 @@ def extract(
         InputError: a row does not fit float16.
     """
     work = _Work(wanted, store, spec, stop)
-    examples = list(map_ahead(_stamped, examples, WORKERS))
+    if not all(example.stamp for example in examples):
+        examples = list(map_ahead(_stamped, examples, WORKERS))
     new = work.unknown(examples)
     if new:
         with report.counting("features", len(new)) as advance:

@@ -79,7 +79,7 @@ def fit_head(
         train: the rows to learn from; they stream from their table where they exceed ``limits.memory``.
         validation: rows that are measured after each epoch; may be empty.
         recipe: how to learn.
-        on_epoch: told of each epoch.
+        on_epoch: told of each epoch, at once of those that an earlier attempt did.
         limits: memory, and the length of a compiled program.
         checkpoint: where the state is kept between attempts.
         stop: asked between compiled programs.
@@ -92,6 +92,8 @@ def fit_head(
         raise InputError("there is no validation photo to choose the best epoch by", hint="change --split")
     training = _Training(head, train, recipe, limits)
     training.restore(checkpoint)
+    for epoch in training.progress.history:
+        on_epoch(epoch)
     saved = time.monotonic()
     predict = predictor(head)
     for stopping, measured in training.run(lambda: _validated(predict, validation)):

@@ -85,7 +85,8 @@ def learn(job: Job, dataset: Dataset) -> Learned:
         if base.cut is not None:
             with job.phases("fine-tune"):
                 scored, epochs = _fine_tune(job, base, head, divided, checkpoint("fine-tune"))
-            output, history = 1, [*history, *epochs]
+            output = 1
+            history = [*history, *(replace(epoch, epoch=len(history) + epoch.epoch) for epoch in epochs)]
             described |= {"fine_tuned_from": base.cut.first} if epochs else {}
         with job.phases("evaluate"):
             scores = {split: _scores(scored, divided, split, output) for split in Split if divided.of(split)}
@@ -181,7 +182,7 @@ def _fine_tune(
         )
     if fitted is None:
         job.report.line("fine-tuning made the validation loss no better: the frozen base is kept")
-    return top, [] if fitted is None else [replace(one, epoch=options.epochs + one.epoch) for one in fitted.history]
+    return top, [] if fitted is None else fitted.history
 
 
 def _scores(model: Any, divided: Divided, split: Split, output: int) -> Scores:

@@ -8,12 +8,14 @@ from typing import Any
 from export.convert import SAVED_MODEL, Graph, write_saved_model, write_tflite
 from export.package import seal
 from export.verify import compare, judge, keras_answers, saved_model_answers, tflite_answers
-from runtime.bundle import Manifest
+from runtime.bundle import Manifest, Variant
+from runtime.errors import GateError
 from runtime.imaging import RGB
 from runtime.registry import new_model_id, utc_now
 from train_job.checkpoint import to_npz
 from train_job.dataset import Example, Split
 from train_job.divide import Job
+from train_job.evaluate import Scores
 from train_job.feature_store import FeatureStore
 from train_job.learn import Learned
 from train_job.options import TrainOptions
@@ -33,6 +35,7 @@ from train_job.warm import HEAD_NPZ
 
 CALIBRATION_PHOTOS = 100
 GATE_PHOTOS = 1000
+ROWS_MAY_DIFFER = 0.01
 
 
 def prove(job: Job, learned: Learned, folder: Path) -> Manifest:
@@ -48,12 +51,14 @@ def prove(job: Job, learned: Learned, folder: Path) -> Manifest:
     calibration = list(decoded(sample, classifier.input, store))
     graph = Graph((classifier.features, classifier.head), classifier.input)
     saved_model = write_saved_model(graph, folder)
+    job.stop.check()
     tflite = write_tflite(graph, classifier.input, calibration, folder)
     answers = {SAVED_MODEL: saved_model_answers(saved_model)}
     answers |= {name: tflite_answers(path) for name, path in tflite.items()}
     tallies = compare(keras_answers(classifier.model), answers, _held_out(learned, store, job))
     paths = {SAVED_MODEL: SAVED_MODEL, **{name: path.name for name, path in tflite.items()}}
     variants, left_out = judge(tallies, paths, folder)
+    check_rows(learned.scores[Split.TEST], variants[SAVED_MODEL])
     for name, variant in variants.items():
         report.line(
             f"{name}: accuracy {variant.accuracy:.4f}, agrees with Keras on {variant.agreement:.2%} of"
@@ -65,6 +70,20 @@ def prove(job: Job, learned: Learned, folder: Path) -> Manifest:
     write_events(folder / EVENTS, learned.history)
     (folder / HEAD_NPZ).write_bytes(to_npz(learned.head))
     return seal(folder, manifest, _records(learned) | {RUN_JSON: run_json(job, learned.counts, manifest)})
+
+
+def check_rows(rows: Scores, photos: Variant) -> None:
+    """Raises GateError unless the rows that the head learnt from were what the base makes of the photos.
+
+    The accuracy of the head on rows is held against that of the whole model on the same photos, where all were run.
+    """
+    allowed = max(ROWS_MAY_DIFFER, 1 / max(photos.photos, 1))
+    if rows.photos == photos.photos and abs(rows.accuracy - photos.accuracy) > allowed + 1e-9:
+        raise GateError(
+            f"the head is right on {rows.accuracy:.2%} of the rows and the whole model on {photos.accuracy:.2%} of the"
+            " photos they came from",
+            hint="the feature store's rows are not this base's: train with another --features, and report it",
+        )
 
 
 def even_sample(examples: Sequence[Example], labels: Sequence[str], most: int) -> list[Example]:

@@ -128,7 +128,7 @@ def known_digests(known: Any) -> list[bytes]:
     return [bytes(one).ljust(32, b"\0") for one in known.digests]
 
 
-def extract(photos: Path, location: Path, shard: str, stop_after: int | None = None) -> None:
+def extract(photos: Path, location: Path, shard: str) -> None:
     from train_job.extract_job import Shard, extract_features
     from train_job.options import TrainOptions
     from train_job.progress import Reporter

@@ -16,20 +16,9 @@ from runtime.folder import FolderStore
 from runtime.imaging import InputSpec
 from runtime.s3 import S3Store
 from runtime.store import MemoryStore, Store
-from tests.conftest import BUCKET
 from tests.train_job.known_rows import FLIPPED, SPACE, WIDTH, WatchedStore, add, assert_holds, hashes_of, rows_of
 from train_job.feature_store import FeatureStore, Space
 from train_job.upkeep import compact
-
-
-@pytest.fixture(params=["folder", "memory", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    if request.param == "folder":
-        return FolderStore(tmp_path / "features")
-    if request.param == "memory":
-        return MemoryStore()
-    request.getfixturevalue("bucket")
-    return S3Store(BUCKET, "registry/features")
 
 
 def read(features: FeatureStore, photos: Iterable[int], space: Space = SPACE) -> tuple[Any, list[str]]:

@@ -486,6 +486,25 @@ def test_a_killed_training_goes_on_from_what_was_saved_meanwhile(monkeypatch: py
         assert one.tobytes() == other.tobytes()
 
 
+def test_a_training_that_goes_on_tells_of_the_epochs_that_were_done() -> None:
+    from train_job.head import fit_head
+    from train_job.recipe import Recipe
+
+    some, checkpoint = row_set(*data(40)), Checkpoint(MemoryStore(), "state.npz", "this job")
+    asked: list[None] = []
+
+    def third_time() -> bool:
+        asked.append(None)
+        return len(asked) == 3
+
+    with pytest.raises(StoppedError):
+        fit_head(make(), some, some, Recipe(epochs=5), lambda _: None, checkpoint=checkpoint, stop=third_time)
+    told: list[Any] = []
+    result = fit_head(make(), some, some, Recipe(epochs=5), told.append, checkpoint=checkpoint)
+    assert [epoch.epoch for epoch in told] == [1, 2, 3, 4, 5]
+    assert told == result.history
+
+
 def test_a_finished_training_is_not_done_again() -> None:
     checkpoint = Checkpoint(MemoryStore(), "state.npz", "this job")
     first, expected = run_task("early", checkpoint)

@@ -1,11 +1,13 @@
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from runtime.errors import InputError, StoppedError
+from runtime.errors import GateError, InputError, StoppedError
 from runtime.imaging import decode
 from runtime.registry import Registry
 from tests.conftest import BUCKET
@@ -63,6 +65,24 @@ def learn(images: str, dataset: Dataset | None = None, **settings: Any) -> Any:
         options = TrainOptions(images=images, registry=registry, **defaults | settings)
         job = Job(options, Registry.open(registry), Phases(), Reporter(), stop)
         return run(job, dataset or read_dataset(images))
+
+
+@pytest.mark.parametrize(
+    ("right", "accuracy", "photos", "agrees"),
+    [(95, 0.95, 100, True), (95, 0.94, 100, True), (95, 0.92, 100, False), (9, 0.8, 10, True), (95, 0.1, 90, True)],
+)
+def test_rows_that_are_not_what_the_base_makes_of_the_photos_stop_the_publishing(
+    right: int, accuracy: float, photos: int, agrees: bool
+) -> None:
+    from runtime.bundle import Variant
+    from train_job.evaluate import Scores
+    from train_job.prove import check_rows
+
+    total = 10 if right < 10 else 100
+    scores = Scores(np.array([[right, total - right], [0, 0]]), 0.0)
+    variant = Variant("saved_model", 1, "tensorflow", photos, accuracy, 1.0, 0.0)
+    with nullcontext() if agrees else pytest.raises(GateError, match=r"95.00% of the rows.*92.00% of the photos"):
+        check_rows(scores, variant)
 
 
 def test_without_a_share_for_testing_nothing_can_be_judged(tmp_path: Path) -> None:

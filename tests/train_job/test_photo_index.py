@@ -1,27 +1,13 @@
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runtime.folder import FolderStore
 from runtime.imaging import DECODER_VERSION
-from runtime.s3 import S3Store
 from runtime.store import MemoryStore, Store
-from tests.conftest import BUCKET
 from tests.train_job.known_rows import hashes_of
 from train_job.feature_store import FeatureStore
 from train_job.photo_index import PhotoRecord
 from train_job.upkeep import compact
-
-
-@pytest.fixture(params=["folder", "memory", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    if request.param == "folder":
-        return FolderStore(tmp_path / "features")
-    if request.param == "memory":
-        return MemoryStore()
-    request.getfixturevalue("bucket")
-    return S3Store(BUCKET, "features")
 
 
 def good(number: int, decoder: int = DECODER_VERSION, stamp: str = "") -> PhotoRecord:

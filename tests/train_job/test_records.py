@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,14 @@ def test_memory_that_was_used_is_counted() -> None:
     block = bytearray(before + 2**27)
     block[::4096] = b"\1" * len(block[::4096])
     assert peak_memory() > before + 2**26
+
+
+def test_the_peak_is_not_that_of_who_started_the_process() -> None:
+    block = bytearray(2**28)
+    block[::4096] = b"\1" * len(block[::4096])
+    words = [sys.executable, "-c", "from train_job.run_record import peak_memory; print(peak_memory())"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert 2**22 < int(done.stdout) < 2**27 < len(block)
 
 
 @pytest.mark.parametrize(("told", "number"), [(None, 1), ("1", 1), ("3", 3), ("", 1), ("x", 1)])
