@@ -38,8 +38,9 @@ def ours(table: Any, labels: Any, batch: int, epochs: int, memory: int) -> float
     """Seconds of ``fit_head``, its compilation included."""
     import keras
 
-    from train_job.head import Limits, fit_head
+    from train_job.head import fit_head
     from train_job.model import head_model
+    from train_job.prepare import Limits
     from train_job.recipe import Recipe
     from train_job.rows import RowSet
 

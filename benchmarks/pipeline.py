@@ -17,11 +17,11 @@ from benchmarks.photos import USUAL
 from benchmarks.s3_server import put_photos, running_s3
 from benchmarks.sides import print_table
 from runtime.imaging import InputSpec, decode
-from train_job.dataset import read_dataset
 from train_job.embed import FrozenBase
 from train_job.feature_store import FeatureStore
 from train_job.features import extract
 from train_job.forward import Forward
+from train_job.labels import read_dataset
 from train_job.options import TrainOptions
 from train_job.progress import Reporter
 

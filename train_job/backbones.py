@@ -15,23 +15,32 @@ class Normalisation(Enum):
 
 @dataclass(frozen=True)
 class Backbone:
-    """A base: the class in ``keras.applications`` (None for our own), its input's side in pixels, its normalisation."""
+    """A base.
+
+    Attributes:
+        name: as users write it.
+        application: its class in ``keras.applications``, None for our own.
+        size: of its input, a side in pixels.
+        width: how many numbers a photo's pooled row has.
+        normalisation: of its input.
+    """
 
     name: str
     application: str | None
     size: int
+    width: int
     normalisation: Normalisation
 
 
 BACKBONES = {
     backbone.name: backbone
     for backbone in (
-        Backbone("efficientnet_lite0", None, 224, Normalisation.LITE),
-        Backbone("inception_v3", "InceptionV3", 299, Normalisation.TF),
-        Backbone("mobilenet_v2", "MobileNetV2", 224, Normalisation.TF),
-        Backbone("mobilenet_v3_small", "MobileNetV3Small", 224, Normalisation.INSIDE),
-        Backbone("mobilenet_v3_large", "MobileNetV3Large", 224, Normalisation.INSIDE),
-        Backbone("efficientnet_v2_b0", "EfficientNetV2B0", 224, Normalisation.INSIDE),
-        Backbone("resnet50", "ResNet50", 224, Normalisation.CAFFE),
+        Backbone("efficientnet_lite0", None, 224, 1280, Normalisation.LITE),
+        Backbone("inception_v3", "InceptionV3", 299, 2048, Normalisation.TF),
+        Backbone("mobilenet_v2", "MobileNetV2", 224, 1280, Normalisation.TF),
+        Backbone("mobilenet_v3_small", "MobileNetV3Small", 224, 576, Normalisation.INSIDE),
+        Backbone("mobilenet_v3_large", "MobileNetV3Large", 224, 960, Normalisation.INSIDE),
+        Backbone("efficientnet_v2_b0", "EfficientNetV2B0", 224, 1280, Normalisation.INSIDE),
+        Backbone("resnet50", "ResNet50", 224, 2048, Normalisation.CAFFE),
     )
 }

@@ -32,7 +32,7 @@ def build_base(backbone: Backbone, input_shape: tuple[int, int, int], weights: s
     keras.utils.set_random_seed(seed)
     imagenet = weights in {"default", "imagenet"}
     if backbone.application is None:
-        base = efficientnet_lite0(input_shape)
+        base = efficientnet_lite0(input_shape, kernels="zeros" if imagenet else "glorot_uniform")
         if imagenet:
             load_imagenet(base)
     else:

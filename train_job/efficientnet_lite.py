@@ -38,43 +38,57 @@ _STAGES = (
 _STEM, _HEAD, _CLASSES = 32, 1280, 1000
 
 
-def efficientnet_lite0(input_shape: tuple[int, int, int], include_top: bool = False) -> Any:
+def efficientnet_lite0(
+    input_shape: tuple[int, int, int], include_top: bool = False, kernels: str = "glorot_uniform"
+) -> Any:
     """The network on normalised images, ``(x - 127) / 128``.
 
     Returns a ``keras.Model`` from ``[N, H, W, 3]`` to the last convolution's ``[N, H/32, W/32, 1280]``, or with
-    ``include_top`` to ImageNet's probabilities ``[N, 1000]``. Weights are random: see :func:`load_imagenet`.
+    ``include_top`` to ImageNet's probabilities ``[N, 1000]``. ``kernels`` is the Keras initializer of its convolutions;
+    random numbers take time, and are of no use where :func:`load_imagenet` is to follow.
     """
     image = keras.Input(input_shape, name="image")
-    x = _conv_bn(image, _STEM, 3, "stem", stride=2)
+    x = _conv_bn(image, _STEM, 3, "stem", kernels, stride=2)
     index = 0
     for stage in _STAGES:
         for repeat in range(stage.repeats):
-            x = _block(x, stage, f"block{index}", stage.stride if repeat == 0 else 1)
+            x = _block(x, stage, f"block{index}", kernels, stage.stride if repeat == 0 else 1)
             index += 1
-    x = _conv_bn(x, _HEAD, 1, "head")
+    x = _conv_bn(x, _HEAD, 1, "head", kernels)
     if include_top:
         x = layers.GlobalAveragePooling2D(name="pool")(x)
         x = layers.Dense(_CLASSES, activation="softmax", name="classes")(x)
     return keras.Model(image, x, name="efficientnet_lite0")
 
 
-def _block(x: Any, stage: _Stage, name: str, stride: int) -> Any:
+def _block(x: Any, stage: _Stage, name: str, kernels: str, stride: int) -> Any:
     """A mobile inverted bottleneck: expand 1x1, depthwise k x k, project 1x1, and the identity where shapes agree."""
     inputs, channels = x, x.shape[-1]
     if stage.expansion > 1:
-        x = _conv_bn(x, channels * stage.expansion, 1, f"{name}_expand")
-    x = layers.DepthwiseConv2D(stage.kernel, stride, "same", use_bias=False, name=f"{name}_depthwise_conv")(x)
+        x = _conv_bn(x, channels * stage.expansion, 1, f"{name}_expand", kernels)
+    x = layers.DepthwiseConv2D(
+        stage.kernel,
+        stride,
+        "same",
+        use_bias=False,
+        depthwise_initializer=kernels,
+        name=f"{name}_depthwise_conv",
+    )(x)
     x = _bn_relu6(x, f"{name}_depthwise")
-    x = layers.Conv2D(stage.channels, 1, padding="same", use_bias=False, name=f"{name}_project_conv")(x)
+    x = _conv(x, stage.channels, 1, f"{name}_project_conv", kernels)
     x = layers.BatchNormalization(epsilon=1e-3, name=f"{name}_project_bn")(x)
     if stride == 1 and channels == stage.channels:
         x = layers.Add(name=f"{name}_add")([x, inputs])
     return x
 
 
-def _conv_bn(x: Any, filters: int, kernel: int, name: str, stride: int = 1) -> Any:
-    x = layers.Conv2D(filters, kernel, stride, "same", use_bias=False, name=f"{name}_conv")(x)
-    return _bn_relu6(x, name)
+def _conv_bn(x: Any, filters: int, kernel: int, name: str, kernels: str, stride: int = 1) -> Any:
+    return _bn_relu6(_conv(x, filters, kernel, f"{name}_conv", kernels, stride), name)
+
+
+def _conv(x: Any, filters: int, kernel: int, name: str, kernels: str, stride: int = 1) -> Any:
+    layer = layers.Conv2D(filters, kernel, stride, "same", use_bias=False, kernel_initializer=kernels, name=name)
+    return layer(x)
 
 
 def _bn_relu6(x: Any, name: str) -> Any:

@@ -9,7 +9,8 @@ from typing import Any
 from train_job.checkpoint import Checkpoint
 from train_job.cut import Cut, top_model
 from train_job.evaluate import evaluate
-from train_job.head import Fitted, Limits, fit_head, predict_rows
+from train_job.head import Fitted, fit_head, predict_rows
+from train_job.prepare import Limits
 from train_job.recipe import Epoch, Recipe
 from train_job.rows import RowSet
 

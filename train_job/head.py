@@ -18,12 +18,11 @@ from runtime.ahead import map_ahead
 from runtime.errors import InputError, StoppedError
 from train_job.checkpoint import Arrays, Checkpoint
 from train_job.evaluate import evaluate
+from train_job.prepare import DEFAULT_LIMITS, Limits, Plan, Prepared, new_program
 from train_job.recipe import Epoch, Recipe
 from train_job.rows import Order, RowSet
-from train_job.steps import compiled_steps, on_device, predictor
+from train_job.steps import on_device, predictor
 
-CHUNK_ROWS, CHUNK_STEPS = 50_000, 1_000
-"""What a compiled program does at most: a few seconds on a small CPU, so that a job told to stop can do so in time."""
 SAVE_SECONDS = 60.0
 PREDICT_BYTES = 2**25
 
@@ -49,18 +48,6 @@ class Fitted:
     epoch: int
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What a training may take: bytes of rows in memory, and rows in one compiled program.
-
-    ``compiled`` is whether XLA compiles the steps: best for dense layers, and far worse for convolutions on a CPU.
-    """
-
-    memory: int = 2**30
-    chunk_rows: int = CHUNK_ROWS
-    compiled: bool = True
-
-
 def fit_head(
     head: Any,
     train: RowSet,
@@ -68,7 +55,8 @@ def fit_head(
     recipe: Recipe,
     on_epoch: Callable[[Epoch], None],
     *,
-    limits: Limits = Limits(),
+    limits: Limits = DEFAULT_LIMITS,
+    prepared: Prepared | None = None,
     checkpoint: Checkpoint | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Fitted:
@@ -81,6 +69,7 @@ def fit_head(
         recipe: how to learn.
         on_epoch: told of each epoch, at once of those that an earlier attempt did.
         limits: memory, and the length of a compiled program.
+        prepared: the program for about so many rows; another is compiled where it does not suit.
         checkpoint: where the state is kept between attempts.
         stop: asked between compiled programs.
 
@@ -90,13 +79,12 @@ def fit_head(
     """
     if recipe.needs_validation and not len(validation):
         raise InputError("there is no validation photo to choose the best epoch by", hint="change --split")
-    training = _Training(head, train, recipe, limits)
+    training = _Training(head, train, recipe, limits, prepared)
     training.restore(checkpoint)
     for epoch in training.progress.history:
         on_epoch(epoch)
     saved = time.monotonic()
-    predict = predictor(head)
-    for stopping, measured in training.run(lambda: _validated(predict, validation)):
+    for stopping, measured in training.run(_validating(head, validation)):
         if measured is not None:
             on_epoch(measured)
         if stopping:
@@ -112,37 +100,33 @@ def fit_head(
 
 
 class _Training:
-    def __init__(self, head: Any, rows: RowSet, recipe: Recipe, limits: Limits) -> None:
+    def __init__(
+        self, head: Any, rows: RowSet, recipe: Recipe, limits: Limits, prepared: Prepared | None = None
+    ) -> None:
         self.head, self.rows, self.recipe = head, rows, recipe
-        self.steps = recipe.steps(len(rows))
-        self.optimizer = recipe.new_optimizer(recipe.epochs * self.steps)
-        self.optimizer.build(head.trainable_variables)
-        self.streams = rows.nbytes > limits.memory
-        self.chunk = max(1, min(self._chunk_rows(limits) // recipe.batch_size, CHUNK_STEPS))
-        self.order = Order(len(rows), recipe.seed, self.chunk * recipe.batch_size if self.streams else None)
-        weights = recipe.weights_of(rows.labels, head.output_shape[-1])
-        self.program = compiled_steps(head, self.optimizer, recipe, weights, limits.compiled)
-        self.resident = None if self.streams else (on_device(rows.take(slice(None))), tf.constant(rows.labels))
+        self.plan = plan = Plan.of(len(rows), int(rows.table.shape[1]), recipe, limits)
+        self.order = Order(len(rows), recipe.seed, plan.window)
+        program = prepared.program() if prepared is not None else None
+        if program is None or not program.suits(recipe.epochs * plan.steps, plan.chunk):
+            program = new_program(head, plan, recipe, limits)
+        self.program, self.optimizer = program, program.optimizer
+        self.weights = tf.constant(recipe.weights_of(rows.labels, head.output_shape[-1]))
+        self.resident = None if plan.window else on_device(rows.take(slice(None)))
         self.progress = Progress()
-
-    def _chunk_rows(self, limits: Limits) -> int:
-        """So few, where rows stream, that this chunk, the next one and what else they need stay within the limit."""
-        if not self.streams:
-            return limits.chunk_rows
-        return min(limits.chunk_rows, limits.memory // (3 * int(self.rows.table.shape[1]) * self.rows.table.itemsize))
 
     def run(self, validate: Callable[[], tuple[float | None, float | None]]) -> Iterator[tuple[bool, Epoch | None]]:
         """One compiled program after another; yields whether to stop, and at an epoch's end what it measured."""
         progress = self.progress
         if progress.history and self._is_over():
             return
-        inputs = map_ahead(self._inputs, self._chunks(), 1, 1) if self.streams else map(self._inputs, self._chunks())
-        for stop, *arguments in inputs:
-            loss, right = (float(total) for total in self.program(*arguments))
+        streamed = self.plan.window is not None
+        inputs = map_ahead(self._inputs, self._chunks(), 1, 1) if streamed else map(self._inputs, self._chunks())
+        for start, stop, rows, labels in inputs:
+            loss, right = self.program(stop - start, rows, labels, self.weights)
             if not np.isfinite(loss):
                 raise InputError(f"the loss is {loss} in epoch {progress.epoch}", hint="lower --learning-rate")
             progress.loss, progress.right, progress.step = progress.loss + loss, progress.right + right, stop
-            if stop < self.steps:
+            if stop < self.plan.steps:
                 yield False, None
                 continue
             measured = self._end_epoch(*validate())
@@ -152,22 +136,21 @@ class _Training:
         """The epoch and the steps ``[start, stop)`` in it of each program, from where the training stands."""
         step = self.progress.step
         for epoch in range(self.progress.epoch, self.recipe.epochs + 1):
-            for start in range(step, self.steps, self.chunk):
-                yield epoch, start, min(start + self.chunk, self.steps)
+            for start in range(step, self.plan.steps, self.plan.chunk):
+                yield epoch, start, min(start + self.plan.chunk, self.plan.steps)
             step = 0
 
-    def _inputs(self, chunk: tuple[int, int, int]) -> tuple[int, Any, Any, Any]:
-        """Where the chunk stops, and what the program takes: order ``[steps, batch]``, rows ``[W, D]``, labels."""
+    def _inputs(self, chunk: tuple[int, int, int]) -> tuple[int, int, Any, Any]:
+        """Where the chunk starts and stops, and what the program takes: rows and labels, filled up with any."""
         epoch, start, stop = chunk
-        batch, before = self.recipe.batch_size, (epoch - 1) * self.steps
+        batch, before = self.recipe.batch_size, (epoch - 1) * self.plan.steps
         places = self.order.places((before + start) * batch, (before + stop) * batch)
-        if self.resident is not None:
-            return stop, tf.constant(places.reshape(-1, batch), tf.int32), *self.resident
-        order = tf.reshape(tf.range(len(places)), (-1, batch))
-        return stop, order, on_device(self.rows.take(places)), tf.constant(self.rows.labels[places])
+        places = np.concatenate([places, np.zeros(self.program.most * batch - len(places), np.int64)])
+        rows = on_device(self.rows.take(places)) if self.resident is None else tf.gather(self.resident, places)
+        return start, stop, rows, tf.constant(self.rows.labels[places])
 
     def _end_epoch(self, val_loss: float | None, val_accuracy: float | None) -> Epoch:
-        progress, steps = self.progress, self.steps
+        progress, steps = self.progress, self.plan.steps
         accuracy = progress.right / (steps * self.recipe.batch_size)
         measured = Epoch(progress.epoch, progress.loss / steps, accuracy, val_loss, val_accuracy)
         progress.history.append(measured)
@@ -227,19 +210,30 @@ def _best(history: list[Epoch]) -> Epoch:
     return min(history, key=lambda epoch: np.inf if epoch.val_loss is None else epoch.val_loss)
 
 
-def _validated(predict: Callable[[Any], Any], validation: RowSet) -> tuple[float | None, float | None]:
-    if not len(validation):
-        return None, None
-    scores = evaluate(_in_chunks(predict, validation), validation.labels)
-    return scores.log_loss, scores.accuracy
+def _validating(head: Any, rows: RowSet) -> Callable[[], tuple[float | None, float | None]]:
+    """A function that measures the log loss and accuracy on ``rows``; few of them stay on the device."""
+    predict, chunk = predictor(head), _chunk(rows)
+    resident = on_device(rows.take(slice(None))) if 0 < len(rows) <= chunk else None
+
+    def measure() -> tuple[float | None, float | None]:
+        if not len(rows):
+            return None, None
+        found = _in_chunks(predict, rows, chunk) if resident is None else predict(resident).numpy()
+        scores = evaluate(found, rows.labels)
+        return scores.log_loss, scores.accuracy
+
+    return measure
 
 
 def predict_rows(head: Any, rows: RowSet) -> NDArray[np.float32]:
     """The head's probabilities ``[N, classes]`` for every row, at least one, in chunks."""
-    return _in_chunks(predictor(head), rows)
+    return _in_chunks(predictor(head), rows, _chunk(rows))
 
 
-def _in_chunks(predict: Callable[[Any], Any], rows: RowSet) -> NDArray[np.float32]:
-    batch = max(1, PREDICT_BYTES // (4 * int(rows.table.shape[1])))
-    starts = range(0, len(rows), batch)
-    return np.concatenate([predict(on_device(rows.take(slice(start, start + batch)))).numpy() for start in starts])
+def _chunk(rows: RowSet) -> int:
+    return max(1, PREDICT_BYTES // (4 * int(rows.table.shape[1])))
+
+
+def _in_chunks(predict: Callable[[Any], Any], rows: RowSet, chunk: int) -> NDArray[np.float32]:
+    starts = range(0, len(rows), chunk)
+    return np.concatenate([predict(on_device(rows.take(slice(start, start + chunk)))).numpy() for start in starts])

@@ -4,6 +4,7 @@ It reads top to bottom: data, features, head, evaluate, export, publish. Everyth
 that can be seen without TensorFlow is seen before TensorFlow is imported.
 """
 
+import gc
 import tempfile
 import time
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from runtime.bundle import Manifest
 from runtime.errors import BundleError, GateError, InputError, NotFoundError
 from runtime.locations import open_store
 from runtime.registry import Registry, check_channel
-from train_job.dataset import Dataset, left_out, read_dataset
+from train_job.dataset import Dataset, left_out
+from train_job.labels import read_dataset
 from train_job.options import TrainOptions
 from train_job.progress import Phases, Reporter
 from train_job.run_record import attempt
@@ -75,6 +77,7 @@ def _train(options: TrainOptions, report: Reporter, stop: Stop) -> Result:
         from train_job.divide import Job
         from train_job.learn import forget_checkpoints, learn
         from train_job.prove import prove
+    gc.freeze()  # what was imported stays: no collection has to look at a million objects again
 
     job = Job(options, registry, phases, report, stop)
     learned = learn(job, dataset)

@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import keras
 import tensorflow as tf
 
+from train_job.backbones import BACKBONES
 from train_job.checkpoint import Arrays, Checkpoint
 from train_job.dataset import Dataset, Example, Split
 from train_job.divide import Divided, Job, divide
@@ -17,12 +19,14 @@ from train_job.embed import FrozenBase
 from train_job.evaluate import Scores, evaluate
 from train_job.features import Counts
 from train_job.fine_tune import CHUNK_ROWS, MOMENTUM, fine_tune
-from train_job.head import Limits, fit_head, predict_rows
+from train_job.head import fit_head, predict_rows
 from train_job.model import Classifier, head_model
 from train_job.options import TrainOptions
+from train_job.prepare import Limits, Prepared
 from train_job.recipe import Epoch, Recipe
 from train_job.split import Shares
 from train_job.tables import Before, before
+from train_job.views import view_names
 from train_job.warm import head_arrays, warm_start
 
 
@@ -74,12 +78,19 @@ def learn(job: Job, dataset: Dataset) -> Learned:
         if not options.classes:
             dataset = replace(dataset, labels=earlier.order(dataset.labels))
     with job.phases("features"):
+        keras.utils.set_random_seed(options.seed)
+        head = head_model(BACKBONES[options.backbone].width, options.hidden_units, len(dataset.labels))
+        limits = Limits(options.memory_limit)
+        prepared = Prepared(
+            head, len(dataset.examples) * len(view_names(options.augment, options.views)), recipe, limits
+        )
         base = FrozenBase(options)
     with tempfile.TemporaryDirectory(prefix="transferlite-") as folder:
         divided = divide(job, base, dataset, shares, earlier, Path(folder))
         checkpoint = partial(_checkpoint, job, _fingerprint(base, divided, earlier, options))
         with job.phases("head"):
-            head, history = _fit(job, base, divided, recipe, earlier, checkpoint("head"))
+            _warm_start(job, head, base, divided, earlier)
+            history = _fit(job, head, divided, recipe, limits, prepared, checkpoint("head"))
         described = base.described()
         frozen_head, scored, output = head_arrays(head), head, 0
         if base.cut is not None:
@@ -133,24 +144,34 @@ def forget_checkpoints(job: Job) -> None:
         _checkpoint(job, "", stage).remove()
 
 
-def _fit(
-    job: Job, base: FrozenBase, divided: Divided, recipe: Recipe, earlier: Before, checkpoint: Checkpoint
-) -> tuple[Any, list[Epoch]]:
-    head = head_model(base.keras.output.shape[-1], job.options.hidden_units, len(divided.dataset.labels))
+def _warm_start(job: Job, head: Any, base: FrozenBase, divided: Divided, earlier: Before) -> None:
     if job.options.warm_start:
         job.report.line(warm_start(head, divided.dataset.labels, base.sha256, earlier.manifest, job.registry))
+
+
+def _fit(
+    job: Job,
+    head: Any,
+    divided: Divided,
+    recipe: Recipe,
+    limits: Limits,
+    prepared: Prepared,
+    checkpoint: Checkpoint,
+) -> list[Epoch]:
+    train, validation = divided.rows(Split.TRAIN), divided.rows(Split.VALIDATION)
     with job.report.counting("epochs", recipe.epochs) as advance:
         fitted = fit_head(
             head,
-            divided.rows(Split.TRAIN),
-            divided.rows(Split.VALIDATION),
+            train,
+            validation,
             recipe,
             lambda epoch: advance(_in_words(epoch)),
-            limits=Limits(job.options.memory_limit),
+            limits=limits,
+            prepared=prepared,
             checkpoint=checkpoint,
             stop=job.stop,
         )
-    return head, fitted.history
+    return fitted.history
 
 
 def _fine_tune(

@@ -4,9 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from train_job.recipe import Recipe
 from train_job.rows import Table
@@ -19,39 +17,74 @@ def on_device(rows: Table) -> Any:
     return tf.experimental.dlpack.from_dlpack(rows.__dlpack__())
 
 
-def compiled_steps(
-    head: Any, optimizer: Any, recipe: Recipe, weights: NDArray[np.float32], compiled: bool
-) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
-    """A function of a row order int32 ``[steps, batch]``, rows float16 ``[W, D]`` and labels ``[W]``.
+class Program:
+    """Up to ``most`` steps in one call. It does not depend on the rows, and so can be compiled before they are known.
 
-    It takes the steps and returns the sum of their mean losses, and of their right answers.
+    Args:
+        head: a Keras model from rows ``[N, D]`` to probabilities ``[N, C]``.
+        recipe: how to learn.
+        total: the steps of the whole training, which a schedule depends on.
+        most: steps in one call.
+        compiled: whether XLA compiles it.
     """
-    variables = head.trainable_variables
-    classes = head.output_shape[-1]
+
+    def __init__(self, head: Any, recipe: Recipe, total: int, most: int, compiled: bool) -> None:
+        self.recipe, self.total, self.most = recipe, total, most
+        self.optimizer = recipe.new_optimizer(total)
+        self.optimizer.build(head.trainable_variables)
+        self._width, self._classes = head.input_shape[-1], head.output_shape[-1]
+        self._run = tf.function(_steps(head, self.optimizer, recipe), jit_compile=compiled, autograph=False)
+
+    def suits(self, total: int, most: int) -> bool:
+        """Whether it can do a training of ``total`` steps, ``most`` of them in a call."""
+        return most <= self.most and (self.recipe.schedule == "constant" or total == self.total)
+
+    def compile(self) -> None:
+        """Compile it now: take no step."""
+        rows = self.most * self.recipe.batch_size
+        nothing = tf.zeros((rows, self._width), tf.float16), tf.zeros(rows, tf.int32), tf.ones(self._classes)
+        self._run(tf.constant(0), *nothing)
+
+    def __call__(self, steps: int, rows: Any, labels: Any, weights: Any) -> tuple[float, float]:
+        """Take ``steps`` steps on the first rows of float16 ``[most * batch, D]`` and their labels int32, in order.
+
+        ``weights`` ``[C]`` are what a row of each class counts. Returns the sum of the steps' mean losses, and how many
+        answers were right.
+        """
+        loss, right = self._run(tf.constant(steps), rows, labels, weights)
+        return float(loss), float(right)
+
+
+def _steps(head: Any, optimizer: Any, recipe: Recipe) -> Callable[..., tuple[Any, Any]]:
+    variables, batch = head.trainable_variables, recipe.batch_size
     smoothed = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
     sparse = keras.losses.SparseCategoricalCrossentropy()
-    weighted = None if recipe.class_weights == "none" else tf.constant(weights)
 
-    def loss_of(labels: Any, probabilities: Any) -> Any:
-        counts = None if weighted is None else tf.gather(weighted, labels)
+    def loss_of(labels: Any, probabilities: Any, weights: Any) -> Any:
+        counts = None if recipe.class_weights == "none" else tf.gather(weights, labels)
         if recipe.label_smoothing:
-            return smoothed(tf.one_hot(labels, classes), probabilities, sample_weight=counts)
+            return smoothed(tf.one_hot(labels, probabilities.shape[-1]), probabilities, sample_weight=counts)
         return sparse(labels, probabilities, sample_weight=counts)
 
-    def run(order: Any, rows: Any, labels: Any) -> tuple[Any, Any]:
-        loss_sum, right = tf.constant(0.0), tf.constant(0.0)
-        for step in tf.range(tf.shape(order)[0]):
-            x, y = tf.cast(tf.gather(rows, order[step]), tf.float32), tf.gather(labels, order[step])
-            with tf.GradientTape() as tape:
-                probabilities = head(x, training=False)  # dropout off, BatchNormalization as it is
-                loss = loss_of(y, probabilities)
-            optimizer.apply(tape.gradient(loss, variables), variables)
-            loss_sum += loss
-            hits = tf.equal(tf.argmax(probabilities, 1, tf.int32), y)
-            right += tf.reduce_sum(tf.cast(hits, tf.float32))
+    def step(x: Any, y: Any, weights: Any) -> tuple[Any, Any]:
+        with tf.GradientTape() as tape:
+            probabilities = head(x, training=False)  # dropout off, BatchNormalization as it is
+            loss = loss_of(y, probabilities, weights)
+        optimizer.apply(tape.gradient(loss, variables), variables)
+        return loss, tf.reduce_sum(tf.cast(tf.equal(tf.argmax(probabilities, 1, tf.int32), y), tf.float32))
+
+    def run(steps: Any, rows: Any, labels: Any, weights: Any) -> tuple[Any, Any]:
+        def one(number: Any, loss_sum: Any, right: Any) -> tuple[Any, Any, Any]:
+            x = tf.slice(rows, (number * batch, 0), (batch, rows.shape[1]))
+            y = tf.slice(labels, (number * batch,), (batch,))
+            loss, hits = step(tf.cast(x, tf.float32), y, weights)
+            return number + 1, loss_sum + loss, right + hits
+
+        start = (tf.constant(0), tf.constant(0.0), tf.constant(0.0))
+        _, loss_sum, right = tf.while_loop(lambda number, *_: number < steps, one, start)
         return loss_sum, right
 
-    return tf.function(run, jit_compile=compiled)  # type: ignore[no-any-return]
+    return run
 
 
 def predictor(head: Any) -> Callable[[Any], Any]:
@@ -61,4 +94,4 @@ def predictor(head: Any) -> Callable[[Any], Any]:
         return head(tf.cast(rows, tf.float32), training=False)
 
     signature = [tf.TensorSpec((None, head.input_shape[-1]), tf.float16)]
-    return tf.function(run, input_signature=signature)  # type: ignore[no-any-return]
+    return tf.function(run, input_signature=signature, autograph=False)  # type: ignore[no-any-return]

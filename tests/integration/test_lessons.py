@@ -47,7 +47,7 @@ def test_training_keeps_float32_exact_on_gpus(trained: Trained) -> None:
 
 
 def test_a_name_that_is_not_utf_8_and_one_without_a_photos_ending_are_left_out(tmp_path: Path) -> None:
-    from train_job.dataset import read_dataset
+    from train_job.labels import read_dataset
 
     photos = write_folders(tmp_path / "photos", 2)
     Path(os.fsdecode(os.fsencode(photos / "red") + b"/caf\xe9.jpg")).write_bytes(jpeg("red", 9))

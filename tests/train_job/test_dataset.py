@@ -5,7 +5,8 @@ import pytest
 
 from runtime.errors import InputError, NotFoundError
 from tests.conftest import BUCKET
-from train_job.dataset import Dataset, Example, Reject, Split, read_dataset
+from train_job.dataset import Dataset, Example, Reject, Split
+from train_job.labels import read_dataset
 
 
 def fill(root: Path, *names: str) -> str:

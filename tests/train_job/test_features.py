@@ -9,10 +9,11 @@ from runtime.errors import InputError, StoppedError, UnavailableError
 from runtime.imaging import InputSpec
 from runtime.store import MemoryStore
 from tests.pictures import jpeg, write_folders
-from train_job.dataset import Example, Reject, Split, read_dataset
+from train_job.dataset import Example, Reject, Split
 from train_job.feature_store import FeatureStore, Space
 from train_job.features import Extracted, Wanted, extract
 from train_job.forward import Busy, Forward
+from train_job.labels import read_dataset
 from train_job.progress import Reporter
 
 SPEC = InputSpec(32, 32)

@@ -255,7 +255,7 @@ def test_a_share_of_bad_photos_just_at_the_limit_is_allowed() -> None:
 
 
 def test_rows_that_say_the_same_again_are_no_bad_photos(tmp_path: Path) -> None:
-    from train_job.dataset import read_dataset
+    from train_job.labels import read_dataset
 
     (tmp_path / "photos").mkdir()
     for name in ("a.jpg", "b.jpg"):

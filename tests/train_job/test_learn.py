@@ -12,7 +12,8 @@ from runtime.imaging import decode
 from runtime.registry import Registry
 from tests.conftest import BUCKET
 from tests.pictures import jpeg, write_folders
-from train_job.dataset import Dataset, Example, Split, read_dataset
+from train_job.dataset import Dataset, Example, Split
+from train_job.labels import read_dataset
 from train_job.options import TrainOptions
 from train_job.progress import Phases, Reporter
 from train_job.split import Shares

@@ -1,0 +1,73 @@
+"""What a training's programs look like, planned from its size, so that they can be compiled before there are rows."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from train_job.recipe import Recipe
+from train_job.steps import Program
+
+CHUNK_ROWS, CHUNK_STEPS = 10_000, 1_000
+"""What a compiled program does at most: a second on a small CPU, so that a job told to stop can do so in time.
+
+Its rows are copied together first: 26 MB of them for EfficientNet-Lite0.
+"""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a training may take: bytes of rows in memory, and rows in one compiled program.
+
+    ``compiled`` is whether XLA compiles the steps: best for dense layers, and far worse for convolutions on a CPU.
+    """
+
+    memory: int = 2**30
+    chunk_rows: int = CHUNK_ROWS
+    compiled: bool = True
+
+
+DEFAULT_LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training in numbers: steps an epoch, steps in a compiled program, and the window rows are shuffled in.
+
+    There is a window where rows stream from their table: they are more than the memory allows.
+    """
+
+    steps: int
+    chunk: int
+    window: int | None
+
+    @classmethod
+    def of(cls, count: int, width: int, recipe: Recipe, limits: Limits) -> "Plan":
+        """For ``count`` float16 rows of ``width`` numbers.
+
+        Where rows stream, a chunk is so small that it, the next one and what else they need stay within the limit.
+        """
+        steps, streams = recipe.steps(count), 2 * count * width > limits.memory
+        rows = min(limits.chunk_rows, limits.memory // (6 * width)) if streams else limits.chunk_rows
+        chunk = max(1, min(rows // recipe.batch_size, CHUNK_STEPS))
+        even = -(-steps // -(-steps // chunk))
+        return cls(steps, even, chunk * recipe.batch_size if streams else None)
+
+
+class Prepared:
+    """The program of a training, compiled on a thread while its rows are being made."""
+
+    def __init__(self, head: Any, rows: int, recipe: Recipe, limits: Limits) -> None:
+        self._program = new_program(head, Plan.of(rows, head.input_shape[-1], recipe, limits), recipe, limits)
+        pool = ThreadPoolExecutor(1, thread_name_prefix="compile")
+        self._compiled = pool.submit(self._program.compile)
+        pool.shutdown(wait=False)
+
+    def program(self) -> Program:
+        """The program, as soon as it is ready."""
+        self._compiled.result()
+        return self._program
+
+
+def new_program(head: Any, plan: Plan, recipe: Recipe, limits: Limits) -> Program:
+    """A program that suits ``plan``, not compiled yet."""
+    return Program(head, recipe, recipe.epochs * plan.steps, plan.chunk, limits.compiled)
