@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from inference_lambda.events import Direct, Notification, S3Photo
+from inference_lambda.events import Batch, Direct, Notification, S3Photo
 from inference_lambda.settings import Settings
 from runtime.errors import BundleError, InputError, NotFoundError, PhotoError, TransferLiteError
 from runtime.imaging import READ_BYTES
@@ -119,6 +119,22 @@ class Service:
             raise failures[0]
         bad = sum("error" in record for record in records)
         return {"labelled": len(records) - bad, "unusable": bad, "records": records}
+
+    def drain(self, request: Batch) -> dict[str, Any]:
+        """Label the photos of every message. Those that failed are named, so that the queue sends no other again.
+
+        What can never succeed fails all the same: the queue then keeps it among its dead letters.
+        """
+        failed: list[str] = []
+        for message in request.messages:
+            try:
+                if isinstance(message.content, InputError):
+                    raise message.content
+                self.label(message.content)
+            except TransferLiteError as error:
+                failed.append(message.id)
+                _log.error(json.dumps({"event": "message-failed", "message": message.id, "reason": str(error)}))
+        return {"batchItemFailures": [{"itemIdentifier": name} for name in failed]}
 
     def _label_one(self, photo: S3Photo, output: Store) -> dict[str, Any]:
         predictor = self._model.get()

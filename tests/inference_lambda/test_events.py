@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from inference_lambda.events import Direct, Notification, S3Photo, parse
+from inference_lambda.events import Batch, Direct, Message, Notification, S3Photo, parse
 from runtime.errors import InputError
-from tests.inference_lambda.notifications import TEST_EVENT, notification
+from tests.inference_lambda.notifications import TEST_EVENT, eventbridge, messages, notification, through_sns
 
 
 def bare(key: str) -> dict[str, Any]:
@@ -107,3 +107,44 @@ def test_an_s3_record_without_its_parts_is_refused(record: dict[str, Any]) -> No
 def test_an_image_that_is_not_base64_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="the image is not base64"):
         parse({"image": text})
+
+
+AWKWARD = ["in/a b.jpg", "in/a+b.jpg", "in/100%.jpg", "in/%2B.jpg", "in/猫.jpg", 'in/q"uote.jpg']
+
+
+@pytest.mark.parametrize("key", AWKWARD)
+@pytest.mark.parametrize("form", [notification, eventbridge])
+def test_a_photo_is_the_same_however_it_comes(form: Any, key: str) -> None:
+    event = form("photos", key)
+    photo = Notification((S3Photo("photos", key),))
+    assert parse(event) == photo
+    assert parse(messages(event, through_sns(event))) == Batch((Message("m0", photo), Message("m1", photo)))
+
+
+def test_eventbridge_tells_of_more_than_what_was_created() -> None:
+    assert parse(eventbridge("photos", "a.jpg", "Object Deleted")) == Notification(())
+
+
+def test_the_test_event_of_s3_in_a_queue_is_a_message_of_nothing() -> None:
+    assert parse(messages(TEST_EVENT)) == Batch((Message("m0", Notification(())),))
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("not JSON", "is not JSON of S3"),
+        ("[]", "is no notification of S3"),
+        ("{}", "is no notification of S3"),
+        ('{"Type": "Notification"}', "is not JSON of S3"),
+        ('{"Type": "Notification", "Message": "hello"}', "is not JSON of S3"),
+        ({"Records": [{"s3": {}}]}, "lacks its"),
+        ({"image": "AAAA"}, "is no notification of S3"),
+    ],
+)
+def test_a_message_that_names_no_photo_is_wrong_by_itself(body: Any, reason: str) -> None:
+    batch = parse(messages(body, notification("photos", "a.jpg")))
+    assert isinstance(batch, Batch)
+    wrong, right = (message.content for message in batch.messages)
+    assert isinstance(wrong, InputError)
+    assert reason in wrong.message
+    assert right == Notification((S3Photo("photos", "a.jpg"),))

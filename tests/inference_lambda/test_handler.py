@@ -14,7 +14,7 @@ from runtime.errors import InputError, MissingStoreError, NotFoundError, Unavail
 from runtime.predictor import Predictor
 from tests.conftest import BUCKET, Trained
 from tests.inference_lambda.models import publish
-from tests.inference_lambda.notifications import TEST_EVENT, notification
+from tests.inference_lambda.notifications import TEST_EVENT, eventbridge, messages, notification, through_sns
 from tests.pictures import jpeg
 from tests.runtime.faults import refuse
 
@@ -177,6 +177,34 @@ def test_where_a_record_cannot_be_written_the_event_fails(s3: Any, monkeypatch: 
     keys = upload(s3, a=jpeg("red"))
     with pytest.raises(MissingStoreError, match="there is no bucket no-such-bucket"):
         lambda_handler(notification(BUCKET, *keys), None)
+
+
+# -- a queue of notifications ------------------------------------------------------------------------------------------
+
+
+def test_the_photos_of_a_queue_are_labelled(s3: Any) -> None:
+    a, b, c = upload(s3, a=jpeg("red"), b=jpeg("blue"), c=jpeg("red", 1))
+    event = messages(notification(BUCKET, a, b), eventbridge(BUCKET, c), through_sns(notification(BUCKET, a)))
+    assert lambda_handler(event, None) == {"batchItemFailures": []}
+    assert [record_of(s3, key)["label"] for key in (a, b, c)] == ["red", "blue", "red"]
+
+
+def test_only_the_messages_that_failed_are_sent_again(s3: Any, caplog: pytest.LogCaptureFixture) -> None:
+    keys = upload(s3, a=jpeg("red"), b=b"no photo", c=jpeg("red"))
+    refuse("GetObject", "SlowDown", 503, key="in/a.jpg")
+    bodies = [notification(BUCKET, keys[0], keys[2]), "poison", notification(BUCKET, keys[1])]
+    answer = lambda_handler(messages(*bodies), None)
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "m0"}, {"itemIdentifier": "m1"}]}
+    assert records(s3) == [f"predictions/{key}.json" for key in keys[1:]]
+    assert record_of(s3, keys[1])["error"]["code"] == "not-image"
+    failed = [json.loads(record.message) for record in caplog.records if record.levelno == logging.ERROR]
+    assert [one["message"] for one in failed if one["event"] == "message-failed"] == ["m0", "m1"]
+
+
+def test_without_a_model_every_message_is_sent_again(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRANSFERLITE_REGISTRY", str(tmp_path))
+    event = messages(notification(BUCKET, *upload(s3, a=jpeg("red"))), TEST_EVENT)
+    assert lambda_handler(event, None) == {"batchItemFailures": [{"itemIdentifier": "m0"}]}
 
 
 def test_each_record_is_logged_as_one_line_of_json(s3: Any, caplog: pytest.LogCaptureFixture) -> None:
