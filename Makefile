@@ -16,6 +16,8 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/cfn-lint template.yaml
+	@test ! -x $(BIN)/hadolint || $(BIN)/hadolint train_job/Dockerfile inference_lambda/Dockerfile
 
 BENCHMARKS := seed_job forward_table limits growing pipeline head_rows head_peers fine_tune scale
 

@@ -1,0 +1,1 @@
+"""The template: its properties, a deployment into a simulated AWS, and the training machine."""

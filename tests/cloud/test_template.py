@@ -1,0 +1,333 @@
+"""Each property that the template promises, and that its check sees when it is broken."""
+
+import copy
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from cfnlint.api import ManualArgs, lint
+
+from tests.cloud.stack import ROOT, UNKNOWN, Template, deployable, transformed, written
+
+GPUS = {"g4dn.xlarge": 1, "g5.xlarge": 1, "g6.xlarge": 1, "g4dn.2xlarge": 1, "g4dn.12xlarge": 4, "p3.2xlarge": 1}
+"""Source: https://aws.amazon.com/ec2/instance-types/#Accelerated_Computing"""
+NO_RESOURCES = {"batch:DescribeJobs"}
+"""Actions that know no resources: their policy has to say ``*``."""
+
+
+@pytest.fixture(scope="module")
+def template() -> Template:
+    return transformed()
+
+
+def of_type(template: Template, kind: str) -> dict[str, Any]:
+    return {name: one["Properties"] for name, one in template["Resources"].items() if one["Type"] == kind}
+
+
+def properties(template: Template, name: str) -> Any:
+    return template["Resources"][name]["Properties"]
+
+
+def statements(template: Template, kind: str) -> Iterator[Any]:
+    for policy in of_type(template, kind).values():
+        yield from policy["PolicyDocument"]["Statement"]
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+# -- the checks -------------------------------------------------------------------------------------------------------
+
+
+def buckets_are_private_encrypted_and_kept(template: Template) -> None:
+    for name, bucket in of_type(template, "AWS::S3::Bucket").items():
+        assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+        assert len(bucket["PublicAccessBlockConfiguration"]) == 4
+        assert bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+        assert bucket["OwnershipControls"]["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
+        assert template["Resources"][name]["DeletionPolicy"] == "Retain"
+
+
+def buckets_refuse_what_is_not_tls(template: Template) -> None:
+    refused = set()
+    for policy in of_type(template, "AWS::S3::BucketPolicy").values():
+        (statement,) = policy["PolicyDocument"]["Statement"]
+        assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "s3:*")
+        assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+        bucket = policy["Bucket"]["Ref"]
+        assert statement["Resource"] == [{"Fn::GetAtt": [bucket, "Arn"]}, {"Fn::Sub": f"${{{bucket}.Arn}}/*"}]
+        refused.add(bucket)
+    assert refused == set(of_type(template, "AWS::S3::Bucket"))
+
+
+def models_have_versions(template: Template) -> None:
+    assert properties(template, "ModelBucket")["VersioningConfiguration"] == {"Status": "Enabled"}
+
+
+def only_incoming_photos_are_told_and_predictions_go_elsewhere(template: Template) -> None:
+    for name, bucket in of_type(template, "AWS::S3::Bucket").items():
+        told = bucket.get("NotificationConfiguration", {}).get("QueueConfigurations", [])
+        assert [one["Filter"]["S3Key"]["Rules"] for one in told] == [[{"Name": "prefix", "Value": "incoming/"}]] * len(
+            told
+        )
+        assert bool(told) == (name == "DataBucket")
+    function = properties(template, "InferenceFunction")
+    assert function["Environment"]["Variables"]["TRANSFERLITE_OUTPUT_BUCKET"] == {"Ref": "PredictionBucket"}
+
+
+def no_photo_is_lost_on_its_way(template: Template) -> None:
+    queue, function = properties(template, "IncomingQueue"), properties(template, "InferenceFunction")
+    assert queue["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": ["IncomingDeadLetters", "Arn"]}
+    assert queue["VisibilityTimeout"] >= 6 * function["Timeout"]
+    (source,) = of_type(template, "AWS::Lambda::EventSourceMapping").values()
+    assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert source["EventSourceArn"] == {"Fn::GetAtt": ["IncomingQueue", "Arn"]}
+    for name, one in of_type(template, "AWS::SQS::Queue").items():
+        assert one["SqsManagedSseEnabled"] is True
+        assert one["MessageRetentionPeriod"] == 14 * 24 * 3600, name
+
+
+def only_the_data_bucket_may_fill_the_queue(template: Template) -> None:
+    allowed, denied = properties(template, "IncomingQueuePolicy")["PolicyDocument"]["Statement"]
+    assert allowed["Principal"] == {"Service": "s3.amazonaws.com"}
+    assert "-data-" in allowed["Condition"]["ArnEquals"]["aws:SourceArn"]["Fn::Sub"]
+    assert allowed["Condition"]["StringEquals"] == {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
+    assert denied["Effect"] == "Deny"
+
+
+def machines_are_none_between_runs_and_updated_in_place(template: Template) -> None:
+    for machines in of_type(template, "AWS::Batch::ComputeEnvironment").values():
+        resources = machines["ComputeResources"]
+        assert machines["ReplaceComputeEnvironment"] is False
+        assert "ServiceRole" not in machines
+        assert resources.get("MinvCpus", 0) == 0
+        if resources["Type"] in {"SPOT", "EC2"}:
+            assert resources["Ec2Configuration"] == [{"ImageType": "ECS_AL2023_NVIDIA"}]
+            assert resources["MinvCpus"] == 0
+            assert resources["AllocationStrategy"] in {"SPOT_PRICE_CAPACITY_OPTIMIZED", "BEST_FIT_PROGRESSIVE"}
+
+
+def spot_comes_before_on_demand(template: Template) -> None:
+    for queue in of_type(template, "AWS::Batch::JobQueue").values():
+        order = sorted(queue["ComputeEnvironmentOrder"], key=lambda one: int(one["Order"]))
+        kinds = [properties(template, one["ComputeEnvironment"]["Ref"])["ComputeResources"]["Type"] for one in order]
+        assert kinds in (["SPOT", "EC2"], ["FARGATE_SPOT", "FARGATE"])
+
+
+def gpu_machines_have_gpus_and_disk(template: Template) -> None:
+    default = template["Parameters"]["GpuInstanceTypes"]["Default"].split(",")
+    assert all(GPUS[name] >= 1 for name in default)
+    wanted = {one["Type"]: one["Value"] for one in container(template, "GpuJob")["ResourceRequirements"]}
+    assert wanted["GPU"] == "1"
+    (disk,) = properties(template, "GpuMachine")["LaunchTemplateData"]["BlockDeviceMappings"]
+    assert disk["Ebs"]["VolumeSize"] >= 100
+    assert disk["Ebs"]["Encrypted"] is True
+
+
+def container(template: Template, job: str) -> Any:
+    return properties(template, job)["ContainerProperties"]
+
+
+def jobs_run_as_no_one_on_a_root_that_cannot_be_written(template: Template) -> None:
+    for job in of_type(template, "AWS::Batch::JobDefinition"):
+        it = container(template, job)
+        assert it["ReadonlyRootFilesystem"] is True
+        assert int(it["User"].split(":")[0]) > 0
+        assert it["MountPoints"] == [{"SourceVolume": "tmp", "ContainerPath": "/tmp", "ReadOnly": False}]
+        assert it["LinuxParameters"]["InitProcessEnabled"] is True
+        assert {one["Type"] for one in it["ResourceRequirements"]} >= {"VCPU", "MEMORY"}
+        assert it["LogConfiguration"]["Options"]["awslogs-group"] == {"Ref": "TrainLogs"}
+
+
+def only_a_reclaimed_machine_is_tried_again(template: Template) -> None:
+    for job in of_type(template, "AWS::Batch::JobDefinition").values():
+        *reclaimed, otherwise = job["RetryStrategy"]["EvaluateOnExit"]
+        assert {one["Action"] for one in reclaimed} == {"RETRY"}
+        assert {one["OnStatusReason"] for one in reclaimed} == {"Host EC2*", "Your Spot Task was interrupted*"}
+        assert otherwise == {"OnReason": "*", "Action": "EXIT"}
+        assert job["RetryStrategy"]["Attempts"] > 1
+        assert job["Timeout"]["AttemptDurationSeconds"] == {"Ref": "AttemptSeconds"}
+
+
+def the_schedule_is_valid_and_off(template: Template) -> None:
+    parameters, schedule = template["Parameters"], properties(template, "TrainingSchedule")
+    assert parameters["ScheduleState"]["Default"] == "DISABLED"
+    assert schedule["State"] == {"Ref": "ScheduleState"}
+    fields = re.fullmatch(r"cron\((.+)\)", parameters["Schedule"]["Default"])
+    assert fields
+    _minute, _hour, day, _month, weekday, _year = fields[1].split()
+    assert (day == "?") != (weekday == "?")  # EventBridge wants just one of them
+    text = schedule["Target"]["Input"]["Fn::Sub"]
+    given = json.loads(re.sub(r"\$\{(\w+)\}", lambda found: str(parameters[found[1]]["Default"]), text))
+    assert given == {"compute": "cpu", "shards": 1}
+    assert schedule["Target"]["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["ScheduleDeadLetters", "Arn"]}}
+
+
+def roles_may_do_what_is_named_to_what_is_named(template: Template) -> None:
+    for role in of_type(template, "AWS::IAM::Role").values():
+        for policy in role.get("Policies", ()):
+            for statement in policy["PolicyDocument"]["Statement"]:
+                actions = as_list(statement["Action"])
+                assert not any("*" in action for action in actions)
+                if "*" in as_list(statement["Resource"]):
+                    assert set(actions) <= NO_RESOURCES
+
+
+def each_service_has_a_role_of_its_own(template: Template) -> None:
+    function = properties(template, "InferenceFunction")["Role"]
+    machine, schedule = properties(template, "Training")["RoleArn"], properties(template, "TrainingSchedule")["Target"]
+    jobs = [container(template, job)["JobRoleArn"] for job in of_type(template, "AWS::Batch::JobDefinition")]
+    roles = [json.dumps(one) for one in (function, machine, schedule["RoleArn"], jobs[0])]
+    assert len(set(roles)) == 4
+    assert jobs[0] == jobs[1]
+
+
+def alarms_are_told(template: Template) -> None:
+    alarms = of_type(template, "AWS::CloudWatch::Alarm")
+    assert all(alarm["AlarmActions"] == [{"Ref": "Topic"}] for alarm in alarms.values())
+    watched = {(alarm["Namespace"], alarm["MetricName"]) for alarm in alarms.values()}
+    assert watched == {
+        ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
+        ("AWS/SQS", "ApproximateAgeOfOldestMessage"),
+        ("AWS/Lambda", "Errors"),
+        ("AWS/States", "ExecutionsFailed"),
+    }
+
+
+def logs_end(template: Template) -> None:
+    assert all(
+        one["RetentionInDays"] == {"Ref": "LogDays"} for one in of_type(template, "AWS::Logs::LogGroup").values()
+    )
+
+
+def training_machines_answer_no_one(template: Template) -> None:
+    group = properties(template, "NoWayIn")
+    assert "SecurityGroupIngress" not in group
+    assert [(one["FromPort"], one["ToPort"]) for one in group["SecurityGroupEgress"]] == [(443, 443)]
+    assert properties(template, "GpuMachine")["LaunchTemplateData"]["MetadataOptions"]["HttpTokens"] == "required"
+
+
+# -- and what breaks them ----------------------------------------------------------------------------------------------
+
+Path = tuple[str | int, ...]
+BREAKS: list[tuple[Callable[[Template], None], Path, Any]] = [
+    (
+        buckets_are_private_encrypted_and_kept,
+        ("DataBucket", "PublicAccessBlockConfiguration", "BlockPublicPolicy"),
+        False,
+    ),
+    (
+        buckets_are_private_encrypted_and_kept,
+        ("ModelBucket", "BucketEncryption", "ServerSideEncryptionConfiguration"),
+        [],
+    ),
+    (buckets_are_private_encrypted_and_kept, ("PredictionBucket", "OwnershipControls", "Rules"), []),
+    (buckets_refuse_what_is_not_tls, ("DataBucketPolicy", "Bucket"), {"Ref": "ModelBucket"}),
+    (buckets_refuse_what_is_not_tls, ("ModelBucketPolicy", "PolicyDocument", "Statement", 0, "Condition"), {}),
+    (models_have_versions, ("ModelBucket", "VersioningConfiguration"), {"Status": "Suspended"}),
+    (
+        only_incoming_photos_are_told_and_predictions_go_elsewhere,
+        ("DataBucket", "NotificationConfiguration", "QueueConfigurations", 0, "Filter", "S3Key", "Rules"),
+        [],
+    ),
+    (
+        only_incoming_photos_are_told_and_predictions_go_elsewhere,
+        ("InferenceFunction", "Environment", "Variables", "TRANSFERLITE_OUTPUT_BUCKET"),
+        {"Ref": "DataBucket"},
+    ),
+    (no_photo_is_lost_on_its_way, ("IncomingQueue", "VisibilityTimeout"), 60),
+    (no_photo_is_lost_on_its_way, ("InferenceFunctionIncoming", "FunctionResponseTypes"), []),
+    (no_photo_is_lost_on_its_way, ("IncomingDeadLetters", "MessageRetentionPeriod"), 345600),
+    (
+        only_the_data_bucket_may_fill_the_queue,
+        ("IncomingQueuePolicy", "PolicyDocument", "Statement", 0, "Principal"),
+        "*",
+    ),
+    (machines_are_none_between_runs_and_updated_in_place, ("GpuSpot", "ComputeResources", "MinvCpus"), 4),
+    (
+        machines_are_none_between_runs_and_updated_in_place,
+        ("GpuOnDemand", "ComputeResources", "Ec2Configuration"),
+        [{"ImageType": "ECS_AL2_NVIDIA"}],
+    ),
+    (machines_are_none_between_runs_and_updated_in_place, ("CpuSpot", "ReplaceComputeEnvironment"), True),
+    (spot_comes_before_on_demand, ("GpuQueue", "ComputeEnvironmentOrder", 0, "Order"), 3),
+    (gpu_machines_have_gpus_and_disk, ("GpuJob", "ContainerProperties", "ResourceRequirements", 0, "Value"), "0"),
+    (
+        jobs_run_as_no_one_on_a_root_that_cannot_be_written,
+        ("CpuJob", "ContainerProperties", "ReadonlyRootFilesystem"),
+        False,
+    ),
+    (jobs_run_as_no_one_on_a_root_that_cannot_be_written, ("GpuJob", "ContainerProperties", "User"), "0:0"),
+    (
+        only_a_reclaimed_machine_is_tried_again,
+        ("CpuJob", "RetryStrategy", "EvaluateOnExit", 0, "OnStatusReason"),
+        "*",
+    ),
+    (only_a_reclaimed_machine_is_tried_again, ("GpuJob", "RetryStrategy", "EvaluateOnExit", 2, "Action"), "RETRY"),
+    (the_schedule_is_valid_and_off, ("TrainingSchedule", "State"), "ENABLED"),
+    (the_schedule_is_valid_and_off, ("TrainingSchedule", "Target", "Input"), {"Fn::Sub": '{"Compute": "${Compute}"}'}),
+    (
+        roles_may_do_what_is_named_to_what_is_named,
+        ("TrainRole", "Policies", 0, "PolicyDocument", "Statement", 0, "Resource"),
+        "*",
+    ),
+    (
+        roles_may_do_what_is_named_to_what_is_named,
+        ("InferenceRole", "Policies", 0, "PolicyDocument", "Statement", 0, "Action"),
+        "s3:*",
+    ),
+    (each_service_has_a_role_of_its_own, ("InferenceFunction", "Role"), {"Fn::GetAtt": ["TrainRole", "Arn"]}),
+    (alarms_are_told, ("PhotosWaitAlarm", "AlarmActions"), []),
+    (logs_end, ("TrainLogs", "RetentionInDays"), None),
+    (training_machines_answer_no_one, ("NoWayIn", "SecurityGroupIngress"), [{"IpProtocol": "-1"}]),
+]
+
+
+def changed(template: Template, path: Path, value: Any) -> Template:
+    """A copy in which the property at ``path`` is ``value``."""
+    copied = copy.deepcopy(template)
+    resource, *between, last = path
+    place = copied["Resources"][resource]["Properties"]
+    for step in between:
+        place = place[step]
+    place[last] = value
+    return copied
+
+
+@pytest.mark.parametrize("check", list(dict.fromkeys(one for one, _, _ in BREAKS)))
+def test_the_template_keeps_its_promise(template: Template, check: Callable[[Template], None]) -> None:
+    check(template)
+
+
+@pytest.mark.parametrize(("check", "path", "value"), BREAKS)
+def test_a_broken_promise_is_seen(
+    template: Template, check: Callable[[Template], None], path: Path, value: Any
+) -> None:
+    with pytest.raises((AssertionError, KeyError, ValueError, TypeError)):
+        check(changed(template, path, value))
+
+
+def test_the_linter_finds_nothing(template: Template) -> None:
+    config = ManualArgs(regions=["eu-central-1", "us-east-1"])
+    assert [str(one) for one in lint((ROOT / "template.yaml").read_text(), config=config)] == []
+    assert [str(one) for one in lint(json.dumps(template), config=config)] == []
+    wrong = changed(template, ("GpuSpot", "ComputeResources", "AllocationStrategy"), "CHEAPEST")
+    assert lint(json.dumps(wrong), config=config)
+
+
+def test_every_parameter_says_what_it_is_for_and_all_but_the_images_have_a_default() -> None:
+    parameters = written()["Parameters"]
+    assert all(one["Description"] for one in parameters.values())
+    assert {name for name, one in parameters.items() if "Default" not in one} == {"TrainImage", "InferenceImage"}
+    grouped = written()["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    assert {name for group in grouped for name in group["Parameters"]} == set(parameters)
+
+
+def test_what_the_simulation_cannot_deploy_is_known(template: Template) -> None:
+    left = {one["Type"] for one in template["Resources"].values()} - {
+        one["Type"] for one in deployable(template)["Resources"].values()
+    }
+    assert left == UNKNOWN
