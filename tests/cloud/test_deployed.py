@@ -243,8 +243,9 @@ def told(stack: Stack) -> Any:
     return read
 
 
-def test_what_the_schedule_starts_is_one_training(stack: Stack, machine: str, told: Any) -> None:
-    assert run(machine, {"compute": "cpu", "shards": 1}) == "SUCCEEDED"
+@pytest.mark.parametrize("given", [{"compute": "cpu", "shards": 1}, {}])
+def test_what_the_schedule_starts_is_one_training(stack: Stack, machine: str, told: Any, given: dict[str, Any]) -> None:
+    assert run(machine, given) == "SUCCEEDED"
     (job,) = jobs(stack, "CpuQueue")
     assert job["jobName"] == "train"
     assert job["container"]["command"][:3] == ["train", "--images", "the Photos"]
