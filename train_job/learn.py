@@ -89,6 +89,7 @@ def learn(job: Job, dataset: Dataset) -> Learned:
         divided = divide(job, base, dataset, shares, earlier, Path(folder))
         checkpoint = partial(_checkpoint, job, _fingerprint(base, divided, earlier, options))
         with job.phases("head"):
+            prepared.program()  # which, as it is compiled, writes the head's weights back as it found them
             _warm_start(job, head, base, divided, earlier)
             history = _fit(job, head, divided, recipe, limits, prepared, checkpoint("head"))
         described = base.described()

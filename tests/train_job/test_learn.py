@@ -1,4 +1,5 @@
 import tempfile
+import threading
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -219,3 +220,32 @@ def test_a_job_that_is_stopped_as_it_learns_ends_as_one_that_was_not(tmp_path: P
     assert again.history == whole.history
     for name, array in whole.head.items():
         assert again.head[name].tobytes() == array.tobytes()
+
+
+def test_a_head_starts_warm_only_once_its_program_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from train_job import learn as module
+    from train_job.divide import divide
+    from train_job.steps import Program
+
+    divided, done = threading.Event(), []
+    compile_now = Program.compile
+
+    def slowly(self: Program) -> None:
+        divided.wait(60)
+        compile_now(self)
+        done.append("compiled")
+
+    def divide_and_tell(*arguments: Any) -> Any:
+        result = divide(*arguments)
+        divided.set()
+        return result
+
+    def warm_start(*_: Any) -> str:
+        done.append("started warm")
+        return "warm start"
+
+    monkeypatch.setattr(Program, "compile", slowly)
+    monkeypatch.setattr(module, "divide", divide_and_tell)
+    monkeypatch.setattr(module, "warm_start", warm_start)
+    learn(str(write_folders(tmp_path / "photos", 10)), warm_start=True)
+    assert done == ["compiled", "started warm"]
