@@ -37,6 +37,7 @@ def test_the_training_image_runs_as_the_user_of_the_template_and_hears_sigterm()
     assert user
     assert (ROOT / "template.yaml").read_text().count(f'User: "{user[1]}"') == 2
     assert 'ENTRYPOINT ["transferlite"]' in text
+    assert 'VOLUME ["/tmp"]' in text  # or what is mounted over it belongs to root, on Fargate
 
 
 def test_the_function_s_image_names_its_handler() -> None:

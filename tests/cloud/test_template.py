@@ -85,6 +85,7 @@ def no_photo_is_lost_on_its_way(template: Template) -> None:
     (source,) = of_type(template, "AWS::Lambda::EventSourceMapping").values()
     assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
     assert source["EventSourceArn"] == {"Fn::GetAtt": ["IncomingQueue", "Arn"]}
+    assert source["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "FunctionConcurrency"}}
     for name, one in of_type(template, "AWS::SQS::Queue").items():
         assert one["SqsManagedSseEnabled"] is True
         assert one["MessageRetentionPeriod"] == 14 * 24 * 3600, name
@@ -240,6 +241,7 @@ BREAKS: list[tuple[Callable[[Template], None], Path, Any]] = [
     ),
     (no_photo_is_lost_on_its_way, ("IncomingQueue", "VisibilityTimeout"), 60),
     (no_photo_is_lost_on_its_way, ("InferenceFunctionIncoming", "FunctionResponseTypes"), []),
+    (no_photo_is_lost_on_its_way, ("InferenceFunctionIncoming", "ScalingConfig"), {}),
     (no_photo_is_lost_on_its_way, ("IncomingDeadLetters", "MessageRetentionPeriod"), 345600),
     (
         only_the_data_bucket_may_fill_the_queue,
