@@ -43,10 +43,15 @@ def test_a_file_saved_by_save_weights_is_loaded(words: list[str], saved: dict[st
     assert weights_used(tmp_path) == saved["sha256"]
 
 
-def test_a_legacy_file_in_s3_is_loaded(words: list[str], saved: dict[str, Any], tmp_path: Path, bucket: Any) -> None:
+def test_a_legacy_file_in_s3_is_loaded(saved: dict[str, Any], tmp_path: Path, bucket: Any) -> None:
+    from train_job.feature_store import FeatureStore
+
     bucket.upload_file(str(saved["legacy"]), BUCKET, "weights/base.h5")
-    assert run([*words, f"s3://{BUCKET}/weights/base.h5"]) == 0
-    assert weights_used(tmp_path) == saved["sha256"]
+    photos, rows = str(write_folders(tmp_path / "photos", 1)), str(tmp_path / "rows")
+    quick = ["--backbone", "inception_v3", "--image-size", "75", "--weights", f"s3://{BUCKET}/weights/base.h5"]
+    assert run(["features", "extract", "--images", photos, "--features", rows, *quick]) == 0
+    (space,) = FeatureStore.open(rows).spaces()
+    assert space.weights_sha256 == saved["sha256"]
 
 
 def test_imagenet_without_network_says_what_to_do(
