@@ -115,7 +115,7 @@ def _message(record: Mapping[str, Any]) -> Message:
         return Message(record["messageId"], content or InputError("the message is no notification of S3"))
     except InputError as error:
         return Message(record["messageId"], error)
-    except (LookupError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
         return Message(record["messageId"], InputError(f"the message is not JSON of S3 ({error})"))
 
 

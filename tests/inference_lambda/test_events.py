@@ -133,6 +133,7 @@ def test_the_test_event_of_s3_in_a_queue_is_a_message_of_nothing() -> None:
     ("body", "reason"),
     [
         ("not JSON", "is not JSON of S3"),
+        pytest.param("[" * 100_000, "is not JSON of S3", id="too deep"),
         ("[]", "is no notification of S3"),
         ("{}", "is no notification of S3"),
         ('{"Type": "Notification"}', "is not JSON of S3"),
