@@ -1,8 +1,10 @@
 """The gate: every variant answers the held-out photos beside the Keras model, in the runtime that will serve it."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -42,9 +44,9 @@ EXACT = Limits(difference=1e-4, accuracy=0.0, disagreement=0.0)
 QUANTISED = Limits(difference=1.0, accuracy=0.01, disagreement=0.05)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Tally:
-    """Running counts of one variant against the Keras model."""
+    """Counts of one variant against the Keras model over the same photos."""
 
     photos: int = 0
     right: int = 0
@@ -52,16 +54,19 @@ class Tally:
     agreed: int = 0
     difference: float = 0.0
 
-    def add(self, answer: NDArray[np.float32], reference: NDArray[np.float32], labels: NDArray[np.int32]) -> None:
-        """Count a chunk: probabilities ``[N, C]`` of the variant and of Keras, true labels ``[N]``."""
+    @classmethod
+    def of(cls, answer: NDArray[np.float32], reference: NDArray[np.float32], labels: NDArray[np.int32]) -> "Tally":
+        """Count probabilities ``[N, C]`` of the variant and of Keras, N at least 1, with the true labels ``[N]``."""
         theirs = reference.argmax(axis=1)
         mine = _label(answer, theirs)
-        self.photos += len(labels)
-        self.right += int((mine == labels).sum())
-        self.reference_right += int((theirs == labels).sum())
-        self.agreed += int((mine == theirs).sum())
-        difference = np.abs(answer.astype(np.float64) - reference).max()
-        self.difference = max(self.difference, float(difference)) if np.isfinite(difference) else float("inf")
+        difference = float(np.abs(answer.astype(np.float64) - reference).max())
+        return cls(
+            photos=len(labels),
+            right=int((mine == labels).sum()),
+            reference_right=int((theirs == labels).sum()),
+            agreed=int((mine == theirs).sum()),
+            difference=difference if np.isfinite(difference) else float("inf"),
+        )
 
     def failure(self, limits: Limits) -> str | None:
         """In words, the first limit that does not hold; None when all do."""
@@ -103,25 +108,61 @@ def tflite_answers(path: Path) -> Answers:
     return lambda photos: np.stack([model(photo) for photo in photos])
 
 
+def one_thread_milliseconds(path: Path) -> float:
+    """What one photo takes a TFLite file here, on one thread: the median of at least five runs in half a second."""
+    model = TFLiteClassifier(path, threads=1)
+    photo = np.full((model.height, model.width, 3), 127, np.uint8)
+    model(photo)  # the first run also sets memory aside
+    took: list[float] = []
+    while len(took) < 5 or sum(took) < 0.5:
+        started = time.perf_counter()
+        model(photo)
+        took.append(time.perf_counter() - started)
+    return 1000 * median(took)
+
+
 def keras_answers(model: Any) -> Answers:
     """The trained Keras model itself."""
     return lambda photos: np.asarray(model.predict_on_batch(photos))
 
 
-def compare(reference: Answers, variants: Mapping[str, Answers], photos: Iterable[tuple[RGB, int]]) -> dict[str, Tally]:
-    """Run every variant and the reference over ``(photo, true label)`` pairs, a chunk at a time; counts by variant.
+@dataclass(frozen=True)
+class Answered:
+    """What every form of the model said of the same photos.
+
+    Attributes:
+        labels: the true ones ``[N]``.
+        reference: the Keras model's probabilities ``[N, C]``.
+        variants: the probabilities ``[N, C]`` by variant.
+    """
+
+    labels: NDArray[np.int32]
+    reference: NDArray[np.float32]
+    variants: Mapping[str, NDArray[np.float32]]
+
+    def tally(self, name: str) -> Tally:
+        """One variant's counts."""
+        return Tally.of(self.variants[name], self.reference, self.labels)
+
+
+def compare(reference: Answers, variants: Mapping[str, Answers], photos: Iterable[tuple[RGB, int]]) -> Answered:
+    """Run every variant and the reference over ``(photo, true label)`` pairs, a chunk at a time.
 
     Raises:
         GateError: there was not one photo.
     """
-    tallies = {name: Tally() for name in variants}
+    truth: list[NDArray[np.int32]] = []
+    expected: list[NDArray[np.float32]] = []
+    found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in variants}
     for images, labels in _chunks(photos):
-        expected = reference(images)
+        truth.append(labels)
+        expected.append(reference(images))
         for name, answers in variants.items():
-            tallies[name].add(answers(images), expected, labels)
-    if not all(tally.photos for tally in tallies.values()):
+            found[name].append(answers(images))
+    if not truth:
         raise GateError("there is no held-out photo to compare the models on")
-    return tallies
+    together = {name: np.concatenate(several) for name, several in found.items()}
+    return Answered(np.concatenate(truth), np.concatenate(expected), together)
 
 
 def _chunks(photos: Iterable[tuple[RGB, int]]) -> Iterable[tuple[NDArray[np.uint8], NDArray[np.int32]]]:
@@ -137,9 +178,7 @@ def _chunks(photos: Iterable[tuple[RGB, int]]) -> Iterable[tuple[NDArray[np.uint
         yield np.stack(images), np.array(labels, np.int32)
 
 
-def judge(
-    tallies: Mapping[str, Tally], paths: Mapping[str, str], folder: Path
-) -> tuple[dict[str, Variant], dict[str, str]]:
+def judge(answered: Answered, paths: Mapping[str, str], folder: Path) -> tuple[dict[str, Variant], dict[str, str]]:
     """The variants that passed, and the reasons for those left out. ``paths`` are relative to the bundle ``folder``.
 
     Raises:
@@ -147,18 +186,19 @@ def judge(
     """
     passed: dict[str, Variant] = {}
     left_out: dict[str, str] = {}
-    for name, tally in tallies.items():
-        quantised = name == INT8
+    for name in answered.variants:
+        tally, quantised = answered.tally(name), name == INT8
         reason = tally.failure(QUANTISED if quantised else EXACT)
         if reason and not quantised:
             raise GateError(reason, where=name, hint="nothing was published; please report it")
         if reason:
             left_out[name] = reason
             continue
+        path, tflite = folder / paths[name], paths[name].endswith(".tflite")
         passed[name] = Variant(
             path=paths[name],
-            size=_size(folder / paths[name]),
-            runtime=runtime_name() if paths[name].endswith(".tflite") else "tensorflow",
+            size=_size(path),
+            runtime=runtime_name() if tflite else "tensorflow",
             photos=tally.photos,
             accuracy=tally.right / tally.photos,
             agreement=tally.agreed / tally.photos,

@@ -41,6 +41,7 @@ class Variant:
         accuracy: its share of right answers on them.
         agreement: the share on which its label is the Keras model's.
         max_difference: the largest difference of any probability from the Keras model's.
+        milliseconds: what one photo took a TFLite file on one thread of the machine that trained it.
     """
 
     path: str
@@ -50,11 +51,15 @@ class Variant:
     accuracy: float
     agreement: float
     max_difference: float
+    milliseconds: float | None = None
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that is known of a version. ``files`` holds every file of the bundle but the manifest itself."""
+    """All that is known of a version. ``files`` holds every file of the bundle but the manifest itself.
+
+    ``threshold`` is the probability below which the answer is ``unknown``; 0 answers every photo.
+    """
 
     model_id: str
     created_at: str
@@ -68,6 +73,8 @@ class Manifest:
     left_out: Mapping[str, str]
     software: Mapping[str, str]
     files: Mapping[str, FileInfo] = field(default_factory=dict)
+    threshold: float = 0.0
+    calibration: Mapping[str, Any] = field(default_factory=dict)
     decoder_version: int = DECODER_VERSION
     schema: int = SCHEMA
 
@@ -77,6 +84,8 @@ class Manifest:
         check_model_id(self.model_id)
         if len(set(self.labels)) != len(self.labels) or not self.labels:
             raise BundleError("labels are missing or repeated")
+        if not 0 <= self.threshold <= 1:
+            raise BundleError(f"the threshold {self.threshold} is no probability")
         for path in self.files:
             if path.startswith("/") or ".." in path.split("/"):
                 raise BundleError(f"the file {path!r} would leave the bundle")

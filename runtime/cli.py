@@ -72,6 +72,7 @@ def _predict_location(location: str, predictor: "Predictor", top: int, as_json: 
     from runtime.imaging import READ_BYTES
     from runtime.locations import read_uri
     from runtime.photos import find_photos
+    from runtime.predictor import UNKNOWN
 
     def fetch(image: str) -> tuple[str, bytes | TransferLiteError]:
         try:
@@ -91,7 +92,8 @@ def _predict_location(location: str, predictor: "Predictor", top: int, as_json: 
         if as_json:
             click.echo(json.dumps({"image": image, **answer.to_dict()}, ensure_ascii=False))
         else:
-            click.echo(f"{image}: " + ", ".join(f"{label} {score:.3f}" for label, score in answer.top))
+            best = ", ".join(f"{label} {score:.3f}" for label, score in answer.top)
+            click.echo(f"{image}: " + (f"unknown ({best})" if answer.label == UNKNOWN else best))
 
 
 def _print_failure(image: str, error: TransferLiteError, as_json: bool) -> None:

@@ -14,11 +14,16 @@ from runtime.interpreter import TFLiteClassifier
 from runtime.registry import Registry, cache_folder
 
 DEFAULT_VARIANT = "float32"
+UNKNOWN = "unknown"
+"""The label of a photo of which the model is less sure than its manifest's threshold asks."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One photo's answer: the best label, its probability, and the ``(label, probability)`` of the best few."""
+    """One photo's answer: the best label, its probability, and the ``(label, probability)`` of the best few.
+
+    Below the model's threshold the label is :data:`UNKNOWN`; the score and the best few are what they are.
+    """
 
     model_id: str
     label: str
@@ -108,8 +113,14 @@ class Predictor:
             raise InputError(f"cannot be read ({error.strerror})", where=str(photo)) from None
         return self._model(decode(data, spec, where=str(photo)))
 
+    def best(self, photo: bytes | str | Path | RGB) -> str:
+        """The most probable label, however little sure; arguments and errors as in a call."""
+        return self.manifest.labels[int(self.probabilities(photo).argmax())]
+
     def answer(self, probabilities: NDArray[np.float32], top: int = 3) -> Prediction:
         """The :class:`Prediction` that these probabilities ``[N]`` amount to; equal ones in the labels' order."""
         best = np.argsort(-probabilities, kind="stable")[: max(top, 1)]
         ranked = tuple((self.manifest.labels[i], float(probabilities[i])) for i in best)
-        return Prediction(self.manifest.model_id, ranked[0][0], ranked[0][1], ranked[: max(top, 0)])
+        label, score = ranked[0]
+        sure = score >= self.manifest.threshold
+        return Prediction(self.manifest.model_id, label if sure else UNKNOWN, score, ranked[: max(top, 0)])

@@ -12,6 +12,9 @@ from train_job.backbones import BACKBONES
 from train_job.options import DEFAULT_SPLIT, TrainOptions
 from train_job.split import Shares
 
+REFUSED = 3
+"""The exit status of a training whose version was published and not promoted, for it is worse."""
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _backbone_option = click.option(
@@ -25,7 +28,9 @@ def quiet_tensorflow() -> None:
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 
-def _percentage(_context: click.Context, _option: click.Parameter, value: str) -> float:
+def _percentage(_context: click.Context, _option: click.Parameter, value: str | None) -> float | None:
+    if value is None:
+        return None
     try:
         share = float(value.removesuffix("%")) / 100
     except ValueError:
@@ -142,7 +147,29 @@ base_options = _together(
 @click.option(
     "--fail-over", default="50%", show_default=True, callback=_percentage, help="Stop if more photos are bad."
 )
+@click.option("--folds", default=0, type=click.IntRange(0, 20), help="Cross-validate as well, with so many heads.")
+@click.option(
+    "--precision",
+    callback=_percentage,
+    metavar="SHARE",
+    help="Answer `unknown` rather than have fewer answers right (95%).  [default: answer every photo]",
+)
 @click.option("--channel", default="production", show_default=True, help="The channel to promote the model to.")
+@click.option(
+    "--promote",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "always", "never"]),
+    help="auto: unless it is worse than the channel's version.",
+)
+@click.option(
+    "--tolerance",
+    default="5%",
+    show_default=True,
+    callback=_percentage,
+    metavar="SHARE",
+    help="Of a class's test photos, how many a new version may lose.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object as the last line.")
 def train(as_json: bool, **options: Any) -> None:
     """Train on labelled photos, prove the result, publish it and let the channel name it.
@@ -156,6 +183,8 @@ def train(as_json: bool, **options: Any) -> None:
     result = run_job(TrainOptions(**options), Reporter())
     if as_json:
         click.echo(json.dumps(result.to_dict(), ensure_ascii=False))
+    if result.refused:
+        raise click.exceptions.Exit(REFUSED)
 
 
 @click.command()

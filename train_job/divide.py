@@ -58,14 +58,25 @@ class Divided:
 
     def rows(self, split: Split, output: int = 0) -> RowSet:
         """The split's rows and labels; those to train on include the augmented views."""
-        index = {label: number for number, label in enumerate(self.dataset.labels)}
-        places = np.array(self.of(split), np.int64)
-        labels = np.array([index[self.dataset.examples[place].label] for place in places], np.int32)
-        table = self.tables[output]
+        photos = self.photos(split, output)
         if split is not Split.TRAIN:
-            return RowSet(table, places, labels)
-        augmented = np.arange(len(self.dataset.examples), len(table))
-        return RowSet(table, np.concatenate([places, augmented]), np.tile(labels, 1 + len(augmented) // len(places)))
+            return photos
+        augmented = np.arange(len(self.dataset.examples), len(photos.table))
+        labels = np.tile(photos.labels, 1 + len(augmented) // len(photos))
+        return RowSet(photos.table, np.concatenate([photos.ids, augmented]), labels)
+
+    def photos(self, split: Split, output: int = 0) -> RowSet:
+        """A row and a label for each of the split's photos, as they are."""
+        return self._plain(self.of(split), output)
+
+    def all_photos(self, output: int = 0) -> RowSet:
+        """A row and a label for each photo."""
+        return self._plain(range(len(self.dataset.examples)), output)
+
+    def _plain(self, places: Sequence[int], output: int) -> RowSet:
+        index = {label: number for number, label in enumerate(self.dataset.labels)}
+        labels = np.array([index[self.dataset.examples[place].label] for place in places], np.int32)
+        return RowSet(self.tables[output], np.array(places, np.int64), labels)
 
 
 def divide(job: Job, base: FrozenBase, dataset: Dataset, shares: Shares, before: Before, folder: Path) -> Divided:

@@ -42,7 +42,6 @@ class Scores:
                 label: {"photos": int(self.confusion[i].sum()), "right": int(self.confusion[i, i])}
                 for i, label in enumerate(labels)
             },
-            "confusion": self.confusion.tolist(),
         }
 
 

@@ -1,7 +1,7 @@
-"""The main job: labels and photos in, a proven version published and promoted.
+"""The main job: labels and photos in, a proven version published and, if it is as good as the last, promoted.
 
-It reads top to bottom: data, features, head, evaluate, export, publish. Everything that the user may have got wrong and
-that can be seen without TensorFlow is seen before TensorFlow is imported.
+It reads top to bottom: data, features, head, evaluate, export, compare, report, publish. Everything that the user may
+have got wrong and that can be seen without TensorFlow is seen before TensorFlow is imported.
 """
 
 import gc
@@ -13,7 +13,7 @@ from typing import Any
 
 from export.quiet import quiet_native_logs
 from runtime.bundle import Manifest
-from runtime.errors import BundleError, GateError, InputError, NotFoundError
+from runtime.errors import InputError
 from runtime.locations import open_store
 from runtime.registry import Registry, check_channel
 from train_job.dataset import Dataset, left_out
@@ -26,11 +26,13 @@ from train_job.stopping import Stop, on_sigterm
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished job has to say."""
+    """What a finished job has to say; ``refused`` holds the reasons why the channel stays as it was, if it does."""
 
     manifest: Manifest
     registry: str
     seconds: dict[str, float]
+    promoted: bool
+    refused: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The object that ``transferlite train --json`` prints."""
@@ -40,12 +42,14 @@ class Result:
             "labels": list(self.manifest.labels),
             "metrics": {**self.manifest.metrics, "variants": variants, "left_out": dict(self.manifest.left_out)},
             "registry": self.registry,
+            "promoted": self.promoted,
+            "refused": list(self.refused),
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
         }
 
 
 def train(options: TrainOptions, report: Reporter) -> Result:
-    """Run the whole job. Nothing is published unless every step succeeds, and the channel changes last.
+    """Run the whole job. Nothing is published unless every step succeeds, and the channel changes last, if at all.
 
     Told to stop by SIGTERM, it keeps the features and the training's state: the same command goes on from there.
 
@@ -74,9 +78,12 @@ def _train(options: TrainOptions, report: Reporter, stop: Stop) -> Result:
         report.line(f"attempt {attempt()}: going on from what is kept")
     report.line("loading TensorFlow")
     with quiet_native_logs():
+        from train_job.champion import compare_with_champion
         from train_job.divide import Job
         from train_job.learn import forget_checkpoints, learn
+        from train_job.promotion import refusals
         from train_job.prove import prove
+        from train_job.write_up import write_up
     gc.freeze()  # what was imported stays: no collection has to look at a million objects again
 
     job = Job(options, registry, phases, report, stop)
@@ -84,35 +91,31 @@ def _train(options: TrainOptions, report: Reporter, stop: Stop) -> Result:
     stop.check()
     with tempfile.TemporaryDirectory(prefix="transferlite-") as folder:
         with phases("export"):
-            manifest = prove(job, learned, Path(folder))
+            exported = prove(job, learned, Path(folder))
+        stop.check()
+        with phases("compare"):
+            comparison = compare_with_champion(job, learned, exported)
+            refused = refusals(job, learned, exported, comparison) if options.promote == "auto" else ()
+        with phases("report"):
+            manifest = write_up(job, learned, exported, comparison)
         stop.check()
         with phases("publish"):
             registry.publish(Path(folder), manifest)
-            _check_served(registry, options.channel, manifest)
-            pointer = registry.promote(manifest.model_id, options.channel)
+            report.line(f"published {manifest.model_id} to {options.registry}")
+            promoted = options.promote != "never" and not refused
+            if promoted:
+                _promote(job, manifest)
             forget_checkpoints(job)
-    report.line(f"published {manifest.model_id} to {options.registry}")
-    report.line(
-        f"{options.channel} -> {pointer.model_id}" + (f" (was {pointer.previous[0]})" if pointer.previous else "")
-    )
+    for reason in refused:
+        report.warning(f"{options.channel} stays as it is: {reason}")
     phases.seconds["total"] = time.perf_counter() - started
-    return Result(manifest, options.registry, phases.seconds)
+    return Result(manifest, options.registry, phases.seconds, promoted, refused)
 
 
-def _check_served(registry: Registry, channel: str, manifest: Manifest) -> None:
-    """Raises GateError where the channel serves a variant that the new version lacks: its users would find nothing."""
-    try:
-        pointer = registry.channel(channel)
-        served = registry.manifest(pointer.model_id).variants
-    except (NotFoundError, BundleError):
-        return  # a new channel, or one that names what no one can load
-    lost = served.keys() - manifest.variants.keys()
-    if lost:
-        reasons = ", ".join(f"{name}: {manifest.left_out.get(name, 'not exported')}" for name in sorted(lost))
-        raise GateError(
-            f"published {manifest.model_id}, but {channel} stays with {pointer.model_id}: {reasons}",
-            hint=f"promote it all the same with: transferlite models promote {manifest.model_id}",
-        )
+def _promote(job: Any, manifest: Manifest) -> None:
+    pointer = job.registry.promote(manifest.model_id, job.options.channel)
+    was = f" (was {pointer.previous[0]})" if pointer.previous else ""
+    job.report.line(f"{job.options.channel} -> {pointer.model_id}{was}")
 
 
 def read_data(options: TrainOptions, report: Reporter) -> Dataset:

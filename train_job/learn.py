@@ -3,6 +3,7 @@
 import hashlib
 import json
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,15 +12,17 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from runtime.errors import InputError
 from train_job.backbones import BACKBONES
 from train_job.checkpoint import Arrays, Checkpoint
 from train_job.dataset import Dataset, Example, Split
 from train_job.divide import Divided, Job, divide
 from train_job.embed import FrozenBase
-from train_job.evaluate import Scores, evaluate
+from train_job.evaluation import Evaluation, evaluate_head
 from train_job.features import Counts
 from train_job.fine_tune import CHUNK_ROWS, MOMENTUM, fine_tune
-from train_job.head import fit_head, predict_rows
+from train_job.folds import cross_validate
+from train_job.head import fit_head
 from train_job.model import Classifier, head_model
 from train_job.options import TrainOptions
 from train_job.prepare import Limits, Prepared
@@ -35,14 +38,15 @@ class Learned:
     """A trained classifier, the photos behind it and how well it did.
 
     Attributes:
-        classifier: the model.
+        classifier: the model, calibrated.
         dataset: the usable photos.
         shares: of the splits.
         splits: of each photo's sha256.
-        scores: of each split that has photos.
+        evaluation: how good it is on each split.
+        folds: what cross-validation said, where it was asked for.
         history: of all epochs, those of the second stage after those of the head.
         backbone: the base for the manifest.
-        head: the weights of the head on the frozen base: where a later training may start.
+        head: the weights of the head on the frozen base, before calibration: where a later training may start.
         counts: what the features cost.
     """
 
@@ -50,7 +54,8 @@ class Learned:
     dataset: Dataset
     shares: Shares
     splits: dict[str, Split]
-    scores: dict[Split, Scores]
+    evaluation: Evaluation
+    folds: Mapping[str, Any] | None
     history: list[Epoch]
     backbone: dict[str, Any]
     head: Arrays
@@ -87,6 +92,8 @@ def learn(job: Job, dataset: Dataset) -> Learned:
         base = FrozenBase(options)
     with tempfile.TemporaryDirectory(prefix="transferlite-") as folder:
         divided = divide(job, base, dataset, shares, earlier, Path(folder))
+        if options.precision is not None and not divided.of(Split.VALIDATION):
+            raise InputError("--precision needs validation photos", hint="give them a share: --split 80/10/10")
         checkpoint = partial(_checkpoint, job, _fingerprint(base, divided, earlier, options))
         with job.phases("head"):
             prepared.program()  # which, as it is compiled, writes the head's weights back as it found them
@@ -101,13 +108,53 @@ def learn(job: Job, dataset: Dataset) -> Learned:
             history = [*history, *(replace(epoch, epoch=len(history) + epoch.epoch) for epoch in epochs)]
             described |= {"fine_tuned_from": base.cut.first} if epochs else {}
         with job.phases("evaluate"):
-            scores = {split: _scores(scored, divided, split, output) for split in Split if divided.of(split)}
-    test = scores[Split.TEST]
-    job.report.line(f"test accuracy {test.accuracy:.4f}, log loss {test.log_loss:.4f} on {test.photos} photos")
-    classifier = Classifier(divided.dataset.labels, base.spec, base.features, head)
+            evaluation = evaluate_head(scored, head, divided, output, options.precision)
+            folds = _cross_validate(job, divided, recipe, limits) if options.folds else None
+    _announce(evaluation, job)
     return Learned(
-        classifier, divided.dataset, shares, divided.splits, scores, history, described, frozen_head, divided.counts
+        classifier=Classifier(divided.dataset.labels, base.spec, base.features, head),
+        dataset=divided.dataset,
+        shares=shares,
+        splits=divided.splits,
+        evaluation=evaluation,
+        folds=folds,
+        history=history,
+        backbone=described,
+        head=frozen_head,
+        counts=divided.counts,
     )
+
+
+def _announce(evaluation: Evaluation, job: Job) -> None:
+    test = evaluation.scores[Split.TEST]
+    job.report.line(f"test accuracy {test.accuracy:.4f}, log loss {test.log_loss:.4f} on {test.photos} photos")
+    if Split.VALIDATION in evaluation.scores:
+        error = evaluation.errors[Split.TEST.value]
+        job.report.line(
+            f"calibrated with temperature {evaluation.temperature:.2f}: calibration error {error['before']:.3f} ->"
+            f" {error['after']:.3f} on the test photos"
+        )
+    chosen = evaluation.chosen
+    if chosen is not None and chosen["threshold"] is not None:
+        kept = chosen["test"]
+        job.report.line(
+            f"below {chosen['threshold']:.3f} the answer is unknown: {kept['answered']} of {kept['photos']} test photos"
+            f" are answered, {kept['right']} rightly"
+        )
+
+
+def _cross_validate(job: Job, divided: Divided, recipe: Recipe, limits: Limits) -> Mapping[str, Any] | None:
+    options = job.options
+    with job.report.counting("folds", recipe.epochs * options.folds) as advance:
+        found = cross_validate(divided, recipe, options.hidden_units, options.folds, limits, advance, job.stop)
+    if found is None:
+        job.report.warning("no cross-validation: a class has fewer than two photos")
+    else:
+        low, high = found["interval"]
+        job.report.line(
+            f"{found['count']} folds: accuracy {found['mean']:.4f} on average, 95 % interval {low:.3f} to {high:.3f}"
+        )
+    return found
 
 
 def _recipe(options: TrainOptions) -> Recipe:
@@ -205,13 +252,6 @@ def _fine_tune(
     if fitted is None:
         job.report.line("fine-tuning made the validation loss no better: the frozen base is kept")
     return top, [] if fitted is None else fitted.history
-
-
-def _scores(model: Any, divided: Divided, split: Split, output: int) -> Scores:
-    rows = divided.rows(split, output)
-    if split is Split.TRAIN:
-        rows = replace(rows, ids=rows.ids[: len(divided.of(split))], labels=rows.labels[: len(divided.of(split))])
-    return evaluate(predict_rows(model, rows), rows.labels)
 
 
 def _in_words(epoch: Epoch) -> str:

@@ -45,8 +45,12 @@ class TrainOptions:
     fine_tune_learning_rate: float = 1e-4
     features: str | None = None
     memory_limit: int = 2**30
+    folds: int = 0
+    precision: float | None = None
     fail_over: float = 0.5
     channel: str = "production"
+    promote: str = "auto"
+    tolerance: float = 0.05
 
     @property
     def feature_store(self) -> str:

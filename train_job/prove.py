@@ -1,53 +1,77 @@
-"""From a trained classifier to a sealed bundle: convert, run every variant on held-out photos, write the manifest."""
+"""From a trained classifier to proven files: convert, and run every variant on held-out photos."""
 
-import platform
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from export.convert import SAVED_MODEL, Graph, write_saved_model, write_tflite
-from export.package import seal
-from export.verify import compare, judge, keras_answers, saved_model_answers, tflite_answers
-from runtime.bundle import Manifest, Variant
+from export.convert import FLOAT32, SAVED_MODEL, Graph, write_saved_model, write_tflite
+from export.verify import (
+    Answered,
+    Answers,
+    compare,
+    judge,
+    keras_answers,
+    one_thread_milliseconds,
+    saved_model_answers,
+    tflite_answers,
+)
+from runtime.bundle import Variant
 from runtime.errors import GateError
 from runtime.imaging import RGB
-from runtime.registry import new_model_id, utc_now
-from train_job.checkpoint import to_npz
 from train_job.dataset import Example, Split
 from train_job.divide import Job
 from train_job.evaluate import Scores
 from train_job.feature_store import FeatureStore
 from train_job.learn import Learned
-from train_job.options import TrainOptions
-from train_job.proof_photos import decoded
-from train_job.run_record import RUN_JSON, run_json, versions
-from train_job.tables import (
-    DATASET_CSV,
-    HISTORY_CSV,
-    QUARANTINE_CSV,
-    dataset_csv,
-    dataset_sha256,
-    history_csv,
-    quarantine_csv,
-)
-from train_job.tensorboard import EVENTS, write_events
-from train_job.warm import HEAD_NPZ
+from train_job.progress import Reporter
+from train_job.proof_photos import GATE_PHOTOS, decoded, even_sample
 
 CALIBRATION_PHOTOS = 100
-GATE_PHOTOS = 1000
 ROWS_MAY_DIFFER = 0.01
 
 
-def prove(job: Job, learned: Learned, folder: Path) -> Manifest:
-    """Write the bundle to ``folder`` and return its manifest.
+@dataclass(frozen=True)
+class Exported:
+    """The files of a bundle that is not sealed yet, and what the gate found.
+
+    Attributes:
+        folder: where they lie.
+        variants: those that passed.
+        left_out: those that did not, and why.
+        examples: the test photos of the gate.
+        answered: what every form said of them.
+        float32: the float32 file as a function.
+    """
+
+    folder: Path
+    variants: dict[str, Variant]
+    left_out: dict[str, str]
+    examples: Sequence[Example]
+    answered: Answered
+    float32: Answers
+
+    def best(self, example: Example, image: RGB) -> int:
+        """The class that the float32 file gives a photo; one of the gate's is not run again."""
+        place = self._places.get(example.sha256)
+        said = self.float32(image[None])[0] if place is None else self.answered.variants[FLOAT32][place]
+        return int(said.argmax())
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {example.sha256: place for place, example in enumerate(self.examples)}
+
+
+def prove(job: Job, learned: Learned, folder: Path) -> Exported:
+    """Write the model files to ``folder`` and run each of them on held-out photos.
 
     Raises:
         GateError: the SavedModel or the float32 file does not answer as the Keras model does.
     """
     classifier, report = learned.classifier, job.report
     report.line("exporting: SavedModel, float32, int8")
-    sample = even_sample(learned.examples(Split.TRAIN), classifier.labels, CALIBRATION_PHOTOS)
     store = FeatureStore.open(job.options.feature_store, report.warning)
+    sample = even_sample(learned.examples(Split.TRAIN), classifier.labels, CALIBRATION_PHOTOS)
     calibration = list(decoded(sample, classifier.input, store))
     graph = Graph((classifier.features, classifier.head), classifier.input)
     saved_model = write_saved_model(graph, folder)
@@ -55,10 +79,18 @@ def prove(job: Job, learned: Learned, folder: Path) -> Manifest:
     tflite = write_tflite(graph, classifier.input, calibration, folder)
     answers = {SAVED_MODEL: saved_model_answers(saved_model)}
     answers |= {name: tflite_answers(path) for name, path in tflite.items()}
-    tallies = compare(keras_answers(classifier.model), answers, _held_out(learned, store, job))
+    examples = even_sample(learned.examples(Split.TEST), classifier.labels, GATE_PHOTOS)
+    answered = compare(keras_answers(classifier.model), answers, _pictures(examples, learned, store, job))
     paths = {SAVED_MODEL: SAVED_MODEL, **{name: path.name for name, path in tflite.items()}}
-    variants, left_out = judge(tallies, paths, folder)
-    check_rows(learned.scores[Split.TEST], variants[SAVED_MODEL])
+    variants, left_out = judge(answered, paths, folder)
+    check_rows(learned.evaluation.scores[Split.TEST], variants[SAVED_MODEL])
+    for name in variants.keys() & tflite.keys():
+        variants[name] = replace(variants[name], milliseconds=one_thread_milliseconds(tflite[name]))
+    _announce(variants, left_out, report)
+    return Exported(folder, variants, left_out, examples, answered, answers[FLOAT32])
+
+
+def _announce(variants: dict[str, Variant], left_out: dict[str, str], report: Reporter) -> None:
     for name, variant in variants.items():
         report.line(
             f"{name}: accuracy {variant.accuracy:.4f}, agrees with Keras on {variant.agreement:.2%} of"
@@ -66,10 +98,6 @@ def prove(job: Job, learned: Learned, folder: Path) -> Manifest:
         )
     for name, reason in left_out.items():
         report.warning(f"{name} is left out: {reason}")
-    manifest = _manifest(job.options, learned, variants, left_out)
-    write_events(folder / EVENTS, learned.history)
-    (folder / HEAD_NPZ).write_bytes(to_npz(learned.head))
-    return seal(folder, manifest, _records(learned) | {RUN_JSON: run_json(job, learned.counts, manifest)})
 
 
 def check_rows(rows: Scores, photos: Variant) -> None:
@@ -86,51 +114,12 @@ def check_rows(rows: Scores, photos: Variant) -> None:
         )
 
 
-def even_sample(examples: Sequence[Example], labels: Sequence[str], most: int) -> list[Example]:
-    """Up to ``most`` of the examples, taken from the classes in turn, each class in the order given."""
-    queues = [[example for example in examples if example.label == label] for label in labels]
-    longest = max((len(queue) for queue in queues), default=0)
-    in_turn = [queue[place] for place in range(longest) for queue in queues if place < len(queue)]
-    return in_turn[:most]
-
-
-def _held_out(learned: Learned, store: FeatureStore, job: Job) -> Iterator[tuple[RGB, int]]:
+def _pictures(
+    examples: Sequence[Example], learned: Learned, store: FeatureStore, job: Job
+) -> Iterator[tuple[RGB, int]]:
     labels = learned.classifier.labels
-    examples = even_sample(learned.examples(Split.TEST), labels, GATE_PHOTOS)
     with job.report.counting("gate", len(examples)) as advance:
         for example, image in zip(examples, decoded(examples, learned.classifier.input, store), strict=True):
             job.stop.check()
             yield image, labels.index(example.label)
             advance()
-
-
-def _manifest(options: TrainOptions, learned: Learned, variants: dict[str, Any], left_out: dict[str, str]) -> Manifest:
-    now = utc_now()
-    labels = learned.classifier.labels
-    photos = {split.value: len(learned.examples(split)) for split in Split}
-    return Manifest(
-        model_id=new_model_id(now),
-        created_at=now.isoformat(),
-        labels=labels,
-        input=learned.classifier.input,
-        backbone=learned.backbone,
-        training=options.to_dict(),
-        dataset={
-            "sha256": dataset_sha256(learned.dataset.examples),
-            "shares": str(learned.shares),
-            "photos": photos,
-            "rejected": len(learned.dataset.rejects),
-        },
-        metrics={split.value: scores.to_dict(labels) for split, scores in learned.scores.items()},
-        variants=variants,
-        left_out=left_out,
-        software={"python": platform.python_version()} | versions(),
-    )
-
-
-def _records(learned: Learned) -> dict[str, str]:
-    return {
-        DATASET_CSV: dataset_csv(learned.dataset.examples, learned.splits),
-        QUARANTINE_CSV: quarantine_csv(learned.dataset.rejects),
-        HISTORY_CSV: history_csv(learned.history),
-    }

@@ -70,7 +70,25 @@ def before(registry: Registry, channel: str, shares: Shares) -> Before:
         manifest = registry.manifest(registry.channel(channel).model_id)
         if manifest.dataset.get("shares") != str(shares):
             return Before(manifest)
-        text = registry.store.get(f"models/{manifest.model_id}/{DATASET_CSV}").data.decode()
+        examples = read_dataset_csv(registry, manifest.model_id)
     except (NotFoundError, BundleError):
         return Before()
-    return Before(manifest, {line["sha256"]: Split(line["split"]) for line in csv.DictReader(io.StringIO(text))})
+    return Before(manifest, {one.sha256: one.split for one in examples if one.split is not None})
+
+
+def read_dataset_csv(registry: Registry, model_id: str) -> list[Example]:
+    """The photos that a version was made of, each with its hash and split.
+
+    Raises:
+        NotFoundError: there is no such version, or it kept no such table.
+        BundleError: the table is damaged.
+    """
+    key = f"models/{model_id}/{DATASET_CSV}"
+    text = registry.store.get(key).data.decode(errors="surrogateescape")
+    try:
+        return [
+            Example(line["image"], line["label"], sha256=line["sha256"], split=Split(line["split"]))
+            for line in csv.DictReader(io.StringIO(text))
+        ]
+    except (KeyError, ValueError, csv.Error) as error:
+        raise BundleError(f"cannot be read ({error})", where=f"{registry.store.uri}/{key}") from error

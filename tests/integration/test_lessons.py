@@ -2,7 +2,6 @@
 
 import io
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 from PIL import Image
 
 from runtime.bundle import Pointer
-from runtime.errors import AccessDeniedError, GateError, TransferLiteError
+from runtime.errors import AccessDeniedError, TransferLiteError
 from runtime.folder import FolderStore
 from runtime.imaging import InputSpec, decode
 from runtime.registry import Registry
@@ -28,15 +27,15 @@ def test_a_webp_with_a_cut_exif_block_is_decoded() -> None:
 
 
 def test_a_channel_is_not_moved_to_a_version_that_lacks_a_variant_it_serves(trained: Trained) -> None:
-    from train_job.job import _check_served
+    from train_job.promotion import unserved
 
     registry = Registry.open(str(trained.registry))
-    manifest = trained.result.manifest
-    _check_served(registry, "production", manifest)
-    poorer = {name: value for name, value in manifest.variants.items() if name != "int8"}
-    with pytest.raises(GateError, match="int8: too wrong"):
-        _check_served(registry, "production", replace(manifest, variants=poorer, left_out={"int8": "too wrong"}))
-    _check_served(registry, "a-new-channel", replace(manifest, variants=poorer))
+    variants = trained.result.manifest.variants
+    assert unserved(registry, "production", variants, {}) == ()
+    poorer = {name: value for name, value in variants.items() if name != "int8"}
+    (reason,) = unserved(registry, "production", poorer, {"int8": "too wrong"})
+    assert reason == "int8 is served there, and this version lacks it: too wrong"
+    assert unserved(registry, "a-new-channel", poorer, {}) == ()
 
 
 def test_training_keeps_float32_exact_on_gpus(trained: Trained) -> None:
@@ -70,8 +69,8 @@ def test_a_link_to_a_folder_above_is_not_followed(tmp_path: Path) -> None:
 def test_a_channel_that_names_what_cannot_be_read_does_not_stop_the_next_training(
     trained: Trained, tmp_path: Path, content: bytes | None
 ) -> None:
-    from train_job.job import _check_served
     from train_job.options import DEFAULT_SPLIT
+    from train_job.promotion import unserved
     from train_job.tables import Before, before
 
     registry = Registry.open(str(tmp_path))
@@ -79,7 +78,7 @@ def test_a_channel_that_names_what_cannot_be_read_does_not_stop_the_next_trainin
     if content is not None:
         registry.store.put("models/gone/manifest.json", content)
     assert before(registry, "production", DEFAULT_SPLIT) == Before()
-    _check_served(registry, "production", trained.result.manifest)
+    assert unserved(registry, "production", trained.result.manifest.variants, {}) == ()
     registry.publish(trained.bundle, trained.result.manifest)
     assert registry.promote(trained.result.manifest.model_id, "production").previous == ("gone",)
 

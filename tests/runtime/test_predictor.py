@@ -216,3 +216,13 @@ def test_the_registry_s_channel_names_the_model(predictor: Predictor, trained: T
         Predictor.from_registry(str(trained.registry), "staging")
     with pytest.raises(NotFoundError, match="there is no model other"):
         Predictor.from_registry(str(trained.registry), model_id="other")
+
+
+@pytest.mark.parametrize(("threshold", "label"), [(0.0, "first"), (0.6, "first"), (0.61, "unknown"), (1.0, "unknown")])
+def test_an_answer_below_the_models_threshold_is_unknown_and_keeps_its_numbers(threshold: float, label: str) -> None:
+    from types import SimpleNamespace
+
+    manifest: Any = SimpleNamespace(model_id="m", labels=("first", "second"), threshold=threshold)
+    answer = Predictor(manifest, None).answer(np.array([0.6, 0.4], np.float64))  # type: ignore[arg-type]
+    assert (answer.label, answer.score) == (label, 0.6)
+    assert answer.top == (("first", 0.6), ("second", 0.4))

@@ -40,13 +40,13 @@ def names(chosen: Sequence[Example]) -> list[str]:
     ],
 )
 def test_a_sample_takes_the_classes_in_turn(most: int, expected: list[str]) -> None:
-    from train_job.prove import even_sample
+    from train_job.proof_photos import even_sample
 
     assert names(even_sample(examples({"a": 4, "b": 1, "c": 2}), ("a", "b", "c"), most)) == expected
 
 
 def test_a_sample_of_nothing_is_nothing() -> None:
-    from train_job.prove import even_sample
+    from train_job.proof_photos import even_sample
 
     assert even_sample([], ("a", "b"), 5) == []
 

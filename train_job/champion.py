@@ -1,0 +1,156 @@
+"""Champion and challenger: is the new version at least as good as the one in the channel, on the same photos?
+
+Both answer the same photos, so only those on which they differ say anything: McNemar's exact test.
+Source: Dietterich, Approximate Statistical Tests for Comparing Supervised Classification Learning Algorithms, 1998.
+"""
+
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from runtime.errors import BundleError, NotFoundError
+from runtime.predictor import Predictor
+from train_job.dataset import Example, Split
+from train_job.divide import Job
+from train_job.feature_store import FeatureStore
+from train_job.learn import Learned
+from train_job.proof_photos import GATE_PHOTOS, decoded, even_sample, still_there
+from train_job.prove import Exported
+from train_job.tables import read_dataset_csv
+
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two versions on the photos that neither learnt from and whose label both know.
+
+    Attributes:
+        champion: the id of the version that the channel names.
+        classes: for each label its ``photos``, and how many of them the ``champion`` and the ``challenger`` got right.
+        only_champion: photos that the champion alone got right.
+        only_challenger: photos that the challenger alone got right.
+        gone: labels that the champion knows and the challenger does not.
+        tolerance: the share of a class's photos that may be lost.
+    """
+
+    champion: str
+    classes: Mapping[str, Mapping[str, int]]
+    only_champion: int
+    only_challenger: int
+    gone: tuple[str, ...]
+    tolerance: float
+
+    @property
+    def photos(self) -> int:
+        """How many photos both answered."""
+        return sum(one["photos"] for one in self.classes.values())
+
+    @property
+    def p_value(self) -> float:
+        """How likely such a loss, or a larger one, were if both versions were equally good."""
+        differ = self.only_champion + self.only_challenger
+        return float(binomtest(self.only_champion, differ, alternative="greater").pvalue) if differ else 1.0
+
+    def reasons(self) -> list[str]:
+        """Why the challenger must not take the champion's place; empty if it may.
+
+        A class may lose :attr:`tolerance` of its photos, and always one; all together may not be significantly worse.
+        """
+        found = [f"{label!r} is a class of {self.champion} and of this version not" for label in self.gone]
+        worse = self.p_value < SIGNIFICANT
+        for label, one in self.classes.items():
+            lost = one["champion"] - one["challenger"]
+            if lost > max(1.0, self.tolerance * one["photos"]) or (worse and lost > 0):
+                found.append(
+                    f"{label!r}: {one['challenger']} of {one['photos']} test photos right where {self.champion} has"
+                    f" {one['champion']}"
+                )
+        if worse:
+            found.append(
+                f"significantly worse: {self.only_champion} photos are right no more, {self.only_challenger} are now"
+                f" (McNemar p = {self.p_value:.2g})"
+            )
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form kept in ``evaluation.json``."""
+        return {
+            "champion": self.champion,
+            "photos": self.photos,
+            "both_right": sum(one["champion"] for one in self.classes.values()) - self.only_champion,
+            "only_champion": self.only_champion,
+            "only_challenger": self.only_challenger,
+            "p_value": self.p_value,
+            "classes": {label: dict(one) for label, one in self.classes.items()},
+            "reasons": self.reasons(),
+        }
+
+
+def compare_with_champion(job: Job, learned: Learned, exported: Exported) -> Comparison | None:
+    """Run the version that the channel names beside the new float32 file, on at most :data:`GATE_PHOTOS` photos.
+
+    They are the test photos of both: the champion's own stay frozen with it, whatever the challenger's data are. None
+    where the channel names nothing that can be run.
+    """
+    try:
+        model_id = job.registry.channel(job.options.channel).model_id
+        before = read_dataset_csv(job.registry, model_id)
+        with tempfile.TemporaryDirectory(prefix="transferlite-") as cache:
+            champion = Predictor.from_registry(job.options.registry, model_id=model_id, cache=Path(cache))
+    except NotFoundError:
+        return None  # a new channel
+    except BundleError as error:
+        job.report.warning(f"not compared with the version in {job.options.channel}, which cannot be run: {error}")
+        return None
+    examples = fair_photos(learned, before, champion.manifest.labels)
+    store = FeatureStore.open(job.options.feature_store, job.report.warning)
+    specs = (learned.classifier.input, champion.manifest.input)
+    sample = even_sample(examples, learned.classifier.labels, GATE_PHOTOS)
+    for spec in specs:
+        sample = still_there(sample, spec, store)
+    right = np.zeros((2, len(sample)), bool)
+    with job.report.counting("champion", len(sample)) as advance:
+        pairs = zip(sample, *(decoded(sample, spec, store) for spec in specs), strict=True)
+        for place, (example, ours, theirs) in enumerate(pairs):
+            job.stop.check()
+            mine = learned.classifier.labels[exported.best(example, ours)]
+            right[:, place] = (champion.best(theirs) == example.label, mine == example.label)
+            advance()
+    gone = tuple(label for label in champion.manifest.labels if label not in learned.classifier.labels)
+    return tally(model_id, [one.label for one in sample], right, gone, job.options.tolerance)
+
+
+def fair_photos(learned: Learned, before: Sequence[Example], labels: Sequence[str]) -> list[Example]:
+    """The test photos of either version that the other did not learn from, with a label that both know.
+
+    Where the two disagree on a photo's label, the newer data are believed.
+    """
+    learnt = {one.sha256 for one in before if one.split is not Split.TEST}
+    learnt |= {sha256 for sha256, split in learned.splits.items() if split is not Split.TEST}
+    tests = {one.sha256: one for one in before if one.split is Split.TEST}
+    tests |= {one.sha256: one for one in learned.examples(Split.TEST)}
+    known = set(labels) & set(learned.classifier.labels)
+    fair = [one for sha256, one in tests.items() if sha256 not in learnt and one.label in known]
+    return sorted(fair, key=lambda one: one.sha256)
+
+
+def tally(
+    champion: str, labels: Sequence[str], right: NDArray[np.bool_], gone: tuple[str, ...], tolerance: float
+) -> Comparison:
+    """Count ``right`` ``[2, N]``: which photos the champion, and the challenger, got right; ``labels`` are ``[N]``."""
+    photos = Counter(labels)
+    theirs, ours = (Counter(label for label, good in zip(labels, row, strict=True) if good) for row in right)
+    classes = {
+        label: {"photos": photos[label], "champion": theirs[label], "challenger": ours[label]}
+        for label in sorted(photos)
+    }
+    only = (int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum()))
+    return Comparison(champion, classes, only[0], only[1], gone, tolerance)

@@ -1,0 +1,83 @@
+"""What a version keeps of its training: the manifest, and the records beside it."""
+
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+from export.package import seal
+from runtime.bundle import Manifest
+from runtime.registry import new_model_id, utc_now
+from train_job.champion import Comparison
+from train_job.checkpoint import to_npz
+from train_job.dataset import Split
+from train_job.divide import Job
+from train_job.evaluation import EVALUATION_JSON, evaluation_json
+from train_job.learn import Learned
+from train_job.prove import Exported
+from train_job.run_record import RUN_JSON, run_json, versions
+from train_job.tables import (
+    DATASET_CSV,
+    HISTORY_CSV,
+    QUARANTINE_CSV,
+    dataset_csv,
+    dataset_sha256,
+    history_csv,
+    quarantine_csv,
+)
+from train_job.tensorboard import EVENTS, write_events
+from train_job.warm import HEAD_NPZ
+
+
+def write_up(job: Job, learned: Learned, exported: Exported, comparison: Comparison | None) -> Manifest:
+    """Write the records and, last, the manifest into the folder of the exported files; returns the manifest."""
+    folder = exported.folder
+    evaluation = learned.evaluation.to_dict(exported.answered, learned.folds)
+    evaluation["comparison"] = comparison.to_dict() if comparison else None
+    manifest = _manifest(job, learned, exported)
+    records = {
+        DATASET_CSV: dataset_csv(learned.dataset.examples, learned.splits),
+        QUARANTINE_CSV: quarantine_csv(learned.dataset.rejects),
+        HISTORY_CSV: history_csv(learned.history),
+        EVALUATION_JSON: evaluation_json(evaluation),
+        RUN_JSON: run_json(job, learned.counts, manifest),
+    }
+    write_events(folder / EVENTS, learned.history)
+    (folder / HEAD_NPZ).write_bytes(to_npz(learned.head))
+    return seal(folder, manifest, records)
+
+
+def _manifest(job: Job, learned: Learned, exported: Exported) -> Manifest:
+    now = utc_now()
+    evaluation, labels = learned.evaluation, learned.classifier.labels
+    photos = {split.value: len(learned.examples(split)) for split in Split}
+    metrics: dict[str, Any] = {split.value: scores.to_dict(labels) for split, scores in evaluation.scores.items()}
+    metrics[Split.TEST.value] |= _summary(evaluation.measures())
+    return Manifest(
+        model_id=new_model_id(now),
+        created_at=now.isoformat(),
+        labels=labels,
+        input=learned.classifier.input,
+        backbone=learned.backbone,
+        training=job.options.to_dict(),
+        dataset={
+            "sha256": dataset_sha256(learned.dataset.examples),
+            "shares": str(learned.shares),
+            "photos": photos,
+            "rejected": len(learned.dataset.rejects),
+        },
+        metrics=metrics,
+        variants=exported.variants,
+        left_out=exported.left_out,
+        software={"python": platform.python_version()} | versions(),
+        threshold=evaluation.threshold,
+        calibration={
+            "temperature": evaluation.temperature,
+            "error": evaluation.errors,
+            "precision": evaluation.precision,
+        },
+    )
+
+
+def _summary(measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what grows with the square of the classes, or is for drawing: a Lambda reads this at every cold start."""
+    return {name: value for name, value in measured.items() if name not in {"confusion", "reliability", "right"}}
