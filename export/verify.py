@@ -12,6 +12,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from export.convert import INT8
+from export.quiet import quiet_native_logs
 from runtime.bundle import Variant
 from runtime.errors import GateError
 from runtime.imaging import RGB
@@ -104,7 +105,8 @@ def saved_model_answers(base_path: Path) -> Answers:
 
 def tflite_answers(path: Path) -> Answers:
     """A TFLite file as the predictor runs it, photo by photo."""
-    model = TFLiteClassifier(path)
+    with quiet_native_logs():
+        model = TFLiteClassifier(path)
     return lambda photos: np.stack([model(photo) for photo in photos])
 
 

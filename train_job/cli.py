@@ -164,7 +164,7 @@ base_options = _together(
 )
 @click.option(
     "--tolerance",
-    default="5%",
+    default="2%",
     show_default=True,
     callback=_percentage,
     metavar="SHARE",

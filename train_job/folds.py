@@ -46,11 +46,13 @@ def cross_validate(
     groups = [one.sha256 for one in divided.dataset.examples]
     plain = replace(recipe, early_stopping=None, keep_best=False)
     parts = StratifiedGroupKFold(folds, shuffle=True, random_state=recipe.seed).split(rows.ids, rows.labels, groups)
+    keras.utils.set_random_seed(recipe.seed)
+    head = head_model(int(rows.table.shape[1]), hidden_units, len(divided.dataset.labels))
+    start = head.get_weights()
     accuracies: list[float] = []
     right = 0
     for learn, judge in parts:
-        keras.utils.set_random_seed(recipe.seed)
-        head = head_model(int(rows.table.shape[1]), hidden_units, len(divided.dataset.labels))
+        head.set_weights(start)
         nothing = _some(rows, judge[:0])
         fit_head(head, _some(rows, learn), nothing, plain, lambda _: on_epoch(), limits=limits, stop=stop)
         scores = evaluate(predict_rows(head, _some(rows, judge)), rows.labels[judge])

@@ -50,7 +50,7 @@ class TrainOptions:
     fail_over: float = 0.5
     channel: str = "production"
     promote: str = "auto"
-    tolerance: float = 0.05
+    tolerance: float = 0.02
 
     @property
     def feature_store(self) -> str:

@@ -1,6 +1,7 @@
 """A head's steps as one compiled program with no Python between them, and its answers as another."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import keras
@@ -87,8 +88,12 @@ def _steps(head: Any, optimizer: Any, recipe: Recipe) -> Callable[..., tuple[Any
     return run
 
 
+@lru_cache(maxsize=2)
 def predictor(head: Any) -> Callable[[Any], Any]:
-    """A function of rows float16 ``[N, D]``, of any number, that gives the head's probabilities ``[N, classes]``."""
+    """A function of rows float16 ``[N, D]``, of any number, that gives the head's probabilities ``[N, classes]``.
+
+    One is traced for each head, however often it is asked for.
+    """
 
     def run(rows: Any) -> Any:
         return head(tf.cast(rows, tf.float32), training=False)

@@ -2,6 +2,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,11 @@ def table(registry: Path, model_id: str, name: str) -> list[dict[str, str]]:
 
 def splits(registry: Path, result: Any) -> dict[str, str]:
     return {row["sha256"]: row["split"] for row in table(registry, result.manifest.model_id, "dataset.csv")}
+
+
+def evaluation(registry: Path, result: Any) -> Any:
+    path = registry / "models" / result.manifest.model_id / "training" / "evaluation.json"
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def published(registry: Path) -> list[str]:
@@ -140,6 +146,25 @@ def test_the_commands_json_has_the_numbers_a_script_needs(trained: Trained) -> N
     assert "total" in printed["seconds"]
 
 
+def test_every_form_of_the_model_is_measured_and_said_to_be_calibrated(trained: Trained) -> None:
+    found = evaluation(trained.registry, trained.result)
+    assert list(found["models"]) == ["keras", "saved_model", "float32", "int8"]
+    for measured in found["models"].values():
+        assert (measured["photos"], measured["right"], measured["accuracy"]) == (2, 2, 1)
+        assert measured["confusion"] == [[1, 0], [0, 1]]
+        assert measured["classes"]["blue"]["recall"] == 1
+    assert found["models"]["keras"]["curves"].keys() == {"blue", "red"}
+    assert found["temperature"] == trained.result.manifest.calibration["temperature"] != 1
+    assert found["calibration"].keys() == {"validation", "test"}
+    assert (found["folds"], found["comparison"], trained.result.manifest.threshold) == (None, None, 0)
+
+
+def test_tflite_files_were_timed_on_one_thread(trained: Trained) -> None:
+    variants = trained.result.manifest.variants
+    assert variants["saved_model"].milliseconds is None
+    assert all((variants[name].milliseconds or 0) > 0 for name in ("float32", "int8"))
+
+
 # -- the next run, with more photos and a bad one ----------------------------------------------------------------------
 
 
@@ -152,12 +177,17 @@ class Again:
 
 @pytest.fixture(scope="module")
 def again(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Again:
-    """A run on a copy of the trained model's registry, with its photos, two more a class and an unreadable one."""
+    """A run on a copy of the trained model's registry, with its photos, two more a class and an unreadable one.
+
+    Its head learns next to nothing: whatever it says, it says of all photos.
+    """
     root = tmp_path_factory.mktemp("again")
     shutil.copytree(trained.registry, root / "registry")
     photos = write_folders(root / "photos", count=14)
     (photos / "red" / "broken.jpg").write_bytes(jpeg("red", 50)[:700])
-    return Again(root / "registry", trained.result, train(photos, root / "registry"))
+    return Again(
+        root / "registry", trained.result, train(photos, root / "registry", promote="auto", learning_rate=1e-9)
+    )
 
 
 def test_an_unreadable_photo_is_quarantined_and_the_job_ends_well(again: Again) -> None:
@@ -174,9 +204,26 @@ def test_the_next_run_keeps_every_photos_split(again: Again) -> None:
     assert before.items() <= after.items()
 
 
-def test_the_channel_moves_on_and_remembers(again: Again) -> None:
-    pointer = Registry.open(str(again.registry)).channel("production")
-    assert pointer.model_id == again.result.manifest.model_id
+def test_a_worse_version_is_published_and_the_channel_stays(again: Again) -> None:
+    before, now = again.before.manifest.model_id, again.result.manifest.model_id
+    assert not again.result.promoted
+    assert Registry.open(str(again.registry)).channel("production").model_id == before
+    assert Registry.open(str(again.registry)).manifest(now) == again.result.manifest
+    reason = again.result.refused[0]
+    assert re.fullmatch(rf"'(blue|red)': 0 of [2-9] test photos right where {before} has [2-9]", reason)
+    assert again.result.to_dict()["refused"] == list(again.result.refused)
+
+
+def test_the_comparison_is_kept_with_the_version(again: Again) -> None:
+    kept = evaluation(again.registry, again.result)["comparison"]
+    assert kept["champion"] == again.before.manifest.model_id
+    assert kept["reasons"] == list(again.result.refused)
+    assert kept["photos"] == again.result.manifest.metrics["test"]["photos"]
+
+
+def test_a_version_that_was_refused_can_be_promoted_by_hand(again: Again, tmp_path: Path) -> None:
+    shutil.copytree(again.registry, tmp_path / "registry")
+    pointer = Registry.open(str(tmp_path / "registry")).promote(again.result.manifest.model_id, "production")
     assert pointer.previous == (again.before.manifest.model_id,)
 
 
@@ -208,6 +255,8 @@ def own_test(tmp_path_factory: pytest.TempPathFactory) -> OwnTest:
         test_images=str(root / "tests"),
         test_labels=str(root / "tests.csv"),
         classes=("red", "blue"),
+        folds=3,
+        precision=0.5,
         channel="staging",
     )
     return OwnTest(root / "registry", root / "tests", result)
@@ -229,6 +278,14 @@ def test_absent_photos_of_both_csvs_are_quarantined_with_their_rows(own_test: Ow
 def test_the_labels_come_in_the_order_of_the_classes_asked_for(own_test: OwnTest) -> None:
     labels = own_test.registry / "models" / own_test.result.manifest.model_id / "labels.txt"
     assert labels.read_text() == "red\nblue\n"
+
+
+def test_cross_validation_and_the_threshold_are_kept(own_test: OwnTest) -> None:
+    found = evaluation(own_test.registry, own_test.result)
+    assert found["folds"]["count"] == len(found["folds"]["accuracies"]) == 3
+    assert found["folds"]["interval"][0] <= found["folds"]["mean"] <= found["folds"]["interval"][1]
+    assert found["abstention"]["precision"] == 0.5
+    assert own_test.result.manifest.threshold == found["abstention"]["threshold"]
 
 
 def test_only_the_channel_asked_for_is_changed(own_test: OwnTest) -> None:
@@ -286,6 +343,13 @@ def test_a_registry_that_cannot_be_written_is_refused_before_any_photo_is_read(t
 def test_a_channel_that_cannot_be_is_refused_before_any_photo_is_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a channel name"):
         train(tmp_path / "nowhere", tmp_path / "registry", channel="Not a channel")
+
+
+def test_a_precision_without_validation_photos_is_refused(tmp_path: Path) -> None:
+    from train_job.split import Shares
+
+    with pytest.raises(InputError, match="--precision needs validation photos"):
+        train(write_folders(tmp_path / "photos", 4), tmp_path / "registry", precision=0.9, split=Shares(50, 0, 50))
 
 
 def test_an_unknown_optimizer_is_refused_before_any_photo_is_decoded(tmp_path: Path) -> None:
