@@ -275,3 +275,23 @@ def test_a_job_that_fails_is_told_and_fails_the_run(
     assert message.startswith("States.TaskFailed: ")
     assert "has not changed" in message
     assert len(jobs(stack, "CpuQueue")) == 1  # nothing is trained on rows that are not there
+
+
+@pytest.mark.parametrize(("status", "ends", "says"), [(3, "SUCCEEDED", "not promoted"), (13, "FAILED", "failed")])
+def test_a_version_that_is_refused_is_told_and_is_no_failure(
+    stack: Stack, machine: str, told: Any, monkeypatch: pytest.MonkeyPatch, status: int, ends: str, says: str
+) -> None:
+    from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import state_task_service_batch as moto
+
+    as_it_was = moto.StateTaskServiceBatch._normalise_response
+
+    def with_status(self: Any, response: dict[str, Any], *more: Any, **named: Any) -> None:
+        as_it_was(self, response, *more, **named)
+        for job in response.get("Jobs", []):
+            job["Container"]["ExitCode"] = status
+
+    monkeypatch.setattr(moto.StateTaskServiceBatch, "_normalise_response", with_status)
+    monkeypatch.setenv("MOTO_SIMPLE_BATCH_FAIL_AFTER", "0")
+    assert run(machine, {"compute": "cpu"}) == ends
+    ((subject, _),) = told()
+    assert says in subject

@@ -12,22 +12,23 @@ import pytest
 from runtime.folder import FolderStore
 from runtime.locations import open_store
 from runtime.s3 import s3_client
+from train_job.measures import interval
 from transferlite.demo import local_s3
 
 pytestmark = pytest.mark.photos
 
 
-def train(*words: str) -> Any:
+def train(*words: str, status: int = 0) -> Any:
     """The JSON that ``transferlite train`` prints last."""
     done = subprocess.run(
-        [sys.executable, "-m", "transferlite", "train", "--split", "100/0/0", "--json", *words],
+        [sys.executable, "-m", "transferlite", "train", "--json", *words],
         capture_output=True,
         text=True,
         check=False,
         env=os.environ,
     )
-    assert done.returncode == 0, done.stderr
-    assert "Found 200 validated image filenames" in done.stdout or "Found 750" in done.stdout
+    assert done.returncode == status, done.stderr
+    assert "validated image filenames belonging to" in done.stdout
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -48,7 +49,7 @@ def test_cats_and_dogs_through_s3(photo_sets: Path) -> None:
             target.put(entry.key, source.get(entry.key).data)
         where = {name: f"s3://photos/{name}" for name in ("label-train.csv", "train_img", "test_img", "models")}
         words = ["--labels", where["label-train.csv"], "--images", where["train_img"], "--registry", where["models"]]
-        result = train(*words, "--test-images", where["test_img"])
+        result = train(*words, "--test-images", where["test_img"], "--split", "100/0/0")
     check(result, 0.97)
     assert result["metrics"]["train"]["photos"] == 200
     assert result["metrics"]["test"]["photos"] == 200
@@ -57,7 +58,38 @@ def test_cats_and_dogs_through_s3(photo_sets: Path) -> None:
 
 def test_flowers_from_a_folder_a_class(photo_sets: Path, tmp_path: Path) -> None:
     flowers = photo_sets / "flowers"
-    words = ["--images", str(flowers / "train"), "--test-images", str(flowers / "test")]
-    result = train(*words, "--registry", str(tmp_path / "models"))
+    words = ["--images", str(flowers / "train"), "--test-images", str(flowers / "test"), "--split", "85/15/0"]
+    result = train(*words, "--registry", str(tmp_path / "models"), "--precision", "95%")
     check(result, 0.89)
     assert result["labels"] == ["daisy", "dandelion", "roses", "sunflowers", "tulips"]
+    assert_calibrated(tmp_path / "models", result)
+    assert_a_poor_challenger_is_refused(flowers, tmp_path, result)
+
+
+def assert_calibrated(registry: Path, result: Any) -> None:
+    """Calibration has lowered the error on test photos, and the threshold for 95 % reaches it within sampling error."""
+    path = registry / "models" / result["model_id"] / "training" / "evaluation.json"
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert found["calibration"]["test"]["after"] < found["calibration"]["test"]["before"]
+    assert found["abstention"]["precision"] == 0.95
+    kept = next(one["test"] for one in found["abstention"]["choices"] if one["precision"] == 0.95)
+    assert kept["answered"] >= 0.6 * kept["photos"]
+    assert interval(kept["right"], kept["answered"])[1] >= 0.95
+
+
+def assert_a_poor_challenger_is_refused(flowers: Path, folder: Path, champion: Any) -> None:
+    """Four photos a class against all of them, on the same test photos."""
+    rows = [f"{label}/{path.name},{label}" for label in champion["labels"] for path in four(flowers / "train" / label)]
+    (folder / "few.csv").write_text("\n".join(["File Name,Label", *rows]))
+    words = ["--images", str(flowers / "train"), "--labels", str(folder / "few.csv"), "--split", "100/0/0"]
+    words += ["--test-images", str(flowers / "test"), "--registry", str(folder / "models"), "--steps-per-epoch", "1"]
+    refused = train(*words, status=3)
+    assert not refused["promoted"]
+    named = [label for label in champion["labels"] if any(label in reason for reason in refused["refused"])]
+    assert len(named) >= 2
+    pointer = json.loads((folder / "models" / "channels" / "production.json").read_text())
+    assert pointer["model_id"] == champion["model_id"]
+
+
+def four(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())[:4]
