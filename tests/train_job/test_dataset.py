@@ -334,3 +334,10 @@ def test_tested_on_marks_its_photos_and_no_others() -> None:
     both = pets().tested_on(held_out)
     assert [example.split for example in both.examples] == [None, None, None, Split.TEST, Split.TEST]
     assert both.rejects == (reject,)
+
+
+def test_a_photo_that_either_label_file_names_is_not_unlabelled() -> None:
+    learned_from = Dataset(pets().examples, ("cat", "dog"), (), unlabelled=("t", "u", "v", "w"))
+    tests = (Example("t", "cat"), Example("u", "dog"))
+    held_out = Dataset(tests, ("cat", "dog"), (Reject("v", 3, "no-label", "why"),), unlabelled=("a", "b", "c", "w"))
+    assert learned_from.tested_on(held_out).unlabelled == ("w",)
