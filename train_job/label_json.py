@@ -9,7 +9,7 @@ from typing import Any
 
 from runtime.errors import InputError
 from train_job.dataset import Reject
-from train_job.label_table import SAMPLE, Columns, LabelRow, as_text
+from train_job.label_table import SAMPLE, Columns, LabelRow, as_text, text_or_none
 
 _METADATA = "-metadata"
 
@@ -54,7 +54,7 @@ class JsonLabels:
 
     def sample(self, column: str) -> Sequence[str]:
         """As :class:`train_job.label_table.LabelFile`."""
-        texts = (_text(item[1].get(column)) for item in islice(self._items(), SAMPLE) if isinstance(item, tuple))
+        texts = (text_or_none(item[1].get(column)) for item in islice(self._items(), SAMPLE) if isinstance(item, tuple))
         return [text for text in texts if text is not None]
 
     def rows(self, columns: Columns) -> Iterator[LabelRow | Reject]:
@@ -69,7 +69,8 @@ class JsonLabels:
                 split = as_text(values.get(columns.split)) if columns.split else ""
                 yield LabelRow(row, as_text(values.get(columns.name)), label, split, confidence)
             except ValueError as error:
-                yield Reject(self.location, row, "bad-row", str(error))
+                named = text_or_none(values.get(columns.name)) or self.location
+                yield Reject(named, row, "bad-row", str(error))
 
     def _items(self) -> Iterator[tuple[int, Object] | Reject]:
         return _objects(self.location, self.data)
@@ -106,13 +107,6 @@ def _attributes(values: Object) -> list[str]:
 
 def _names_class(metadata: object) -> bool:
     return isinstance(metadata, dict) and ("class-name" in metadata or "multilabel" in str(metadata.get("type")))
-
-
-def _text(value: object) -> str | None:
-    try:
-        return as_text(value)
-    except ValueError:
-        return None
 
 
 def _label(values: Object, attribute: str | None) -> tuple[str, float | None]:

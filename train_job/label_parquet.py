@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from runtime.errors import InputError
 from train_job.arrow import pa
 from train_job.dataset import Reject
-from train_job.label_table import SAMPLE, Columns, LabelRow, as_text, duplicate_free
+from train_job.label_table import SAMPLE, Columns, LabelRow, as_text, duplicate_free, text_or_none
 
 _BATCH = 2**16
 _INDEX = "__index_level_"
@@ -45,13 +45,8 @@ class ParquetLabels:
 
     def sample(self, column: str) -> Sequence[str]:
         """As :class:`train_job.label_table.LabelFile`."""
-        texts = []
-        for (value,) in islice(self._records([column], SAMPLE), SAMPLE):
-            try:
-                texts.append(as_text(value))
-            except ValueError:
-                continue
-        return texts
+        texts = (text_or_none(value) for (value,) in islice(self._records([column], SAMPLE), SAMPLE))
+        return [text for text in texts if text is not None]
 
     def rows(self, columns: Columns) -> Iterator[LabelRow | Reject]:
         """As :class:`train_job.label_table.LabelFile`."""
@@ -60,7 +55,7 @@ class ParquetLabels:
             try:
                 yield LabelRow.of(row, [as_text(value) for value in record])
             except ValueError as error:
-                yield Reject(self.location, row, "bad-row", str(error))
+                yield Reject(text_or_none(record[0]) or self.location, row, "bad-row", str(error))
 
     def _records(self, columns: Sequence[str], size: int) -> Iterator[tuple[object, ...]]:
         """Each row's values in these columns, read ``size`` rows at a time."""

@@ -74,7 +74,8 @@ class LabelFile(Protocol):
     def rows(self, columns: Columns) -> Iterator[LabelRow | Reject]:
         """Every row in order, or why it cannot be read. Raises InputError where the rest of the file cannot be either.
 
-        Rows without any value may be left out.
+        Rows without any value may be left out. A reject's ``uri`` is the photo's name as it is written; the file's own
+        location where it has none.
         """
 
 
@@ -105,6 +106,14 @@ def as_text(value: object) -> str:
             return value.isoformat()
     kind = "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else type(value).__name__
     raise ValueError(f"holds {kind} where text or a number is needed")
+
+
+def text_or_none(value: object) -> str | None:
+    """The same, or None."""
+    try:
+        return as_text(value)
+    except ValueError:
+        return None
 
 
 def _number(value: float | Decimal) -> str:

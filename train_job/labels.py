@@ -104,11 +104,19 @@ class _Gathered:
 
     def add(self, rows: Iterable[LabelRow | Reject]) -> None:
         for row in rows:
-            one = row if isinstance(row, Reject) else self._read(row)
+            one = self._placed(row) if isinstance(row, Reject) else self._read(row)
             if isinstance(one, Reject):
                 self.rejects.append(one)
             elif one is not None:
                 self._put(one)
+
+    def _placed(self, reject: Reject) -> Reject:
+        """A row that cannot be read, with its photo's URI if it names one."""
+        if reject.uri == self.location:
+            return reject
+        found = self.photos.find(reject.uri)
+        self.named.add(found.key)
+        return replace(reject, uri=found.uri)
 
     def _read(self, row: LabelRow) -> Example | Reject | None:
         """One row by itself; None if it is blank."""

@@ -1,3 +1,5 @@
+import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -6,6 +8,7 @@ import pytest
 from runtime.errors import InputError, NotFoundError
 from tests.conftest import BUCKET
 from train_job.dataset import Dataset, Example, Reject, Split
+from train_job.fetch import fetch
 from train_job.labels import read_dataset
 
 WITH_SPLIT = "File Name,Label,Split"
@@ -402,6 +405,29 @@ def test_a_csv_on_s3_names_photos_on_s3(bucket: Any, prefix: str) -> None:
     dataset = read_dataset(f"s3://{BUCKET}/pets", f"s3://{BUCKET}/labels.csv")
     assert [one.image for one in dataset.examples] == [f"s3://{BUCKET}/pets/1.jpg", f"s3://{BUCKET}/pets/2.jpg"]
     assert codes(dataset) == [(4, "missing")]
+
+
+def test_a_manifest_on_s3_names_photos_of_any_characters(bucket: Any) -> None:
+    keys = ["a b+c%20d.jpg", "quo\"t'ed.jpg", "Ka\u0308fer, 1.jpg", "sub/\u732b.jpg"]
+    upload(bucket, *[f"pets/{key}" for key in keys], "pets/other.jpg", "pets/__MACOSX/x.jpg")
+    written = [f"s3://{BUCKET}/pets/{unicodedata.normalize('NFC', key)}" for key in keys]
+    metadata = [{"class-name": name, "confidence": 0.5} for name in ("cat", "dog", "cat", "dog")]
+    objects = [{"source-ref": uri, "job": 0, "job-metadata": one} for uri, one in zip(written, metadata, strict=True)]
+    body = "\n".join(map(json.dumps, objects))
+    bucket.put_object(Bucket=BUCKET, Key="output.manifest", Body=body.encode())
+    dataset = read_dataset(f"s3://{BUCKET}/pets/", f"s3://{BUCKET}/output.manifest")
+    assert [one.image for one in dataset.examples] == [f"s3://{BUCKET}/pets/{key}" for key in keys]
+    assert {(one.row, one.label, one.confidence) for one in dataset.examples} >= {(1, "cat", 0.5), (4, "dog", 0.5)}
+    assert all(one.stamp and fetch(one.image, 100).data == b"bytes" for one in dataset.examples)
+    assert dataset.unlabelled == (f"s3://{BUCKET}/pets/other.jpg",)
+
+
+def test_a_photo_whose_row_cannot_be_read_has_a_row_all_the_same(photos: str, tmp_path: Path) -> None:
+    rows = [{"file": "a.jpg", "label": "cat"}, {"file": "b.jpg", "label": "dog"}, {"file": "./c.jpg", "label": ["x"]}]
+    (tmp_path / "labels.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    dataset = read_dataset(photos, str(tmp_path / "labels.jsonl"))
+    assert [(one.uri, one.row, one.code) for one in dataset.rejects] == [(f"{photos}/c.jpg", 3, "bad-row")]
+    assert dataset.unlabelled == (f"{photos}/d.jpg",)
 
 
 def test_a_missing_csv_on_s3_is_named(bucket: Any) -> None:

@@ -116,10 +116,11 @@ def test_whatever_the_csv_module_writes_is_read_back(
 ) -> None:
     text = io.StringIO(newline="")
     writer = csv.writer(text, delimiter=delimiter, quoting=form[0], lineterminator=form[1])
-    writer.writerows([("name, or; so", "label"), *rows])
+    header = "name, or; so" if form[0] != csv.QUOTE_MINIMAL else "name"  # without quotes it may be anything
+    writer.writerows([(header, "label"), *rows])
     path = tmp_path_factory.getbasetemp() / "any.csv"
     path.write_bytes(text.getvalue().encode(encoding))
-    read = pairs(open_label_file(str(path)), "name, or; so", "label")
+    read = pairs(open_label_file(str(path)), header, "label")
     assert [(row, bare(name), bare(label)) for row, name, label in read] == [
         (row, bare(name), bare(label)) for row, (name, label) in enumerate(rows, 2)
     ]
