@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from posixpath import splitext
 
 from runtime.errors import NotFoundError
 from runtime.locations import open_store
@@ -38,17 +39,27 @@ SUFFIXES = frozenset(
         ".mpo",
     ]
 )
-_JUNK = frozenset({"__MACOSX", "Thumbs.db"})
+_JUNK = frozenset(
+    [
+        *["__macosx", "icon\r", "network trash folder", "temporary items"],  # macOS
+        *["thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "system volume information"],
+        *["@eadir", "#recycle", "#snapshot", "lost+found", "__pycache__"],  # network drives, Linux, Python
+    ]
+)
+"""Names in lower case: the file systems that they come from do not tell upper from lower."""
 
 
 def is_junk(key: str) -> bool:
-    """Whether a key is hidden, or what file managers and notebooks leave behind."""
-    return any(part.startswith(".") or part in _JUNK for part in key.split("/"))
+    """Whether a key is hidden, or what file managers and notebooks leave behind.
+
+    Such folders may well hold photos: thumbnails (``@eaDir``) and deleted ones (``$RECYCLE.BIN``).
+    """
+    return any(part.startswith(".") or part.lower() in _JUNK for part in key.split("/"))
 
 
 def is_photo(key: str) -> bool:
     """Whether a key is named like a photo, and is no junk."""
-    return Path(key).suffix.lower() in SUFFIXES and not is_junk(key)
+    return splitext(key)[1].lower() in SUFFIXES and not is_junk(key)
 
 
 def find_photos(location: str) -> Iterator[str]:

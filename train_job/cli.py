@@ -78,9 +78,10 @@ def _together(*options: Callable[[Command], Command]) -> Callable[[Command], Com
 
 photo_options = _together(
     click.option("--images", required=True, metavar="LOCATION", help="The photos; without --labels, a folder a class."),
-    click.option("--labels", metavar="LOCATION", help="A CSV that gives each photo its label."),
-    click.option("--x-col", default="File Name", show_default=True, help="The CSV's column of photo names."),
-    click.option("--y-col", default="Label", show_default=True, help="The CSV's column of labels."),
+    click.option("--labels", metavar="LOCATION", help="Each photo's label: CSV, Parquet, JSON Lines, Ground Truth."),
+    click.option("--x-col", metavar="NAME", help="Its column of photo names.  [default: File Name, or found]"),
+    click.option("--y-col", metavar="NAME", help="Its column of labels.  [default: Label, or found]"),
+    click.option("--split-col", metavar="NAME", help='What a photo is for; "" for none.  [default: found, if any]'),
     click.option("--classes", callback=_names, metavar="A,B", help="The classes, in order.  [default: all]"),
 )
 """Which photos."""
@@ -112,7 +113,7 @@ base_options = _together(
 @photo_options
 @click.option("--registry", required=True, metavar="LOCATION", help="Where the model is published.")
 @click.option("--test-images", metavar="LOCATION", help="Your own photos to test on, instead of a share of --images.")
-@click.option("--test-labels", metavar="LOCATION", help="Their CSV; without it, a folder a class.")
+@click.option("--test-labels", metavar="LOCATION", help="Their label file; without it, a folder a class.")
 @click.option(
     "--split",
     default=str(DEFAULT_SPLIT),

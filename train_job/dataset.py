@@ -23,10 +23,11 @@ class Example:
     Attributes:
         image: its URI.
         label: its class.
-        row: its line in the CSV, the header being line 1; None from a folder.
+        row: where the label file names it, counted as :mod:`train_job.label_files` says; None from a folder.
         sha256: of its bytes, hexadecimal; empty until it was fetched.
         split: what the user wants it for; None where the choice is ours.
         stamp: ``Entry.stamp`` of what lies at the URI; empty where that is not known.
+        confidence: how sure those were who labelled it, 0 to 1, where the label file says so.
     """
 
     image: str
@@ -35,6 +36,7 @@ class Example:
     sha256: str = ""
     split: Split | None = None
     stamp: str = field(default="", compare=False)
+    confidence: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,15 @@ _HARMLESS = {"repeated-row", "not-photo-name"}
 
 @dataclass(frozen=True)
 class Dataset:
-    """The labelled photos, the class names in the order of the model's outputs, and what was left out."""
+    """The labelled photos, the class names in the order of the model's outputs, and what was left out.
+
+    ``unlabelled`` are the URIs of photos below the root that no row of the label file names.
+    """
 
     examples: tuple[Example, ...]
     labels: tuple[str, ...]
     rejects: tuple[Reject, ...] = ()
+    unlabelled: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         counts = Counter(example.label for example in self.examples)
@@ -85,7 +91,11 @@ class Dataset:
     def tested_on(self, held_out: "Dataset") -> "Dataset":
         """Both data sets as one, in which the photos of ``held_out`` are for testing and nothing else."""
         tests = tuple(replace(example, split=Split.TEST) for example in held_out.examples)
-        return replace(self, examples=(*self.examples, *tests), rejects=(*self.rejects, *held_out.rejects))
+        examples, rejects = (*self.examples, *tests), (*self.rejects, *held_out.rejects)
+        named = {example.image for example in examples} | {reject.uri for reject in rejects}
+        without = dict.fromkeys((*self.unlabelled, *held_out.unlabelled))  # two label files may share one root
+        unlabelled = tuple(uri for uri in without if uri not in named)
+        return replace(self, examples=examples, rejects=rejects, unlabelled=unlabelled)
 
 
 def left_out(rejects: Sequence[Reject]) -> str:

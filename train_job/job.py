@@ -121,12 +121,16 @@ def _promote(job: Any, manifest: Manifest) -> None:
 def read_data(options: TrainOptions, report: Reporter) -> Dataset:
     """The photos to learn from, with the user's own test photos if there are any."""
     columns = {"x_col": options.x_col, "y_col": options.y_col}
-    dataset = read_dataset(options.images, options.labels, classes=options.classes, **columns)
+    dataset = read_dataset(
+        options.images, options.labels, classes=options.classes, split_col=options.split_col, **columns
+    )
     _announce(dataset, "", report)
     if options.test_images is None:
         return dataset
     try:
-        held_out = read_dataset(options.test_images, options.test_labels, classes=dataset.labels, **columns)
+        held_out = read_dataset(
+            options.test_images, options.test_labels, classes=dataset.labels, split_col="", **columns
+        )
     except InputError as error:
         raise InputError(error.message, where=error.where or options.test_images, hint=error.hint) from None
     _announce(held_out, " to test on", report)

@@ -1,51 +1,56 @@
-"""Which photos have which label: from a CSV, or from a folder a class."""
+"""Which photos have which label: from a label file, or from a folder a class."""
 
-import io
-import warnings
-from collections.abc import Sequence
-from dataclasses import replace
-
-import pandas as pd
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from runtime.errors import InputError, NotFoundError
-from runtime.locations import open_store, read_uri
+from runtime.locations import open_store
 from runtime.photos import is_junk, is_photo
 from runtime.store import join_uri
 from train_job.dataset import Dataset, Example, Reject, first_reason
+from train_job.label_columns import find_columns, split_of
+from train_job.label_files import open_label_file
+from train_job.label_table import LabelRow
+from train_job.photo_names import UNREADABLE, UNREADABLE_NAME, PhotoNames, composed, shown
 
 
 def read_dataset(
     images: str,
     labels: str | None = None,
-    x_col: str = "File Name",
-    y_col: str = "Label",
+    x_col: str | None = None,
+    y_col: str | None = None,
     classes: Sequence[str] = (),
+    split_col: str | None = None,
 ) -> Dataset:
     """The photos below ``images`` (an ``s3://`` prefix or folder) that have a label.
 
+    Labels are composed Unicode (NFC): what looks the same is one class.
+
     Args:
         images: the root of the photos; without ``labels``, each folder in it is a class.
-        labels: a CSV whose ``x_col`` names photos (relative to ``images``, or whole URIs) and ``y_col`` their labels.
-        x_col: the column of names.
-        y_col: the column of labels.
+        labels: a label file (:mod:`train_job.label_files`), which names photos relative to ``images`` or whole.
+        x_col: the column of names; by default found (:func:`train_job.label_columns.find_columns`).
+        y_col: the column of labels; by default found.
         classes: the classes to use, in this order; rows of others are left out. Default: all, in alphabetical order.
+        split_col: the column of what photos are for; by default found if there is one, and ``""`` means none.
 
     Raises:
-        NotFoundError: the CSV or the photos' root does not exist.
-        InputError: a column is missing, nothing is usable, or fewer than two classes remain.
+        NotFoundError: the label file or the photos' root does not exist.
+        InputError: the file or a column cannot be read, nothing is usable, or fewer than two classes remain.
     """
+    unlabelled: tuple[str, ...] = ()
     if labels is None:
         found, rejects = _from_folders(images)
     else:
-        found, rejects = _from_csv(images, _read_csv(labels, x_col, y_col), labels)
-    names = tuple(classes) or tuple(sorted({example.label for example in found}))
+        found, rejects, unlabelled = _from_file(images, labels, (x_col, y_col, split_col))
+    names = tuple(map(composed, classes)) or tuple(sorted({example.label for example in found}))
     if len(set(names)) != len(names):
         raise InputError("a class is named twice", where=f"--classes {','.join(names)}")
     examples = tuple(example for example in found if example.label in set(names))
     if not examples:
         reason = first_reason(rejects) or f"none has one of the labels {', '.join(names)}"
         raise InputError("no labelled photo was found", where=labels or images, hint=reason)
-    return Dataset(examples, names, tuple(rejects))
+    return Dataset(examples, names, tuple(rejects), unlabelled)
 
 
 def _from_folders(images: str) -> tuple[list[Example], list[Reject]]:
@@ -53,15 +58,14 @@ def _from_folders(images: str) -> tuple[list[Example], list[Reject]]:
     examples: list[Example] = []
     rejects: list[Reject] = []
     for entry in store.entries():
-        label, _, rest = entry.key.partition("/")
+        label, _, rest = entry.key.lstrip("/").partition("/")
         uri = join_uri(store.uri, entry.key)
         if not rest or is_junk(entry.key):
             continue
-        if not uri.isprintable():
-            readable = uri.encode("utf-8", "backslashreplace").decode()
-            rejects.append(Reject(readable, None, "bad-name", "the name has a character that cannot be printed"))
+        if UNREADABLE.search(uri):
+            rejects.append(Reject(shown(uri), None, "bad-name", UNREADABLE_NAME))
         elif is_photo(entry.key):
-            examples.append(Example(uri, label, stamp=entry.stamp))
+            examples.append(Example(uri, composed(label), stamp=entry.stamp))
         else:
             rejects.append(Reject(uri, None, "not-photo-name", "its name has no ending of a known image format"))
     if not examples:
@@ -71,64 +75,93 @@ def _from_folders(images: str) -> tuple[list[Example], list[Reject]]:
     return examples, rejects
 
 
-def _read_csv(location: str, x_col: str, y_col: str) -> list[tuple[str, str]]:
-    """The photos' names and labels, row by row, as text."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", pd.errors.ParserWarning)  # a comma at the end of each row
-            table = pd.read_csv(
-                io.BytesIO(read_uri(location)),
-                dtype=str,
-                keep_default_na=False,
-                encoding="utf-8-sig",
-                index_col=False,
-                skip_blank_lines=False,
-            )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"is not a CSV in UTF-8 ({' '.join(str(error).split())})", where=location) from error
-    for column, option in ((x_col, "--x-col"), (y_col, "--y-col")):
-        if column not in table.columns:
-            there = ", ".join(repr(name) for name in table.columns)
-            raise InputError(f"has no column {column!r}, only {there}", where=location, hint=f"name it with {option}")
-    return [(name.strip(), label.strip()) for name, label in zip(table[x_col], table[y_col], strict=True)]
-
-
-def _from_csv(images: str, table: list[tuple[str, str]], location: str) -> tuple[list[Example], list[Reject]]:
+def _from_file(
+    images: str, labels: str, asked: tuple[str | None, str | None, str | None]
+) -> tuple[list[Example], list[Reject], tuple[str, ...]]:
+    file = open_label_file(labels)
     store = open_store(images)
-    there = {entry.key: entry.stamp for entry in store.entries()}
-    if not there:
+    photos = PhotoNames(store.uri, {entry.key: entry.stamp for entry in store.entries()})
+    if not photos.stamps:
         raise NotFoundError("holds no files", where=images, hint="mend --images")
-    examples: dict[str, Example] = {}
-    rejects: list[Reject] = []
-    for row, (name, label) in enumerate(table, start=2):
-        key = _relative(name, store.uri)
-        uri = key if _is_absolute(key) else join_uri(store.uri, key)
-        if not label and not name:
-            continue  # a blank line, which still counts as one
-        if not label or not name:
-            rejects.append(Reject(uri, row, "no-label", "the row has an empty name or label"))
-        elif not label.isprintable():
-            rejects.append(Reject(uri, row, "bad-label", f"the label {label!r} has a character that cannot be printed"))
-        elif not _is_absolute(key) and key not in there:
-            rejects.append(Reject(uri, row, "missing", f"there is no such file (row {row} of {location})"))
-        elif uri not in examples:
-            examples[uri] = Example(uri, label, row, stamp=there.get(key, ""))
-        elif examples[uri].label == label:
-            rejects.append(Reject(uri, row, "repeated-row", f"row {examples[uri].row} says the same"))
+    rows = file.rows(find_columns(file, *asked, photos))
+    gathered = _Gathered(photos, labels)
+    gathered.add(rows)
+    unlabelled = (key for key in photos.stamps if key not in gathered.named and is_photo(key))
+    return (*gathered.result(), tuple(join_uri(store.uri, key) for key in unlabelled))
+
+
+@dataclass
+class _Gathered:
+    """What the rows say so far: of each photo what is first said, and the rows that cannot be used."""
+
+    photos: PhotoNames
+    location: str
+    named: set[str] = field(default_factory=set)
+    examples: dict[str, Example] = field(default_factory=dict)
+    rejects: list[Reject] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)
+    """Each label once, for a million rows share a few."""
+
+    def add(self, rows: Iterable[LabelRow | Reject]) -> None:
+        for row in rows:
+            one = self._placed(row) if isinstance(row, Reject) else self._read(row)
+            if isinstance(one, Reject):
+                self.rejects.append(one)
+            elif one is not None:
+                self._put(one)
+
+    def _placed(self, reject: Reject) -> Reject:
+        """A row that cannot be read, with its photo's URI if it names one."""
+        if reject.uri == self.location:
+            return reject
+        found = self.photos.find(reject.uri)
+        self.named.add(found.key)
+        return replace(reject, uri=found.uri)
+
+    def _read(self, row: LabelRow) -> Example | Reject | None:
+        """One row by itself; None if it is blank."""
+        label = composed(row.label.strip())
+        if not label and not row.name.strip():
+            return None
+        if not row.name.strip():
+            return Reject(self.location, row.row, "no-label", "the row has an empty name")
+        uri, key, stamp, code, reason = self.photos.find(row.name)
+        self.named.add(key)
+        if not label:
+            return Reject(uri, row.row, "no-label", "the row has an empty label")
+        if UNREADABLE.search(label):
+            reason = f"the label '{shown(label)}' has a character that cannot be shown"
+            return Reject(uri, row.row, "bad-label", reason)
+        if code:
+            place = f" (row {row.row} of {self.location})" if code == "missing" else ""
+            return Reject(uri, row.row, code, reason + place)
+        try:
+            split = split_of(row.split)
+        except ValueError as error:
+            return Reject(uri, row.row, "bad-split", str(error))
+        label = self.texts.setdefault(label, label)
+        return Example(uri, label, row.row, split=split, stamp=stamp, confidence=row.confidence)
+
+    def _put(self, one: Example) -> None:
+        """Add an example, unless an earlier row names the same photo."""
+        first = self.examples.setdefault(one.image, one)
+        if first is one:
+            return
+        said = (first.label, one.label) if first.label != one.label else (first.split, one.split)
+        if said[0] == said[1] or None in said:
+            self.examples[one.image] = replace(first, split=first.split or one.split)
+            self._reject(one, "repeated-row", f"row {first.row} says the same")
         else:
-            first = examples[uri]
-            reason = f"row {first.row} says {first.label!r}, row {row} says {label!r}"
-            rejects.append(Reject(uri, row, "conflicting-labels", reason))
-    disputed = {reject.uri: reject for reject in rejects if reject.code == "conflicting-labels"}
-    for uri, reject in disputed.items():
-        rejects.append(replace(reject, row=examples.pop(uri).row))
-    return list(examples.values()), rejects
+            code = "conflicting-labels" if first.label != one.label else "conflicting-splits"
+            self._reject(one, code, f"row {first.row} says {str(said[0])!r}, row {one.row} says {str(said[1])!r}")
 
+    def _reject(self, one: Example, code: str, reason: str) -> None:
+        self.rejects.append(Reject(one.image, one.row, code, reason))
 
-def _is_absolute(name: str) -> bool:
-    return "://" in name or name.startswith("/")
-
-
-def _relative(name: str, root: str) -> str:
-    """A photo's name as a key below ``root`` where it lies there, otherwise unchanged."""
-    return name.removeprefix(f"{root}/").removeprefix("./")
+    def result(self) -> tuple[list[Example], list[Reject]]:
+        """The examples, without those that rows disagree about."""
+        conflicts = ("conflicting-labels", "conflicting-splits")
+        disputed = {reject.uri: reject for reject in self.rejects if reject.code in conflicts}
+        for uri, reject in disputed.items():
+            self.rejects.append(replace(reject, row=self.examples.pop(uri).row))
+        return list(self.examples.values()), self.rejects

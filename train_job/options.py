@@ -18,8 +18,9 @@ class TrainOptions:
     labels: str | None = None
     test_images: str | None = None
     test_labels: str | None = None
-    x_col: str = "File Name"
-    y_col: str = "Label"
+    x_col: str | None = None
+    y_col: str | None = None
+    split_col: str | None = None
     classes: tuple[str, ...] = ()
     split: Shares = DEFAULT_SPLIT
     backbone: str = "efficientnet_lite0"

@@ -41,12 +41,12 @@ def test_a_missing_column_is_named_with_those_there_are(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = tmp_path / "labels.csv"
-    table.write_text("file,Label\nblue/blue.0.jpg,blue\n")
+    table.write_text("when,where,Label\n1,2,blue\n")
     status, text = train(capsys, "--images", str(photos), "--labels", str(table), "--registry", str(tmp_path / "m"))
     assert status == 2
     line = one_error(text)
     assert "'File Name'" in line
-    assert "'file', 'Label'" in line
+    assert "'when', 'where', 'Label'" in line
     assert "--x-col" in line
 
 

@@ -27,6 +27,7 @@ def test_a_photo_is_known_by_its_name(key: str) -> None:
             "Thumbs.db",
             "a/.ipynb_checkpoints/b.png",
         ],
+        *["THUMBS.DB", "cat/@eaDir/cat.jpg/SYNOPHOTO_THUMB_M.jpg", "$RECYCLE.BIN/S-1-5/$R1.jpg", "desktop.ini/a.jpg"],
     ],
 )
 def test_other_files_and_what_file_managers_leave_are_no_photos(key: str) -> None:

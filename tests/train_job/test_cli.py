@@ -5,6 +5,7 @@ from click.testing import CliRunner, Result
 
 from runtime.errors import InputError
 from train_job.cli import train
+from train_job.features_cli import extract
 
 
 def run(*options: str) -> Result:
@@ -48,3 +49,9 @@ def test_photos_that_are_not_there_are_named(tmp_path: Path) -> None:
     result = CliRunner().invoke(train, ["--images", str(tmp_path / "none"), "--registry", str(tmp_path / "registry")])
     assert isinstance(result.exception, InputError)
     assert str(tmp_path / "none") in str(result.exception)
+
+
+@pytest.mark.parametrize("option", ["--images", "--labels", "--x-col", "--y-col", "--split-col", "--classes"])
+def test_an_extraction_takes_the_options_that_say_which_photos(option: str) -> None:
+    for command in (train, extract):
+        assert option in {name for parameter in command.params for name in parameter.opts}
