@@ -6,29 +6,13 @@ Source: the schema https://github.com/tensorflow/tensorflow/blob/master/tensorfl
 from collections.abc import Sequence
 from typing import Any
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
+from export.flat_file import Buffer, operator_code, write
+
 _SCHEMA_VERSION = 3
-_IDENTIFIER = b"TFL3"
-
-
-class _Buffer(schema.BufferT):  # type: ignore[misc]
-    """A buffer whose content begins at a multiple of 16 bytes, as kernels expect of their weights."""
-
-    def Pack(self, builder: Any) -> Any:  # noqa: N802 - the name that the generated code calls
-        data = None
-        if self.data is not None:
-            builder.StartVector(1, len(self.data), 16)
-            builder.head = builder.head - len(self.data)
-            builder.Bytes[builder.head : builder.head + len(self.data)] = self.data.tobytes()
-            data = builder.EndVector()
-        schema.BufferStart(builder)
-        if data is not None:
-            schema.BufferAddData(builder, data)
-        return schema.BufferEnd(builder)
 
 
 class FlatModel:
@@ -36,10 +20,9 @@ class FlatModel:
 
     def __init__(self) -> None:
         self._tensors: list[Any] = []
-        self._buffers: list[Any] = [_Buffer()]  # by convention the first is empty
+        self._buffers: list[Any] = [Buffer()]  # by convention the first is empty
         self._operators: list[Any] = []
         self._codes: dict[str, int] = {}
-        self._bytes = 0
 
     def shape(self, tensor: int) -> list[int]:
         """The shape of a tensor."""
@@ -53,10 +36,9 @@ class FlatModel:
         """A float32 or int32 constant."""
         kind = schema.TensorType.INT32 if values.dtype.kind == "i" else schema.TensorType.FLOAT32
         content = np.ascontiguousarray(values, np.int32 if values.dtype.kind == "i" else np.float32)
-        buffer = _Buffer()
+        buffer = Buffer()
         buffer.data = content.reshape(-1).view(np.uint8)
         self._buffers.append(buffer)
-        self._bytes += content.nbytes
         return self._add(values.shape, kind, len(self._buffers) - 1)
 
     def operation(
@@ -83,17 +65,10 @@ class FlatModel:
         graph = schema.SubGraphT(tensors=self._tensors, operators=self._operators, name="main")
         graph.inputs, graph.outputs = list(inputs), list(outputs)
         model = schema.ModelT(version=_SCHEMA_VERSION, subgraphs=[graph], buffers=self._buffers)
-        model.operatorCodes = [_operator_code(code) for code in self._codes]
-        builder = flatbuffers.Builder(self._bytes + 2**20)
-        builder.Finish(model.Pack(builder), file_identifier=_IDENTIFIER)
-        return bytes(builder.Output())
+        model.operatorCodes = [operator_code(code) for code in self._codes]
+        return write(model)
 
     def _add(self, shape: Sequence[int], kind: int, buffer: int) -> int:
         name = f"t{len(self._tensors)}"
         self._tensors.append(schema.TensorT(shape=list(shape), type=kind, buffer=buffer, name=name))
         return len(self._tensors) - 1
-
-
-def _operator_code(code: str) -> Any:
-    number = getattr(schema.BuiltinOperator, code)
-    return schema.OperatorCodeT(builtinCode=number, deprecatedBuiltinCode=min(number, 127), version=1)

@@ -74,6 +74,25 @@ def test_a_tflite_file_takes_one_uint8_photo(exported: Exported, name: str) -> N
     assert (answer["shape"].tolist(), answer["dtype"]) == ([1, 3], np.float32 if name == "float32" else np.uint8)
 
 
+@pytest.mark.parametrize("name", ["float32", "int8"])
+def test_a_tflite_file_answers_by_its_signature(exported: Exported, name: str) -> None:
+    from export.verify import tflite_answers
+
+    loaded = interpreter(exported.tflite[name])
+    signature = {"inputs": ["image"], "outputs": ["probabilities"]}
+    assert loaded.get_signature_list() == {"serving_default": signature}
+    assert [one["name"] for one in (*loaded.get_input_details(), *loaded.get_output_details())] == [
+        "image",
+        "probabilities",
+    ]
+    runner, photo = loaded.get_signature_runner(), pictures(1)[0]
+    (output,) = runner.get_output_details().values()
+    scale, zero = output["quantization"]
+    answer = runner(image=photo[None])["probabilities"]
+    answer = answer if name == "float32" else (answer.astype(np.float32) - zero) * np.float32(scale)
+    np.testing.assert_array_equal(answer, tflite_answers(exported.tflite[name])(photo[None]))
+
+
 def int8_files(exported: Exported, trained: Trained) -> dict[str, Path]:
     return {"small": exported.tflite["int8"], "EfficientNet-Lite0": trained.bundle / "int8.tflite"}
 

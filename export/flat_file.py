@@ -1,0 +1,91 @@
+"""TFLite files as objects: read one, change it, write it again.
+
+Source: the schema https://github.com/tensorflow/tensorflow/blob/master/tensorflow/compiler/mlir/lite/schema/schema.fbs
+"""
+
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+_IDENTIFIER = b"TFL3"
+_SPARE_BYTES = 2**20
+
+
+class Buffer(schema.BufferT):  # type: ignore[misc]
+    """A buffer whose content begins at a multiple of 16 bytes, as kernels expect of their weights."""
+
+    def Pack(self, builder: Any) -> Any:  # noqa: N802 - the name that the generated code calls
+        """Write the buffer; returns where it is."""
+        data = None
+        if self.data is not None:
+            builder.StartVector(1, len(self.data), 16)
+            builder.head = builder.head - len(self.data)
+            builder.Bytes[builder.head : builder.head + len(self.data)] = self.data.tobytes()
+            data = builder.EndVector()
+        schema.BufferStart(builder)
+        if data is not None:
+            schema.BufferAddData(builder, data)
+        return schema.BufferEnd(builder)
+
+
+def read(content: bytes) -> Any:
+    """The file as the schema's ``ModelT``."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    for number, buffer in enumerate(model.buffers):
+        model.buffers[number] = Buffer(buffer.data)
+    return model
+
+
+def write(model: Any) -> bytes:
+    """The content of a file, whose buffers are :class:`Buffer`."""
+    size = sum(len(buffer.data) for buffer in model.buffers if buffer.data is not None)
+    builder = flatbuffers.Builder(size + _SPARE_BYTES)
+    builder.Finish(model.Pack(builder), file_identifier=_IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def operator_code(name: str) -> Any:
+    """The builtin operation ``name``, in its first version."""
+    number = getattr(schema.BuiltinOperator, name)
+    return schema.OperatorCodeT(builtinCode=number, deprecatedBuiltinCode=min(number, 127), version=1)
+
+
+def name_ends(model: Any, key: str, image: str, answer: str) -> None:
+    """Name the only input and the only output, and describe both by the signature ``key``."""
+    (graph,) = model.subgraphs
+    (source,), (target,) = graph.inputs, graph.outputs
+    graph.tensors[source].name, graph.tensors[target].name = image, answer
+    maps = [[schema.TensorMapT(name, int(tensor))] for name, tensor in ((image, source), (answer, target))]
+    model.signatureDefs = [schema.SignatureDefT(*maps, signatureKey=key, subgraphIndex=0)]
+
+
+def take_uint8(model: Any) -> None:
+    """Give a model on float pixels an input of uint8 pixels, which its first operation casts."""
+    (graph,) = model.subgraphs
+    (pixels,) = graph.inputs
+    image = schema.TensorT(shape=graph.tensors[pixels].shape, type=schema.TensorType.UINT8, buffer=0, name="uint8")
+    image.quantization = schema.QuantizationParametersT()
+    graph.tensors.append(image)
+    model.operatorCodes.append(operator_code("CAST"))
+    cast = schema.OperatorT(opcodeIndex=len(model.operatorCodes) - 1, inputs=[len(graph.tensors) - 1], outputs=[pixels])
+    cast.builtinOptionsType = schema.BuiltinOptions.CastOptions
+    cast.builtinOptions = schema.CastOptionsT(schema.TensorType.UINT8, schema.TensorType.FLOAT32)
+    graph.operators.insert(0, cast)
+    graph.inputs = cast.inputs
+
+
+def activations(model: Any) -> list[int]:
+    """The numbers of the float32 tensors that are computed or given, and not constant."""
+    return [
+        number
+        for number, tensor in enumerate(model.subgraphs[0].tensors)
+        if tensor.type == schema.TensorType.FLOAT32 and model.buffers[tensor.buffer].data is None
+    ]
+
+
+def set_range(model: Any, tensor: int, low: float, high: float) -> None:
+    """Note from where to where the values of a tensor go, for a quantiser to read."""
+    noted = schema.QuantizationParametersT(min=np.array([low], np.float32), max=np.array([high], np.float32))
+    model.subgraphs[0].tensors[tensor].quantization = noted
