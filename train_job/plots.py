@@ -8,6 +8,7 @@ import io
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +32,7 @@ MOST_POINTS = 300
 CURVES = 6
 """Precision and recall are drawn in colour of the worst so many classes; the others are faint."""
 
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "transferlite",
     "text.parse_math": False,
@@ -60,33 +61,41 @@ _PIXELS = 4 / 3
 """CSS pixels of one of the figure's points."""
 
 
-def learning_curves(history: "Sequence[Epoch]") -> str:
-    """Loss and accuracy by epoch, of training and of validation where there were such photos."""
-    step = -(-len(history) // MOST_POINTS)
-    shown = [*history[:-1:step], history[-1]]
-    epochs = [one.epoch for one in shown]
-
-    def draw(figure: Figure) -> None:
-        left, right = figure.subplots(1, 2)
-        _two_lines(left, epochs, [one.loss for one in shown], [one.val_loss for one in shown], "Loss")
-        _two_lines(right, epochs, [one.accuracy for one in shown], [one.val_accuracy for one in shown], "Accuracy")
-        left.set_ylim(bottom=0)
-        right.legend(loc="lower right")
-
-    return _svg(draw, (8.4, 2.9), "learning", "Learning curves: loss and accuracy by epoch")
+def loss_curve(history: "Sequence[Epoch]") -> str:
+    """Loss by epoch, of training and of validation where there were such photos."""
+    shown = _thinned(history)
+    lines = [one.loss for one in shown], [one.val_loss for one in shown]
+    draw = partial(_by_epoch, [one.epoch for one in shown], *lines, "loss")
+    return _svg(draw, (4.4, 2.9), "loss", "Loss by epoch")
 
 
-def _two_lines(axes: "Axes", epochs: list[int], train: list[float], validation: list[float | None], title: str) -> None:
-    axes.set_title(title)
+def accuracy_curve(history: "Sequence[Epoch]") -> str:
+    """Accuracy by epoch, of training and of validation where there were such photos."""
+    shown = _thinned(history)
+    lines = [one.accuracy for one in shown], [one.val_accuracy for one in shown]
+    draw = partial(_by_epoch, [one.epoch for one in shown], *lines, "accuracy")
+    return _svg(draw, (4.4, 2.9), "accuracy", "Accuracy by epoch")
+
+
+def _thinned(history: "Sequence[Epoch]") -> "list[Epoch]":
+    return [*history[: -1 : -(-len(history) // MOST_POINTS)], history[-1]]
+
+
+def _by_epoch(epochs: list[int], train: list[float], validation: list[float | None], name: str, figure: Figure) -> None:
+    axes = figure.subplots()
     axes.set_xlabel("epoch")
+    axes.set_ylabel(name)
     marker = "o" if len(epochs) == 1 else ""
     axes.plot(epochs, train, color=ACCENT, label="training", marker=marker)
     if all(value is not None for value in validation):
         axes.plot(epochs, np.array(validation, float), color=OTHER, label="validation", marker=marker)
+    if name == "loss":
+        axes.set_ylim(bottom=0)
+    axes.legend(loc="best")
 
 
 def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
-    """``matrix[i][j]`` photos of class i were called j: a cell is the darker, the larger its share of the row."""
+    """``matrix[i][j]`` photos of class i were called j: the stronger the colour, the larger the share of the row."""
     classes = len(labels)
     names = [shortened(label, 18) for label in labels]
     side = min(0.62 * classes, 0.8 + 0.24 * classes) + 2.2

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from train_job import plots
-from train_job.figures_in_words import FILTERS, interval, percent, share
+from train_job.figures_in_words import FILTERS, interval, share
 from train_job.report_data import ReportData
 
 REPORT = "report.html"
@@ -30,13 +30,14 @@ MOST_IN_GROUP = 4
 MOST_PAIRS = 20
 MOST_CURVES = 100
 
+FIGURES = ("loss", "learning", "confusion", "recall", "calibration")
 SPLITS = ("train", "validation", "test")
 
 
 def render(data: ReportData) -> str:
     """The page, less than 5 MB whatever the size of the data set."""
     pictures = _Pictures()
-    template = _environment().get_template("report.html.j2")
+    template = templates().get_template("report.html.j2")
     return template.render(
         data=data,
         manifest=data.manifest,
@@ -44,7 +45,7 @@ def render(data: ReportData) -> str:
         calibration=data.evaluation.get("calibration") or {},
         folds=data.evaluation.get("folds"),
         notes=notes(data),
-        classes=_data_classes(data),
+        classes=class_photos(data),
         codes=codes(data),
         rejects=data.rejects[:MOST_REJECTS],
         figures=_figures(data),
@@ -64,10 +65,11 @@ def render(data: ReportData) -> str:
     )
 
 
-def _environment() -> Environment:
+def templates(autoescape: bool = True) -> Environment:
+    """The templates beside this file, and the filters that say figures in words."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
+        autoescape=autoescape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -122,7 +124,7 @@ def _test_classes(data: ReportData) -> Mapping[str, Mapping[str, Any]]:
     return found
 
 
-def _data_classes(data: ReportData) -> list[dict[str, Any]]:
+def class_photos(data: ReportData) -> list[dict[str, Any]]:
     """Each class with its photos by split, the largest first."""
     metrics = data.manifest.metrics
     rows = []
@@ -239,11 +241,11 @@ def _functions(data: ReportData) -> list[dict[str, Any]]:
 
 
 def _figures(data: ReportData) -> dict[str, Markup]:
-    """The figures that there is something to draw of."""
+    """The figures; empty where there is nothing to draw."""
     test, labels = data.keras, data.manifest.labels
-    drawn = {}
+    drawn = dict.fromkeys(FIGURES, "")
     if data.history:
-        drawn["history"] = plots.learning_curves(data.history)
+        drawn["loss"], drawn["learning"] = plots.loss_curve(data.history), plots.accuracy_curve(data.history)
     if test.get("confusion") and len(labels) <= plots.CONFUSION_CLASSES:
         drawn["confusion"] = plots.confusion(test["confusion"], labels)
     if any(one.get("photos") for one in test.get("reliability") or ()):
@@ -253,12 +255,3 @@ def _figures(data: ReportData) -> dict[str, Markup]:
         worst = [row["label"] for row in worst_classes(data) if row["label"] in curves]
         drawn["recall"] = plots.precision_recall(curves, worst[: plots.CURVES])
     return {name: Markup(svg) for name, svg in drawn.items()}
-
-
-def headline(data: ReportData) -> str:
-    """The version in one line: its accuracy, with its interval where there is one."""
-    test = data.keras
-    bounds = interval(test.get("interval"))
-    return f"{percent(test.get('accuracy'))} of {test.get('photos', 0):,} test photos" + (
-        f" ({bounds})" if bounds else ""
-    )

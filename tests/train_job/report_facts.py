@@ -80,17 +80,17 @@ def model_facts(labels: tuple[str, ...], photos: int, curves: bool = True) -> di
 
 def manifest_facts(labels: tuple[str, ...], photos: int) -> Manifest:
     """The manifest, before it is sealed."""
-    scores = {split: Scores(confusion_of(len(labels), photos // part), 30.0) for split, part in SPLIT_PARTS.items()}
+    split = {"train": photos, "validation": photos // 8, "test": photos // 8}
+    scores = {name: Scores(confusion_of(len(labels), count), 30.0) for name, count in split.items()}
     return manifest_of(
         "20260131-235959-3f9a1c07",
         labels=labels,
         training={"images": "s3://my-photos/train", "epochs": 100, "class_weights": "none", "image_size": None},
-        dataset={"sha256": "7f" * 32, "shares": "80/10/10", "photos": {"train": photos * 8 // 10}, "rejected": 60},
-        metrics={split: one.to_dict(labels) for split, one in scores.items()},
+        dataset={"sha256": "7f" * 32, "shares": "80/10/10", "photos": split, "rejected": 60},
+        metrics={name: one.to_dict(labels) for name, one in scores.items()},
     )
 
 
-SPLIT_PARTS = {"train": 1, "validation": 8, "test": 8}
 COUNTS = {"photos": 250, "answered": 214, "right": 206}
 
 
