@@ -34,6 +34,8 @@ _DENIED = {"AccessDenied", "403", "Forbidden", "InvalidAccessKeyId", "SignatureD
 _CUT = (aws.ResponseStreamingError, aws.ReadTimeoutError, aws.IncompleteReadError, aws.FlexibleChecksumError)
 _READS = 3
 _LOST = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
+_SHOWN = {".html": "text/html; charset=utf-8", ".md": "text/markdown; charset=utf-8"}
+"""What a browser shows when it is opened in S3, where it would save a file of no known type."""
 
 
 @cache
@@ -120,7 +122,8 @@ class S3Store:
 
     def upload(self, key: str, path: Path) -> None:
         with self._explained(key):
-            self._client.upload_file(str(path), self.bucket, self.prefix + key)
+            shown = {"ContentType": _SHOWN[path.suffix]} if path.suffix in _SHOWN else None
+            self._client.upload_file(str(path), self.bucket, self.prefix + key, ExtraArgs=shown)
 
     def download(self, key: str, path: Path) -> None:
         with self._explained(key):

@@ -39,6 +39,11 @@ class Classifier:
         rows = self.features(keras.ops.cast(image, "float32"), training=False)
         return keras.Model(image, self.head(rows), name="classifier")
 
+    @cached_property
+    def maps(self) -> Any:
+        """The base's last activation maps, before the pool: float RGB ``[N, H, W, 3]`` -> ``[N, h, w, D]``."""
+        return keras.Model(self.features.input, self.features.get_layer("pool").input, name="maps")
+
 
 def feature_model(base: Any, backbone: Backbone, spec: InputSpec, cut: Cut | None = None) -> Any:
     """Normalise, run the base in inference mode (its BatchNormalization included), pool: ``[N, H, W, 3] -> [N, D]``.

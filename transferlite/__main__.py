@@ -17,6 +17,7 @@ COMMANDS = {
     "train": ("train_job.cli", "Train on labelled photos, prove the result, publish and promote it."),
     "predict": ("runtime.cli", "Label photos with a published model (no TensorFlow needed)."),
     "models": ("runtime.cli", "List, show, promote, roll back and pull published models."),
+    "report": ("train_job.report_cli", "Fetch a version's report, and open it."),
     "features": ("train_job.features_cli", "Show, compact and prune the rows that the frozen base made of photos."),
     "inspect": ("train_job.cli", "Show the layers of a backbone."),
     "demo": ("transferlite.cli", "Run the whole loop on a local S3 with real pictures."),
