@@ -31,7 +31,7 @@ def render(data: ReportData) -> str:
         classes=class_photos(data)[:MOST_CLASSES],
         worst=worst_classes(data)[:MOST_CLASSES],
         folds=data.evaluation.get("folds"),
-        threshold=abstention(data)["threshold"] or None,
+        threshold=abstention(data)["threshold"],
         variants=variants(data),
         notes=notes(data),
         options=options,

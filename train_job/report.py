@@ -6,7 +6,7 @@ page forbids the rest. Every list is bounded, and so is the page.
 
 import base64
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,8 @@ def render(data: ReportData) -> str:
         data=data,
         manifest=data.manifest,
         test=data.keras,
-        calibration=data.evaluation.get("calibration") or {},
+        calibration=_calibration(data),
+        validated=_validated(data),
         folds=data.evaluation.get("folds"),
         notes=notes(data),
         classes=class_photos(data),
@@ -99,8 +100,8 @@ def notes(data: ReportData) -> list[str]:
     """What a reader should look at first, in sentences."""
     found = []
     comparison = data.comparison
-    if comparison and not comparison["promoted"]:
-        found.append("Not promoted: " + "; ".join(comparison["reasons"] or ["as asked for"]) + ".")
+    if comparison and comparison.get("promoted") is False:
+        found.append("Not promoted: " + ("; ".join(comparison.get("reasons") or ()) or "as asked for") + ".")
     worst = worst_classes(data)
     if worst and (worst[0].get("f1") or 0) < 0.9 and worst[0].get("f1") is not None:
         found.append(f"The weakest class is {worst[0]['label']}: F1 {worst[0]['f1']:.3f}.")
@@ -111,7 +112,7 @@ def notes(data: ReportData) -> list[str]:
         found.append(f"{len(data.suspects):,} labels look wrong: see the suspects. None was changed.")
     leakage = _leakage(data)
     if leakage:
-        found.append(f"{len(leakage):,} groups of photos that look alike are in more than one split.")
+        found.append(f"Photos that look alike are in more than one split ({len(leakage):,} such findings).")
     scarce = [label for label, one in _test_classes(data).items() if one.get("photos", 0) < 10]
     if scarce:
         some = ", ".join(scarce[:5]) + (", …" if len(scarce) > 5 else "")
@@ -138,14 +139,19 @@ def class_photos(data: ReportData) -> list[dict[str, Any]]:
 
 def codes(data: ReportData) -> list[tuple[str, int]]:
     """What was found in the photos or left out, by code, the most frequent first."""
-    counts = data.findings.get("codes") or Counter(reject.code for reject in data.rejects)
+    told = data.findings
+    counts = told.get("codes") or {**(told.get("rejects") or {}), **(told.get("notes") or {})}
+    counts = counts or Counter(reject.code for reject in data.rejects)
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def worst_classes(data: ReportData) -> list[dict[str, Any]]:
-    """The classes with what the test photos say of each, the lowest F1 first."""
-    rows = [{"label": label, **one} for label, one in _test_classes(data).items()]
-    return sorted(rows, key=lambda row: 1.0 if row.get("f1") is None else row["f1"])
+    """The classes with what the test photos say of each, the lowest F1 first, those without a photo last."""
+    unknown = {"precision": None, "recall": None, "f1": None}
+    rows = [
+        {"label": label, **one} | ({} if one.get("photos") else unknown) for label, one in _test_classes(data).items()
+    ]
+    return sorted(rows, key=lambda row: 2.0 if row.get("f1") is None else row["f1"])
 
 
 def confused_pairs(data: ReportData) -> list[dict[str, Any]]:
@@ -160,6 +166,16 @@ def confused_pairs(data: ReportData) -> list[dict[str, Any]]:
     return sorted(pairs, key=lambda pair: -pair["photos"])
 
 
+def _validated(data: ReportData) -> bool:
+    """Whether there were validation photos to fit anything on."""
+    return bool(data.manifest.dataset.get("photos", {}).get("validation"))
+
+
+def _calibration(data: ReportData) -> dict[str, Any]:
+    told = data.evaluation.get("calibration") or {}
+    return {name: one for name, one in told.items() if one and (name != "validation" or _validated(data))}
+
+
 def abstention(data: ReportData) -> dict[str, Any]:
     """The choices of the threshold below which the answer is ``unknown``, and which one was made."""
     told = data.evaluation.get("abstention") or {}
@@ -172,7 +188,7 @@ def abstention(data: ReportData) -> dict[str, Any]:
         }
         for choice in told.get("choices") or ()
     ]
-    return {"precision": told.get("precision"), "threshold": told.get("threshold"), "rows": rows}
+    return {"precision": told.get("precision"), "threshold": told.get("threshold") or None, "rows": rows}
 
 
 def _answered(counts: Mapping[str, int] | None) -> dict[str, str]:
@@ -214,9 +230,10 @@ def _rate(right: float | None, photos: int) -> float | None:
     return right / photos if isinstance(right, int) else right
 
 
-def _leakage(data: ReportData) -> list[Sequence[str]]:
-    groups: list[Sequence[str]] = list(data.findings.get("leakage") or ())
-    return groups
+def _leakage(data: ReportData) -> list[str]:
+    """Each leak in words, whether it is a group of URIs or a finding of the check."""
+    found = data.findings.get("leakage") or ()
+    return [f"{one['image']}: {one['reason']}" if isinstance(one, Mapping) else ", ".join(one[:6]) for one in found]
 
 
 def _phases(seconds: Mapping[str, float]) -> list[dict[str, Any]]:

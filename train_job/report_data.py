@@ -56,7 +56,8 @@ class ReportData:
             ``folds``; any of them may be missing.
         history: what each epoch measured.
         rejects: what is not used.
-        findings: of the check: ``codes`` with their counts, ``near_duplicates`` and ``leakage`` as groups of URIs.
+        findings: of the check: counts by code as ``codes``, or as ``rejects`` and ``notes``; ``leakage`` as groups of
+            URIs, or as ``image`` with its ``reason``.
         mistakes: the most confident first.
         suspects: the worst first.
         near_duplicates: groups with thumbnails.

@@ -129,11 +129,47 @@ def test_a_version_of_which_little_is_known_has_a_report_and_a_card_all_the_same
         {"abstention": {"precision": None, "threshold": 0.0, "choices": []}},
         {"calibration": {"test": {"before": 0.1, "after": 0.1}, "validation": None}},
         {"models": {}},
+        {"abstention": {"precision": 0.9, "threshold": 0.0, "choices": [{"precision": 0.9, "threshold": None}]}},
     ],
 )
 def test_parts_of_the_evaluation_may_be_missing(changes: dict[str, Any]) -> None:
     data = facts()
     Page(render(replace(data, evaluation={**data.evaluation, **changes})))
+
+
+def test_a_class_without_a_test_photo_is_not_the_weakest() -> None:
+    data = facts(("blue", "red", "green"))
+    keras = dict(data.keras)
+    keras["classes"] = {**keras["classes"], "green": {"photos": 0, "precision": 0.0, "recall": 0.0, "f1": 0.0}}
+    data = replace(data, evaluation={**data.evaluation, "models": {"keras": keras}})
+    text = Page(render(data)).text
+    assert "The weakest class is green" not in text
+    assert "Fewer than 10 test photos speak for 1 of the classes (green)" in text
+    assert "Fewer than 10 test photos speak for 1 of the classes (green)" in model_card.render(data)
+
+
+def test_without_validation_photos_nothing_is_said_to_be_fitted_on_them() -> None:
+    data = facts()
+    dataset = {**data.manifest.dataset, "photos": {"train": 8, "validation": 0, "test": 2}}
+    text = Page(render(replace(data, manifest=replace(data.manifest, dataset=dataset)))).text
+    assert "There were no validation photos to scale probabilities on" in text
+    assert "4.80" not in text
+
+
+def test_the_findings_of_the_check_are_read_in_its_own_form() -> None:
+    leak = {"image": "s3://b/a.jpg", "row": 2, "reason": "looks like b.jpg of the test"}
+    findings = {"rejects": {"truncated": 7}, "notes": {"cmyk": 3}, "leakage": [leak]}
+    text = Page(render(replace(facts(), findings=findings))).text
+    assert re.search(r"truncated\s*7\s*cmyk\s*3", text)
+    assert "s3://b/a.jpg: looks like b.jpg of the test" in text
+
+
+def test_a_comparison_that_decided_nothing_yet_says_so_by_silence() -> None:
+    data = facts()
+    undecided = {name: value for name, value in (data.comparison or {}).items() if name != "promoted"}
+    for text in (render(replace(data, comparison=undecided)), model_card.render(replace(data, comparison=undecided))):
+        assert "romoted" not in text
+        assert "What speaks against it:" in text
 
 
 def test_of_many_classes_the_worst_pairs_are_listed_instead_of_a_picture() -> None:
