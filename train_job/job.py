@@ -96,13 +96,13 @@ def _train(options: TrainOptions, report: Reporter, stop: Stop) -> Result:
         with phases("compare"):
             comparison = compare_with_champion(job, learned, exported)
             refused = refusals(job, learned, exported, comparison) if options.promote == "auto" else ()
+        promoted = options.promote != "never" and not refused
         with phases("report"):
-            manifest = write_up(job, learned, exported, comparison)
+            manifest = write_up(job, learned, exported, comparison, promoted)
         stop.check()
         with phases("publish"):
             registry.publish(Path(folder), manifest)
             report.line(f"published {manifest.model_id} to {options.registry}")
-            promoted = options.promote != "never" and not refused
             if promoted:
                 _promote(job, manifest)
             forget_checkpoints(job)

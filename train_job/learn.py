@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from runtime.errors import InputError
@@ -28,6 +29,7 @@ from train_job.options import TrainOptions
 from train_job.prepare import Limits, Prepared
 from train_job.recipe import Epoch, Recipe
 from train_job.split import Shares
+from train_job.suspects import Suspect, find
 from train_job.tables import Before, before
 from train_job.views import view_names
 from train_job.warm import head_arrays, warm_start
@@ -44,6 +46,7 @@ class Learned:
         splits: of each photo's sha256.
         evaluation: how good it is on each split.
         folds: what cross-validation said, where it was asked for.
+        suspects: photos whose label looks wrong, the worst first; places are those of the data set's examples.
         history: of all epochs, those of the second stage after those of the head.
         backbone: the base for the manifest.
         head: the weights of the head on the frozen base, before calibration: where a later training may start.
@@ -56,6 +59,7 @@ class Learned:
     splits: dict[str, Split]
     evaluation: Evaluation
     folds: Mapping[str, Any] | None
+    suspects: list[Suspect]
     history: list[Epoch]
     backbone: dict[str, Any]
     head: Arrays
@@ -110,6 +114,7 @@ def learn(job: Job, dataset: Dataset) -> Learned:
         with job.phases("evaluate"):
             evaluation = evaluate_head(scored, head, divided, output, options.precision)
             folds = _cross_validate(job, divided, recipe, limits) if options.folds else None
+            suspects = _doubted(divided, options.seed)
     _announce(evaluation, job)
     return Learned(
         classifier=Classifier(divided.dataset.labels, base.spec, base.features, head),
@@ -118,6 +123,7 @@ def learn(job: Job, dataset: Dataset) -> Learned:
         splits=divided.splits,
         evaluation=evaluation,
         folds=folds,
+        suspects=suspects,
         history=history,
         backbone=described,
         head=frozen_head,
@@ -141,6 +147,12 @@ def _announce(evaluation: Evaluation, job: Job) -> None:
             f"below {chosen['threshold']:.3f} the answer is unknown: {kept['answered']} of {kept['photos']} test photos"
             f" are answered, {kept['right']} rightly"
         )
+
+
+def _doubted(divided: Divided, seed: int) -> list[Suspect]:
+    photos = divided.all_photos()
+    hashes = np.array([one.sha256 for one in divided.dataset.examples])
+    return find(photos.table[: len(photos)], photos.labels, seed, hashes)
 
 
 def _cross_validate(job: Job, divided: Divided, recipe: Recipe, limits: Limits) -> Mapping[str, Any] | None:

@@ -7,13 +7,17 @@ from typing import Any
 from export.package import seal
 from runtime.bundle import Manifest
 from runtime.registry import new_model_id, utc_now
+from train_job import model_card, report
 from train_job.champion import Comparison
 from train_job.checkpoint import to_npz
 from train_job.dataset import Split
 from train_job.divide import Job
 from train_job.evaluation import EVALUATION_JSON, evaluation_json
+from train_job.illustrate import report_data
 from train_job.learn import Learned
+from train_job.model_card import MODEL_CARD
 from train_job.prove import Exported
+from train_job.report import REPORT
 from train_job.run_record import RUN_JSON, run_json, versions
 from train_job.tables import (
     DATASET_CSV,
@@ -28,13 +32,19 @@ from train_job.tensorboard import EVENTS, write_events
 from train_job.warm import HEAD_NPZ
 
 
-def write_up(job: Job, learned: Learned, exported: Exported, comparison: Comparison | None) -> Manifest:
-    """Write the records and, last, the manifest into the folder of the exported files; returns the manifest."""
+def write_up(job: Job, learned: Learned, exported: Exported, comparison: Comparison | None, promoted: bool) -> Manifest:
+    """Write the records, the report and, last, the manifest into the folder of the exported files; returns that.
+
+    ``promoted`` is whether the version is going to be.
+    """
     folder = exported.folder
     evaluation = learned.evaluation.to_dict(exported.answered, learned.folds)
-    evaluation["comparison"] = comparison.to_dict() if comparison else None
+    evaluation["comparison"] = comparison.to_dict() | {"promoted": promoted} if comparison else None
     manifest = _manifest(job, learned, exported)
+    data = report_data(job, learned, manifest, evaluation)
     records = {
+        REPORT: report.render(data),
+        MODEL_CARD: model_card.render(data),
         DATASET_CSV: dataset_csv(learned.dataset.examples, learned.splits),
         QUARANTINE_CSV: quarantine_csv(learned.dataset.rejects),
         HISTORY_CSV: history_csv(learned.history),

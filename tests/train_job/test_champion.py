@@ -22,8 +22,14 @@ def compared(counts: dict[str, tuple[int, int, int, int]], gone: tuple[str, ...]
 
 def test_counts_and_the_p_value_are_those_computed_by_hand() -> None:
     found = compared({"cat": (80, 8, 1, 11), "dog": (90, 2, 1, 7)})
-    assert (found.photos, found.only_champion, found.only_challenger) == (200, 10, 2)
-    assert found.classes["cat"] == {"photos": 100, "champion": 88, "challenger": 81}
+    assert [found.total(name) for name in ("photos", "only_champion", "only_challenger")] == [200, 10, 2]
+    assert found.classes["cat"] == {
+        "photos": 100,
+        "champion": 88,
+        "challenger": 81,
+        "only_champion": 8,
+        "only_challenger": 1,
+    }
     assert found.p_value == pytest.approx(79 / 4096)  # of 12 coins at least 10 heads
     assert found.to_dict()["both_right"] == 170
 
@@ -40,9 +46,11 @@ def test_a_class_that_lost_more_than_the_tolerance_is_named_with_its_counts() ->
     assert compared({"cat": (90, 5, 0, 5), "dog": (80, 0, 20, 0)}, tolerance=0.01).reasons()
 
 
-@pytest.mark.parametrize(("lost", "refused"), [(1, False), (2, True)])
-def test_one_photo_of_a_small_class_may_be_lost(lost: int, refused: bool) -> None:
-    assert bool(compared({"cat": (4, lost, 0, 0), "dog": (80, 0, 20, 0)}).reasons()) is refused
+@pytest.mark.parametrize(
+    ("lost", "won", "refused"), [(1, 0, False), (2, 0, True), (3, 1, False), (4, 1, True), (8, 5, False)]
+)
+def test_what_one_chance_in_four_takes_from_a_class_may_be_lost(lost: int, won: int, refused: bool) -> None:
+    assert bool(compared({"cat": (20, lost, won, 0), "dog": (80, 0, 20, 0)}).reasons()) is refused
 
 
 def test_a_little_lost_in_every_class_is_significant_together() -> None:

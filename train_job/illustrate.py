@@ -1,0 +1,98 @@
+"""What the report of a version shows: its facts, and the photos worth looking at, small and as the model sees them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from runtime.bundle import Manifest
+from runtime.imaging import RGB
+from train_job import saliency
+from train_job.cost import receipt
+from train_job.dataset import Example, Split
+from train_job.divide import Job
+from train_job.feature_store import FeatureStore
+from train_job.learn import Learned
+from train_job.proof_photos import decoded, still_there
+from train_job.report import MOST_MISTAKES, MOST_SUSPECTS
+from train_job.report_data import Mistake, ReportData, SuspectPhoto
+
+
+def report_data(job: Job, learned: Learned, manifest: Manifest, evaluation: Mapping[str, Any]) -> ReportData:
+    """The report's content. A photo that has gone since it was trained on is named without a picture."""
+    mistakes = worst_mistakes(learned)[:MOST_MISTAKES]
+    suspects = learned.suspects[:MOST_SUSPECTS]
+    examples = learned.dataset.examples
+    shown = [example for example, _, _ in mistakes] + [examples[one.place] for one in suspects]
+    images = _images(shown, learned, FeatureStore.open(job.options.feature_store, job.report.warning))
+    small = {sha256: saliency.thumbnail(image) for sha256, image in images.items()}
+    labels = learned.classifier.labels
+    return ReportData(
+        manifest=manifest,
+        evaluation=evaluation,
+        history=learned.history,
+        rejects=learned.dataset.rejects,
+        mistakes=_with_maps(mistakes, images, small, learned),
+        suspects=[
+            SuspectPhoto(
+                uri=examples[one.place].image,
+                label=labels[one.given],
+                suggested=labels[one.suggested],
+                score=one.score,
+                row=examples[one.place].row,
+                thumbnail=small.get(examples[one.place].sha256, b""),
+            )
+            for one in suspects
+        ],
+        seconds=dict(job.phases.seconds),
+        receipt=receipt(
+            job.phases.seconds,
+            len(examples),
+            {name: variant.milliseconds for name, variant in manifest.variants.items()},
+        ),
+        comparison=evaluation["comparison"],
+    )
+
+
+def worst_mistakes(learned: Learned) -> list[tuple[Example, int, float]]:
+    """Each test photo that was called wrongly, with the class it was called and its probability, the surest first."""
+    probabilities, truth = learned.evaluation.answers[Split.TEST]
+    tests = [one for one in learned.dataset.examples if learned.splits[one.sha256] is Split.TEST]
+    called, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero(called != truth)
+    return [(tests[one], int(called[one]), float(sure[one])) for one in wrong[np.argsort(-sure[wrong], kind="stable")]]
+
+
+def _images(examples: Sequence[Example], learned: Learned, store: FeatureStore) -> dict[str, RGB]:
+    distinct = list({example.sha256: example for example in examples}.values())
+    there = still_there(distinct, learned.classifier.input, store)
+    pictures = decoded(there, learned.classifier.input, store)
+    return {example.sha256: image for example, image in zip(there, pictures, strict=True)}
+
+
+def _with_maps(
+    mistakes: Sequence[tuple[Example, int, float]],
+    images: Mapping[str, RGB],
+    small: Mapping[str, bytes],
+    learned: Learned,
+) -> list[Mistake]:
+    seen = [(example, called) for example, called, _ in mistakes if example.sha256 in images]
+    heat: dict[str, bytes] = {}
+    if seen:
+        pictures = np.stack([images[example.sha256] for example, _ in seen])
+        classes = np.array([called for _, called in seen])
+        maps = saliency.activation_maps(learned.classifier.maps, learned.classifier.head, pictures, classes)
+        pairs = zip(seen, pictures, maps, strict=True)
+        heat = {example.sha256: saliency.overlay(picture, spoken) for (example, _), picture, spoken in pairs}
+    labels = learned.classifier.labels
+    return [
+        Mistake(
+            uri=example.image,
+            label=example.label,
+            predicted=labels[called],
+            confidence=sure,
+            thumbnail=small.get(example.sha256, b""),
+            heat_map=heat.get(example.sha256, b""),
+        )
+        for example, called, sure in mistakes
+    ]
