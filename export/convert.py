@@ -90,8 +90,20 @@ def _convert(graph: Graph) -> bytes:
     three times the cost, or write and load a SavedModel.
     """
     function = graph.signature(1, tf.float32)
-    converter = tf.compat.v1.lite.TFLiteConverter(function.graph.as_graph_def(), function.inputs, function.outputs)
+    converter = tf.compat.v1.lite.TFLiteConverter(_definition(function), function.inputs[:1], function.outputs)
     return bytes(converter.convert())
+
+
+def _definition(function: Any) -> Any:
+    """A function's ``GraphDef``, with tensors it takes from outside (Normalization's statistics) as constants."""
+    definition = function.graph.as_graph_def()
+    outside = {placeholder.op.name: tensor for tensor, placeholder in function.graph.captures}
+    for node in definition.node:
+        if node.name in outside:
+            with tf.Graph().as_default():
+                constant = tf.constant(outside[node.name].numpy(), name=node.name).op.node_def
+            node.CopyFrom(constant)
+    return definition
 
 
 def _full_range(spec: InputSpec) -> RGB:

@@ -35,7 +35,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     from export.convert import Graph, write_saved_model, write_tflite
 
     keras.utils.set_random_seed(0)
-    stack = [layers.Rescaling(1 / 127.5, -1), layers.Conv2D(8, 3, 2), layers.BatchNormalization(), layers.ReLU(6.0)]
+    scaled = [layers.Rescaling(1 / 127.5, -1), layers.Normalization(mean=[0.1, 0.0, -0.1], variance=[1.2, 1.0, 0.8])]
+    stack = [*scaled, layers.Conv2D(8, 3, 2), layers.BatchNormalization(), layers.ReLU(6.0)]
     features = keras.Sequential([keras.Input((32, 40, 3)), *stack, layers.GlobalAveragePooling2D()])
     head = keras.Sequential([keras.Input((8,)), layers.Dense(16, "relu"), layers.Dense(3, "softmax")])
     kernel = head.layers[-1].get_weights()[0] * 30
