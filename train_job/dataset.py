@@ -47,17 +47,21 @@ class Reject:
     reason: str
 
 
-_HARMLESS = {"repeated-row", "not-photo-name"}
+_HARMLESS = {"repeated-row", "not-photo-name", "duplicate"}
 """Codes of what is left out and yet is no sign of bad data."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The labelled photos, the class names in the order of the model's outputs, and what was left out."""
+    """The labelled photos, the class names in the order of the model's outputs, and what was left out.
+
+    ``unlabelled`` are the URIs of photos below the root that no row of the label file names.
+    """
 
     examples: tuple[Example, ...]
     labels: tuple[str, ...]
     rejects: tuple[Reject, ...] = ()
+    unlabelled: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         counts = Counter(example.label for example in self.examples)

@@ -58,6 +58,11 @@ class KnownFacts:
         values = zip(*columns, strict=True)
         return [_facts(*next(values)) if place >= 0 else None for place in places]
 
+    def of(self, hashes: Sequence[str]) -> dict[str, Facts]:
+        """The facts by sha256 of those photos of which they are known."""
+        found = zip(hashes, self.lookup(hashes), strict=True)
+        return {sha256: facts for sha256, facts in found if facts is not None}
+
 
 def _facts(form: str, width: int, height: int, traits: int, signature: bytes) -> Facts:
     return Facts(form, width, height, Trait(traits), signature if len(signature) == SIGNATURE_BYTES else b"")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from train_job.backbones import BACKBONES
+from train_job.check import Checked
 from train_job.checkpoint import Arrays, Checkpoint
 from train_job.dataset import Dataset, Example, Split
 from train_job.divide import Divided, Job, divide
@@ -44,6 +46,8 @@ class Learned:
         backbone: the base for the manifest.
         head: the weights of the head on the frozen base: where a later training may start.
         counts: what the features cost.
+        checked: what there is to say of the photos.
+        earlier: the splits of all photos that earlier versions had.
     """
 
     classifier: Classifier
@@ -55,6 +59,8 @@ class Learned:
     backbone: dict[str, Any]
     head: Arrays
     counts: Counts
+    checked: Checked
+    earlier: Mapping[str, Split]
 
     def examples(self, split: Split) -> list[Example]:
         """The photos of one split, in the order of their hash: any first few of them are an even sample."""
@@ -106,7 +112,17 @@ def learn(job: Job, dataset: Dataset) -> Learned:
     job.report.line(f"test accuracy {test.accuracy:.4f}, log loss {test.log_loss:.4f} on {test.photos} photos")
     classifier = Classifier(divided.dataset.labels, base.spec, base.features, head)
     return Learned(
-        classifier, divided.dataset, shares, divided.splits, scores, history, described, frozen_head, divided.counts
+        classifier,
+        divided.dataset,
+        shares,
+        divided.splits,
+        scores,
+        history,
+        described,
+        frozen_head,
+        divided.counts,
+        divided.checked,
+        earlier.splits,
     )
 
 

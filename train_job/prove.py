@@ -22,11 +22,15 @@ from train_job.options import TrainOptions
 from train_job.proof_photos import decoded
 from train_job.run_record import RUN_JSON, run_json, versions
 from train_job.tables import (
+    CHECK_JSON,
     DATASET_CSV,
+    DEPARTED_CSV,
     HISTORY_CSV,
+    NOTES_CSV,
     QUARANTINE_CSV,
     dataset_csv,
     dataset_sha256,
+    departed_csv,
     history_csv,
     quarantine_csv,
 )
@@ -131,6 +135,9 @@ def _manifest(options: TrainOptions, learned: Learned, variants: dict[str, Any],
 def _records(learned: Learned) -> dict[str, str]:
     return {
         DATASET_CSV: dataset_csv(learned.dataset.examples, learned.splits),
+        DEPARTED_CSV: departed_csv(learned.earlier, learned.splits),
         QUARANTINE_CSV: quarantine_csv(learned.dataset.rejects),
+        NOTES_CSV: quarantine_csv(learned.checked.notes),
+        CHECK_JSON: learned.checked.to_json(),
         HISTORY_CSV: history_csv(learned.history),
     }

@@ -4,17 +4,25 @@ import csv
 import hashlib
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import astuple, dataclass, field, fields
+from typing import TYPE_CHECKING
 
 from runtime.bundle import Manifest
 from runtime.errors import BundleError, NotFoundError
 from runtime.registry import Registry
+from train_job.codes import what_to_do
 from train_job.dataset import Example, Reject, Split
-from train_job.recipe import Epoch
 from train_job.split import Shares
 
+if TYPE_CHECKING:
+    from train_job.recipe import Epoch
+
 DATASET_CSV = "training/dataset.csv"
+DEPARTED_CSV = "training/departed.csv"
 QUARANTINE_CSV = "training/quarantine.csv"
+NOTES_CSV = "training/notes.csv"
+CHECK_JSON = "training/check.json"
 HISTORY_CSV = "training/history.csv"
 
 
@@ -32,13 +40,22 @@ def dataset_csv(examples: Sequence[Example], splits: Mapping[str, Split]) -> str
     return _csv(("image", "label", "sha256", "split"), rows)
 
 
-def quarantine_csv(rejects: Sequence[Reject]) -> str:
-    """``row,uri,code,reason``, a photo or row that was left out a line."""
-    return _csv(("row", "uri", "code", "reason"), ((one.row, one.uri, one.code, one.reason) for one in rejects))
+def departed_csv(before: Mapping[str, Split], now: Mapping[str, Split]) -> str:
+    """``sha256,split`` of photos that only earlier versions had: one that comes back keeps its split."""
+    rows = sorted((sha256, split.value) for sha256, split in before.items() if sha256 not in now)
+    return _csv(("sha256", "split"), rows)
 
 
-def history_csv(history: Sequence[Epoch]) -> str:
+def quarantine_csv(found: Sequence[Reject]) -> str:
+    """``row,uri,code,reason,what_to_do``, a photo or row that was left out (or is noted) a line."""
+    rows = ((one.row, one.uri, one.code, one.reason, what_to_do(one.code)) for one in found)
+    return _csv(("row", "uri", "code", "reason", "what_to_do"), rows)
+
+
+def history_csv(history: Sequence["Epoch"]) -> str:
     """``epoch,loss,accuracy,val_loss,val_accuracy``, an epoch a line."""
+    from train_job.recipe import Epoch  # which imports TensorFlow
+
     return _csv([one.name for one in fields(Epoch)], map(astuple, history))
 
 
@@ -52,7 +69,8 @@ def dataset_sha256(examples: Iterable[Example]) -> str:
 class Before:
     """What the version that the channel names says of its training; empty where there is none that can be read.
 
-    ``splits`` (by sha256) is empty also where it was made with other shares: then all photos are assigned anew.
+    ``splits`` (by sha256), of its photos and of those that earlier versions had, is empty also where it was made with
+    other shares: then all photos are assigned anew.
     """
 
     manifest: Manifest | None = None
@@ -70,7 +88,14 @@ def before(registry: Registry, channel: str, shares: Shares) -> Before:
         manifest = registry.manifest(registry.channel(channel).model_id)
         if manifest.dataset.get("shares") != str(shares):
             return Before(manifest)
-        text = registry.store.get(f"models/{manifest.model_id}/{DATASET_CSV}").data.decode()
+        splits = _splits(registry, f"models/{manifest.model_id}/{DATASET_CSV}")
     except (NotFoundError, BundleError):
         return Before()
-    return Before(manifest, {line["sha256"]: Split(line["split"]) for line in csv.DictReader(io.StringIO(text))})
+    with suppress(NotFoundError):  # a version from before photos were remembered
+        splits = _splits(registry, f"models/{manifest.model_id}/{DEPARTED_CSV}") | splits
+    return Before(manifest, splits)
+
+
+def _splits(registry: Registry, key: str) -> dict[str, Split]:
+    text = registry.store.get(key).data.decode()
+    return {line["sha256"]: Split(line["split"]) for line in csv.DictReader(io.StringIO(text))}
