@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from export.quiet import quiet_native_logs
 from runtime.errors import AccessDeniedError
 from runtime.imaging import InputSpec
 from runtime.locations import open_store
@@ -38,7 +39,8 @@ def check(options: TrainOptions, out: str, report: Reporter) -> Checked:
     store.check_writable()
     with on_sigterm() as stop:
         dataset = read_data(options, report)
-        examples, rejects, facts = _look(dataset.examples, report, stop)
+        with quiet_native_logs():  # libtiff has a lot to say of damaged files
+            examples, rejects, facts = _look(dataset.examples, report, stop)
     _check_access(examples, rejects)
     once = once_each(examples)
     looked_at = _of_those(dataset, once.examples, (*rejects, *once.rejects))
