@@ -96,6 +96,25 @@ class InputSpec:
             raise InputError(f"unknown resize {self.resize!r}", hint="this release knows bicubic: update it")
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded photo and the file it came from.
+
+    Attributes:
+        pixels: as :func:`decode` gives them.
+        image: the same as Pillow has it.
+        source: the file as Pillow opened it, for what it says besides its pixels, which are not to be read from it.
+        width: in pixels as they are stored: before any scaling, and before EXIF turns them.
+        height: the same.
+    """
+
+    pixels: RGB
+    image: Image.Image
+    source: Image.Image
+    width: int
+    height: int
+
+
 def decode(data: bytes, spec: InputSpec | None = None, *, where: str = "") -> RGB:
     """The photo in ``data`` as upright uint8 RGB ``[H, W, 3]``, resized to ``spec`` if given.
 
@@ -107,13 +126,22 @@ def decode(data: bytes, spec: InputSpec | None = None, *, where: str = "") -> RG
     Raises:
         PhotoError: with a code of the module's table; ``where`` names the photo in its message.
     """
+    return decode_with_source(data, spec, where=where).pixels
+
+
+def decode_with_source(data: bytes, spec: InputSpec | None = None, *, where: str = "") -> Decoded:
+    """The same with the opened file, for who wants to know more of the photo than a model does. Raises PhotoError."""
     if not data:
         raise PhotoError("empty", "the file is empty", where=where)
     if len(data) > MAX_BYTES:
         raise PhotoError("too-large", f"more than {MAX_BYTES:,} bytes", where=where)
     try:
-        image = _upright_rgb(_opened(data, spec))
-        return np.asarray(image if spec is None else _resized(image, spec))
+        source = _identified(data)
+        width, height = source.size
+        _load(source, spec)
+        image = _upright_rgb(source)
+        image = image if spec is None else _resized(image, spec)
+        return Decoded(np.asarray(image), image, source, width, height)
     except PhotoError as error:
         raise PhotoError(error.code, error.message, where=where) from None
     except (Image.DecompressionBombError, MemoryError):
@@ -146,8 +174,7 @@ def _identified(data: bytes) -> Image.Image:
         return Image.open(io.BytesIO(data), formats=_RARE)
 
 
-def _opened(data: bytes, spec: InputSpec | None) -> Image.Image:
-    image = _identified(data)
+def _load(image: Image.Image, spec: InputSpec | None) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise PhotoError("too-large", f"{width}x{height} is more than {MAX_PIXELS:,} pixels")
@@ -157,7 +184,6 @@ def _opened(data: bytes, spec: InputSpec | None) -> Image.Image:
         side = 2 * max(spec.height, spec.width)  # either way up, for EXIF may turn it
         image.draft(None, (side, side))  # of JPEGs, the MPO of phones among them; nothing to other formats
     image.load()
-    return image
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
@@ -176,11 +202,16 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
 
 def _oriented(image: Image.Image) -> Image.Image:
     """The picture turned as its EXIF says. Pillow's own helper also rewrites the block, and fails on an odd one."""
-    try:
-        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except (*_DAMAGED, *_DAMAGED_DEEPER):
-        return image  # a damaged EXIF block says nothing of the pixels
+    turn = exif_turn(image)
     return image if turn is None else image.transpose(turn)
+
+
+def exif_turn(image: Image.Image) -> Image.Transpose | None:
+    """How the EXIF block says that the picture has to be turned; None where it is upright or says nothing."""
+    try:
+        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except (*_DAMAGED, *_DAMAGED_DEEPER):
+        return None  # a damaged EXIF block says nothing of the pixels
 
 
 def _eight_bit(samples: NDArray[Any], mode: str) -> NDArray[np.uint8]:

@@ -86,6 +86,26 @@ photo_options = _together(
 )
 """Which photos."""
 
+test_options = _together(
+    click.option(
+        "--test-images", metavar="LOCATION", help="Your own photos to test on, instead of a share of --images."
+    ),
+    click.option("--test-labels", metavar="LOCATION", help="Their CSV; without it, a folder a class."),
+)
+"""Which photos to test on, where the user has them apart."""
+
+split_option = click.option(
+    "--split",
+    default=str(DEFAULT_SPLIT),
+    show_default=True,
+    callback=_shares,
+    help="Shares of training/validation/test.",
+)
+
+fail_over_option = click.option(
+    "--fail-over", default="50%", show_default=True, callback=_percentage, help="Stop if more photos are bad."
+)
+
 base_options = _together(
     _backbone_option,
     click.option(
@@ -112,15 +132,8 @@ base_options = _together(
 @click.command()
 @photo_options
 @click.option("--registry", required=True, metavar="LOCATION", help="Where the model is published.")
-@click.option("--test-images", metavar="LOCATION", help="Your own photos to test on, instead of a share of --images.")
-@click.option("--test-labels", metavar="LOCATION", help="Their label file; without it, a folder a class.")
-@click.option(
-    "--split",
-    default=str(DEFAULT_SPLIT),
-    show_default=True,
-    callback=_shares,
-    help="Shares of training/validation/test.",
-)
+@test_options
+@split_option
 @base_options
 @click.option("--features", metavar="LOCATION", help="The feature store.  [default: features/ in the registry]")
 @click.option("--hidden-units", default=1024, show_default=True, type=click.IntRange(1))
@@ -145,9 +158,7 @@ base_options = _together(
     metavar="SIZE",
     help="Rows beyond it are streamed from disk.",
 )
-@click.option(
-    "--fail-over", default="50%", show_default=True, callback=_percentage, help="Stop if more photos are bad."
-)
+@fail_over_option
 @click.option("--folds", default=0, type=click.IntRange(0, 20), help="Cross-validate as well, with so many heads.")
 @click.option(
     "--precision",

@@ -49,7 +49,7 @@ class Reject:
     reason: str
 
 
-_HARMLESS = {"repeated-row", "not-photo-name"}
+_HARMLESS = {"repeated-row", "not-photo-name", "duplicate"}
 """Codes of what is left out and yet is no sign of bad data."""
 
 

@@ -9,6 +9,9 @@ import numpy as np
 
 from runtime.errors import AccessDeniedError, InputError, UnavailableError
 from runtime.registry import Registry
+from train_job.check import Checked, judge, tally
+from train_job.codes import Note
+from train_job.copies import near_duplicates, once_each
 from train_job.dataset import Dataset, Split, left_out
 from train_job.embed import FrozenBase, embed, gather
 from train_job.feature_store import FeatureStore
@@ -45,12 +48,14 @@ class Divided:
         tables: one for each output of the base: a row for each photo in order, then for each augmented view one for
             each photo of the training split.
         counts: what the features cost.
+        checked: what there is to say of the photos.
     """
 
     dataset: Dataset
     splits: dict[str, Split]
     tables: Sequence[Table]
     counts: Counts
+    checked: Checked
 
     def of(self, split: Split) -> list[int]:
         """The places of the split's photos in the data set."""
@@ -91,31 +96,36 @@ def divide(job: Job, base: FrozenBase, dataset: Dataset, shares: Shares, before:
         with job.phases("features"):
             extracted = embed(base, dataset.examples, store, job.report, job.stop)
         with job.phases("data"):
-            usable = _usable(dataset, extracted, job)
-            splits = assign(usable.examples, shares, before.splits)
+            usable, notes = _usable(dataset, extracted, job)
+            facts = store.facts().of([one.sha256 for one in usable.examples])
+            near = near_duplicates(usable.examples, facts, before.splits)
+            splits = assign(usable.examples, shares, before.splits, near.groups)
             _check(usable, splits)
         with job.phases("features"):
             train = [one.sha256 for one in usable.examples if splits[one.sha256] is Split.TRAIN]
             hashes = dict.fromkeys(base.views, train) | {PLAIN: [one.sha256 for one in usable.examples]}
             tables, lost = gather(base.wanted, store, hashes, folder)
         if not lost:
-            _announce(usable, splits, job.report)
-            return Divided(usable, splits, tables, extracted.counts)
+            checked = judge(usable, facts, near, splits, notes)
+            _announce(usable, splits, checked, job.report)
+            return Divided(usable, splits, tables, extracted.counts, checked)
         job.report.warning(f"{len(lost)} rows were damaged or removed meanwhile, and are made again")
     raise UnavailableError("rows vanish as they are written", where=job.options.feature_store)
 
 
-def _usable(dataset: Dataset, extracted: Extracted, job: Job) -> Dataset:
+def _usable(dataset: Dataset, extracted: Extracted, job: Job) -> tuple[Dataset, tuple[Note, ...]]:
     if not extracted.examples and all(reject.code == "forbidden" for reject in extracted.rejects):
         first = extracted.rejects[0]
         raise AccessDeniedError(
             "no photo may be read: " + first.reason, where=first.uri, hint="check the role's policy"
         )
-    usable = dataset.of_those(extracted.examples, extracted.rejects)
+    once = once_each(extracted.examples)
+    rejects = (*extracted.rejects, *once.rejects)
+    usable = dataset.of_those(once.examples, rejects)
     usable.check_share(job.options.fail_over)
-    if extracted.rejects:
-        job.report.warning(left_out(extracted.rejects))
-    return usable
+    if rejects:
+        job.report.warning(left_out(rejects))
+    return usable, once.notes
 
 
 def _check(dataset: Dataset, splits: dict[str, Split]) -> None:
@@ -127,6 +137,8 @@ def _check(dataset: Dataset, splits: dict[str, Split]) -> None:
         raise InputError("no photo is left to test on", hint="add photos, change --split or give --test-images")
 
 
-def _announce(dataset: Dataset, splits: dict[str, Split], report: Reporter) -> None:
+def _announce(dataset: Dataset, splits: dict[str, Split], checked: Checked, report: Reporter) -> None:
     counts = Counter(splits[example.sha256] for example in dataset.examples)
     report.line("split: " + ", ".join(f"{counts[split]} {split}" for split in Split))
+    if checked.notes:
+        report.line(f"check: {tally(checked.notes)}; all in notes.csv")

@@ -110,7 +110,11 @@ def embed(
 
 def _compact(wanted: Wanted, store: FeatureStore, report: Reporter) -> None:
     """Merge the parts that many runs have left, so that they stay quick to list and read; not at any price."""
-    shelves = [store.photo_shelf, *(store.shelf(space) for spaces in wanted.spaces.values() for space in spaces)]
+    shelves = [
+        store.photo_shelf,
+        store.facts_shelf,
+        *(store.shelf(space) for spaces in wanted.spaces.values() for space in spaces),
+    ]
     for shelf in shelves:
         try:
             if small_parts(shelf) > SMALL_PARTS:

@@ -6,6 +6,7 @@ Below its root::
     spaces/<id>/rows/<name>.arrow   a part: columns sha256 (32 bytes) and row (float16), an Arrow IPC file
     spaces/<id>/keys/<name>.arrow   the part's sha256 column alone; written last: then the part exists
     photos/<name>.arrow             which content lay at which URI
+    facts/<name>.arrow              what is known of a content without looking at it again
 
 Any number of jobs may write, compact and read at once without a lock; ``parts.py`` says why.
 """
@@ -26,6 +27,8 @@ from runtime.locations import open_store
 from runtime.store import Store, join_uri
 from train_job.arrow import pa
 from train_job.digests import NONE, Digests, as_digests, places_in
+from train_job.facts import Facts
+from train_job.known_facts import FACTS_SCHEMA, NEWEST_FACTS, KnownFacts, facts_table
 from train_job.parts import PARTS_AT_ONCE, Shelf, column_of, digests_of
 from train_job.photo_index import NEWEST, SCHEMA, PhotoIndex, PhotoRecord, to_table
 
@@ -113,6 +116,7 @@ class FeatureStore:
         self.store = store
         self.warn = warn
         self.photo_shelf = Shelf(store, (("photos/", SCHEMA),), warn, _PHOTO_PART, NEWEST)
+        self.facts_shelf = Shelf(store, (("facts/", FACTS_SCHEMA),), warn, _PHOTO_PART, NEWEST_FACTS)
         self._lost: set[str] = set()
 
     @classmethod
@@ -209,6 +213,15 @@ class FeatureStore:
     def photos(self) -> PhotoIndex:
         """The photo index."""
         return PhotoIndex(self.photo_shelf)
+
+    def add_facts(self, facts: Mapping[str, Facts]) -> None:
+        """Remember the facts of photos, by their hexadecimal sha256."""
+        if facts:
+            self.facts_shelf.write(self.facts_shelf.merged([facts_table(facts)]))
+
+    def facts(self) -> KnownFacts:
+        """All facts that are known."""
+        return KnownFacts(self.facts_shelf)
 
 
 def _schema(space: Space) -> pa.Schema:

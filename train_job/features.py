@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from runtime.ahead import map_ahead
 from runtime.errors import StoppedError, TransferLiteError
-from runtime.imaging import DECODER_VERSION, PHOTO_CODES, RGB, InputSpec
+from runtime.imaging import DECODER_VERSION, RGB, InputSpec
 from runtime.locations import open_store, split_uri
 from train_job.dataset import Example, Reject, Split
+from train_job.facts import Facts
 from train_job.feature_store import FeatureStore, Space
 from train_job.forward import Forward
-from train_job.loading import WORKERS, Photo, load_photos
+from train_job.loading import CONTENT_CODES, WORKERS, Photo, load_photos
 from train_job.photo_index import PhotoRecord
 from train_job.progress import Reporter
 from train_job.views import PLAIN, view
@@ -168,7 +169,7 @@ class _Work:
             if isinstance(loaded, Photo):
                 yield from self._views(loaded, writer, advance)
             elif isinstance(loaded, Reject):
-                self.counts.fetched += loaded.code in PHOTO_CODES
+                self.counts.fetched += loaded.code in CONTENT_CODES
                 self._note(by_uri[loaded.uri], loaded, writer, advance)
             else:
                 self._seen(loaded.example, writer, advance)
@@ -177,6 +178,7 @@ class _Work:
         self, photo: Photo, writer: "_Writer", advance: Callable[[], None]
     ) -> Iterator[tuple[tuple[Example, str, bool], Callable[[], RGB]]]:
         sha256 = photo.example.sha256
+        writer.facts[sha256] = photo.facts
         views = () if sha256 in self._claimed else self._missing(photo.example)
         if not views:  # a copy of a photo that is being forwarded
             self._seen(photo.example, writer, advance)
@@ -208,13 +210,14 @@ class _Work:
 
 
 class _Writer:
-    """Gathers rows and what is known of photos, and writes them in parts: the rows first, then the photos."""
+    """Gathers rows and what is known of photos, and writes them in parts: rows and facts first, then the photos."""
 
     def __init__(self, wanted: Wanted, store: FeatureStore) -> None:
         self._wanted = wanted
         self._store = store
         self._rows: dict[str, list[tuple[str, list[NDArray[np.float16]]]]] = {name: [] for name in wanted.spaces}
         self._photos: list[PhotoRecord] = []
+        self.facts: dict[str, Facts] = {}
         self._bytes = 0
         self._written = time.monotonic()
 
@@ -241,8 +244,10 @@ class _Writer:
                 if done:
                     self._store.add(space, [sha256 for sha256, _ in done], np.stack([rows[output] for _, rows in done]))
             self._rows[name] = []
+        self._store.add_facts(self.facts)
         self._store.add_photos(self._photos)
         self._photos, self._bytes = [], 0
+        self.facts = {}
         self._written = time.monotonic()
 
 
@@ -252,6 +257,6 @@ def _record(example: Example, result: str | Reject) -> PhotoRecord | None:
         return None
     if isinstance(result, str):
         return PhotoRecord(example.image, example.stamp, result, DECODER_VERSION)
-    if result.code not in PHOTO_CODES:
+    if result.code not in CONTENT_CODES:
         return None
     return PhotoRecord(example.image, example.stamp, "", DECODER_VERSION, result.code, result.reason)

@@ -106,7 +106,7 @@ def compact(location: str) -> None:
     from train_job.upkeep import compact, small_parts
 
     store = _open(location)
-    shelves = [*map(store.shelf, store.spaces()), store.photo_shelf]
+    shelves = [*map(store.shelf, store.spaces()), store.photo_shelf, store.facts_shelf]
     with Reporter().counting("compact", sum(map(small_parts, shelves))) as advance:
         fewer = sum(compact(shelf, advance) for shelf in shelves)
     click.echo(f"{fewer:,} fewer parts" if fewer else "nothing to merge")

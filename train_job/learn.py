@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from runtime.errors import InputError
 from train_job.backbones import BACKBONES
+from train_job.check import Checked
 from train_job.checkpoint import Arrays, Checkpoint
 from train_job.dataset import Dataset, Example, Split
 from train_job.divide import Divided, Job, divide
@@ -51,6 +52,8 @@ class Learned:
         backbone: the base for the manifest.
         head: the weights of the head on the frozen base, before calibration: where a later training may start.
         counts: what the features cost.
+        checked: what there is to say of the photos.
+        earlier: the splits of all photos that earlier versions had.
     """
 
     classifier: Classifier
@@ -64,6 +67,8 @@ class Learned:
     backbone: dict[str, Any]
     head: Arrays
     counts: Counts
+    checked: Checked
+    earlier: Mapping[str, Split]
 
     def examples(self, split: Split) -> list[Example]:
         """The photos of one split, in the order of their hash: any first few of them are an even sample."""
@@ -128,6 +133,8 @@ def learn(job: Job, dataset: Dataset) -> Learned:
         backbone=described,
         head=frozen_head,
         counts=divided.counts,
+        checked=divided.checked,
+        earlier=earlier.splits,
     )
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 from runtime.ahead import map_ahead
 from runtime.errors import AccessDeniedError, NotFoundError, PhotoError, TransferLiteError
-from runtime.imaging import READ_BYTES, RGB, InputSpec, decode
+from runtime.imaging import PHOTO_CODES, READ_BYTES, RGB, InputSpec
 from train_job.dataset import Example, Reject
+from train_job.facts import Facts, examine
 from train_job.fetch import fetch
 
 _CORES = len(os.sched_getaffinity(0))
@@ -19,6 +20,9 @@ WORKERS = min(64, 8 * _CORES)
 
 A small photo takes 3 ms to decode and S3 ten times that to send it.
 """
+
+CONTENT_CODES = PHOTO_CODES | {"too-small"}
+"""Why a photo itself cannot be used, as against what went wrong in fetching it: it need not be fetched again."""
 
 MEMORY = 8 * READ_BYTES
 """Bytes that photos may take together from before they are fetched until they are decoded, and again after that."""
@@ -54,6 +58,7 @@ class Photo:
 
     example: Example
     image: RGB
+    facts: Facts
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,7 @@ def _fetched(example: Example, spec: InputSpec, skip: Callable[[Example], bool])
     if skip(known):
         return Seen(known)
     with _decoding:
-        return Photo(known, decode(blob.data, spec))
+        return Photo(known, *examine(blob.data, spec))
 
 
 def _reject(example: Example, code: str, error: TransferLiteError) -> Reject:

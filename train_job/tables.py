@@ -4,17 +4,25 @@ import csv
 import hashlib
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import astuple, dataclass, field, fields
+from typing import TYPE_CHECKING
 
 from runtime.bundle import Manifest
 from runtime.errors import BundleError, NotFoundError
 from runtime.registry import Registry
+from train_job.codes import what_to_do
 from train_job.dataset import Example, Reject, Split
-from train_job.recipe import Epoch
 from train_job.split import Shares
 
+if TYPE_CHECKING:
+    from train_job.recipe import Epoch
+
 DATASET_CSV = "training/dataset.csv"
+DEPARTED_CSV = "training/departed.csv"
 QUARANTINE_CSV = "training/quarantine.csv"
+NOTES_CSV = "training/notes.csv"
+CHECK_JSON = "training/check.json"
 HISTORY_CSV = "training/history.csv"
 
 
@@ -32,13 +40,22 @@ def dataset_csv(examples: Sequence[Example], splits: Mapping[str, Split]) -> str
     return _csv(("image", "label", "sha256", "split"), rows)
 
 
-def quarantine_csv(rejects: Sequence[Reject]) -> str:
-    """``row,uri,code,reason``, a photo or row that was left out a line."""
-    return _csv(("row", "uri", "code", "reason"), ((one.row, one.uri, one.code, one.reason) for one in rejects))
+def departed_csv(before: Mapping[str, Split], now: Mapping[str, Split]) -> str:
+    """``sha256,split`` of photos that only earlier versions had: one that comes back keeps its split."""
+    rows = sorted((sha256, split.value) for sha256, split in before.items() if sha256 not in now)
+    return _csv(("sha256", "split"), rows)
 
 
-def history_csv(history: Sequence[Epoch]) -> str:
+def quarantine_csv(found: Sequence[Reject]) -> str:
+    """``row,uri,code,reason,what_to_do``, a photo or row that was left out (or is noted) a line."""
+    rows = ((one.row, one.uri, one.code, one.reason, what_to_do(one.code)) for one in found)
+    return _csv(("row", "uri", "code", "reason", "what_to_do"), rows)
+
+
+def history_csv(history: Sequence["Epoch"]) -> str:
     """``epoch,loss,accuracy,val_loss,val_accuracy``, an epoch a line."""
+    from train_job.recipe import Epoch  # which imports TensorFlow
+
     return _csv([one.name for one in fields(Epoch)], map(astuple, history))
 
 
@@ -52,7 +69,8 @@ def dataset_sha256(examples: Iterable[Example]) -> str:
 class Before:
     """What the version that the channel names says of its training; empty where there is none that can be read.
 
-    ``splits`` (by sha256) is empty also where it was made with other shares: then all photos are assigned anew.
+    ``splits`` (by sha256), of its photos and of those that earlier versions had, is empty also where it was made with
+    other shares: then all photos are assigned anew.
     """
 
     manifest: Manifest | None = None
@@ -73,7 +91,10 @@ def before(registry: Registry, channel: str, shares: Shares) -> Before:
         examples = read_dataset_csv(registry, manifest.model_id)
     except (NotFoundError, BundleError):
         return Before()
-    return Before(manifest, {one.sha256: one.split for one in examples if one.split is not None})
+    splits = {one.sha256: one.split for one in examples if one.split is not None}
+    with suppress(NotFoundError):  # a version from before photos were remembered
+        splits = _departed(registry, manifest.model_id) | splits
+    return Before(manifest, splits)
 
 
 def read_dataset_csv(registry: Registry, model_id: str) -> list[Example]:
@@ -83,12 +104,22 @@ def read_dataset_csv(registry: Registry, model_id: str) -> list[Example]:
         NotFoundError: there is no such version, or it kept no such table.
         BundleError: the table is damaged.
     """
-    key = f"models/{model_id}/{DATASET_CSV}"
-    text = registry.store.get(key).data.decode(errors="surrogateescape")
+    rows = _rows(registry, f"models/{model_id}/{DATASET_CSV}", ("image", "label", "sha256", "split"))
+    return [Example(image, label, sha256=sha256, split=Split(split)) for image, label, sha256, split in rows]
+
+
+def _departed(registry: Registry, model_id: str) -> dict[str, Split]:
+    rows = _rows(registry, f"models/{model_id}/{DEPARTED_CSV}", ("sha256", "split"))
+    return {sha256: Split(split) for sha256, split in rows}
+
+
+def _rows(registry: Registry, key: str, columns: Sequence[str]) -> list[list[str]]:
+    """The columns of a table, the last of which is a split."""
+    lines = csv.DictReader(io.StringIO(registry.store.get(key).data.decode(errors="surrogateescape")))
     try:
-        return [
-            Example(line["image"], line["label"], sha256=line["sha256"], split=Split(line["split"]))
-            for line in csv.DictReader(io.StringIO(text))
-        ]
+        rows = [[line[name] for name in columns] for line in lines]
+        if unknown := {row[-1] for row in rows} - {split.value for split in Split}:
+            raise ValueError(f"{sorted(unknown)[0]!r} is no split")
     except (KeyError, ValueError, csv.Error) as error:
         raise BundleError(f"cannot be read ({error})", where=f"{registry.store.uri}/{key}") from error
+    return rows

@@ -91,7 +91,7 @@ class Pruned:
 def prune(
     store: FeatureStore, images: Iterable[str], dry_run: bool = False, advance: Callable[[], None] = lambda: None
 ) -> Pruned:
-    """Drop what is known of photos that are not below any of ``images`` now, and the rows that only those had.
+    """Drop what is known of photos that are not below any of ``images`` now, and the rows and facts of only those.
 
     No row is lost of a photo that stays, even while others read and compact. Where a job adds rows meanwhile, some of
     its photos may have to be forwarded again, and what a compaction merges meanwhile may stay until the next time.
@@ -120,6 +120,7 @@ def prune(
     for space in store.spaces():
         rows[space] = _prune(store.shelf(space), has_photo, dry_run)
         advance()
+    _prune(store.facts_shelf, has_photo, dry_run)
     gone = _prune(store.photo_shelf, stay, dry_run)
     advance()
     return Pruned(every, gone, rows)

@@ -20,11 +20,15 @@ from train_job.prove import Exported
 from train_job.report import REPORT
 from train_job.run_record import RUN_JSON, run_json, versions
 from train_job.tables import (
+    CHECK_JSON,
     DATASET_CSV,
+    DEPARTED_CSV,
     HISTORY_CSV,
+    NOTES_CSV,
     QUARANTINE_CSV,
     dataset_csv,
     dataset_sha256,
+    departed_csv,
     history_csv,
     quarantine_csv,
 )
@@ -46,7 +50,10 @@ def write_up(job: Job, learned: Learned, exported: Exported, comparison: Compari
         REPORT: report.render(data),
         MODEL_CARD: model_card.render(data),
         DATASET_CSV: dataset_csv(learned.dataset.examples, learned.splits),
+        DEPARTED_CSV: departed_csv(learned.earlier, learned.splits),
         QUARANTINE_CSV: quarantine_csv(learned.dataset.rejects),
+        NOTES_CSV: quarantine_csv(learned.checked.notes),
+        CHECK_JSON: learned.checked.to_json(),
         HISTORY_CSV: history_csv(learned.history),
         EVALUATION_JSON: evaluation_json(evaluation),
         RUN_JSON: run_json(job, learned.counts, manifest),

@@ -15,6 +15,7 @@ from transferlite import __version__
 # name -> (module that holds it, the line that --help shows)
 COMMANDS = {
     "train": ("train_job.cli", "Train on labelled photos, prove the result, publish and promote it."),
+    "check": ("train_job.check_cli", "Say what is wrong with labelled photos, before training on them."),
     "predict": ("runtime.cli", "Label photos with a published model (no TensorFlow needed)."),
     "models": ("runtime.cli", "List, show, promote, roll back and pull published models."),
     "report": ("train_job.report_cli", "Fetch a version's report, and open it."),

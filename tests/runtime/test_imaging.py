@@ -361,14 +361,14 @@ def test_two_decodings_at_once_leave_the_warning_filters_as_they_were(monkeypatc
     first, second = jpeg("red", 1), jpeg("red", 2)
     began = {first: threading.Event(), second: threading.Event()}
     first_ended = threading.Event()
-    opened = imaging._opened
+    opened = imaging._identified
 
-    def waiting(data: bytes, spec: InputSpec | None) -> Image.Image:
+    def waiting(data: bytes) -> Image.Image:
         began[data].set()
         (began[second] if data == first else first_ended).wait(30)
-        return opened(data, spec)
+        return opened(data)
 
-    monkeypatch.setattr(imaging, "_opened", waiting)
+    monkeypatch.setattr(imaging, "_identified", waiting)
     with warnings.catch_warnings(), ThreadPoolExecutor(2) as pool:
         before = list(warnings.filters)
         one = pool.submit(decode, first)

@@ -185,16 +185,18 @@ def again(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Again:
     shutil.copytree(trained.registry, root / "registry")
     photos = write_folders(root / "photos", count=14)
     (photos / "red" / "broken.jpg").write_bytes(jpeg("red", 50)[:700])
-    return Again(
-        root / "registry", trained.result, train(photos, root / "registry", promote="auto", learning_rate=1e-9)
-    )
+    (photos / "blue" / "blue.1.jpg").rename(photos / "blue" / "zzz.jpg")
+    (photos / "red" / "copy.jpg").write_bytes(jpeg("red", 3))
+    settings: dict[str, Any] = {"promote": "auto", "learning_rate": 1e-9}
+    return Again(root / "registry", trained.result, train(photos, root / "registry", **settings))
 
 
 def test_an_unreadable_photo_is_quarantined_and_the_job_ends_well(again: Again) -> None:
-    (row,) = table(again.registry, again.result.manifest.model_id, "quarantine.csv")
+    row, copy = table(again.registry, again.result.manifest.model_id, "quarantine.csv")
     assert row["uri"].endswith("red/broken.jpg")
     assert (row["row"], row["code"]) == ("", "truncated")
-    assert again.result.manifest.dataset["rejected"] == 1
+    assert copy["code"] == "duplicate"
+    assert again.result.manifest.dataset["rejected"] == 2
     assert len(splits(again.registry, again.result)) == 28
 
 
@@ -202,6 +204,15 @@ def test_the_next_run_keeps_every_photos_split(again: Again) -> None:
     before, after = splits(again.registry, again.before), splits(again.registry, again.result)
     assert len(before) == 24
     assert before.items() <= after.items()
+
+
+def test_a_version_says_what_the_check_found_also_of_photos_that_were_not_fetched_again(again: Again) -> None:
+    folder = again.registry / "models" / again.result.manifest.model_id / "training"
+    summary = json.loads((folder / "check.json").read_text())
+    assert summary["rejects"] == {"truncated": 1, "duplicate": 1}
+    assert (summary["formats"], summary["unknown"]) == ({"JPEG": 28}, 0)
+    assert (folder / "notes.csv").read_text() == "row,uri,code,reason,what_to_do\n"
+    assert (folder / "departed.csv").read_text() == "sha256,split\n"
 
 
 def test_a_worse_version_is_published_and_the_channel_stays(again: Again) -> None:

@@ -15,6 +15,7 @@ from tests.conftest import BUCKET
 from tests.pictures import jpeg
 from train_job import loading
 from train_job.dataset import Example, Reject, Split
+from train_job.facts import examine
 from train_job.loading import MEMORY, Photo, Seen, load_photos
 
 SPEC = InputSpec(32, 40)
@@ -155,10 +156,10 @@ class Fetching:
         time.sleep(0.02)  # long enough for all threads to be here that may
         return Blob(jpeg("red"), "etag")
 
-    def decode(self, data: bytes, spec: InputSpec) -> Any:
+    def examine(self, data: bytes, spec: InputSpec) -> Any:
         with self._lock:
             self.now -= 1
-        return decode(data, spec)
+        return examine(data, spec)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +171,7 @@ def test_photos_that_are_fetched_and_not_yet_decoded_share_bounded_memory(
 ) -> None:
     fetching = Fetching()
     monkeypatch.setattr(loading, "fetch", fetching.fetch)
-    monkeypatch.setattr(loading, "decode", fetching.decode)
+    monkeypatch.setattr(loading, "examine", fetching.examine)
     monkeypatch.setattr(loading, "WORKERS", 16)
     photos = load(*(Example(str(number), "red", stamp=stamp) for number in range(70)))
     assert [photo.example.image for photo in photos if isinstance(photo, Photo)] == [str(n) for n in range(70)]

@@ -2,8 +2,11 @@ import hashlib
 import random
 from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from runtime.errors import InputError
 from train_job.dataset import Example, Split
@@ -164,3 +167,110 @@ def test_a_copy_of_the_users_test_photo_is_not_trained_on() -> None:
     examples = photos("cat", range(10))
     own = [Example("own.jpg", "cat", sha256=examples[0].sha256, split=TEST)]
     assert assign(examples + own, SHARES, {})[examples[0].sha256] is TEST
+
+
+# -- near-duplicates --------------------------------------------------------------------------------------------------
+
+
+def hashes(examples: Iterable[Example]) -> list[str]:
+    return [one.sha256 for one in examples]
+
+
+def test_near_duplicates_get_one_split_and_the_shares_stay() -> None:
+    examples = photos("cat", range(50)) + photos("dog", range(50))
+    groups = [hashes(examples[start : start + 3]) for start in range(0, 30, 3)]
+    splits = assign(examples, SHARES, {}, groups)
+    assert all(len({splits[one] for one in group}) == 1 for group in groups)
+    for found in counts(examples, splits).values():
+        assert found == {TRAIN: 40, VALIDATION: 5, TEST: 5}
+
+
+def test_a_new_photo_joins_the_split_of_what_it_looks_like() -> None:
+    examples = photos("cat", range(50))
+    before = assign(examples, SHARES, {})
+    for split in Split:
+        old = next(one for one in examples if before[one.sha256] is split)
+        new = photos("new", [1])
+        splits = assign([*examples, *new], SHARES, before, [[old.sha256, new[0].sha256]])
+        assert splits[new[0].sha256] is split
+
+
+def test_old_photos_that_a_new_one_connects_stay_where_they_are() -> None:
+    examples = photos("cat", range(50))
+    before = assign(examples, SHARES, {})
+    new = photos("new", [1])
+    splits = assign([*examples, *new], SHARES, before, [hashes([*examples, *new])])
+    assert before.items() <= splits.items()
+    assert splits[new[0].sha256] is TRAIN  # where most of them are
+
+
+def test_a_group_that_is_larger_than_a_share_is_for_training() -> None:
+    examples = photos("cat", range(20))
+    splits = assign(examples, SHARES, {}, [hashes(examples[:10])])
+    assert {splits[one.sha256] for one in examples[:10]} == {TRAIN}
+    assert counts(examples, splits)["cat"] == {TRAIN: 16, VALIDATION: 2, TEST: 2}
+
+
+def test_what_looks_like_the_users_test_photo_is_no_test_photo() -> None:
+    examples = photos("cat", range(20))
+    own = [Example("own.jpg", "cat", sha256="f" * 64, split=TEST)]
+    splits = assign(examples + own, SHARES, {}, [["f" * 64, examples[0].sha256]])
+    assert splits[examples[0].sha256] in {TRAIN, VALIDATION}
+    assert splits["f" * 64] is TEST
+
+
+def test_what_looks_like_a_photo_that_the_user_put_in_a_split_joins_it() -> None:
+    examples = photos("cat", range(20))
+    own = [Example("own.jpg", "cat", sha256="f" * 64, split=VALIDATION)]
+    splits = assign(examples + own, SHARES, {}, [["f" * 64, examples[0].sha256]])
+    assert splits[examples[0].sha256] is VALIDATION
+
+
+def test_a_split_without_a_share_gets_no_group() -> None:
+    examples = photos("cat", range(9))
+    groups = [hashes(examples[start : start + 3]) for start in (0, 3, 6)]
+    assert set(assign(examples, Shares(100, 0, 0), {}, groups).values()) == {TRAIN}
+
+
+@st.composite
+def growing(draw: st.DrawFn) -> tuple[list[Example], list[Example], list[list[str]], Shares]:
+    """Photos of up to three classes, a fifth as many new ones, and groups of near-duplicates among all of them."""
+    labels = draw(st.sampled_from([["cat", "dog"], ["cat", "dog", "cow"]]))
+    sizes = [draw(st.integers(1, 60)) for _ in labels]
+    old = [one for label, size in zip(labels, sizes, strict=True) for one in photos(label, range(size))]
+    new = [one for label, size in zip(labels, sizes, strict=True) for one in photos(label, range(size, size * 6 // 5))]
+    shuffled = draw(st.permutations(hashes(old + new)))
+    cuts = sorted(draw(st.lists(st.integers(0, len(shuffled)), max_size=6)))
+    groups = [list(shuffled[one:other]) for one, other in pairwise(cuts)]
+    shares = draw(st.sampled_from([SHARES, Shares(70, 15, 15), Shares(90, 0, 10), Shares(1, 1, 1)]))
+    return old, new, groups, shares
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(growing())
+def test_a_fifth_more_photos_move_none_whatever_looks_alike(
+    case: tuple[list[Example], list[Example], list[list[str]], Shares],
+) -> None:
+    old, new, groups, shares = case
+    there = set(hashes(old))
+    first = assign(old, shares, {}, [[one for one in group if one in there] for group in groups])
+    then = assign(old + new, shares, first, groups)
+    moved = [one for one in first if then[one] is not first[one]]
+    assert moved == []
+    assert then.keys() == set(hashes(old + new))
+    assert assign((old + new)[::-1], shares, first, groups) == then
+    for group in groups:
+        fresh = {then[one] for one in group if one not in there}
+        assert len(fresh) <= 1
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(growing())
+def test_without_near_duplicates_each_class_has_its_shares_after_every_growth(
+    case: tuple[list[Example], list[Example], list[list[str]], Shares],
+) -> None:
+    old, new, _, shares = case
+    then = assign(old + new, shares, assign(old, shares, {}))
+    for label, found in counts(old + new, then).items():
+        target = shares.of(sum(one.label == label for one in old + new))
+        assert all(abs(found[split] - target[split]) <= 1 for split in Split)

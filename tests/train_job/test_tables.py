@@ -37,7 +37,19 @@ def test_the_quarantines_table_leaves_the_row_empty_where_there_is_none() -> Non
     from train_job.tables import quarantine_csv
 
     text = quarantine_csv([Reject("x.jpg", 4, "missing", "no such file"), Reject("y.jpg", None, "empty", "no bytes")])
-    assert text == "row,uri,code,reason\n4,x.jpg,missing,no such file\n,y.jpg,empty,no bytes\n"
+    assert [list(row.values())[:4] for row in read(text)] == [
+        ["4", "x.jpg", "missing", "no such file"],
+        ["", "y.jpg", "empty", "no bytes"],
+    ]
+
+
+def test_the_quarantines_table_says_what_to_do() -> None:
+    from train_job.tables import quarantine_csv
+
+    rows = read(quarantine_csv([Reject("x.jpg", 4, "missing", "no such file"), Reject("y", 5, "a later code", "?")]))
+    assert list(rows[0]) == ["row", "uri", "code", "reason", "what_to_do"]
+    assert rows[0]["what_to_do"] == "upload the photo or remove the row"
+    assert rows[1]["what_to_do"]
 
 
 def test_the_historys_table_leaves_validation_empty_where_there_is_none() -> None:
@@ -83,6 +95,20 @@ def test_the_splits_of_the_channels_version_are_found(published: Callable[..., R
     assert found.splits == SPLITS
     assert found.manifest is not None
     assert found.manifest.model_id == "m1"
+
+
+def test_photos_that_left_are_remembered_from_version_to_version(published: Callable[..., Registry]) -> None:
+    from train_job.tables import DEPARTED_CSV, before, departed_csv
+
+    registry = published(shares="80/10/10")
+    earlier = {"c" * 64: Split.VALIDATION, "a" * 64: Split.TEST}
+    registry.store.put(f"models/m1/{DEPARTED_CSV}", departed_csv(earlier, {}).encode())
+    found = before(registry, "production", SHARES).splits
+    assert found == {**SPLITS, "c" * 64: Split.VALIDATION}
+    assert read(departed_csv(found, {"a" * 64: Split.TRAIN})) == [
+        {"sha256": "b" * 64, "split": "test"},
+        {"sha256": "c" * 64, "split": "validation"},
+    ]
 
 
 def test_there_is_nothing_earlier_in_an_empty_registry_or_another_channel(published: Callable[..., Registry]) -> None:
