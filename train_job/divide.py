@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runtime.errors import AccessDeniedError, InputError, UnavailableError
 from runtime.registry import Registry
 from train_job.check import Checked, judge, tally
 from train_job.codes import Note
-from train_job.copies import near_duplicates, once_each
+from train_job.copies import Near, near_duplicates, once_each
 from train_job.dataset import Dataset, Split, left_out
 from train_job.embed import FrozenBase, embed, gather
 from train_job.feature_store import FeatureStore
@@ -49,6 +50,7 @@ class Divided:
             each photo of the training split.
         counts: what the features cost.
         checked: what there is to say of the photos.
+        near: which of them look alike.
     """
 
     dataset: Dataset
@@ -56,6 +58,7 @@ class Divided:
     tables: Sequence[Table]
     counts: Counts
     checked: Checked
+    near: Near
 
     def of(self, split: Split) -> list[int]:
         """The places of the split's photos in the data set."""
@@ -77,6 +80,13 @@ class Divided:
     def all_photos(self, output: int = 0) -> RowSet:
         """A row and a label for each photo."""
         return self._plain(range(len(self.dataset.examples)), output)
+
+    def groups(self) -> NDArray[np.int64]:
+        """A number for each photo, equal for those that look alike: whatever judges one must not have learnt another."""
+        first = {sha256: group[0] for group in self.near.groups for sha256 in group}
+        numbers: dict[str, int] = {}
+        hashes = (first.get(one.sha256, one.sha256) for one in self.dataset.examples)
+        return np.array([numbers.setdefault(sha256, len(numbers)) for sha256 in hashes], np.int64)
 
     def _plain(self, places: Sequence[int], output: int) -> RowSet:
         index = {label: number for number, label in enumerate(self.dataset.labels)}
@@ -108,7 +118,7 @@ def divide(job: Job, base: FrozenBase, dataset: Dataset, shares: Shares, before:
         if not lost:
             checked = judge(usable, facts, near, splits, notes)
             _announce(usable, splits, checked, job.report)
-            return Divided(usable, splits, tables, extracted.counts, checked)
+            return Divided(usable, splits, tables, extracted.counts, checked, near)
         job.report.warning(f"{len(lost)} rows were damaged or removed meanwhile, and are made again")
     raise UnavailableError("rows vanish as they are written", where=job.options.feature_store)
 

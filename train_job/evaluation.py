@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from export.verify import Answered
 from train_job.abstain import PRECISIONS, answered, choice
-from train_job.calibrate import calibration_error, fit_temperature, scale_head
+from train_job.calibrate import calibration_error, fit_temperature, reliability, scale_head
 from train_job.dataset import Split
 from train_job.divide import Divided
 from train_job.evaluate import Scores, evaluate
@@ -32,6 +32,7 @@ class Evaluation:
         temperature: what calibrated the head, fitted on the validation photos; 1 without any.
         errors: the calibration error ``before`` and ``after``, by split.
         answers: probabilities and labels of the validation and the test photos.
+        uncalibrated: those of the test photos before.
         scores: of each split that has photos.
         precision: the share of answers that the user wants right; None answers every photo.
     """
@@ -40,6 +41,7 @@ class Evaluation:
     temperature: float
     errors: Mapping[str, Mapping[str, float]]
     answers: Mapping[Split, Judged]
+    uncalibrated: Judged
     scores: Mapping[Split, Scores]
     precision: float | None
 
@@ -66,7 +68,8 @@ class Evaluation:
         """Everything, with the exported variants' own answers on the photos of the gate."""
         test, validation = self.answers[Split.TEST], self.answers[Split.VALIDATION]
         thresholds = operating_thresholds(*validation, self.labels)
-        models = {"keras": self.measures() | {"curves": curves(*test, self.labels)}}
+        drawn = {"curves": curves(*test, self.labels), "reliability_before": reliability(*self.uncalibrated)}
+        models = {"keras": self.measures() | drawn}
         for name, probabilities in gate.variants.items():
             models[name] = measures(probabilities, gate.labels, self.labels, thresholds)
             models[name]["abstention"] = vars(answered(probabilities, gate.labels, self.threshold))
@@ -104,7 +107,7 @@ def evaluate_head(model: Any, head: Any, divided: Divided, output: int, precisio
     scores = {split: evaluate(*one) for split, one in after.items() if len(one[1])}
     if len(rows[Split.TRAIN]):
         scores = {Split.TRAIN: evaluate(*_answers(model, rows[Split.TRAIN], divided))} | scores
-    return Evaluation(divided.dataset.labels, temperature, errors, after, scores, precision)
+    return Evaluation(divided.dataset.labels, temperature, errors, after, before[Split.TEST], scores, precision)
 
 
 def _answers(model: Any, rows: Any, divided: Divided) -> Judged:

@@ -32,7 +32,7 @@ def cross_validate(
 ) -> Mapping[str, Any] | None:
     """Train a head on all photos but a fold's and judge it on those, for each fold.
 
-    Copies of a photo are in one fold. Augmented views are not used, and every epoch of the recipe is run: nothing of a
+    Photos that look alike are in one fold. Augmented views are not used, and every epoch of the recipe is run: nothing of a
     fold may decide anything. Returns ``count``, each fold's accuracy, their mean, and Wilson's 95 % interval of all
     photos together; None where some class has fewer than two photos.
 
@@ -43,9 +43,10 @@ def cross_validate(
     folds = min(folds, int(np.bincount(rows.labels).min()))
     if folds < 2:
         return None
-    groups = [one.sha256 for one in divided.dataset.examples]
     plain = replace(recipe, early_stopping=None, keep_best=False)
-    parts = StratifiedGroupKFold(folds, shuffle=True, random_state=recipe.seed).split(rows.ids, rows.labels, groups)
+    parts = StratifiedGroupKFold(folds, shuffle=True, random_state=recipe.seed).split(
+        rows.ids, rows.labels, divided.groups()
+    )
     keras.utils.set_random_seed(recipe.seed)
     head = head_model(int(rows.table.shape[1]), hidden_units, len(divided.dataset.labels))
     start = head.get_weights()

@@ -14,8 +14,8 @@ from train_job.divide import Job
 from train_job.feature_store import FeatureStore
 from train_job.learn import Learned
 from train_job.proof_photos import decoded, still_there
-from train_job.report import MOST_MISTAKES, MOST_SUSPECTS
-from train_job.report_data import Mistake, ReportData, SuspectPhoto
+from train_job.report import MOST_GROUPS, MOST_IN_GROUP, MOST_MISTAKES, MOST_SUSPECTS
+from train_job.report_data import Mistake, NearDuplicate, ReportData, SuspectPhoto
 
 
 def report_data(job: Job, learned: Learned, manifest: Manifest, evaluation: Mapping[str, Any]) -> ReportData:
@@ -23,7 +23,9 @@ def report_data(job: Job, learned: Learned, manifest: Manifest, evaluation: Mapp
     mistakes = worst_mistakes(learned)[:MOST_MISTAKES]
     suspects = learned.suspects[:MOST_SUSPECTS]
     examples = learned.dataset.examples
+    alike = _alike(learned)
     shown = [example for example, _, _ in mistakes] + [examples[one.place] for one in suspects]
+    shown += [example for group in alike for example in group]
     images = _images(shown, learned, FeatureStore.open(job.options.feature_store, job.report.warning))
     small = {sha256: saliency.thumbnail(image) for sha256, image in images.items()}
     labels = learned.classifier.labels
@@ -44,6 +46,14 @@ def report_data(job: Job, learned: Learned, manifest: Manifest, evaluation: Mapp
             )
             for one in suspects
         ],
+        findings=learned.checked.summary,
+        near_duplicates=[
+            [
+                NearDuplicate(one.image, one.label, learned.splits[one.sha256], small.get(one.sha256, b""))
+                for one in group
+            ]
+            for group in alike
+        ],
         seconds=dict(job.phases.seconds),
         receipt=receipt(
             job.phases.seconds,
@@ -52,6 +62,13 @@ def report_data(job: Job, learned: Learned, manifest: Manifest, evaluation: Mapp
         ),
         comparison=evaluation["comparison"],
     )
+
+
+def _alike(learned: Learned) -> list[list[Example]]:
+    """The largest groups of photos that look alike, a few of each."""
+    by_hash = {one.sha256: one for one in learned.dataset.examples}
+    largest = sorted(learned.near.groups, key=len, reverse=True)[:MOST_GROUPS]
+    return [[by_hash[sha256] for sha256 in group[:MOST_IN_GROUP]] for group in largest]
 
 
 def worst_mistakes(learned: Learned) -> list[tuple[Example, int, float]]:

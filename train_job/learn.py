@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from runtime.errors import InputError
 from train_job.backbones import BACKBONES
 from train_job.check import Checked
 from train_job.checkpoint import Arrays, Checkpoint
+from train_job.copies import Near
 from train_job.dataset import Dataset, Example, Split
 from train_job.divide import Divided, Job, divide
 from train_job.embed import FrozenBase
@@ -53,6 +53,7 @@ class Learned:
         head: the weights of the head on the frozen base, before calibration: where a later training may start.
         counts: what the features cost.
         checked: what there is to say of the photos.
+        near: which of them look alike.
         earlier: the splits of all photos that earlier versions had.
     """
 
@@ -68,6 +69,7 @@ class Learned:
     head: Arrays
     counts: Counts
     checked: Checked
+    near: Near
     earlier: Mapping[str, Split]
 
     def examples(self, split: Split) -> list[Example]:
@@ -134,6 +136,7 @@ def learn(job: Job, dataset: Dataset) -> Learned:
         head=frozen_head,
         counts=divided.counts,
         checked=divided.checked,
+        near=divided.near,
         earlier=earlier.splits,
     )
 
@@ -158,8 +161,7 @@ def _announce(evaluation: Evaluation, job: Job) -> None:
 
 def _doubted(divided: Divided, seed: int) -> list[Suspect]:
     photos = divided.all_photos()
-    hashes = np.array([one.sha256 for one in divided.dataset.examples])
-    return find(photos.table[: len(photos)], photos.labels, seed, hashes)
+    return find(photos.table[: len(photos)], photos.labels, seed, divided.groups())
 
 
 def _cross_validate(job: Job, divided: Divided, recipe: Recipe, limits: Limits) -> Mapping[str, Any] | None:
