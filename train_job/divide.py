@@ -82,7 +82,7 @@ class Divided:
         return self._plain(range(len(self.dataset.examples)), output)
 
     def groups(self) -> NDArray[np.int64]:
-        """A number for each photo, equal for those that look alike: whatever judges one must not have learnt another."""
+        """A number for each photo, equal for those that look alike: what judges one must not have learnt another."""
         first = {sha256: group[0] for group in self.near.groups for sha256 in group}
         numbers: dict[str, int] = {}
         hashes = (first.get(one.sha256, one.sha256) for one in self.dataset.examples)

@@ -32,9 +32,9 @@ def cross_validate(
 ) -> Mapping[str, Any] | None:
     """Train a head on all photos but a fold's and judge it on those, for each fold.
 
-    Photos that look alike are in one fold. Augmented views are not used, and every epoch of the recipe is run: nothing of a
-    fold may decide anything. Returns ``count``, each fold's accuracy, their mean, and Wilson's 95 % interval of all
-    photos together; None where some class has fewer than two photos.
+    Photos that look alike are in one fold. Augmented views are not used, and every epoch of the recipe is run: nothing
+    of a fold may decide anything. Returns ``count``, each fold's accuracy, their mean, and Wilson's 95 % interval of
+    all photos together; None where some class has fewer than two photos.
 
     Raises:
         StoppedError: ``stop`` said so.

@@ -97,7 +97,8 @@ def _reduced(rows: NDArray[np.float16], seed: int) -> NDArray[np.float32]:
 
     unit = normalize(rows.astype(np.float32))
     components = min(COMPONENTS, *unit.shape)
-    reduced: NDArray[np.float32] = PCA(components, random_state=seed).fit_transform(unit)
+    with np.errstate(invalid="ignore"):  # of rows that are all the same no share of their variance can be told
+        reduced: NDArray[np.float32] = PCA(components, random_state=seed).fit_transform(unit)
     return reduced
 
 
