@@ -204,7 +204,7 @@ def variants(data: ReportData) -> list[dict[str, Any]]:
         {
             "name": name,
             "facts": variant,
-            "milliseconds": getattr(variant, "milliseconds", None),
+            "milliseconds": variant.milliseconds,
             "interval": interval((models.get(name) or {}).get("interval")),
         }
         for name, variant in data.manifest.variants.items()

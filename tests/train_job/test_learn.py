@@ -158,8 +158,8 @@ def test_augmented_views_are_cached_and_trained_on_and_nothing_else(tmp_path: Pa
     views = learn(images, registry=registry, augment="standard", views=3)
     assert views.counts.forwarded == 60
     assert learn(images, registry=registry, augment="standard", views=3).counts.fetched == 0
-    assert {split: one.photos for split, one in views.scores.items()} == {
-        split: one.photos for split, one in plain.scores.items()
+    assert {split: one.photos for split, one in views.evaluation.scores.items()} == {
+        split: one.photos for split, one in plain.evaluation.scores.items()
     }
     assert [epoch.loss for epoch in views.history] != [epoch.loss for epoch in plain.history]
 
@@ -179,7 +179,7 @@ def test_the_second_stage_trains_the_top_of_the_base_and_never_ends_worse_on_the
     assert tuned.counts.forwarded == 24
     assert len(tuned.history) == 4
     assert tuned.backbone["fine_tuned_from"] > 100
-    assert tuned.scores[Split.VALIDATION].log_loss < frozen.scores[Split.VALIDATION].log_loss
+    assert tuned.evaluation.scores[Split.VALIDATION].log_loss < frozen.evaluation.scores[Split.VALIDATION].log_loss
     assert weights_sha256(tuned.classifier.features) != weights_sha256(frozen.classifier.features)
     for name, array in frozen.head.items():
         assert (tuned.head[name] == array).all()
