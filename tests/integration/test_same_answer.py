@@ -2,14 +2,18 @@
 
 import base64
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from export.verify import saved_model_answers, tflite_answers
 from inference_lambda import handler
 from runtime import Predictor
+from runtime.bundle import MANIFEST, read_manifest
 from runtime.imaging import decode
 from tests.conftest import Trained
 from tests.pictures import jpeg
@@ -43,6 +47,38 @@ def test_every_way_gives_the_same_answer(
     image = decode(photo.read_bytes(), predictor.manifest.input)
     (gate,) = tflite_answers(trained.bundle / f"{variant}.tflite")(image[None])
     np.testing.assert_array_equal(gate, predictor.probabilities(photo))
+
+
+def test_the_same_photos_are_unknown_everywhere(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry, photos = tmp_path / "registry", tmp_path / "photos"
+    shutil.copytree(trained.registry, registry)
+    photos.mkdir()
+    for number in range(9):  # from blue to red
+        mixed = Image.blend(Image.new("RGB", (64, 64), "blue"), Image.new("RGB", (64, 64), "red"), number / 8)
+        mixed.save(photos / f"{number}.png")
+    bundle = registry / "models" / trained.bundle.name
+    scores = sorted(Predictor.load(bundle)(path).score for path in photos.iterdir())
+    manifest = replace(read_manifest(bundle), threshold=(scores[3] + scores[4]) / 2)
+    (bundle / MANIFEST).write_bytes(manifest.to_json())
+
+    predictor = Predictor.load(bundle)
+    expected = {str(path): predictor(path).label for path in photos.iterdir()}
+    assert list(expected.values()).count("unknown") == 4
+
+    assert run(["predict", str(photos), "--registry", str(registry), "--json"]) == 0
+    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {one["image"]: one["label"] for one in printed} == expected
+    assert run(["predict", str(photos), "--registry", str(registry)]) == 0
+    assert capsys.readouterr().out.count(": unknown (") == 4
+
+    monkeypatch.setenv("TRANSFERLITE_REGISTRY", str(registry))
+    handler._service.cache_clear()
+    for path, label in expected.items():
+        event = {"image": base64.b64encode(Path(path).read_bytes()).decode()}
+        assert handler.lambda_handler(event, None)["label"] == label
+    handler._service.cache_clear()
 
 
 def test_saved_model_and_float32_agree_within_1e_4_on_every_training_photo(trained: Trained) -> None:
