@@ -51,6 +51,7 @@ class Divided:
         counts: what the features cost.
         checked: what there is to say of the photos.
         near: which of them look alike.
+        new: the URIs of photos that no earlier training has fetched.
     """
 
     dataset: Dataset
@@ -59,6 +60,7 @@ class Divided:
     counts: Counts
     checked: Checked
     near: Near
+    new: frozenset[str]
 
     def of(self, split: Split) -> list[int]:
         """The places of the split's photos in the data set."""
@@ -118,7 +120,7 @@ def divide(job: Job, base: FrozenBase, dataset: Dataset, shares: Shares, before:
         if not lost:
             checked = judge(usable, facts, near, splits, notes)
             _announce(usable, splits, checked, job.report)
-            return Divided(usable, splits, tables, extracted.counts, checked, near)
+            return Divided(usable, splits, tables, extracted.counts, checked, near, extracted.new)
         job.report.warning(f"{len(lost)} rows were damaged or removed meanwhile, and are made again")
     raise UnavailableError("rows vanish as they are written", where=job.options.feature_store)
 

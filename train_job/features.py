@@ -56,11 +56,12 @@ class Counts:
 
 @dataclass(frozen=True)
 class Extracted:
-    """The usable photos with their sha256, in the order given; those that are not; and the cost."""
+    """The usable photos with their sha256, in the order given; those that are not; the cost; the URIs of new photos."""
 
     examples: tuple[Example, ...]
     rejects: tuple[Reject, ...]
     counts: Counts
+    new: frozenset[str] = frozenset()
 
 
 def extract(
@@ -100,7 +101,7 @@ def extract(
     rejects = tuple(
         replace(result, uri=example.image, row=example.row) for example, result in found if isinstance(result, Reject)
     )
-    return Extracted(usable, rejects, work.counts)
+    return Extracted(usable, rejects, work.counts, frozenset(example.image for example in new))
 
 
 def _stamped(example: Example) -> Example:

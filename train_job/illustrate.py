@@ -13,13 +13,17 @@ from train_job.dataset import Example, Split
 from train_job.divide import Job
 from train_job.feature_store import FeatureStore
 from train_job.learn import Learned
-from train_job.proof_photos import decoded, still_there
+from train_job.proof_photos import decoded, kept, still_there
 from train_job.report import MOST_GROUPS, MOST_IN_GROUP, MOST_MISTAKES, MOST_SUSPECTS
 from train_job.report_data import Mistake, NearDuplicate, ReportData, SuspectPhoto
 
 
 def report_data(job: Job, learned: Learned, manifest: Manifest, evaluation: Mapping[str, Any]) -> ReportData:
-    """The report's content. A photo that has gone since it was trained on is named without a picture."""
+    """The report's content.
+
+    A photo is named without a picture if it has gone since it was trained on, or if it would have to be fetched for
+    nothing else: a training downloads what is new.
+    """
     mistakes = worst_mistakes(learned)[:MOST_MISTAKES]
     suspects = learned.suspects[:MOST_SUSPECTS]
     examples = learned.dataset.examples
@@ -82,7 +86,9 @@ def worst_mistakes(learned: Learned) -> list[tuple[Example, int, float]]:
 
 def _images(examples: Sequence[Example], learned: Learned, store: FeatureStore) -> dict[str, RGB]:
     distinct = list({example.sha256: example for example in examples}.values())
-    there = still_there(distinct, learned.classifier.input, store)
+    known = set(kept(distinct, learned.classifier.input, store))
+    wanted = [example for example in distinct if example in known or example.image in learned.new]
+    there = still_there(wanted, learned.classifier.input, store)
     pictures = decoded(there, learned.classifier.input, store)
     return {example.sha256: image for example, image in zip(there, pictures, strict=True)}
 

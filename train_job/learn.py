@@ -54,6 +54,7 @@ class Learned:
         counts: what the features cost.
         checked: what there is to say of the photos.
         near: which of them look alike.
+        new: the URIs of photos that no earlier training has fetched.
         earlier: the splits of all photos that earlier versions had.
     """
 
@@ -70,6 +71,7 @@ class Learned:
     counts: Counts
     checked: Checked
     near: Near
+    new: frozenset[str]
     earlier: Mapping[str, Split]
 
     def examples(self, split: Split) -> list[Example]:
@@ -137,6 +139,7 @@ def learn(job: Job, dataset: Dataset) -> Learned:
         counts=divided.counts,
         checked=divided.checked,
         near=divided.near,
+        new=divided.new,
         earlier=earlier.splits,
     )
 

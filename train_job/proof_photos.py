@@ -64,6 +64,12 @@ def still_there(examples: Sequence[Example], spec: InputSpec, store: FeatureStor
     return [example for example in examples if example.sha256 not in lost]
 
 
+def kept(examples: Sequence[Example], spec: InputSpec, store: FeatureStore) -> list[Example]:
+    """Those of the examples that need not be fetched any more."""
+    known = store.keys(_space(spec))
+    return [example for example in examples if example.sha256 in known]
+
+
 def _keep(examples: Sequence[Example], spec: InputSpec, store: FeatureStore) -> list[str]:
     """Keep the pixels of those that are not kept yet; returns the hashes of photos that have gone or changed."""
     space = _space(spec)
