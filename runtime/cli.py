@@ -156,6 +156,8 @@ def show(model_id: str | None, registry: str, channel: str, as_json: bool) -> No
     click.echo(f"labels: {', '.join(manifest.labels)}")
     click.echo(f"input: uint8 RGB {manifest.input.height}x{manifest.input.width}")
     click.echo(f"test: accuracy {test['accuracy']:.3f}, log loss {test['log_loss']:.3f} on {test['photos']} photos")
+    if manifest.threshold:
+        click.echo(f"below {manifest.threshold:.3f} the answer is unknown")
     for name, value in manifest.variants.items():
         click.echo(
             f"{name:<12} {value.size / 2**20:6.1f} MiB  accuracy {value.accuracy:.3f}  agreement {value.agreement:.3f}"

@@ -9,7 +9,7 @@ from runtime.locations import open_store
 from runtime.registry import Registry
 from tests.conftest import BUCKET, Trained
 from tests.pictures import jpeg
-from tests.runtime.bundles import write_bundle
+from tests.runtime.bundles import manifest_of, write_bundle
 from tests.runtime.faults import refuse
 from transferlite.__main__ import run
 
@@ -253,6 +253,13 @@ def test_show_tells_how_a_version_was_proven(registry: str, capsys: Out) -> None
     assert "input: uint8 RGB 64x48" in out
     assert "int8            0.0 MiB  accuracy 1.000  agreement 1.000  largest difference 4.0e-03" in out
     assert "dynamic      left out: agreement 0.50 is below 0.95" in out
+
+
+def test_show_tells_of_a_threshold(registry: str, capsys: Out) -> None:
+    path = Path(registry, "models", "two", "manifest.json")
+    path.write_bytes(manifest_of("two", threshold=0.5851).to_json())
+    assert run(["models", "show", "--registry", registry]) == 0
+    assert "below 0.585 the answer is unknown\n" in capsys.readouterr().out
 
 
 def test_show_in_json_is_the_manifest(registry: str, capsys: Out) -> None:
