@@ -92,7 +92,9 @@ print(lambda_handler({"image": base64.b64encode(open(sys.argv[2], "rb").read()).
     assert done.stdout == "blue\n", done.stderr
 
 
-@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["predict", "--help"], ["models", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["train", "--help"], ["predict", "--help"], ["explain", "--help"], ["models", "--help"]]
+)
 def test_help_works_without_tensorflow(words: list[str]) -> None:
     done = run_blocked("from transferlite.__main__ import run; sys.exit(run(sys.argv[1:]))", *words)
     assert done.returncode == 0, done.stderr

@@ -16,6 +16,7 @@ from transferlite import __version__
 COMMANDS = {
     "train": ("train_job.cli", "Train on labelled photos, prove the result, publish and promote it."),
     "predict": ("runtime.cli", "Label photos with a published model (no TensorFlow needed)."),
+    "explain": ("runtime.explain_cli", "Show where in a photo a model sees its label (no TensorFlow needed)."),
     "models": ("runtime.cli", "List, show, promote, roll back and pull published models."),
     "features": ("train_job.features_cli", "Show, compact and prune the rows that the frozen base made of photos."),
     "inspect": ("train_job.cli", "Show the layers of a backbone."),

@@ -64,7 +64,7 @@ SUBCOMMANDS = [
 
 def test_every_option_the_readme_names_exists(capsys: pytest.CaptureFixture[str]) -> None:
     helps = ""
-    for words in (["train"], ["predict"], ["inspect"], ["demo"], *SUBCOMMANDS):
+    for words in (["train"], ["predict"], ["explain"], ["inspect"], ["demo"], *SUBCOMMANDS):
         assert run([*words, "--help"]) == 0
         helps += capsys.readouterr().out
     outside = {"--model_base_path", "--logdir", "--debug"}
