@@ -22,8 +22,8 @@ from runtime.predictor import Predictor
 GRID = 9
 """Windows down and across: 81 forward passes, and one for the photo itself."""
 
-WINDOW = 0.25
-"""A window's side as a share of the photo's: more than twice the stride, so that windows overlap."""
+WINDOW = 1 / 3
+"""A window's side as a share of the photo's: three strides, so that windows overlap."""
 
 BLUR = 0.1
 """What covers the photo is itself, blurred by a Gaussian of this share of the input's longer side."""

@@ -113,7 +113,8 @@ def test_the_cost_is_bounded_and_the_score_is_that_of_a_prediction() -> None:
     found = explain(predictor, png(picture(20, 10)))
     assert fake.asked == 82
     assert found.score == predictor(png(picture(20, 10))).score
-    assert (found.heat.shape, found.heat.dtype) == ((64, 64), np.float32)
+    assert found.heat.shape == (64, 64)
+    assert found.heat.dtype == np.float32
 
 
 def test_another_label_than_the_answer_is_explained_when_asked_for() -> None:
