@@ -62,7 +62,8 @@ class HeatMap:
         label: the label explained.
         score: its probability for the whole photo.
         heat: float32 ``[h, w]`` over the whole upright photo, squeezed to the model's input: the log-odds (in nats)
-            that the label loses, on average, where a pixel is covered; negative where covering speaks for the label.
+            that the label loses where a pixel is covered, a mean of the windows over it; negative where covering
+            speaks for the label.
         part: left, top, right and bottom, as shares of the upright photo, of the window whose covering cost the label
             most; None where no window cost it anything.
         covered: the label's probability with that window covered; ``score`` where there is none.
@@ -80,7 +81,8 @@ def explain(predictor: Predictor, photo: bytes | RGB, label: str | None = None, 
     """Cover the photo window by window and see what the label loses: ``grid * grid + 1`` forward passes.
 
     Args:
-        predictor: the loaded model, of any variant. An int8 one counts probabilities in 256ths, and its map is coarser.
+        predictor: the loaded model, of any variant. An int8 one counts probabilities in 256ths: where it is sure,
+            covering may change nothing.
         photo: its bytes, or a decoded uint8 RGB one ``[H, W, 3]``.
         label: what to explain; the label with the highest probability if None.
         grid: windows down and across.
@@ -97,19 +99,19 @@ def explain(predictor: Predictor, photo: bytes | RGB, label: str | None = None, 
     index = int(np.argmax(whole)) if label is None else _index(predictor.manifest.labels, label)
     blurred = np.asarray(Image.fromarray(seen).filter(ImageFilter.GaussianBlur(BLUR * max(seen.shape))))
     before = _log_odds(whole, index, predictor.resolution)
-    lost, times = np.zeros((2, *seen.shape[:2]), np.float32)
+    lost, weights = np.zeros((2, *seen.shape[:2]), np.float32)
     most, part, covered = 0.0, None, float(whole[index])
-    for rows, columns in _windows(seen.shape[0], seen.shape[1], grid):
+    for rows, columns, weight in _windows(seen.shape[0], seen.shape[1], grid):
         hidden = seen.copy()
         hidden[rows, columns] = blurred[rows, columns]
         answer = predictor.probabilities(hidden)
         loss = before - _log_odds(answer, index, predictor.resolution)
-        lost[rows, columns] += loss
-        times[rows, columns] += 1
+        lost[rows, columns] += loss * weight
+        weights[rows, columns] += weight
         if loss > most:
             most, part, covered = loss, _shares(rows, columns, seen.shape), float(answer[index])
     name = predictor.manifest.labels[index]
-    return HeatMap(predictor.manifest.model_id, name, float(whole[index]), lost / times, part, covered)
+    return HeatMap(predictor.manifest.model_id, name, float(whole[index]), lost / weights, part, covered)
 
 
 def overlay(photo: bytes | RGB, found: HeatMap, side: int = OVERLAY_SIDE) -> Image.Image:
@@ -144,17 +146,25 @@ def _log_odds(probabilities: NDArray[np.float32], index: int, resolution: float)
     return float(np.log(max(float(probabilities[index]), least)) - np.log(max(others, least)))
 
 
-def _windows(height: int, width: int, grid: int) -> list[tuple[slice, slice]]:
-    """Windows about the centres of ``grid`` x ``grid`` equal cells, cut at the edges; together they cover all."""
-    return [(rows, columns) for rows in _spans(height, grid) for columns in _spans(width, grid)]
+def _windows(height: int, width: int, grid: int) -> list[tuple[slice, slice, NDArray[np.float32]]]:
+    """Windows of rows and columns about the centres of ``grid`` x ``grid`` equal cells, cut at the edges.
+
+    Together they cover all. The weights, of the window's shape, fall towards its sides, so that the map has no steps.
+    """
+    spans = ((down, along) for down in _spans(height, grid) for along in _spans(width, grid))
+    return [(down[0], along[0], np.outer(down[1], along[1])) for down, along in spans]
 
 
-def _spans(length: int, grid: int) -> list[slice]:
+def _spans(length: int, grid: int) -> list[tuple[slice, NDArray[np.float32]]]:
     half = max(WINDOW, 1 / grid) * length / 2
-    centres = (np.arange(grid) + 0.5) * length / grid
-    return [slice(max(0, int(np.floor(c - half))), int(np.ceil(c + half))) for c in centres]
+    spans = []
+    for centre in (np.arange(grid) + 0.5) * length / grid:
+        first, last = max(0, int(np.floor(centre - half))), min(length, int(np.ceil(centre + half)))
+        distances = np.abs(np.arange(first, last) + 0.5 - centre)
+        spans.append((slice(first, last), np.asarray(1 - distances / (half + 1), np.float32)))
+    return spans
 
 
 def _shares(rows: slice, columns: slice, shape: tuple[int, ...]) -> tuple[float, float, float, float]:
     height, width = shape[:2]
-    return columns.start / width, rows.start / height, min(columns.stop / width, 1.0), min(rows.stop / height, 1.0)
+    return columns.start / width, rows.start / height, columns.stop / width, rows.stop / height

@@ -3,12 +3,15 @@
 import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from runtime.cli import model_options, open_predictor
 from runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from runtime.predictor import Predictor
 
 
 @click.command()
@@ -46,11 +49,17 @@ def explain(image: str, label: str | None, out: str, as_json: bool, **model: Any
         return
     click.echo(f"{image}: {found.label} {found.score:.3f}")
     if part is None:
-        click.echo("no part matters by itself: no window, once covered, makes the label less likely")
+        click.echo(
+            "no part matters by itself: no window, once covered, makes the label less likely" + _advice(predictor)
+        )
     else:
         box = "{left},{top} to {right},{bottom}".format(**part)
         click.echo(f"most of it from {box} of {width}x{height} pixels: {found.covered:.3f} with that covered")
     click.echo(f"wrote {out}")
+
+
+def _advice(predictor: "Predictor") -> str:
+    return " by a step of this variant; float32 sees finer ones" if predictor.resolution else ""
 
 
 def _same(image: str, out: str) -> bool:
