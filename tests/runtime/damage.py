@@ -56,6 +56,9 @@ def picture(mode: str, width: int, height: int, number: int = 0) -> Image.Image:
 
 def write(image: Image.Image, form: str, orientation: int = 1, **options: Any) -> bytes:
     """The picture in a format, with its EXIF orientation where the format keeps one."""
+    if form == "ICNS":  # Pillow writes an icon in every size up to 1024
+        entry = write(image, "PNG")
+        return struct.pack(">4sI4sI", b"icns", len(entry) + 16, b"icp5", len(entry) + 8) + entry
     exif, file = Image.Exif(), io.BytesIO()
     exif[ExifTags.Base.Orientation] = orientation
     exif[ExifTags.Base.Make] = "Camera"
