@@ -1,7 +1,7 @@
 """``transferlite predict`` and ``transferlite models``: what a device or a laptop needs, TensorFlow-free."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,15 +19,38 @@ _channel_option = click.option("--channel", default="production", show_default=T
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+def model_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say which model answers, as :func:`open_predictor` takes them."""
+    options = (
+        click.option("--registry", metavar="LOCATION", help="Use the model that --channel names in this registry."),
+        click.option("--bundle", type=click.Path(path_type=Path), help="Use the model in this folder instead."),
+        _channel_option,
+        click.option("--model", "model_id", metavar="ID", help="Use this version, whatever the channel names."),
+        click.option("--variant", default="float32", show_default=True, help="Which TFLite file: float32, int8."),
+        click.option("--threads", type=click.IntRange(1), help="For the interpreter.  [default: all cores]"),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def open_predictor(
+    registry: str | None, bundle: Path | None, channel: str, model_id: str | None, variant: str, threads: int | None
+) -> "Predictor":
+    """The model that :func:`model_options` name."""
+    from runtime.predictor import Predictor
+
+    if (registry is None) == (bundle is None):
+        raise click.UsageError("Give either --registry or --bundle.")
+    if bundle is not None:
+        return Predictor.load(bundle, variant, threads)
+    return Predictor.from_registry(str(registry), channel, model_id, variant, threads)
+
+
 @click.command()
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.option("--registry", metavar="LOCATION", help="Use the model that --channel names in this registry.")
-@click.option("--bundle", type=click.Path(path_type=Path), help="Use the model in this folder instead.")
-@_channel_option
-@click.option("--model", "model_id", metavar="ID", help="Use this version, whatever the channel names.")
-@click.option("--variant", default="float32", show_default=True, help="Which TFLite file: float32, int8.")
+@model_options
 @click.option("--top", default=3, show_default=True, type=click.IntRange(1), help="How many labels to show.")
-@click.option("--threads", type=click.IntRange(1), help="For the interpreter.  [default: all cores]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 def predict(
     images: tuple[str, ...],
@@ -44,14 +67,7 @@ def predict(
 
     A photo that cannot be used is reported and the others are labelled; the exit status is then 2.
     """
-    from runtime.predictor import Predictor
-
-    if (registry is None) == (bundle is None):
-        raise click.UsageError("Give either --registry or --bundle.")
-    if bundle is not None:
-        predictor = Predictor.load(bundle, variant, threads)
-    else:
-        predictor = Predictor.from_registry(str(registry), channel, model_id, variant, threads)
+    predictor = open_predictor(registry, bundle, channel, model_id, variant, threads)
     failures = [error for image in images for error in _predict_all(image, predictor, top, as_json)]
     if failures:
         raise click.exceptions.Exit(min(error.exit_code for error in failures))

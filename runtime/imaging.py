@@ -217,10 +217,10 @@ def exif_turn(image: Image.Image) -> Image.Transpose | None:
 def _eight_bit(samples: NDArray[Any], mode: str) -> NDArray[np.uint8]:
     """Grey samples wider than a byte, ``[H, W]``, as uint8."""
     if mode == "F":
-        values = np.nan_to_num(samples)
+        values = np.clip(np.nan_to_num(samples), 0, 255)
         if values.max() <= 1.0:
             values *= 255
-        return np.asarray(np.clip(np.rint(values, out=values), 0, 255, out=values), np.uint8)
+        return np.asarray(np.rint(values, out=values), np.uint8)
     return np.asarray(np.clip(samples, 0, 65535) >> 8, np.uint8)
 
 

@@ -59,6 +59,8 @@ class TFLiteClassifier:
         quantised = outputs[0]["dtype"] != np.float32
         self._scale: float = outputs[0]["quantization"][0] if quantised else 0.0
         self._zero: int = outputs[0]["quantization"][1]
+        self.resolution = self._scale
+        """The step from one probability to the next of a quantised output; 0 for floats."""
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities ``[N]`` for one image ``[H, W, 3]`` of the model's own size."""

@@ -46,3 +46,9 @@ def read_uri(uri: str, most: int | None = None) -> bytes:
     """The content of one object or file, or its first ``most`` bytes. Raises NotFoundError."""
     root, key = split_uri(uri)
     return open_store(root).get(key, most).data
+
+
+def write_uri(uri: str, data: bytes) -> None:
+    """Write one object or file whole, in place of any that is there."""
+    root, key = split_uri(uri)
+    open_store(root).put(key, data)

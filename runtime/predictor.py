@@ -47,6 +47,11 @@ class Predictor:
         self.manifest = manifest
         self._model = model
 
+    @property
+    def resolution(self) -> float:
+        """The step between two probabilities that the variant can tell apart; 0 where its output is float."""
+        return self._model.resolution
+
     @classmethod
     def load(cls, path: str | Path, variant: str = DEFAULT_VARIANT, threads: int | None = None) -> "Predictor":
         """Load a bundle's folder (or one that ``transferlite models pull`` fills).

@@ -64,7 +64,8 @@ SUBCOMMANDS = [
 
 def test_every_option_the_readme_names_exists(capsys: pytest.CaptureFixture[str]) -> None:
     helps = ""
-    for words in (["train"], ["check"], ["predict"], ["inspect"], ["report"], ["demo"], *SUBCOMMANDS):
+    words_of_all = (["train"], ["check"], ["predict"], ["explain"], ["inspect"], ["report"], ["demo"])
+    for words in (*words_of_all, *SUBCOMMANDS):
         assert run([*words, "--help"]) == 0
         helps += capsys.readouterr().out
     outside = {"--model_base_path", "--logdir", "--debug"}

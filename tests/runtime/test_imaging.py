@@ -172,8 +172,11 @@ def test_sixteen_bit_grey_keeps_its_high_byte(form: str) -> None:
         pytest.param([0.0, 128.4, 255.0], [0, 128, 255], id="0 to 255"),
         pytest.param([-5.0, 2.0, 300.0], [0, 2, 255], id="beyond both"),
         pytest.param([float("nan"), 0.0, 1.0], [0, 0, 255], id="not a number"),
+        pytest.param([-3e38, 0.5, 1.0], [0, 128, 255], id="so low that 255 times it is none"),
+        pytest.param([float("-inf"), 2.0, float("inf")], [0, 2, 255], id="infinite"),
     ],
 )
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_float_samples_become_bytes(samples: list[float], expected: list[int]) -> None:
     assert decode(encoded(np.array([samples], np.float32), "TIFF"))[0, :, 0].tolist() == expected
 

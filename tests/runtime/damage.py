@@ -1,0 +1,207 @@
+"""Encoded pictures of every kind, and what can happen to them on their way: for the decoder's fuzz and properties."""
+
+import io
+import random
+import struct
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from PIL import ExifTags, Image, features
+
+PNG_START = b"\x89PNG\r\n\x1a\n"
+
+# form -> the modes to write, and the options beside none
+FORMS: dict[str, tuple[tuple[str, ...], tuple[dict[str, Any], ...]]] = {
+    "JPEG": (("RGB", "L", "CMYK"), ({}, {"progressive": True}, {"subsampling": 0, "restart_marker_rows": 1})),
+    "MPO": (("RGB",), ({"save_all": True},)),
+    "PNG": (("RGB", "RGBA", "P", "L", "LA", "1", "I;16"), ({}, {"save_all": True})),
+    "GIF": (("P", "L"), ({}, {"save_all": True, "transparency": 0})),
+    "WEBP": (("RGB", "RGBA"), ({}, {"lossless": True}, {"save_all": True})),
+    "TIFF": (
+        ("RGB", "RGBA", "CMYK", "LAB", "F", "I;16", "1"),
+        ({}, {"compression": "tiff_lzw"}, {"compression": "tiff_adobe_deflate"}, {"compression": "packbits"}),
+    ),
+    "BMP": (("RGB", "P", "L", "1", "RGBA"), ({},)),
+    "PPM": (("RGB", "L", "1", "I;16"), ({},)),
+    "JPEG2000": (("RGB", "RGBA", "L"), ({}, {"irreversible": True}, {"no_jp2": True})),
+    "AVIF": (("RGB", "RGBA"), ({"speed": 10},)),
+    "DDS": (("RGB", "RGBA"), ({}, {"pixel_format": "DXT5"})),
+    "TGA": (("RGB", "RGBA", "P", "L"), ({}, {"compression": "tga_rle"})),
+    "PCX": (("RGB", "P", "1"), ({},)),
+    "ICO": (("RGBA",), ({}, {"bitmap_format": "bmp"})),
+    "ICNS": (("RGBA",), ({},)),
+    "DIB": (("RGB",), ({},)),
+}
+
+
+def picture(mode: str, width: int, height: int, number: int = 0) -> Image.Image:
+    """Smooth shapes and some noise, in any mode that Pillow writes."""
+    chance = np.random.default_rng(number)
+    y, x = np.mgrid[:height, :width]
+    planes = [x * 255 // max(width - 1, 1), y * 255 // max(height - 1, 1), chance.integers(0, 256, (height, width))]
+    image = Image.fromarray(np.stack(planes, 2).astype(np.uint8))
+    if mode in {"I;16", "F"}:
+        grey = np.asarray(image.convert("L"))
+        return Image.fromarray(grey.astype(np.uint16) * 257 if mode == "I;16" else grey.astype(np.float32) / 255)
+    if mode == "LAB":
+        return Image.fromarray(np.asarray(image), "LAB")
+    if mode in {"RGBA", "LA"}:
+        image = image.convert(mode)
+        image.putalpha(Image.fromarray(planes[0].astype(np.uint8)))
+        return image
+    return image.convert(mode)
+
+
+def write(image: Image.Image, form: str, orientation: int = 1, **options: Any) -> bytes:
+    """The picture in a format, with its EXIF orientation where the format keeps one."""
+    if form == "ICNS":  # Pillow writes an icon in every size up to 1024
+        entry = write(image, "PNG")
+        return struct.pack(">4sI4sI", b"icns", len(entry) + 16, b"icp5", len(entry) + 8) + entry
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[ExifTags.Base.Orientation] = orientation
+    exif[ExifTags.Base.Make] = "Camera"
+    block = {"exif": exif} if form in {"JPEG", "PNG", "WEBP", "TIFF", "AVIF", "MPO"} else {}
+    several = {"append_images": [image, image]} if options.get("save_all") else {}
+    image.save(file, form, **block, **several, **options)
+    return file.getvalue()
+
+
+def written() -> list[bytes]:
+    """A small picture in every format, mode and option of :data:`FORMS` that this Pillow writes."""
+    found: list[bytes] = []
+    for form, (modes, choices) in FORMS.items():
+        if form == "AVIF" and not features.check("avif"):
+            continue
+        side = (32, 32) if form in {"ICO", "ICNS"} else (24, 18)
+        for number, mode in enumerate(modes):
+            for options in choices:
+                try:
+                    found.append(write(picture(mode, *side, number), form, 1 + len(found) % 8, **options))
+                except (OSError, ValueError, SystemError):
+                    continue  # a mode that this option is not for
+    return found
+
+
+# -- damage ----------------------------------------------------------------------------------------------------------
+
+ODD = (0, 1, 2, 7, 8, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+Chance = random.Random
+
+
+def damaged(data: bytes, others: Sequence[bytes], chance: Chance) -> bytes:
+    """``data`` after one to four accidents, of any of the kinds below."""
+    for _ in range(chance.choice((1, 1, 2, 4))):
+        data = chance.choice(ACCIDENTS)(data, chance.choice(others), chance)[: 2**20] or b"\0"
+    return data
+
+
+def _place(data: bytes, chance: Chance) -> int:
+    """Anywhere, and as often near the start, where formats keep what they are about."""
+    return chance.randrange(min(len(data), chance.choice((16, 64, 512, len(data)))))
+
+
+def _flip(data: bytes, _: bytes, chance: Chance) -> bytes:
+    changed = bytearray(data)
+    for _times in range(chance.choice((1, 1, 3, 16))):
+        changed[_place(data, chance)] ^= 1 << chance.randrange(8)
+    return bytes(changed)
+
+
+def _field(data: bytes, _: bytes, chance: Chance) -> bytes:
+    """A number of one to four bytes, such as a length, becomes an odd one or is off by one."""
+    size, place = chance.choice((1, 2, 4)), _place(data, chance)
+    order: Literal["big", "little"] = "big" if chance.random() < 0.5 else "little"
+    old = int.from_bytes(data[place : place + size], order)
+    new = chance.choice((old + 1, old - 1, old * 2, chance.choice(ODD))) & ((1 << 8 * size) - 1)
+    return data[:place] + new.to_bytes(size, order) + data[place + size :]
+
+
+def _cut(data: bytes, _: bytes, chance: Chance) -> bytes:
+    return data[: chance.randrange(len(data))]
+
+
+def _longer(data: bytes, _: bytes, chance: Chance) -> bytes:
+    return data + chance.randbytes(chance.choice((1, 100, 5000)))
+
+
+def _block(data: bytes, other: bytes, chance: Chance) -> bytes:
+    """A block is lost, doubled, moved, overwritten or replaced by one of another picture."""
+    start = _place(data, chance)
+    end = min(len(data), start + chance.choice((1, 4, 32, 400)))
+    block, place = data[start:end], _place(data, chance)
+    strange = other[chance.randrange(len(other)) :][: len(block)]
+    return chance.choice((
+        data[:start] + data[end:],
+        data[:end] + block + data[end:],
+        data[:place] + block + data[place + len(block) :],
+        data[:start] + strange + data[end:],
+        data[:start] + bytes([chance.choice((0, 255))]) * len(block) + data[end:],
+    ))  # fmt: skip
+
+
+def _splice(data: bytes, other: bytes, chance: Chance) -> bytes:
+    return data[: _place(data, chance)] + other[_place(other, chance) :]
+
+
+def _parts(data: bytes, other: bytes, chance: Chance) -> bytes:
+    """Chunks are lost, doubled, moved, changed or taken from another picture; PNG's checksums are mended."""
+    parts = split(data)
+    if len(parts) < 3:
+        return _block(data, other, chance)
+    at, to = (chance.randrange(1, len(parts)) for _ in range(2))
+    foreign = split(other) if other[:4] == data[:4] else parts
+    match chance.randrange(5):
+        case 0:
+            del parts[at]
+        case 1:
+            parts.insert(to, parts[at])
+        case 2:
+            parts[at], parts[to] = parts[to], parts[at]
+        case 3:
+            parts.insert(to, chance.choice(foreign[1:] or foreign))
+        case _:
+            parts[at] = chance.choice((_flip, _field, _cut))(parts[at], other, chance) if parts[at] else b""
+    return _mended(parts) if data.startswith(PNG_START) else b"".join(parts)
+
+
+ACCIDENTS: tuple[Callable[[bytes, bytes, Chance], bytes], ...] = (
+    _flip, _field, _field, _cut, _longer, _block, _splice, _parts, _parts, _parts,
+)  # fmt: skip
+
+
+def split(data: bytes) -> list[bytes]:
+    """PNG's and WebP's chunks, JPEG's segments, JPEG 2000's and AVIF's boxes; else the whole. Joined they are it."""
+    if data.startswith(PNG_START):
+        return [PNG_START, *_cut_by(data, 8, lambda at: 12 + _number(data, at, "big"))]
+    if data.startswith(b"\xff\xd8"):
+        return [data[:2], *_cut_by(data, 2, lambda at: 2 + int.from_bytes(data[at + 2 : at + 4], "big"), b"\xff\xda")]
+    if data.startswith(b"RIFF"):
+        return [data[:12], *_cut_by(data, 12, lambda at: 8 + (_number(data, at + 4, "little") + 1) // 2 * 2)]
+    if data[4:8] in {b"ftyp", b"jP  "}:
+        return [b"", *_cut_by(data, 0, lambda at: _number(data, at, "big"))]
+    return [data]
+
+
+def _number(data: bytes, at: int, order: Literal["big", "little"]) -> int:
+    return int.from_bytes(data[at : at + 4], order)
+
+
+def _cut_by(data: bytes, at: int, length: Callable[[int], int], last: bytes | None = None) -> list[bytes]:
+    """Pieces of the ``length`` that each says at its start; from ``last``, or from nonsense, the rest is one piece."""
+    pieces = []
+    while at < len(data):
+        step = length(at)
+        if step < 2 or (last and data.startswith(last, at)):
+            step = len(data) - at
+        pieces.append(data[at : at + step])
+        at += step
+    return pieces
+
+
+def _mended(chunks: Sequence[bytes]) -> bytes:
+    """PNG chunks with the lengths and checksums of what they now hold."""
+    whole = [chunk for chunk in chunks if chunk != PNG_START and len(chunk) >= 12]
+    mended = (struct.pack(">I", len(c) - 12) + c[4:-4] + struct.pack(">I", zlib.crc32(c[4:-4])) for c in whole)
+    return PNG_START + b"".join(mended)
