@@ -14,6 +14,7 @@ from runtime.errors import InputError
 from runtime.registry import Registry
 from tests.conftest import Trained
 from tests.pictures import jpeg, write_folders
+from tests.train_job.bases import bases_built_once
 
 
 def train(images: Path, registry: Path, **settings: Any) -> Any:
@@ -28,7 +29,8 @@ def train(images: Path, registry: Path, **settings: Any) -> Any:
         "epochs": 2,
         "hidden_units": 8,
     }
-    return run(TrainOptions(images=str(images), registry=str(registry), **small | settings), Reporter())
+    with bases_built_once():
+        return run(TrainOptions(images=str(images), registry=str(registry), **small | settings), Reporter())
 
 
 def table(registry: Path, model_id: str, name: str) -> list[dict[str, str]]:
