@@ -4,10 +4,7 @@ import csv
 import io
 import json
 import logging
-import os
 import re
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +16,8 @@ import pytest
 from runtime.errors import StoppedError
 from runtime.s3 import s3_client
 from tests.pictures import COLOURS, jpeg, write_folders
+from tests.train_job.bases import bases_built_once
+from transferlite.__main__ import run
 from transferlite.demo import local_s3
 
 SMALL: dict[str, Any] = {"backbone": "mobilenet_v3_small", "weights": "none", "image_size": 32, "hidden_units": 8}
@@ -62,12 +61,15 @@ def put(colour: str, number: int) -> None:
 
 
 def train(**settings: Any) -> Any:
-    from train_job.job import train as run
+    from train_job import job
     from train_job.options import TrainOptions
     from train_job.progress import Reporter
 
     all_settings = SMALL | {"epochs": 3} | settings
-    return run(TrainOptions(images="s3://data/photos", registry="s3://data/models", **all_settings), Reporter())
+    with bases_built_once():
+        return job.train(
+            TrainOptions(images="s3://data/photos", registry="s3://data/models", **all_settings), Reporter()
+        )
 
 
 def record(result: Any, name: str = "run.json") -> str:
@@ -134,7 +136,8 @@ def extract(photos: Path, location: Path, shard: str) -> None:
     from train_job.progress import Reporter
 
     options = TrainOptions(images=str(photos), registry="", features=str(location), **SMALL)
-    extract_features(options, Shard.parse(shard), Reporter())
+    with bases_built_once():
+        extract_features(options, Shard.parse(shard), Reporter())
 
 
 def test_shards_of_which_two_died_and_were_run_again_equal_one_process(
@@ -164,9 +167,11 @@ def test_shards_of_which_two_died_and_were_run_again_equal_one_process(
     assert rows_in(tmp_path / "shards") == rows_in(tmp_path / "whole")
 
 
-def test_a_child_of_an_array_job_takes_its_shard_and_processes_share_the_rest(tmp_path: Path) -> None:
+def test_a_child_of_an_array_job_takes_its_shard_and_processes_share_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     photos = write_folders(tmp_path / "photos", 10)
-    words = [sys.executable, "-m", "transferlite", "features", "extract", "--images", str(photos)]
+    words = ["features", "extract", "--images", str(photos)]
     words += ["--features", str(tmp_path / "features"), "--json"]
     for name, value in SMALL.items():
         if name != "hidden_units":
@@ -174,11 +179,11 @@ def test_a_child_of_an_array_job_takes_its_shard_and_processes_share_the_rest(tm
     child = {"AWS_BATCH_JOB_ARRAY_INDEX": "1", "AWS_BATCH_JOB_ARRAY_SIZE": "3"}
     costs = []
     for more, environment in (([], child), (["--workers", "2"], {})):
-        done = subprocess.run(
-            [*words, *more], capture_output=True, text=True, check=False, env=os.environ | environment
-        )
-        assert done.returncode == 0, done.stderr
-        costs.append(json.loads(done.stdout.splitlines()[-1]))
+        with monkeypatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            assert run([*words, *more]) == 0
+        costs.append(json.loads(capsys.readouterr().out.splitlines()[-1]))
     assert 0 < costs[0]["forwarded"] < 20
     assert costs[1]["forwarded"] == 20 - costs[0]["forwarded"]
     assert costs[1]["reused"] == costs[0]["forwarded"]

@@ -5,18 +5,9 @@ from typing import Any
 
 import pytest
 
-from runtime.registry import Registry
 from tests.conftest import BUCKET
 from tests.pictures import write_folders
 from transferlite.__main__ import run
-
-
-@pytest.fixture
-def words(tmp_path: Path) -> list[str]:
-    """A quick ``train`` of InceptionV3, but for ``--weights``."""
-    photos = write_folders(tmp_path / "photos", 5)
-    quick = ["--backbone", "inception_v3", "--image-size", "75", "--epochs", "2", "--hidden-units", "8"]
-    return ["train", "--images", str(photos), "--registry", str(tmp_path / "models"), *quick, "--weights"]
 
 
 @pytest.fixture(scope="module")
@@ -33,32 +24,32 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {"new": folder / "base.weights.h5", "legacy": folder / "base.h5", "sha256": weights_sha256(base)}
 
 
-def weights_used(folder: Path) -> str:
-    (manifest,) = Registry.open(str(folder / "models")).versions()
-    return str(manifest.backbone["weights_sha256"])
+def weights_used(folder: Path, weights: str) -> str:
+    """The hash of the weights with which rows are made of two photos."""
+    from train_job.feature_store import FeatureStore
+
+    photos, rows = str(write_folders(folder / "photos", 1)), str(folder / "rows")
+    quick = ["--backbone", "inception_v3", "--image-size", "75", "--weights", weights]
+    assert run(["features", "extract", "--images", photos, "--features", rows, *quick]) == 0
+    (space,) = FeatureStore.open(rows).spaces()
+    return space.weights_sha256
 
 
-def test_a_file_saved_by_save_weights_is_loaded(words: list[str], saved: dict[str, Any], tmp_path: Path) -> None:
-    assert run([*words, str(saved["new"])]) == 0
-    assert weights_used(tmp_path) == saved["sha256"]
+def test_a_file_saved_by_save_weights_is_loaded(saved: dict[str, Any], tmp_path: Path) -> None:
+    assert weights_used(tmp_path, str(saved["new"])) == saved["sha256"]
 
 
 def test_a_legacy_file_in_s3_is_loaded(saved: dict[str, Any], tmp_path: Path, bucket: Any) -> None:
-    from train_job.feature_store import FeatureStore
-
     bucket.upload_file(str(saved["legacy"]), BUCKET, "weights/base.h5")
-    photos, rows = str(write_folders(tmp_path / "photos", 1)), str(tmp_path / "rows")
-    quick = ["--backbone", "inception_v3", "--image-size", "75", "--weights", f"s3://{BUCKET}/weights/base.h5"]
-    assert run(["features", "extract", "--images", photos, "--features", rows, *quick]) == 0
-    (space,) = FeatureStore.open(rows).spaces()
-    assert space.weights_sha256 == saved["sha256"]
+    assert weights_used(tmp_path, f"s3://{BUCKET}/weights/base.h5") == saved["sha256"]
 
 
 def test_imagenet_without_network_says_what_to_do(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    assert run([*words, "imagenet"]) == 1
+    words = ["train", "--images", str(write_folders(tmp_path / "photos", 5)), "--registry", str(tmp_path / "models")]
+    assert run([*words, "--backbone", "inception_v3", "--image-size", "75", "--weights", "imagenet"]) == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert "ImageNet weights of inception_v3 could not be downloaded" in line
     assert "--weights FILE" in line

@@ -1,10 +1,35 @@
-"""Small bases for tests, whose BatchNormalization has statistics far from those of any batch."""
+"""Small bases for tests, whose BatchNormalization has statistics far from those of any batch.
 
+To build one takes seconds: tests share them, and leave their weights as they are.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
+import pytest
 
 from runtime.imaging import InputSpec
+
+
+@cache
+def _built(*arguments: Any) -> Any:
+    from train_job.bases import build_base
+
+    return build_base(*arguments)
+
+
+@contextmanager
+def bases_built_once() -> Iterator[None]:
+    """Meanwhile, jobs that ask for the same base share it. A test that has put its own in the place is left alone."""
+    from train_job import bases, embed
+
+    with pytest.MonkeyPatch.context() as patch:
+        if vars(embed)["build_base"] is bases.build_base:
+            patch.setattr(embed, "build_base", _built)
+        yield
 
 
 def shaken(base: Any) -> Any:
@@ -22,6 +47,7 @@ def shaken(base: Any) -> Any:
     return base
 
 
+@cache
 def backbone_base(name: str, size: int) -> Any:
     """A backbone of the table with random weights, shaken."""
     from train_job.backbones import BACKBONES

@@ -44,10 +44,18 @@ def fit(head: Any, rows: Any, labels: Any, validation: Any = None, **settings: A
     return history
 
 
+def uncompiled(**settings: Any) -> Any:
+    """Limits without XLA, which takes a second for each program, where it makes no difference to the test."""
+    from train_job.prepare import Limits
+
+    return Limits(compiled=False, **settings)
+
+
 def fitted(head: Any, train: RowSet, validation: RowSet | None = None, /, **settings: Any) -> Any:
     from train_job.head import fit_head
     from train_job.recipe import Recipe
 
+    settings.setdefault("limits", uncompiled())
     of_fit = {name: settings.pop(name) for name in ("limits", "prepared", "checkpoint", "stop") if name in settings}
     nothing = RowSet(train.table, train.ids[:0], train.labels[:0])
     return fit_head(head, train, validation or nothing, Recipe(**settings), lambda _: None, **of_fit)
@@ -83,8 +91,10 @@ def test_without_validation_rows_nothing_is_claimed_of_them() -> None:
 
 @cache
 def weights_after(seed: int, recipe_seed: int) -> list[Any]:
+    from train_job.prepare import Limits
+
     head = make(seed=seed)
-    fit(head, *data(), epochs=3, batch_size=25, seed=recipe_seed)
+    fit(head, *data(), epochs=3, batch_size=25, seed=recipe_seed, limits=Limits())
     weights: list[Any] = head.get_weights()
     return weights
 
@@ -127,15 +137,23 @@ PLAIN = [{"optimizer": "rmsprop"}, {"optimizer": "adam"}, {"optimizer": "sgd", "
 MORE = [{"schedule": "cosine"}, {"label_smoothing": 0.2}, {"class_weights": "balanced"}]
 
 
-@pytest.mark.parametrize("settings", [*PLAIN, *MORE, {"label_smoothing": 0.1, "class_weights": "balanced"}])
-def test_an_epochs_loss_and_weights_are_those_of_plain_keras(settings: dict[str, Any]) -> None:
+COMPILED_TOO = [PLAIN[0], {"label_smoothing": 0.1, "class_weights": "balanced"}]
+
+
+@pytest.mark.parametrize(
+    ("settings", "compiled"),
+    [(settings, False) for settings in (*PLAIN, *MORE)] + [(settings, True) for settings in COMPILED_TOO],
+)
+def test_an_epochs_loss_and_weights_are_those_of_plain_keras(settings: dict[str, Any], compiled: bool) -> None:
+    from train_job.prepare import Limits
     from train_job.recipe import Recipe
 
     rows, labels = data()
     labels[labels == 2] = np.where(np.arange((labels == 2).sum()) % 3 == 0, 2, 1)  # classes of unequal size
     recipe = Recipe(epochs=4, batch_size=32, seed=3, **settings)
     mine, theirs = make(), make()
-    history = fit(mine, rows, labels, epochs=4, batch_size=32, seed=3, **settings)
+    limits = Limits(compiled=compiled)
+    history = fit(mine, rows, labels, epochs=4, batch_size=32, seed=3, limits=limits, **settings)
     expected = plain_keras(theirs, rows, labels, recipe)
     np.testing.assert_allclose([epoch.loss for epoch in history], expected, atol=1e-4)
     for one, other in zip(mine.get_weights(), theirs.get_weights(), strict=True):
@@ -246,7 +264,7 @@ def test_each_epoch_is_told_as_it_ends() -> None:
 
     some = row_set(*data(20))
     told: list[Any] = []
-    assert fit_head(make(), some, some, Recipe(epochs=3), told.append).history == told
+    assert fit_head(make(), some, some, Recipe(epochs=3), told.append, limits=uncompiled()).history == told
 
 
 @pytest.mark.parametrize("count", [1, 4, 5, 11])
@@ -309,8 +327,6 @@ def test_rows_are_those_of_the_table_that_the_ids_name() -> None:
 
 
 def test_rows_beyond_the_limit_are_streamed_in_small_programs_and_learnt_as_well(tmp_path: Any) -> None:
-    from train_job.prepare import Limits
-
     rows, labels = data(2000)
     table = np.lib.format.open_memmap(tmp_path / "rows.npy", "w+", np.float16, rows.shape)
     table[:] = rows
@@ -323,7 +339,7 @@ def test_rows_beyond_the_limit_are_streamed_in_small_programs_and_learnt_as_well
 
     head = make()
     train = Watched(table, np.arange(len(rows)), labels)
-    limits = Limits(memory=rows.nbytes // 4)
+    limits = uncompiled(memory=rows.nbytes // 4)
     history = fitted(head, train, row_set(*data(seed=1)), epochs=5, batch_size=50, limits=limits).history
     assert max(taken) * WIDTH * 2 <= limits.memory // 3
     assert 5 * 2000 <= sum(taken) <= 5 * 2000 * 1.1  # a chunk that is shorter than the others is filled up
@@ -403,27 +419,28 @@ def test_a_program_is_called_for_few_steps_of_about_the_same_number(
 
 
 @pytest.mark.parametrize(
-    ("rows", "settings", "suits"),
+    ("rows", "settings", "suits", "compiled"),
     [
-        (120, {}, True),
-        (200, {}, True),  # more were expected than came
-        (60, {}, False),
-        (120, {"schedule": "cosine"}, True),
-        (200, {"schedule": "cosine"}, False),  # it would end at another rate
-        (200, {"schedule": "cosine", "steps_per_epoch": 4}, True),
+        (120, {}, True, True),
+        (200, {}, True, False),  # more were expected than came
+        (60, {}, False, False),
+        (120, {"schedule": "cosine"}, True, True),
+        (200, {"schedule": "cosine"}, False, False),  # it would end at another rate
+        (200, {"schedule": "cosine", "steps_per_epoch": 4}, True, False),
     ],
 )
 def test_a_program_compiled_before_the_rows_were_known_trains_the_same_weights(
-    rows: int, settings: dict[str, Any], suits: bool, monkeypatch: pytest.MonkeyPatch
+    rows: int, settings: dict[str, Any], suits: bool, compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from train_job import head as module
     from train_job import prepare
     from train_job.recipe import Recipe
 
     settings = {"epochs": 2, "batch_size": 20} | settings
+    limits = prepare.Limits(compiled=compiled)
     expected, head = make(), make()
-    history = fitted(expected, row_set(*data()), **settings).history
-    prepared = prepare.Prepared(head, rows, Recipe(**settings), prepare.Limits())
+    history = fitted(expected, row_set(*data()), limits=limits, **settings).history
+    prepared = prepare.Prepared(head, rows, Recipe(**settings), limits)
     assert [each.tolist() for each in head.get_weights()] == [each.tolist() for each in make().get_weights()]
     compiled_again: list[Any] = []
     new_program = prepare.new_program
@@ -433,7 +450,7 @@ def test_a_program_compiled_before_the_rows_were_known_trains_the_same_weights(
         return new_program(*arguments)
 
     monkeypatch.setattr(module, "new_program", counted)
-    assert fitted(head, row_set(*data()), prepared=prepared, **settings).history == history
+    assert fitted(head, row_set(*data()), prepared=prepared, limits=limits, **settings).history == history
     for found, wanted in zip(head.get_weights(), expected.get_weights(), strict=True):
         np.testing.assert_array_equal(found, wanted)
     assert bool(compiled_again) is not suits
@@ -448,7 +465,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "early": {"epochs": 12, "early_stopping": 1, "learning_rate": 0.05},
     "streamed": {"epochs": 1, "streamed": True},
 }
-COMPILED = {"plain", "streamed"}
+COMPILED = {"plain"}
 """For the others XLA, which takes a second for each attempt, makes no difference to what is saved."""
 
 
@@ -527,7 +544,8 @@ def test_a_training_that_goes_on_tells_of_the_epochs_that_were_done() -> None:
     from train_job.head import fit_head
     from train_job.recipe import Recipe
 
-    some, checkpoint = row_set(*data(40)), Checkpoint(MemoryStore(), "state.npz", "this job")
+    some = row_set(*data(40))
+    kept: dict[str, Any] = {"checkpoint": Checkpoint(MemoryStore(), "state.npz", "this job"), "limits": uncompiled()}
     asked: list[None] = []
 
     def third_time() -> bool:
@@ -535,9 +553,9 @@ def test_a_training_that_goes_on_tells_of_the_epochs_that_were_done() -> None:
         return len(asked) == 3
 
     with pytest.raises(StoppedError):
-        fit_head(make(), some, some, Recipe(epochs=5), lambda _: None, checkpoint=checkpoint, stop=third_time)
+        fit_head(make(), some, some, Recipe(epochs=5), lambda _: None, **kept, stop=third_time)
     told: list[Any] = []
-    result = fit_head(make(), some, some, Recipe(epochs=5), told.append, checkpoint=checkpoint)
+    result = fit_head(make(), some, some, Recipe(epochs=5), told.append, **kept)
     assert [epoch.epoch for epoch in told] == [1, 2, 3, 4, 5]
     assert told == result.history
 

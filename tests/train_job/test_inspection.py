@@ -1,4 +1,6 @@
 import json
+from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -6,6 +8,16 @@ from click.testing import CliRunner
 
 from runtime.errors import InputError
 from train_job.cli import inspect
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _built_once() -> Iterator[None]:
+    """A base that several tests look at is built once."""
+    from train_job import bases, inspection
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inspection, "build_base", cache(bases.build_base))
+        yield
 
 
 @pytest.fixture(scope="module")

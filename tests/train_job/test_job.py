@@ -15,6 +15,7 @@ from runtime.errors import InputError
 from runtime.registry import Registry
 from tests.conftest import Trained
 from tests.pictures import jpeg, write_folders
+from tests.train_job.bases import bases_built_once
 
 PHASES = ("data", "features", "head", "evaluate", "export", "compare", "report", "publish")
 
@@ -32,7 +33,8 @@ def train(images: Path, registry: Path, **settings: Any) -> Any:
         "hidden_units": 8,
         "promote": "always",
     }
-    return run(TrainOptions(images=str(images), registry=str(registry), **small | settings), Reporter())
+    with bases_built_once():
+        return run(TrainOptions(images=str(images), registry=str(registry), **small | settings), Reporter())
 
 
 def table(registry: Path, model_id: str, name: str) -> list[dict[str, str]]:

@@ -13,6 +13,7 @@ from runtime.imaging import decode
 from runtime.registry import Registry
 from tests.conftest import BUCKET
 from tests.pictures import jpeg, write_folders
+from tests.train_job.bases import bases_built_once
 from train_job.dataset import Dataset, Example, Split
 from train_job.labels import read_dataset
 from train_job.options import TrainOptions
@@ -66,7 +67,8 @@ def learn(images: str, dataset: Dataset | None = None, **settings: Any) -> Any:
         registry, stop = settings.pop("registry", folder), settings.pop("stop", Stop())
         options = TrainOptions(images=images, registry=registry, **defaults | settings)
         job = Job(options, Registry.open(registry), Phases(), Reporter(), stop)
-        return run(job, dataset or read_dataset(images))
+        with nullcontext() if options.fine_tune_from else bases_built_once():
+            return run(job, dataset or read_dataset(images))
 
 
 @pytest.mark.parametrize(
