@@ -2,13 +2,13 @@
 
 A photo that cannot be used raises :class:`runtime.errors.PhotoError` with one of these codes:
 
-==============  ====================================================================
+==============  ======================================================================
 ``empty``       no bytes at all
 ``not-image``   no known image format
 ``unreadable``  an image format, but damaged or of a kind the decoder does not handle
 ``truncated``   the end is missing
-``too-large``   over :data:`MAX_BYTES` or :data:`MAX_PIXELS` (checked before decoding)
-==============  ====================================================================
+``too-large``   over :data:`MAX_BYTES`, :data:`MAX_PIXELS` or :data:`MAX_SIDE` (checked before decoding)
+==============  ======================================================================
 """
 
 import io
@@ -45,6 +45,8 @@ MAX_BYTES = 64 * 2**20
 READ_BYTES = MAX_BYTES + 1
 """As much of a photo as is worth reading: with one byte more than the limit, :func:`decode` refuses it."""
 MAX_PIXELS = 50_000_000
+MAX_SIDE = 65_535
+"""What a JPEG can have. A picture 2 pixels wide and millions high would, resized, take a gigabyte on its way."""
 PHOTO_CODES = frozenset({"empty", "not-image", "unreadable", "truncated", "too-large"})
 """What can be wrong with a photo itself, as against with fetching it."""
 
@@ -178,6 +180,8 @@ def _load(image: Image.Image, spec: InputSpec | None) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise PhotoError("too-large", f"{width}x{height} is more than {MAX_PIXELS:,} pixels")
+    if max(width, height) > MAX_SIDE:
+        raise PhotoError("too-large", f"{width}x{height} has a side of more than {MAX_SIDE:,} pixels")
     if min(width, height) < 1:
         raise PhotoError("unreadable", f"has no pixels ({width}x{height})")
     if spec is not None:

@@ -488,3 +488,12 @@ def test_a_part_of_a_large_jpeg_is_still_found_truncated(share: float) -> None:
     with pytest.raises(PhotoError) as caught:
         decode(data[: int(len(data) * share)], InputSpec(64, 64))
     assert caught.value.code == "truncated"
+
+
+@pytest.mark.parametrize("size", [(70_000, 1), (2, 65_536)])
+def test_a_picture_like_a_thread_is_refused_before_it_is_decoded(size: tuple[int, int]) -> None:
+    file = io.BytesIO()
+    Image.new("L", size).save(file, "PNG")
+    with pytest.raises(PhotoError, match=r"side of more than 65,535 pixels") as caught:
+        decode(file.getvalue(), InputSpec(32, 32))
+    assert caught.value.code == "too-large"
