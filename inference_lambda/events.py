@@ -8,6 +8,7 @@ from typing import Any
 
 from inference_lambda.batch_operations import Job, job_of
 from inference_lambda.distributed_map import Items, items_of
+from inference_lambda.http_events import Request, request_of
 from inference_lambda.s3_events import Batch, Notification, batch_of, notification_of
 from runtime.errors import InputError
 
@@ -20,7 +21,7 @@ class Direct:
     uri: str | None = None
 
 
-def parse(event: Mapping[str, Any]) -> Notification | Batch | Job | Items | Direct:
+def parse(event: Mapping[str, Any]) -> Notification | Batch | Job | Items | Request | Direct:
     """The request in an event.
 
     Raises:
@@ -28,7 +29,7 @@ def parse(event: Mapping[str, Any]) -> Notification | Batch | Job | Items | Dire
     """
     if not isinstance(event, Mapping):
         raise InputError(f"an event is an object, not {type(event).__name__}")
-    for shape in (batch_of, notification_of, job_of, items_of, _direct):
+    for shape in (request_of, batch_of, notification_of, job_of, items_of, _direct):
         found = shape(event)
         if found is not None:
             return found
