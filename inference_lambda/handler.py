@@ -3,9 +3,14 @@
 from functools import cache
 from typing import Any
 
-from inference_lambda.events import Batch, Notification, parse
+from inference_lambda.batch_operations import Job
+from inference_lambda.distributed_map import Items
+from inference_lambda.events import parse
+from inference_lambda.http_api import Api
+from inference_lambda.http_events import Request, reply
+from inference_lambda.s3_events import Batch, Notification
 from inference_lambda.service import Service
-from inference_lambda.settings import Settings
+from inference_lambda.settings import HttpSettings, Settings
 
 
 @cache
@@ -14,26 +19,41 @@ def _service() -> Service:
     return Service(Settings.from_environment())
 
 
+@cache
+def _api() -> Api:
+    return Api(HttpSettings.from_environment(), _service)
+
+
 def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """Label the photos of an S3 notification, or answer a direct invocation.
+    """Label the photos that an event names, or answer a direct invocation.
 
     Args:
-        event: an S3 notification, by itself, through EventBridge, or either of them in messages of an SQS queue;
+        event: an HTTP request of a function URL, API Gateway or a load balancer; an S3 notification, by itself,
+            through EventBridge or SNS, or any of them in messages of an SQS queue;
+            tasks of S3 Batch Operations; items of Step Functions' Distributed Map;
             ``{"image": "<base64>"}`` or ``{"s3": "s3://bucket/key"}``.
         context: Lambda's; not used.
 
     Returns:
+        For an HTTP request its answer, errors included (see ``openapi.py``).
         For a notification ``{"labelled", "unusable", "records"}``, each record also written as
-        ``predictions/<key>.json`` in the output bucket. For a queue ``{"batchItemFailures"}``. For a direct invocation
-        the prediction: ``{"model_id", "label", "score", "top"}``, or ``{"error": {"code", "message"}}``.
+        ``predictions/<key>.json`` in the output bucket; for items the counts alone. For a queue
+        ``{"batchItemFailures"}``, for Batch Operations a result per task. For a direct invocation the prediction:
+        ``{"model_id", "label", "score", "top"}``, or ``{"error": {"code", "message"}}``.
 
     Raises:
         InputError: the event or the function's environment is wrong.
-        TransferLiteError: the store refused or did not answer; Lambda's retry sends the event again.
+        TransferLiteError: the store refused or did not answer; the retry of the event's source sends it again.
     """
     request = parse(event)
+    if isinstance(request, Request):
+        return reply(request, _api().respond(request))
     if isinstance(request, Batch):
         return _service().drain(request)
     if isinstance(request, Notification):
         return _service().label(request)
+    if isinstance(request, Job):
+        return _service().run(request)
+    if isinstance(request, Items):
+        return _service().label_items(request)
     return _service().answer(request)

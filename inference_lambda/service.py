@@ -5,20 +5,21 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from inference_lambda.events import Batch, Direct, Notification, S3Photo
-from inference_lambda.settings import Settings
+from inference_lambda.batch_operations import Job, ResultCode
+from inference_lambda.distributed_map import Items
+from inference_lambda.events import Direct
+from inference_lambda.s3_events import Batch, Notification, S3Photo
+from inference_lambda.settings import PREFIX, Settings
 from runtime.errors import BundleError, InputError, NotFoundError, PhotoError, TransferLiteError
 from runtime.imaging import READ_BYTES
 from runtime.locations import open_store, read_uri
 from runtime.predictor import Predictor
 from runtime.registry import Registry
 from runtime.store import Store
-
-PREFIX = "predictions/"
 
 _log = logging.getLogger("transferlite")
 _log.setLevel(logging.INFO)
@@ -83,12 +84,14 @@ class Service:
     """Answers requests with the current model."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._model = CurrentModel(settings)
+        self.settings = settings
+        self.model = CurrentModel(settings)
 
     def answer(self, request: Direct) -> dict[str, Any]:
         """The prediction for a direct invocation, or ``{"error": {"code", "message"}}`` for a photo that has none."""
-        predictor = self._model.get()
+        if request.uri is not None and not self.settings.allows(request.uri):
+            return {"error": {"code": "forbidden", "message": "its bucket is not in TRANSFERLITE_ALLOWED_BUCKETS"}}
+        predictor = self.model.get()
         try:
             data = request.image if request.uri is None else read_uri(request.uri, READ_BYTES)
             return predictor(data or b"").to_dict()
@@ -101,22 +104,7 @@ class Service:
         A photo that cannot be labelled gets a record that says why: asking again would not help. Where S3 itself failed
         the error is raised once all the others are done, so that the event's source sends it again.
         """
-        if self._settings.output_bucket is None:
-            raise InputError("TRANSFERLITE_OUTPUT_BUCKET is not set", hint="set it to the predictions' bucket")
-        output = open_store(f"s3://{self._settings.output_bucket}")
-        records: list[dict[str, Any]] = []
-        failures: list[TransferLiteError] = []
-        for photo in request.photos:
-            ours = photo.bucket == self._settings.output_bucket and photo.key.startswith(PREFIX)
-            if ours or photo.key.endswith("/"):
-                continue  # a record of ours, which would go round for ever, or a folder made in the console
-            try:
-                records.append(self._label_one(photo, output))
-            except TransferLiteError as error:
-                failures.append(error)
-                _log.error(json.dumps({"event": "failed", "image": photo.uri, "reason": str(error)}))
-        if failures:
-            raise failures[0]
+        records = self._label_all(request.photos)
         bad = sum("error" in record for record in records)
         return {"labelled": len(records) - bad, "unusable": bad, "records": records}
 
@@ -136,8 +124,54 @@ class Service:
                 _log.error(json.dumps({"event": "message-failed", "message": message.id, "reason": str(error)}))
         return {"batchItemFailures": [{"itemIdentifier": name} for name in failed]}
 
+    def label_items(self, request: Items) -> dict[str, Any]:
+        """Label a state machine's items as :meth:`label` does. Its payload is small: counts, no records."""
+        counts = self.label(Notification(request.photos))
+        return {"labelled": counts["labelled"], "unusable": counts["unusable"]}
+
+    def run(self, request: Job) -> dict[str, Any]:
+        """Label the objects of a Batch Operations job's tasks.
+
+        A photo that cannot be labelled gets its record and is a permanent failure, so that the completion report lists
+        it; what S3 may answer later is a temporary one.
+        """
+        return request.answer({task.id: self._result(task.photo) for task in request.tasks})
+
+    def _result(self, photo: S3Photo | InputError) -> tuple[ResultCode, str]:
+        try:
+            if isinstance(photo, InputError):
+                raise photo
+            records = self._label_all([photo])
+        except TransferLiteError as error:
+            return (ResultCode.TEMPORARY if error.retryable else ResultCode.PERMANENT), str(error)
+        if not records:
+            return ResultCode.SUCCEEDED, "not a photo: a folder, or a record of ours"
+        if "error" in records[0]:
+            return ResultCode.PERMANENT, "{code}: {message}".format(**records[0]["error"])
+        return ResultCode.SUCCEEDED, json.dumps({name: records[0][name] for name in ("label", "score")})
+
+    def _label_all(self, photos: Iterable[S3Photo]) -> list[dict[str, Any]]:
+        """The records of the photos, written. Raises the first error that is S3's once all the others are done."""
+        if self.settings.output_bucket is None:
+            raise InputError("TRANSFERLITE_OUTPUT_BUCKET is not set", hint="set it to the predictions' bucket")
+        output = open_store(f"s3://{self.settings.output_bucket}")
+        records: list[dict[str, Any]] = []
+        failures: list[TransferLiteError] = []
+        for photo in photos:
+            ours = photo.bucket == self.settings.output_bucket and photo.key.startswith(PREFIX)
+            if ours or photo.key.endswith("/"):
+                continue  # a record of ours, which would go round for ever, or a folder made in the console
+            try:
+                records.append(self._label_one(photo, output))
+            except TransferLiteError as error:
+                failures.append(error)
+                _log.error(json.dumps({"event": "failed", "image": photo.uri, "reason": str(error)}))
+        if failures:
+            raise failures[0]
+        return records
+
     def _label_one(self, photo: S3Photo, output: Store) -> dict[str, Any]:
-        predictor = self._model.get()
+        predictor = self.model.get()
         try:
             answer = predictor(read_uri(photo.uri, READ_BYTES)).to_dict()
         except (PhotoError, NotFoundError) as error:

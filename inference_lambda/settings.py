@@ -1,11 +1,16 @@
 """The function's settings, from its environment."""
 
+import hashlib
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from runtime.errors import InputError
+
+PREFIX = "predictions/"
+"""Where records are in the output bucket."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +22,12 @@ class Settings:
         channel: ``TRANSFERLITE_CHANNEL``, default ``production``.
         variant: ``TRANSFERLITE_VARIANT``, default ``float32``.
         refresh_seconds: ``TRANSFERLITE_REFRESH_SECONDS``, how old the knowledge of the channel may get; default 60.
+        inputs: ``TRANSFERLITE_INPUTS``, the ``s3://bucket/prefix`` whose new objects reach the function, by commas.
+        allowed_buckets: ``TRANSFERLITE_ALLOWED_BUCKETS``, by commas: whose objects a caller may name. None where it is
+            not set: a direct invocation may then name any that the role reads, an HTTP request none.
+
+    Raises:
+        InputError: the records would be written where they reach the function again.
     """
 
     registry: str
@@ -24,10 +35,23 @@ class Settings:
     channel: str = "production"
     variant: str = "float32"
     refresh_seconds: float = 60.0
+    inputs: tuple[str, ...] = ()
+    allowed_buckets: frozenset[str] | None = None
+
+    def __post_init__(self) -> None:
+        for uri in self.inputs:
+            bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+            if not uri.startswith("s3://") or not bucket:
+                raise InputError(f"TRANSFERLITE_INPUTS has {uri!r}", hint="write s3://BUCKET/PREFIX, by commas")
+            if bucket == self.output_bucket and (PREFIX.startswith(prefix) or prefix.startswith(PREFIX)):
+                raise InputError(
+                    f"records would go to s3://{bucket}/{PREFIX}, whose objects reach the function (input {uri})",
+                    hint="set TRANSFERLITE_OUTPUT_BUCKET to another bucket, or let the trigger have another prefix",
+                )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
-        """Read them. Raises InputError when the registry is not named, or a number is none."""
+        """Read them. Raises InputError when the registry is not named, or a value cannot be one."""
         registry = environment.get("TRANSFERLITE_REGISTRY")
         if not registry:
             raise InputError("TRANSFERLITE_REGISTRY is not set", hint="set it to the registry's s3:// URI")
@@ -38,10 +62,56 @@ class Settings:
             refresh = math.nan
         if not 0 <= refresh < math.inf:
             raise InputError(f"TRANSFERLITE_REFRESH_SECONDS is {seconds!r}, not a number of seconds")
+        allowed = _listed(environment, "TRANSFERLITE_ALLOWED_BUCKETS")
         return cls(
             registry=registry,
             output_bucket=environment.get("TRANSFERLITE_OUTPUT_BUCKET") or None,
             channel=environment.get("TRANSFERLITE_CHANNEL", "production"),
             variant=environment.get("TRANSFERLITE_VARIANT", "float32"),
             refresh_seconds=refresh,
+            inputs=_listed(environment, "TRANSFERLITE_INPUTS"),
+            allowed_buckets=frozenset(allowed) if allowed else None,
         )
+
+    def allows(self, uri: str) -> bool:
+        """Whether a direct invocation may name this ``s3://`` object."""
+        bucket = uri.removeprefix("s3://").partition("/")[0]
+        return self.allowed_buckets is None or bucket in self.allowed_buckets
+
+
+@dataclass(frozen=True)
+class HttpSettings:
+    """
+    Attributes:
+        key_digests: the sha256 of each API key that is accepted; without any, none is asked for.
+            ``TRANSFERLITE_API_KEY_SHA256`` has them in hexadecimal by commas, ``TRANSFERLITE_API_KEY`` one key itself.
+        origins: ``TRANSFERLITE_CORS_ORIGINS``, by commas: whose pages may call; ``*`` is every origin.
+        base_path: ``TRANSFERLITE_BASE_PATH``, what a custom domain puts before the paths; default none.
+    """
+
+    key_digests: tuple[bytes, ...] = ()
+    origins: frozenset[str] = frozenset()
+    base_path: str = ""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "HttpSettings":
+        """Read them. Raises InputError for a digest that is none."""
+        digests = [_digest(text) for text in _listed(environment, "TRANSFERLITE_API_KEY_SHA256")]
+        if key := environment.get("TRANSFERLITE_API_KEY"):
+            digests.append(hashlib.sha256(key.encode()).digest())
+        base = environment.get("TRANSFERLITE_BASE_PATH", "").strip("/")
+        origins = frozenset(one.rstrip("/") for one in _listed(environment, "TRANSFERLITE_CORS_ORIGINS"))
+        return cls(tuple(digests), origins, f"/{base}" if base else "")
+
+
+def _listed(environment: Mapping[str, str], name: str) -> tuple[str, ...]:
+    words = (word.strip() for word in environment.get(name, "").split(","))
+    return tuple(word for word in words if word)
+
+
+def _digest(text: str) -> bytes:
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        raise InputError(
+            "TRANSFERLITE_API_KEY_SHA256 is not 64 hexadecimal digits", hint="printf %s KEY | sha256sum makes it"
+        )
+    return bytes.fromhex(text)

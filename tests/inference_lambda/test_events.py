@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from inference_lambda.events import Batch, Direct, Message, Notification, S3Photo, parse
+from inference_lambda.events import Direct, parse
+from inference_lambda.s3_events import Batch, Message, Notification, S3Photo
 from runtime.errors import InputError
 from tests.inference_lambda.notifications import TEST_EVENT, eventbridge, messages, notification, through_sns
 

@@ -13,6 +13,7 @@ from inference_lambda.handler import lambda_handler
 from runtime.errors import InputError, MissingStoreError, NotFoundError, UnavailableError
 from runtime.predictor import Predictor
 from tests.conftest import BUCKET, Trained
+from tests.inference_lambda.golden import golden
 from tests.inference_lambda.models import publish
 from tests.inference_lambda.notifications import TEST_EVENT, eventbridge, messages, notification, through_sns
 from tests.pictures import jpeg
@@ -28,8 +29,10 @@ def _fresh_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Itera
         monkeypatch.delenv(f"TRANSFERLITE_{name}", raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     handler._service.cache_clear()
+    handler._api.cache_clear()
     yield
     handler._service.cache_clear()
+    handler._api.cache_clear()
 
 
 @pytest.fixture
@@ -279,6 +282,22 @@ def test_a_direct_invocation_needs_no_output_bucket(
     monkeypatch.setenv("TRANSFERLITE_REGISTRY", str(trained.registry))
     data = jpeg("red", 99)
     assert lambda_handler({"image": base64.b64encode(data).decode()}, None) == predictor(data).to_dict()
+
+
+# -- HTTP ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_photo_sent_to_the_function_url_is_answered_as_a_direct_invocation_is(s3: Any) -> None:
+    event = golden("http_function_url") | {"rawQueryString": ""}
+    answer = lambda_handler(event, None)
+    assert answer["statusCode"] == 200
+    assert json.loads(answer["body"]) == lambda_handler({"image": event["body"]}, None)
+
+
+def test_without_settings_http_is_told_that_there_is_no_model() -> None:
+    answer = lambda_handler(golden("http_function_url"), None)
+    assert answer["statusCode"] == 503
+    assert "TRANSFERLITE" not in answer["body"]
 
 
 # -- settings and events that are wrong ------------------------------------------------------------------------------

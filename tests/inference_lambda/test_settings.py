@@ -35,3 +35,33 @@ def test_a_refresh_that_is_no_number_is_named(seconds: str) -> None:
 def test_a_refresh_that_is_not_a_number_is_refused() -> None:
     with pytest.raises(InputError, match="TRANSFERLITE_REFRESH_SECONDS"):
         Settings.from_environment({"TRANSFERLITE_REGISTRY": "r", "TRANSFERLITE_REFRESH_SECONDS": "nan"})
+
+
+def with_inputs(inputs: str, output: str = "out") -> Settings:
+    names = {"REGISTRY": "s3://models", "OUTPUT_BUCKET": output, "INPUTS": inputs}
+    return Settings.from_environment({f"TRANSFERLITE_{name}": value for name, value in names.items()})
+
+
+@pytest.mark.parametrize("inputs", ["s3://out", "s3://out/", "s3://in/a, s3://out/p", "s3://out/predictions/sub/"])
+def test_records_that_would_reach_the_function_again_are_refused_at_start_up(inputs: str) -> None:
+    with pytest.raises(
+        InputError, match=r"records would go to s3://out/predictions/, whose objects reach the function"
+    ):
+        with_inputs(inputs)
+
+
+@pytest.mark.parametrize("inputs", ["", "s3://in", "s3://out/incoming/", "s3://out/predictions-of-old/", "s3://ou"])
+def test_records_beside_the_inputs_are_fine(inputs: str) -> None:
+    assert with_inputs(inputs).output_bucket == "out"
+
+
+@pytest.mark.parametrize("inputs", ["in/photos", "s3://", "file:///in"])
+def test_an_input_that_is_no_s3_uri_is_named(inputs: str) -> None:
+    with pytest.raises(InputError, match="TRANSFERLITE_INPUTS has"):
+        with_inputs(inputs)
+
+
+def test_allowed_buckets_are_named_by_commas() -> None:
+    settings = Settings.from_environment({"TRANSFERLITE_REGISTRY": "r", "TRANSFERLITE_ALLOWED_BUCKETS": "a, b,"})
+    assert [settings.allows(f"s3://{name}/k") for name in ("a", "b", "c", "a.b")] == [True, True, False, False]
+    assert Settings("r", None).allows("s3://any/k")
