@@ -17,6 +17,7 @@ from runtime.imaging import DECODER_VERSION, InputSpec
 
 MANIFEST = "manifest.json"
 LABELS = "labels.txt"
+GOLDEN = "golden.json"
 CURRENT = "current.json"
 SCHEMA = 1
 
@@ -58,7 +59,8 @@ class Variant:
 class Manifest:
     """All that is known of a version. ``files`` holds every file of the bundle but the manifest itself.
 
-    ``threshold`` is the probability below which the answer is ``unknown``; 0 answers every photo.
+    ``threshold`` is the probability below which the answer is ``unknown``; 0 answers every photo. ``golden`` is the file
+    of test pictures (runtime/golden.py); bundles made before there were any have none.
     """
 
     model_id: str
@@ -76,6 +78,7 @@ class Manifest:
     threshold: float = 0.0
     calibration: Mapping[str, Any] = field(default_factory=dict)
     decoder_version: int = DECODER_VERSION
+    golden: str = ""
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -120,15 +123,19 @@ class Manifest:
                 raise BundleError(
                     f"the variant {name} is {variant.path!r}, which is no file of the bundle", where=where
                 )
+        if manifest.golden and manifest.golden not in manifest.files:
+            raise BundleError(f"the test pictures {manifest.golden!r} are no file of the bundle", where=where)
         return manifest
 
     def files_of(self, variants: Iterable[str]) -> dict[str, FileInfo]:
-        """The files that serving these variants takes: theirs and the labels, without the record of the training.
+        """The files that serving these variants takes: theirs, the labels and the test pictures.
+
+        The record of the training is not among them.
 
         Raises:
             NotFoundError: the bundle has no such variant; the message says why where the gate left it out.
         """
-        roots = {LABELS, *(self.variant(name).path for name in variants)}
+        roots = {LABELS, self.golden, *(self.variant(name).path for name in variants)}
         return {path: info for path, info in self.files.items() if path in roots or path.split("/")[0] in roots}
 
     def variant(self, name: str) -> Variant:

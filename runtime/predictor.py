@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from runtime.bundle import Manifest, check_files, find_bundle, read_manifest
 from runtime.errors import BundleError, InputError
+from runtime.golden import Golden
 from runtime.imaging import DECODER_VERSION, LIKE_DECODERS, RGB, decode, fit
 from runtime.interpreter import TFLiteClassifier
 from runtime.registry import Registry, cache_folder
@@ -63,7 +64,8 @@ class Predictor:
 
         Raises:
             NotFoundError: no bundle, or no such variant in it.
-            BundleError: a file is missing or altered, or the bundle needs a newer release.
+            BundleError: a file is missing or altered, the bundle needs a newer release, or the model does not answer
+                the bundle's test pictures as it did when it was made.
         """
         bundle = find_bundle(Path(path))
         manifest = read_manifest(bundle)
@@ -79,7 +81,11 @@ class Predictor:
         spec = manifest.input
         if (model.height, model.width, model.classes) != (spec.height, spec.width, len(manifest.labels)):
             raise BundleError("the model's shape is not the manifest's", where=str(bundle / chosen.path))
-        return cls(manifest, model)
+        predictor = cls(manifest, model)
+        if manifest.golden:
+            golden = Golden.from_json((bundle / manifest.golden).read_bytes(), str(bundle / manifest.golden))
+            golden.check(variant, predictor.probabilities, str(bundle / chosen.path))
+        return predictor
 
     @classmethod
     def from_registry(

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from export.convert import FLOAT32, SAVED_MODEL, Graph, write_saved_model, write_tflite
+from export.golden_pictures import write_golden
 from export.verify import (
     Answered,
     Answers,
@@ -42,6 +43,7 @@ class Exported:
         examples: the test photos of the gate.
         answered: what every form said of them.
         float32: the float32 file as a function.
+        golden: the file of test pictures, below the folder.
     """
 
     folder: Path
@@ -50,6 +52,7 @@ class Exported:
     examples: Sequence[Example]
     answered: Answered
     float32: Answers
+    golden: str
 
     def best(self, example: Example, image: RGB) -> int:
         """The class that the float32 file gives a photo; one of the gate's is not run again."""
@@ -87,7 +90,8 @@ def prove(job: Job, learned: Learned, folder: Path) -> Exported:
     for name in variants.keys() & tflite.keys():
         variants[name] = replace(variants[name], milliseconds=one_thread_milliseconds(tflite[name]))
     _announce(variants, left_out, report)
-    return Exported(folder, variants, left_out, examples, answered, answers[FLOAT32])
+    golden = write_golden(folder, variants, classifier.input)
+    return Exported(folder, variants, left_out, examples, answered, answers[FLOAT32], golden)
 
 
 def _announce(variants: dict[str, Variant], left_out: dict[str, str], report: Reporter) -> None:

@@ -92,6 +92,7 @@ def _manifest(job: Job, learned: Learned, exported: Exported) -> Manifest:
             "error": evaluation.errors,
             "precision": evaluation.precision,
         },
+        golden=exported.golden,
     )
 
 

@@ -1,7 +1,9 @@
+import hashlib
 import json
 import logging
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 
 from inference_lambda.service import CurrentModel
 from inference_lambda.settings import Settings
-from runtime.bundle import Pointer
+from runtime.bundle import GOLDEN, FileInfo, Pointer
 from runtime.errors import BundleError, NotFoundError
 from runtime.registry import Registry
 from tests.conftest import BUCKET, Trained
@@ -125,6 +127,25 @@ def test_the_old_model_stays_where_the_new_one_is_broken(
     (line,) = kept(caplog)
     assert line["serving"] == "one"
     assert line["reason"]
+
+
+def test_the_old_model_stays_where_the_new_one_answers_its_test_pictures_otherwise(
+    registry: Registry, clock: Clock, serving: Callable[[], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert serving() == "one"
+    registry.promote("two", "production")
+    golden = json.loads(registry.store.get(f"models/two/{GOLDEN}").data)
+    golden["expected"]["float32"][0][0] -= 0.01
+    content = json.dumps(golden).encode()
+    registry.store.put(f"models/two/{GOLDEN}", content)
+    manifest = registry.manifest("two")
+    files = {**manifest.files, GOLDEN: FileInfo(hashlib.sha256(content).hexdigest(), len(content))}
+    registry.store.put("models/two/manifest.json", replace(manifest, files=files).to_json())
+    clock.now += 60
+    with caplog.at_level(logging.ERROR, "transferlite"):
+        assert serving() == "one"
+    (line,) = kept(caplog)
+    assert "a probability differs by 0.01" in line["reason"]
 
 
 def test_a_mended_model_is_taken_at_the_next_look(registry: Registry, clock: Clock, serving: Callable[[], str]) -> None:
