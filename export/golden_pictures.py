@@ -1,4 +1,4 @@
-"""The test pictures of a bundle: made by code, answered by every variant as the gate ran it, kept for those who load it."""
+"""The test pictures of a bundle: made by code, answered by every variant as the gate ran it, for those who load it."""
 
 import io
 from collections.abc import Mapping

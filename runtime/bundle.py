@@ -59,8 +59,8 @@ class Variant:
 class Manifest:
     """All that is known of a version. ``files`` holds every file of the bundle but the manifest itself.
 
-    ``threshold`` is the probability below which the answer is ``unknown``; 0 answers every photo. ``golden`` is the file
-    of test pictures (runtime/golden.py); bundles made before there were any have none.
+    ``threshold`` is the probability below which the answer is ``unknown``; 0 answers every photo. ``golden`` is the
+    file of test pictures (runtime/golden.py); bundles made before there were any have none.
     """
 
     model_id: str
@@ -87,6 +87,8 @@ class Manifest:
         check_model_id(self.model_id)
         if len(set(self.labels)) != len(self.labels) or not self.labels:
             raise BundleError("labels are missing or repeated")
+        if not isinstance(self.golden, str):
+            raise BundleError(f"the test pictures are named {self.golden!r}, which is no file")
         if not 0 <= self.threshold <= 1:
             raise BundleError(f"the threshold {self.threshold} is no probability")
         for path in self.files:

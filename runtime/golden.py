@@ -17,7 +17,7 @@ from runtime.errors import BundleError, PhotoError
 TOLERANCE = 0.25
 """How far a probability of a quantised variant may be off.
 
-Kernels round differently in each runtime and on each processor, layer after layer. Measured on 7 int8 models and 16
+Kernels round differently in each runtime and on each processor, layer after layer. Measured on 6 int8 models and 16
 pictures: 0.10 at most between LiteRT's XNNPACK kernels, its built-in ones and tflite-runtime 2.14's, all on x86_64.
 """
 

@@ -27,7 +27,7 @@ def answering(off: float) -> Any:
     """A model that differs by so much in one probability of the second picture."""
 
     def answers(picture: bytes) -> NDArray[np.float32]:
-        answer = EXPECTED[PICTURES.index(picture)].copy()
+        answer: NDArray[np.float32] = EXPECTED[PICTURES.index(picture)].copy()
         answer[1] += off if picture == b"second" else 0
         return answer
 
@@ -144,3 +144,10 @@ def test_a_bundle_without_test_pictures_is_loaded(trained: Trained, tmp_path: Pa
     folder = altered(trained, tmp_path, lambda raw: raw["expected"].clear())
     (folder / MANIFEST).write_bytes(replace(read_manifest(folder), golden="").to_json())
     assert Predictor.load(folder)(jpeg("red")).label == "red"
+
+
+@pytest.mark.parametrize("named", [["golden.json"], {}, None, "elsewhere.json"])
+def test_a_manifest_that_names_its_pictures_oddly_is_damaged(named: object) -> None:
+    raw = json.loads(manifest_of("one").to_json()) | {"golden": named}
+    with pytest.raises(BundleError, match="test pictures"):
+        Manifest.from_json(json.dumps(raw).encode())
