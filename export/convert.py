@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from export.flat_file import name_ends, read, take_uint8, write
+from export.memory import give_back_memory
 from export.quantise import quantise
 from export.quiet import quiet_native_logs
 from runtime.imaging import RGB, InputSpec
@@ -45,6 +46,7 @@ class Graph(tf.Module):  # type: ignore[misc]
             return image
 
         self._run = tf.function(run, autograph=False).get_concrete_function(self._image(None, tf.float32))
+        values.clear()
 
     def _image(self, batch: int | None, dtype: Any) -> Any:
         return tf.TensorSpec((batch, *self._shape), dtype, name=INPUT)
@@ -54,11 +56,27 @@ class Graph(tf.Module):  # type: ignore[misc]
         answer = tf.function(lambda image: {OUTPUT: self._run(tf.cast(image, tf.float32))}, autograph=False)
         return answer.get_concrete_function(self._image(batch, dtype))
 
+    def definition(self) -> tuple[Any, tuple[str, list[int]], str]:
+        """The ``GraphDef`` on float pixels, its input's name with a batch of one as its shape, and its output's name.
+
+        Tensors that the graph takes from outside, as the statistics of Normalization are, become constants.
+        """
+        definition = self._run.graph.as_graph_def()
+        outside = {placeholder.op.name: tensor for tensor, placeholder in self._run.graph.captures}
+        for node in definition.node:
+            if node.name in outside:
+                with tf.Graph().as_default():
+                    constant = tf.constant(outside[node.name].numpy(), name=node.name).op.node_def
+                node.CopyFrom(constant)
+        image, answer = self._run.inputs[0].op.name, self._run.outputs[0].op.name
+        return definition, (image, [1, *self._shape]), answer
+
 
 def write_saved_model(graph: Graph, folder: Path) -> Path:
     """Write the SavedModel, whose ``serving_default`` takes uint8 photos ``[N, H, W, 3]``; returns its base path."""
     serving = {SIGNATURE: graph.signature(None, tf.uint8)}
     tf.saved_model.save(graph, str(folder / SAVED_MODEL / "1"), signatures=serving)
+    give_back_memory()
     return folder / SAVED_MODEL
 
 
@@ -73,6 +91,7 @@ def write_tflite(graph: Graph, spec: InputSpec, calibration: list[RGB], folder: 
     """
     with quiet_native_logs():
         converted = _convert(graph)
+        give_back_memory()
         float32 = read(converted)
         take_uint8(float32)
         int8 = read(quantise(converted, [*calibration, _full_range(spec)]))
@@ -89,21 +108,9 @@ def _convert(graph: Graph) -> bytes:
     The converter of TensorFlow 1 takes a graph without variables as it is. Its successors would freeze it first, at
     three times the cost, or write and load a SavedModel.
     """
-    function = graph.signature(1, tf.float32)
-    converter = tf.compat.v1.lite.TFLiteConverter(_definition(function), function.inputs[:1], function.outputs)
+    definition, image, answer = graph.definition()
+    converter = tf.compat.v1.lite.TFLiteConverter(definition, None, None, [image], [answer])
     return bytes(converter.convert())
-
-
-def _definition(function: Any) -> Any:
-    """A function's ``GraphDef``, with tensors it takes from outside (Normalization's statistics) as constants."""
-    definition = function.graph.as_graph_def()
-    outside = {placeholder.op.name: tensor for tensor, placeholder in function.graph.captures}
-    for node in definition.node:
-        if node.name in outside:
-            with tf.Graph().as_default():
-                constant = tf.constant(outside[node.name].numpy(), name=node.name).op.node_def
-            node.CopyFrom(constant)
-    return definition
 
 
 def _full_range(spec: InputSpec) -> RGB:
