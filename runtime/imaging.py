@@ -7,7 +7,7 @@ A photo that cannot be used raises :class:`runtime.errors.PhotoError` with one o
 ``not-image``   no known image format
 ``unreadable``  an image format, but damaged or of a kind the decoder does not handle
 ``truncated``   the end is missing
-``too-large``   over :data:`MAX_BYTES` or :data:`MAX_PIXELS` (checked before decoding)
+``too-large``   over :data:`MAX_BYTES`, :data:`MAX_PIXELS` or :data:`MAX_SIDE` (checked before decoding)
 ==============  ====================================================================
 """
 
@@ -45,6 +45,8 @@ MAX_BYTES = 64 * 2**20
 READ_BYTES = MAX_BYTES + 1
 """As much of a photo as is worth reading: with one byte more than the limit, :func:`decode` refuses it."""
 MAX_PIXELS = 50_000_000
+MAX_SIDE = 65_535
+"""What a JPEG can have. Of a picture with more rows than that, Pillow's lists of rows outweigh the pixels."""
 PHOTO_CODES = frozenset({"empty", "not-image", "unreadable", "truncated", "too-large"})
 """What can be wrong with a photo itself, as against with fetching it."""
 
@@ -151,6 +153,8 @@ def _opened(data: bytes, spec: InputSpec | None) -> Image.Image:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise PhotoError("too-large", f"{width}x{height} is more than {MAX_PIXELS:,} pixels")
+    if max(width, height) > MAX_SIDE:
+        raise PhotoError("too-large", f"{width}x{height} has a side of more than {MAX_SIDE:,} pixels")
     if min(width, height) < 1:
         raise PhotoError("unreadable", f"has no pixels ({width}x{height})")
     if spec is not None:
@@ -167,7 +171,7 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "LAB":
         return _lab_to_rgb(image)
     if image.has_transparency_data:
-        layered = image.convert("RGBA")
+        layered = image if image.mode == "RGBA" else image.convert("RGBA")  # which copies whatever the mode
         paper = Image.new("RGB", layered.size, "white")
         paper.paste(layered, mask=layered.getchannel("A"))
         return paper
@@ -186,7 +190,8 @@ def _oriented(image: Image.Image) -> Image.Image:
 def _eight_bit(samples: NDArray[Any], mode: str) -> NDArray[np.uint8]:
     """Grey samples wider than a byte, ``[H, W]``, as uint8."""
     if mode == "F":
-        values = np.clip(np.nan_to_num(samples), 0, 255)
+        values = np.nan_to_num(samples)
+        np.clip(values, 0, 255, out=values)
         if values.max() <= 1.0:
             values *= 255
         return np.asarray(np.rint(values, out=values), np.uint8)
