@@ -8,8 +8,7 @@ A photo that cannot be used raises :class:`runtime.errors.PhotoError` with one o
 ``unreadable``  an image format, but damaged or of a kind the decoder does not handle
 ``truncated``   the end is missing
 ``too-large``   over :data:`MAX_BYTES`, :data:`MAX_PIXELS` or :data:`MAX_SIDE` (checked before decoding)
-==============  ======================================================================
-"""
+==============  ==============================================================="""
 
 import io
 import struct
@@ -46,7 +45,7 @@ READ_BYTES = MAX_BYTES + 1
 """As much of a photo as is worth reading: with one byte more than the limit, :func:`decode` refuses it."""
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 65_535
-"""What a JPEG can have. A picture 2 pixels wide and millions high would, resized, take a gigabyte on its way."""
+"""What a JPEG can have. Of a picture with more rows than that, Pillow's lists of rows outweigh the pixels."""
 PHOTO_CODES = frozenset({"empty", "not-image", "unreadable", "truncated", "too-large"})
 """What can be wrong with a photo itself, as against with fetching it."""
 
@@ -197,7 +196,7 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "LAB":
         return _lab_to_rgb(image)
     if image.has_transparency_data:
-        layered = image.convert("RGBA")
+        layered = image if image.mode == "RGBA" else image.convert("RGBA")  # which copies whatever the mode
         paper = Image.new("RGB", layered.size, "white")
         paper.paste(layered, mask=layered.getchannel("A"))
         return paper
@@ -221,7 +220,8 @@ def exif_turn(image: Image.Image) -> Image.Transpose | None:
 def _eight_bit(samples: NDArray[Any], mode: str) -> NDArray[np.uint8]:
     """Grey samples wider than a byte, ``[H, W]``, as uint8."""
     if mode == "F":
-        values = np.clip(np.nan_to_num(samples), 0, 255)
+        values = np.nan_to_num(samples)
+        np.clip(values, 0, 255, out=values)
         if values.max() <= 1.0:
             values *= 255
         return np.asarray(np.rint(values, out=values), np.uint8)

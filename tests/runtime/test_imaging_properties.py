@@ -129,3 +129,17 @@ def test_a_short_fuzz_finds_no_crash_hang_or_blow_up(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("1000 inputs from ")
+
+
+@pytest.mark.photos
+def test_every_hard_input_is_decoded_or_refused_within_600_mib(photo_sets: Path, tmp_path: Path) -> None:
+    corpus = ["--corpus", str(photo_sets / "hard_inputs"), "--most", "310", "--out", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.runtime.fuzz_imaging", *corpus],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(done.stdout.split("from ")[1].split()[0]) <= 310  # each seed is tried as it is before any is damaged
