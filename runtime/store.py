@@ -114,12 +114,12 @@ class MemoryStore:
         return Entry(key, len(blob.data), blob.etag)
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
-        for key, data in sorted(self._objects.items()):
+        for key, data in sorted(self._objects.copy().items()):  # in one step, whatever another thread writes
             if key.startswith(prefix):
                 yield Entry(key, len(data), _content_etag(data))
 
     def children(self, prefix: str = "") -> Iterator[str]:
-        rests = (key[len(prefix) :] for key in list(self._objects) if key.startswith(prefix))
+        rests = (key[len(prefix) :] for key in self._objects.copy() if key.startswith(prefix))
         yield from sorted({rest.split("/")[0] for rest in rests if "/" in rest})
 
     def upload(self, key: str, path: Path) -> None:
