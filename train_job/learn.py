@@ -99,14 +99,12 @@ def learn(job: Job, dataset: Dataset) -> Learned:
         keras.utils.set_random_seed(options.seed)
         head = head_model(BACKBONES[options.backbone].width, options.hidden_units, len(dataset.labels))
         limits = Limits(options.memory_limit)
-        prepared = Prepared(
-            head, len(dataset.examples) * len(view_names(options.augment, options.views)), recipe, limits
-        )
+        most_rows = len(dataset.examples) * len(view_names(options.augment, options.views))
+        prepared = Prepared(head, most_rows, recipe, limits)
         base = FrozenBase(options)
     with tempfile.TemporaryDirectory(prefix="transferlite-") as folder:
         divided = divide(job, base, dataset, shares, earlier, Path(folder))
-        if options.precision is not None and not divided.of(Split.VALIDATION):
-            raise InputError("--precision needs validation photos", hint="give them a share: --split 80/10/10")
+        _check_precision(options, divided)
         checkpoint = partial(_checkpoint, job, _fingerprint(base, divided, earlier, options))
         with job.phases("head"):
             prepared.program()  # which, as it is compiled, writes the head's weights back as it found them
@@ -142,6 +140,11 @@ def learn(job: Job, dataset: Dataset) -> Learned:
         new=divided.new,
         earlier=earlier.splits,
     )
+
+
+def _check_precision(options: TrainOptions, divided: Divided) -> None:
+    if options.precision is not None and not divided.of(Split.VALIDATION):
+        raise InputError("--precision needs validation photos", hint="give them a share: --split 80/10/10")
 
 
 def _announce(evaluation: Evaluation, job: Job) -> None:
