@@ -1,83 +1,23 @@
-"""One photo in service: fetch, predict, write. The model follows its channel without a new deployment."""
+"""One photo in service: fetch, predict, write."""
 
 import json
 import logging
-import shutil
-import tempfile
-import time
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 from inference_lambda.batch_operations import Job, ResultCode
+from inference_lambda.current_model import CurrentModel
 from inference_lambda.distributed_map import Items
 from inference_lambda.events import Direct
 from inference_lambda.s3_events import Batch, Notification, S3Photo
 from inference_lambda.settings import PREFIX, Settings
-from runtime.errors import BundleError, InputError, NotFoundError, PhotoError, TransferLiteError
+from runtime.errors import InputError, NotFoundError, PhotoError, TransferLiteError
 from runtime.imaging import READ_BYTES
 from runtime.locations import open_store, read_uri
-from runtime.predictor import Predictor
-from runtime.registry import Registry
 from runtime.store import Store
 
 _log = logging.getLogger("transferlite")
 _log.setLevel(logging.INFO)
-
-
-class CurrentModel:
-    """The predictor that the channel names, looked up again when the last look is older than the settings allow.
-
-    A new version that does not load is refused, and the one in service stays.
-    """
-
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
-        self._settings = settings
-        self._clock = clock
-        self._predictor: Predictor | None = None
-        self._looked = float("-inf")
-
-    def get(self) -> Predictor:
-        """The predictor to use now.
-
-        Raises:
-            TransferLiteError: none was ever loaded, and none can be.
-        """
-        now = self._clock()
-        if self._predictor is None:
-            self._predictor = self._first()
-        elif now - self._looked >= self._settings.refresh_seconds:
-            self._follow(self._predictor.manifest.model_id)
-        else:
-            return self._predictor
-        self._looked = now
-        return self._predictor
-
-    def _first(self) -> Predictor:
-        """What the channel names or, if that cannot be served, the newest it named before that can."""
-        pointer = Registry.open(self._settings.registry).channel(self._settings.channel)
-        refused: list[TransferLiteError] = []
-        for model_id in (pointer.model_id, *pointer.previous):
-            try:
-                return self._load(model_id)
-            except (BundleError, NotFoundError) as error:
-                refused.append(error)
-                _log.error(json.dumps({"event": "model-refused", "model_id": model_id, "reason": str(error)}))
-        raise refused[0]
-
-    def _follow(self, serving: str) -> None:
-        try:
-            named = Registry.open(self._settings.registry).resolve(self._settings.channel)
-            if named != serving:
-                self._predictor = self._load(named)
-                shutil.rmtree(_cache() / serving, ignore_errors=True)  # /tmp is small, and environments live for hours
-                _log.info(json.dumps({"event": "model-changed", "from": serving, "to": named}))
-        except (TransferLiteError, OSError) as error:
-            _log.error(json.dumps({"event": "model-kept", "serving": serving, "reason": str(error)}))
-
-    def _load(self, model_id: str) -> Predictor:
-        settings = self._settings
-        return Predictor.from_registry(settings.registry, model_id=model_id, variant=settings.variant, cache=_cache())
 
 
 class Service:
@@ -181,10 +121,6 @@ class Service:
         output.put(key, json.dumps(record, ensure_ascii=False).encode())
         _log.info(json.dumps({"event": "labelled", "record": f"{output.uri}/{key}", **record}, ensure_ascii=False))
         return record
-
-
-def _cache() -> Path:
-    return Path(tempfile.gettempdir()) / "transferlite"
 
 
 def _described(error: TransferLiteError) -> dict[str, str]:

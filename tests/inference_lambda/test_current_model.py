@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from inference_lambda.service import CurrentModel
+from inference_lambda.current_model import CurrentModel
 from inference_lambda.settings import Settings
 from runtime.bundle import GOLDEN, FileInfo, Pointer
 from runtime.errors import BundleError, NotFoundError
