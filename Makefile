@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench slim clean
 
 demo: $(READY)
 	$(BIN)/transferlite demo
@@ -23,6 +23,10 @@ BENCHMARKS := seed_job forward_table limits growing pipeline head_rows head_peer
 
 bench: $(READY)
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
+
+# What a device imports and nothing else: `make slim DEST=device`; more options: transferlite slim --help
+slim: $(READY)
+	$(BIN)/transferlite slim --dest $(or $(DEST),slim) $(ARGS)
 
 $(READY): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed (set PYTHON=/path/to/it)"; exit 1; }
