@@ -121,7 +121,7 @@ def test_a_folder_that_exists_is_left_alone(tmp_path: Path, capsys: pytest.Captu
 )
 def test_what_cannot_be_built_is_refused_at_once(tmp_path: Path, arguments: dict[str, str], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        slim.build(tmp_path / "new", **arguments)  # type: ignore[arg-type]
+        slim.build(tmp_path / "new", **arguments)
     assert not list(tmp_path.iterdir())
 
 
