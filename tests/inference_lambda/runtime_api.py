@@ -1,4 +1,4 @@
-"""Lambda as a function sees it: the Runtime API on loopback, and a process that is started, frozen out and killed by it.
+"""Lambda as a function sees it: the Runtime API on loopback, and a process that is started, asked and killed.
 
 Source: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
@@ -276,7 +276,7 @@ class _Handler(BaseHTTPRequestHandler):
     wbufsize = -1  # headers and body leave together: apart they cost the client 40 ms
     disable_nagle_algorithm = True
 
-    def do_GET(self) -> None:  # noqa: N802 - http.server's name
+    def do_GET(self) -> None:
         if self.path == f"{_API}/restore/next":
             self.server_api.ready.set()
             self.server_api.restored.wait()
@@ -291,7 +291,7 @@ class _Handler(BaseHTTPRequestHandler):
             }
             self._send(200, event, headers)
 
-    def do_POST(self) -> None:  # noqa: N802 - http.server's name
+    def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         *_, request, what = self.path.split("/")
         request = "" if request in {"init", "restore"} else request
@@ -313,7 +313,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Whether the process that asked has closed its side: the event is another's then."""
         self.connection.setblocking(False)
         try:
-            return self.connection.recv(1, socket.MSG_PEEK) == b""
+            return not self.connection.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
             return False
         except OSError:
