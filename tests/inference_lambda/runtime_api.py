@@ -222,7 +222,7 @@ class _Api:
         class Handler(_Handler):
             server_api = api
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, args=[0.05], daemon=True).start()
         self.address = f"127.0.0.1:{self._server.server_port}"
@@ -268,6 +268,11 @@ class _Api:
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: Any) -> None:
+        return None  # a process was killed while it asked
 
 
 class _Handler(BaseHTTPRequestHandler):
