@@ -45,6 +45,10 @@ class CurrentModel:
         self._looked = now
         return self._predictor
 
+    def look_again(self) -> None:
+        """Let the next :meth:`get` ask the channel, however short ago that was by the clock."""
+        self._looked = float("-inf")
+
     def _first(self) -> Predictor:
         """What the channel names or, if that cannot be served, the newest it named before that can."""
         pointer = Registry.open(self._settings.registry).channel(self._settings.channel)

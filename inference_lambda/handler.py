@@ -1,5 +1,6 @@
 """The function's entry point: ``inference_lambda.handler.lambda_handler``."""
 
+import os
 from functools import cache
 from typing import Any
 
@@ -8,6 +9,7 @@ from inference_lambda.distributed_map import Items
 from inference_lambda.events import parse
 from inference_lambda.http_api import Api
 from inference_lambda.http_events import Request, reply
+from inference_lambda.initialisation import prepare
 from inference_lambda.s3_events import Batch, Notification
 from inference_lambda.service import Service
 from inference_lambda.settings import HttpSettings, Settings
@@ -57,3 +59,7 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     if isinstance(request, Items):
         return _service().label_items(request)
     return _service().answer(request)
+
+
+if "AWS_LAMBDA_RUNTIME_API" in os.environ:
+    prepare(_service)

@@ -16,7 +16,7 @@ from inference_lambda.problems import Problem, model_problem, photo_problem
 from inference_lambda.service import Service
 from inference_lambda.settings import HttpSettings
 from runtime.errors import TransferLiteError
-from runtime.imaging import READ_BYTES
+from runtime.input_spec import READ_BYTES
 from runtime.locations import read_uri
 from runtime.predictor import UNKNOWN, Predictor
 

@@ -12,7 +12,7 @@ from inference_lambda.events import Direct
 from inference_lambda.s3_events import Batch, Notification, S3Photo
 from inference_lambda.settings import PREFIX, Settings
 from runtime.errors import InputError, NotFoundError, PhotoError, TransferLiteError
-from runtime.imaging import READ_BYTES
+from runtime.input_spec import READ_BYTES
 from runtime.locations import open_store, read_uri
 from runtime.store import Store
 

@@ -3,7 +3,9 @@
 import base64
 import json
 import os
+import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -164,3 +166,54 @@ def test_a_function_that_s3_keeps_waiting_is_killed_at_its_deadline_and_the_phot
         assert (again[0].cold, function.pid != killed) == (True, True)
     assert records(bucket) == EXPECTED
     assert left(sqs, photos) == 0
+
+
+# -- before the first event --------------------------------------------------------------------------------------------
+
+
+def test_the_model_is_loaded_before_the_first_event(function: Function, registry: str) -> None:
+    function.start()
+    shutil.rmtree(registry)
+    answer = function.invoke(DIRECT)
+    assert (answer.payload["label"], answer.cold) == ("red", False)
+
+
+def test_a_model_that_is_missing_at_the_start_is_looked_for_again_by_the_first_event(
+    trained: Trained, tmp_path: Path
+) -> None:
+    with Function({"TRANSFERLITE_REGISTRY": str(tmp_path / "registry")}) as function:
+        function.start()
+        assert '"event": "not-ready"' in function.log
+        publish(str(tmp_path / "registry"), trained, "one")
+        answer = function.invoke(DIRECT)
+        assert (answer.payload["label"], answer.cold) == ("red", False)
+
+
+def connections(pid: int) -> set[str]:
+    """The TCP connections of a process that are not closed, as the kernel words them."""
+    sockets = {path.readlink().name for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink()}
+    inodes = {name.removeprefix("socket:[").rstrip("]") for name in sockets if name.startswith("socket:")}
+    lines = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
+    return {line.split()[2] for line in lines if line.split()[9] in inodes}
+
+
+def test_a_snapshot_holds_the_model_and_no_connection_and_follows_the_channel_when_it_goes_on(
+    s3_server: str, bucket: Any, trained: Trained
+) -> None:
+    opened = publish(f"s3://{BUCKET}/registry", trained, "two", "one")
+    snapshot = {"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start", "TRANSFERLITE_REFRESH_SECONDS": "3600"}
+    with Function(environment(s3_server) | snapshot) as function:
+        function.start()
+        assert '"event"' not in function.log
+        api = {f"{address:0>4X}" for address in [int(function.address.rpartition(":")[2])]}
+        assert {one.rpartition(":")[2] for one in connections(function.pid)} <= api
+        opened.promote("two", "production")
+        assert function.invoke(DIRECT).payload["model_id"] == "two"
+        opened.promote("one", "production")
+        assert function.invoke(DIRECT).payload["model_id"] == "two"  # it looks again in an hour
+
+
+def test_what_the_handler_imports_waits_for_no_library_that_runs_models() -> None:
+    code = "import sys, inference_lambda.handler; print({'numpy', 'PIL', 'boto3', 'obstore'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "set()\n", done.stderr
