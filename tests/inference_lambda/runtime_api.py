@@ -28,6 +28,7 @@ COMMAND = (sys.executable, "-m", "awslambdaric", HANDLER)
 _API = "/2018-06-01/runtime"
 _ARN = "arn:aws:lambda:us-east-1:111122223333:function:transferlite"
 _INIT_SECONDS = 60.0  # Lambda's ten, for a machine that others share
+_CREDENTIALS = {"AccessKeyId": "k", "SecretAccessKey": "s", "Token": "t", "Expiration": "2099-01-01T00:00:00Z"}
 _INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")
 
 
@@ -79,6 +80,10 @@ class Function:
         self._process: subprocess.Popen[bytes] | None = None
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the function
         self._environment = _lambda_s_own(self._api.address, memory) | dict(environment)
+        if self._environment["AWS_LAMBDA_INITIALIZATION_TYPE"] == "snap-start":  # a snapshot outlives any key
+            self._environment["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = f"http://{self._api.address}/credentials"
+            for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+                self._environment.pop(name, None)
 
     def invoke(self, event: Any) -> Answer:
         """Hand one event over and wait for what comes of it: an answer, an error, or the deadline."""
@@ -287,7 +292,9 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
-        if self.path == f"{_API}/restore/next":
+        if self.path == "/credentials":
+            self._send(200, json.dumps(_CREDENTIALS).encode(), {})
+        elif self.path == f"{_API}/restore/next":
             self.server_api.ready.set()
             self.server_api.restored.wait()
             self._send(200, b"", {})
