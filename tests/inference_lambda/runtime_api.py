@@ -108,11 +108,6 @@ class Function:
             pass
 
     @property
-    def address(self) -> str:
-        """Of the Runtime API."""
-        return self._api.address
-
-    @property
     def pid(self) -> int:
         """Of the process that runs, or ran last."""
         assert self._process is not None
