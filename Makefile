@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint bench slim clean
+.PHONY: demo test lint bench slim clean force
 
 demo: $(READY)
 	$(BIN)/transferlite demo
@@ -23,6 +23,10 @@ BENCHMARKS := seed_job forward_table limits growing pipeline head_rows head_peer
 
 bench: $(READY)
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
+
+# The function as a zip: `make lambda.zip ARGS='--architecture arm64 --python 3.13'`; a Python of that version is on PATH.
+lambda.zip: $(READY) force
+	$(BIN)/python -m transferlite.lambda_zip --dest $@ $(ARGS)
 
 # What a device imports and nothing else: `make slim DEST=device`; more options: transferlite slim --help
 slim: $(READY)
