@@ -1,4 +1,4 @@
-"""The function as a zip for Lambda: ``make lambda.zip``, or ``python -m transferlite.lambda_zip --architecture arm64``."""
+"""The function as a zip for Lambda: ``make lambda.zip``, for arm64 with ``ARGS='--architecture arm64'``."""
 
 import tempfile
 import zipfile

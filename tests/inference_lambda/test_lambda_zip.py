@@ -15,7 +15,7 @@ from tests.conftest import Trained
 from tests.inference_lambda.models import publish
 from tests.inference_lambda.runtime_api import HANDLER, Function
 from tests.pictures import jpeg
-from transferlite import lambda_zip
+from transferlite import lambda_zip, slim
 from transferlite.slim import THIS_PYTHON
 
 
@@ -80,7 +80,7 @@ def test_what_lambda_would_not_take_is_not_written(tmp_path: Path, monkeypatch: 
         folder.mkdir()
         (folder / "large.so").write_bytes(bytes(1000))
 
-    monkeypatch.setattr(lambda_zip.slim, "build", large)
+    monkeypatch.setattr(slim, "build", large)
     monkeypatch.setattr(lambda_zip, "MOST_BYTES", 999)
     with pytest.raises(TransferLiteError, match="has 1,000 bytes unpacked; Lambda takes 999"):
         lambda_zip.write_zip(tmp_path / "lambda.zip", "arm64", "3.12")
@@ -93,7 +93,7 @@ def test_the_same_function_is_the_same_file(tmp_path: Path, monkeypatch: pytest.
         (folder / "b" / "c.py").write_text("pass")
         (folder / "a.so").write_bytes(b"a")
 
-    monkeypatch.setattr(lambda_zip.slim, "build", small)
+    monkeypatch.setattr(slim, "build", small)
     for name in ("one.zip", "two.zip"):
         lambda_zip.write_zip(tmp_path / name, "arm64", "3.12")
     assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
