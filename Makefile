@@ -4,13 +4,17 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint bench slim clean force
+.PHONY: demo test test-containers lint bench slim clean force
 
 demo: $(READY)
 	$(BIN)/transferlite demo
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
+
+# Builds both images on a base of debootstrap and runs them; takes root on Debian, some minutes and 10 GB.
+test-containers: $(READY)
+	$(BIN)/python -m pytest -s tests/cloud/containers.py $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
@@ -19,7 +23,7 @@ lint: $(READY)
 	$(BIN)/cfn-lint template.yaml
 	@test ! -x $(BIN)/hadolint || $(BIN)/hadolint train_job/Dockerfile inference_lambda/Dockerfile
 
-BENCHMARKS := seed_job forward_table limits growing pipeline head_rows head_peers fine_tune scale
+BENCHMARKS := seed_job forward_table limits growing pipeline head_rows head_peers fine_tune scale lambda_peers
 
 bench: $(READY)
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
