@@ -98,12 +98,11 @@ class Podman:
         found = dict(re.findall(r"^\S+?\.([\w-]+)='(.*)'$", listed.stdout, re.MULTILINE))
         settings = self.folder / "pip.conf"
         settings.write_text("[global]\n" + "".join(f"{key} = {value}\n" for key, value in found.items()))
-        places = {part.removeprefix("file://") for value in found.values() for part in value.split()}
-        yield from ("--volume", f"{settings}:/etc/pip.conf:ro")
-        for place in sorted(place for place in places if place.startswith("/")):
-            folder = next((path for path in [Path(place), *Path(place).parents] if path.exists()), None)
-            if folder and folder != Path("/"):
-                yield from ("--volume", f"{folder}:{folder}:ro")
+        words = [word for value in found.values() for word in value.split()]
+        places = {Path(word) for word in words if word.startswith("/")}
+        places |= {Path(word.removeprefix("file://")).parent for word in words if word.startswith("file://")}
+        for place in sorted(place for place in places if place.exists() and place != Path("/")):
+            yield from ("--volume", f"{place}:{place}:ro")  # of an index the folder above: its files lie beside it
 
 
 def _network() -> Sequence[str]:
