@@ -61,6 +61,15 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     return _service().answer(request)
 
 
+def model_in_service() -> str:
+    """Load the model now, rather than with the first event, and return its id.
+
+    Raises:
+        TransferLiteError: the environment is wrong, or no model can be served.
+    """
+    return _service().model.get().manifest.model_id
+
+
 def _seconds_left(context: object) -> float:
     left = getattr(context, "get_remaining_time_in_millis", None)
     return left() / 1000 if left else math.inf
