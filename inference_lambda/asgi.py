@@ -6,7 +6,7 @@ https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from typing import Any
 
@@ -20,7 +20,7 @@ _DRAINED = 64 * 2**20
 """Bytes of a body that is too large which are still read, and dropped, so that its sender gets to read the answer."""
 
 
-def application(handler: Handler, threads: Executor) -> Callable[..., Awaitable[None]]:
+def application(handler: Handler, threads: Executor) -> Callable[..., Coroutine[Any, Any, None]]:
     """An ASGI application that asks ``handler`` on ``threads``; a body is never kept beyond what the function takes."""
 
     async def answer(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:

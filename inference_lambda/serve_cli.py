@@ -5,7 +5,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,15 +44,29 @@ def serve(
     if (registry is None) == (bundle is None):
         raise click.UsageError("Give either --registry or --bundle.")
     with tempfile.TemporaryDirectory(prefix="transferlite-serve-") as folder, _listening(host, port) as listener:
-        tempfile.tempdir = folder  # the function keeps its copies of models below it, and this process only
         location = str(registry) if bundle is None else _registry_of(bundle, Path(folder) / "registry", channel)
-        os.environ |= {
+        settings = {
             "TRANSFERLITE_REGISTRY": location,
             "TRANSFERLITE_CHANNEL": channel,
             "TRANSFERLITE_VARIANT": variant,
             "TRANSFERLITE_REFRESH_SECONDS": str(refresh),
         }
-        _serve(listener)
+        with _function_environment(folder, settings):
+            _serve(listener)
+
+
+@contextmanager
+def _function_environment(folder: str, settings: Mapping[str, str]) -> Iterator[None]:
+    """This process as the function's: its variables, and a /tmp of its own for copies of models."""
+    before, temporary = dict(os.environ), tempfile.tempdir
+    os.environ |= settings
+    tempfile.tempdir = folder
+    try:
+        yield
+    finally:
+        tempfile.tempdir = temporary
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @contextmanager
