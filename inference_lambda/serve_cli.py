@@ -17,6 +17,9 @@ from runtime.errors import InputError, MissingExtraError
 _CONNECTIONS = 64
 """At once; others are answered 503. Each may hold a body in memory."""
 
+_THREADS = 2
+"""One photo is decoded while another is looked at; a large one takes half a gigabyte to decode."""
+
 
 @click.command()
 @click.option("--registry", metavar="LOCATION", help="Serve the model that --channel names in this registry.")
@@ -105,7 +108,6 @@ def _serve(listener: socket.socket) -> None:
     from inference_lambda.asgi import application
     from inference_lambda.handler import lambda_handler, model_in_service
     from inference_lambda.settings import HttpSettings
-    from runtime.interpreter import usable_cores
 
     model_id = model_in_service()
     host, port = listener.getsockname()[:2]
@@ -113,7 +115,7 @@ def _serve(listener: socket.socket) -> None:
         click.echo("warning: whoever reaches this address may ask; TRANSFERLITE_API_KEY has it ask for a key", err=True)
     click.echo(f"{model_id} is in service at http://{f'[{host}]' if ':' in host else host}:{port}")
     sys.stdout.flush()
-    with ThreadPoolExecutor(usable_cores(), thread_name_prefix="serve") as threads:
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="serve") as threads:
         config = uvicorn.Config(
             application(lambda_handler, threads),
             log_level="warning",

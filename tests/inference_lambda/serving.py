@@ -22,7 +22,7 @@ class Served:
     log: Path
 
     def ask(
-        self, method: str, path: str, body: bytes | None = None, **headers: str
+        self, method: str, path: str, body: bytes | None = None, **headers: str | bytes
     ) -> tuple[int, dict[str, str], bytes]:
         """One request on a connection of its own, its path as it is; the status, the headers and the body."""
         connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=60)

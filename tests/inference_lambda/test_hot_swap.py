@@ -77,7 +77,6 @@ def until(happens: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.enable_socket
 def test_no_request_fails_while_the_channel_changes_and_each_answer_names_who_made_it(
     registry: Registry, tmp_path: Path
 ) -> None:

@@ -58,7 +58,6 @@ def event(method: str, target: str, body: bytes, headers: dict[str, str]) -> dic
     }
 
 
-@pytest.mark.enable_socket
 @pytest.mark.parametrize(
     ("method", "target", "body", "headers"),
     [
@@ -100,7 +99,6 @@ def test_it_answers_what_the_function_answers(
     assert {name: text for name, text in told.items() if name not in OF_THE_CONNECTION} == expected["headers"]
 
 
-@pytest.mark.enable_socket
 def test_a_promotion_is_seen_once_its_knowledge_is_too_old(trained: Trained, tmp_path: Path) -> None:
     registry = publish(str(tmp_path / "registry"), trained, "one", "two")
     with serving(tmp_path / "serve", "--registry", registry.store.uri, "--refresh", "0") as served:
@@ -109,7 +107,6 @@ def test_a_promotion_is_seen_once_its_knowledge_is_too_old(trained: Trained, tmp
             assert json.loads(served.ask("GET", "/health")[2])["model_id"] == model_id
 
 
-@pytest.mark.enable_socket
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_a_bundle_is_served_until_a_signal_and_nothing_is_left(
     how: signal.Signals, trained: Trained, tmp_path: Path
@@ -124,7 +121,6 @@ def test_a_bundle_is_served_until_a_signal_and_nothing_is_left(
     assert (trained.bundle / "float32.tflite").is_file()
 
 
-@pytest.mark.enable_socket
 def test_a_request_under_way_is_answered_before_it_ends(trained: Trained, tmp_path: Path) -> None:
     with serving(tmp_path / "serve", "--bundle", str(trained.bundle)) as served:
         address = urlsplit(served.url)
