@@ -64,7 +64,7 @@ SUBCOMMANDS = [
 
 def test_every_option_the_readme_names_exists(capsys: pytest.CaptureFixture[str]) -> None:
     helps = ""
-    words_of_all = (["train"], ["check"], ["predict"], ["explain"], ["inspect"], ["report"], ["demo"])
+    words_of_all = (["train"], ["check"], ["predict"], ["explain"], ["inspect"], ["report"], ["serve"], ["demo"])
     for words in (*words_of_all, *SUBCOMMANDS):
         assert run([*words, "--help"]) == 0
         helps += capsys.readouterr().out
