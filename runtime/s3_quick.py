@@ -72,6 +72,18 @@ class QuickS3Store:
                 pass
         return self._whole.get(key, most, **others)
 
+    def get_changed(self, key: str, etag: str) -> Blob | None:
+        """As ``S3Store.get_changed``."""
+        if self._is_plain(key):
+            try:
+                answer = obstore.get(self._bucket, self._prefix + key, options={"if_none_match": etag})
+                return Blob(bytes(answer.bytes()), answer.meta["e_tag"] or "")
+            except exceptions.NotModifiedError:
+                return None
+            except _REFUSED:
+                pass
+        return self._whole.get_changed(key, etag)
+
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         """As ``S3Store.put``."""
         mode: Any = "create" if if_absent else {"e_tag": if_match} if if_match else "overwrite"
