@@ -19,7 +19,7 @@ lint: $(READY)
 	$(BIN)/cfn-lint template.yaml
 	@test ! -x $(BIN)/hadolint || $(BIN)/hadolint train_job/Dockerfile inference_lambda/Dockerfile
 
-BENCHMARKS := seed_job forward_table limits growing pipeline head_rows head_peers fine_tune scale
+BENCHMARKS := seed_job forward_table limits growing pipeline head_rows head_peers fine_tune scale telemetry
 
 bench: $(READY)
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done

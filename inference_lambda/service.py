@@ -140,7 +140,7 @@ class Service:
 
     def _tell(self, result: Result, output: Store) -> None:
         """Log what became of a photo, and count it."""
-        self.metrics.count("Photos", "Outcome", result.outcome.name.lower())
+        self.metrics.count(f"Photos{result.outcome.name.capitalize()}")
         if result.outcome.again and result.error is not None:
             self.metrics.count("Errors", "Code", code_of(result.error))
             line = {"event": "failed", "image": result.photo.uri, "code": code_of(result.error)}
