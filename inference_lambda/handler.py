@@ -6,7 +6,7 @@ from typing import Any
 
 from inference_lambda.batch_operations import Job
 from inference_lambda.distributed_map import Items
-from inference_lambda.events import Direct, parse
+from inference_lambda.events import Asked, DriftCheck, parse
 from inference_lambda.http_api import Api
 from inference_lambda.http_events import Request, reply
 from inference_lambda.s3_events import Batch, Notification
@@ -36,7 +36,7 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
         event: an HTTP request of a function URL, API Gateway or a load balancer; an S3 notification, by itself,
             through EventBridge or SNS, or any of them in messages of an SQS queue;
             tasks of S3 Batch Operations; items of Step Functions' Distributed Map;
-            ``{"image": "<base64>"}`` or ``{"s3": "s3://bucket/key"}``.
+            ``{"image": "<base64>"}`` or ``{"s3": "s3://bucket/key"}``; ``{"drift": {"since": "7d"}}``.
         context: Lambda's, whose request id is in every line of the log.
 
     Returns:
@@ -58,7 +58,7 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
             _service().metrics.flush()
 
 
-def _answer(request: Notification | Batch | Job | Items | Request | Direct) -> dict[str, Any]:
+def _answer(request: Asked) -> dict[str, Any]:
     if isinstance(request, Request):
         return reply(request, _api().respond(request))
     if isinstance(request, Batch):
@@ -69,4 +69,6 @@ def _answer(request: Notification | Batch | Job | Items | Request | Direct) -> d
         return _service().run(request)
     if isinstance(request, Items):
         return _service().label_items(request)
+    if isinstance(request, DriftCheck):
+        return _service().check_drift(request)
     return _service().answer(request)

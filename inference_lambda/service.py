@@ -10,12 +10,12 @@ from inference_lambda.batch_operations import Job, ResultCode
 from inference_lambda.companions import accompany
 from inference_lambda.current_model import CurrentModel
 from inference_lambda.distributed_map import Items
-from inference_lambda.events import Direct
+from inference_lambda.events import Direct, DriftCheck
 from inference_lambda.outcomes import Outcome, Result, attempt, code_of, first_error, outcome_of
 from inference_lambda.photo_source import fetch, is_current
 from inference_lambda.records import record_key, write_record
 from inference_lambda.s3_events import Batch, Notification, S3Photo
-from inference_lambda.settings import Settings
+from inference_lambda.settings import PREFIX, Settings
 from inference_lambda.telemetry import Metrics, log
 from runtime.errors import ConflictError, InputError, TransferLiteError
 from runtime.imaging import READ_BYTES, decode
@@ -100,11 +100,29 @@ class Service:
         answers |= {name: (ResultCode.PERMANENT, reason) for name, reason in wrong.items()}
         return request.answer({task.id: answers[task.id] for task in request.tasks})
 
-    def _label_all(self, photos: Sequence[S3Photo]) -> list[Result]:
-        """Each photo's result, its record written where it has one, and what is to go with the record."""
+    def check_drift(self, request: DriftCheck) -> dict[str, Any]:
+        """What ``transferlite drift`` finds in the output bucket; indices of the model in service become metrics."""
+        from runtime.drift import LARGE, find_drift
+
+        records = f"s3://{self._output_bucket()}/{self.settings.lines or PREFIX}"
+        _, found = find_drift(records, self.settings.registry, request.since)
+        serving = self.model.get().manifest.model_id
+        for one in found:
+            if one.model_id == serving and one.classes and one.confidence:
+                self.metrics.model_id = serving
+                self.metrics.gauge("DriftOfClasses", one.classes.value)
+                self.metrics.gauge("DriftOfConfidence", one.confidence.value)
+                self.metrics.gauge("DriftOver", float(one.exceeds(LARGE)))
+        return {"since": request.since, "models": [one.to_dict() | {"over": one.exceeds(LARGE)} for one in found]}
+
+    def _output_bucket(self) -> str:
         if self.settings.output_bucket is None:
             raise InputError("TRANSFERLITE_OUTPUT_BUCKET is not set", hint="set it to the predictions' bucket")
-        output = open_store(f"s3://{self.settings.output_bucket}")
+        return self.settings.output_bucket
+
+    def _label_all(self, photos: Sequence[S3Photo]) -> list[Result]:
+        """Each photo's result, its record written where it has one, and what is to go with the record."""
+        output = open_store(f"s3://{self._output_bucket()}")
         results = [attempt(partial(self._label_one, output), photo) for photo in photos]
         results = accompany(results, output, self.settings)
         for one in results:

@@ -28,7 +28,8 @@ class Settings:
         lines: ``TRANSFERLITE_LINES``, the prefix of the output bucket for records as lines in daily partitions.
         tags: ``TRANSFERLITE_TAGS``, ``on`` to tag each photo with its label.
         event_bus: ``TRANSFERLITE_EVENT_BUS``, the bus of EventBridge that is told of each photo.
-        metrics: ``TRANSFERLITE_METRICS``, their namespace in CloudWatch, or ``off``; default ``TransferLite``.
+        metrics: ``TRANSFERLITE_METRICS``, their namespace in CloudWatch or ``off``; by default ``TransferLite`` in
+            Lambda, off elsewhere.
 
     Raises:
         InputError: the records would be written where they reach the function again, or a value cannot be one.
@@ -44,7 +45,7 @@ class Settings:
     lines: str = ""
     tags: bool = False
     event_bus: str = ""
-    metrics: str = "TransferLite"
+    metrics: str = ""
 
     def __post_init__(self) -> None:
         if self.lines and (self.lines.startswith(("/", PREFIX)) or not self.lines.endswith("/")):
@@ -86,7 +87,8 @@ class Settings:
         if not 0 <= refresh < math.inf:
             raise InputError(f"TRANSFERLITE_REFRESH_SECONDS is {seconds!r}, not a number of seconds")
         allowed = _listed(environment, "TRANSFERLITE_ALLOWED_BUCKETS")
-        namespace = environment.get("TRANSFERLITE_METRICS") or "TransferLite"
+        usual = "TransferLite" if "AWS_LAMBDA_FUNCTION_NAME" in environment else "off"
+        namespace = environment.get("TRANSFERLITE_METRICS") or usual
         return cls(
             registry=registry,
             output_bucket=environment.get("TRANSFERLITE_OUTPUT_BUCKET") or None,

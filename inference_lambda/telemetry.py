@@ -26,6 +26,9 @@ MOST_VALUES = 100
 MOST_LABELS = 50
 """Labels that have a metric of their own, for each costs; the others are counted together as ``other``."""
 
+PHASES = ("Fetch", "Decode", "Invoke", "Write")
+"""What a photo's time goes to."""
+
 _request: dict[str, str] = {}
 
 
@@ -95,6 +98,10 @@ class Metrics:
         """Count one, by the value of a dimension if it is given."""
         self._counts[name, by, value] += 1
 
+    def gauge(self, name: str, value: float) -> None:
+        """Tell a value without a unit, as a share or an index is."""
+        self._values[name].append(value)
+
     def answered(self, prediction: Mapping[str, Any], labels: Iterable[str], unknown: str) -> None:
         """Count an answer: its label, its confidence, and whether the model abstained."""
         label = prediction["label"]
@@ -148,6 +155,6 @@ def dimension(value: str) -> str:
 
 
 def _unit(name: str, value: Any) -> str:
-    if name == "Confidence" or name.startswith("Psi"):
-        return "None"
-    return "Milliseconds" if isinstance(value, list) else "Count"
+    if not isinstance(value, list):
+        return "Count"
+    return "Milliseconds" if name in PHASES else "None"

@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +17,7 @@ from inference_lambda import handler, telemetry
 from inference_lambda.current_model import CurrentModel
 from inference_lambda.handler import lambda_handler
 from inference_lambda.telemetry import MOST_LABELS, MOST_VALUES, LineFormatter, Metrics, begin, dimension
+from runtime.registry import Registry
 from tests.conftest import BUCKET
 from tests.inference_lambda.colours import colour_predictor
 from tests.inference_lambda.notifications import messages, notification
@@ -256,3 +259,44 @@ def test_telling_of_itself_imports_nothing_beyond_the_standard_library() -> None
     code = "import sys; import inference_lambda.telemetry; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"boto3", "numpy", "PIL", "aws_lambda_powertools"} & set(done.stdout.split())
+
+
+def test_outside_lambda_nothing_is_measured_unless_it_is_asked_for(
+    s3: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_LAMBDA_FUNCTION_NAME")
+    for namespace, some in ((None, False), ("Mine", True)):
+        if namespace:
+            monkeypatch.setenv("TRANSFERLITE_METRICS", namespace)
+        handler._service.cache_clear()
+        lambda_handler(notification(BUCKET, "red.jpg"), CONTEXT)
+        assert bool(checked(capsys.readouterr().out)) == some
+
+
+def test_a_schedule_asks_for_drift_and_gets_metrics_of_the_model_in_service(
+    s3: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    predictor = CurrentModel.get(handler._service().model)
+    told = {"classes": {name: {"predicted": 20} for name in ("red", "blue", "green")}, "abstained": 0}
+    metrics = {"validation": told | {"confidence": {"edges": [0.7], "photos": [30, 30]}}}
+    manifest = replace(predictor.manifest, metrics=metrics)
+    store = Registry.open(str(tmp_path)).store
+    store.put(f"models/{manifest.model_id}/manifest.json", manifest.to_json())
+    monkeypatch.setenv("TRANSFERLITE_REGISTRY", str(tmp_path))
+    monkeypatch.setattr("runtime.bundle.Manifest.from_json", lambda *_: manifest)
+    handler._service.cache_clear()
+    for number in range(60):
+        s3.put_object(Bucket=BUCKET, Key=f"many/{number}.jpg", Body=jpeg("red", number))
+    lambda_handler(messages(*(notification(BUCKET, f"many/{number}.jpg") for number in range(60))), CONTEXT)
+    capsys.readouterr()
+    answer = lambda_handler({"drift": {"since": "1h"}}, CONTEXT)
+    found = totals(checked(capsys.readouterr().out))
+    (one,) = answer["models"]
+    assert (one["photos"], one["over"]) == (60, True)
+    assert found["DriftOfClasses",] == [one["classes"]["psi"]]
+    assert found["DriftOver",] == [1.0]
+    assert "DriftOfConfidence" in {key[0] for key in found}
+
+
+def test_a_schedule_on_an_output_that_is_empty_is_no_failure(s3: Any) -> None:
+    assert lambda_handler({"drift": {}}, CONTEXT) == {"since": "7d", "models": []}
