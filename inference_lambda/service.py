@@ -149,7 +149,7 @@ class Service:
             with self.metrics.phase("Fetch"):
                 blob = fetch(photo)
             etag = blob.etag
-            about |= {"etag": etag.strip('"'), "modified": _time(blob.modified)}
+            about |= {"etag": etag.strip('"'), **({"modified": _time(blob.modified)} if blob.modified else {})}
             return about | self.predict(predictor, blob.data).to_dict(), etag
         except TransferLiteError as error:
             if outcome_of(error, of_photo=True) is not Outcome.UNUSABLE:

@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -30,6 +30,22 @@ PHASES = ("Fetch", "Decode", "Invoke", "Write")
 """What a photo's time goes to."""
 
 _request: dict[str, str] = {}
+
+
+SWAPS = {"model-changed": "ModelChanged", "model-kept": "ModelKept", "model-refused": "ModelRefused"}
+"""What the log says of the model in service, and the metric that counts it."""
+_swaps: deque[str] = deque(maxlen=1000)
+
+
+def _count_swap(record: logging.LogRecord) -> bool:
+    """Count what happens to the model in service, which has no metrics at hand, from the lines that tell of it."""
+    event = _fields(record.getMessage()).get("event")
+    if event in SWAPS:
+        _swaps.append(SWAPS[event])
+    return True
+
+
+log.addFilter(_count_swap)
 
 
 def begin(context: object) -> None:
@@ -117,9 +133,10 @@ class Metrics:
         if self._cold:
             self.count("ColdStart")
         self._cold = False
-        values, counts = dict(self._values), Counter(self._counts)
-        self._values.clear()
-        self._counts.clear()
+        values, self._values = self._values, defaultdict(list)
+        counts, self._counts = self._counts, Counter()
+        while _swaps:
+            counts[_swaps.popleft(), "", ""] += 1
         if self._namespace:
             for line in self._lines(values, counts):
                 print(json.dumps(line), flush=True)  # noqa: T201 - standard output is where CloudWatch reads metrics

@@ -31,7 +31,7 @@ def s3(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("TRANSFERLITE_REGISTRY", "unused")
     monkeypatch.setenv("TRANSFERLITE_OUTPUT_BUCKET", OUTPUT)
     predictor = colour_predictor()
-    monkeypatch.setattr(CurrentModel, "get", lambda _: predictor)
+    monkeypatch.setattr(CurrentModel, "get", lambda *_: predictor)
     caches = (handler._service, companions._events_client)
     for cached in caches:
         cached.cache_clear()

@@ -100,7 +100,7 @@ def s3(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     for name, value in {"REGISTRY": "unused", "OUTPUT_BUCKET": OUTPUT, "ALLOWED_BUCKETS": BUCKET}.items():
         monkeypatch.setenv(f"TRANSFERLITE_{name}", value)
     predictor = colour_predictor()
-    monkeypatch.setattr(CurrentModel, "get", lambda _: predictor)
+    monkeypatch.setattr(CurrentModel, "get", lambda *_: predictor)
     handler._service.cache_clear()
     handler._api.cache_clear()
     yield bucket
@@ -238,7 +238,7 @@ def test_a_photo_that_meets_a_bug_leaves_the_others_alone(
     predictor = colour_predictor()
     answers = iter([predictor, RuntimeError("a bug"), predictor])
 
-    def get(_: CurrentModel) -> Any:
+    def get(*_: object) -> Any:
         found = next(answers)
         if isinstance(found, Exception):
             raise found

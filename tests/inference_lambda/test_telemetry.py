@@ -94,7 +94,7 @@ def s3(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("TRANSFERLITE_OUTPUT_BUCKET", OUTPUT)
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "photos")
     predictor = colour_predictor(threshold=0.67)
-    monkeypatch.setattr(CurrentModel, "get", lambda _: predictor)
+    monkeypatch.setattr(CurrentModel, "get", lambda *_: predictor)
     handler._service.cache_clear()
     for name, colour in (("red", "red"), ("blue", "blue"), ("throttled", "red")):
         bucket.put_object(Bucket=BUCKET, Key=f"{name}.jpg", Body=jpeg(colour))
@@ -300,3 +300,13 @@ def test_a_schedule_asks_for_drift_and_gets_metrics_of_the_model_in_service(
 
 def test_a_schedule_on_an_output_that_is_empty_is_no_failure(s3: Any) -> None:
     assert lambda_handler({"drift": {}}, CONTEXT) == {"since": "7d", "models": []}
+
+
+def test_what_happens_to_the_model_in_service_is_counted(s3: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    for event in ("model-refused", "model-kept", "model-kept", "labelled"):
+        logging.getLogger("transferlite").error(json.dumps({"event": event}))
+    lambda_handler(notification(BUCKET, "red.jpg"), CONTEXT)
+    lambda_handler(notification(BUCKET, "red.jpg"), CONTEXT)
+    found = totals(checked(capsys.readouterr().out))
+    assert (found["ModelRefused",], found["ModelKept",]) == (1, 2)
+    assert ("ModelChanged",) not in found
