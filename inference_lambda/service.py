@@ -18,7 +18,7 @@ from inference_lambda.s3_events import Batch, Notification, S3Photo
 from inference_lambda.settings import PREFIX, Settings
 from inference_lambda.telemetry import Metrics, log
 from runtime.errors import ConflictError, InputError, TransferLiteError
-from runtime.imaging import READ_BYTES, decode
+from runtime.imaging import READ_BYTES
 from runtime.locations import open_store, read_uri
 from runtime.predictor import UNKNOWN, Prediction, Predictor
 from runtime.store import Store
@@ -37,6 +37,8 @@ class Service:
 
     def predict(self, predictor: Predictor, data: bytes, top: int = 3) -> Prediction:
         """The answer for an encoded photo, its phases measured. Raises PhotoError."""
+        from runtime.imaging import decode  # NumPy and Pillow, which a start need not wait for
+
         with self.metrics.phase("Decode"):
             picture = decode(data, predictor.manifest.input)
         with self.metrics.phase("Invoke"):

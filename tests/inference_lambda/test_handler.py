@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from inference_lambda import handler
+from inference_lambda import handler, photo_source, service
 from inference_lambda.handler import lambda_handler
 from runtime.errors import InputError, MissingStoreError, NotFoundError, UnavailableError
 from runtime.predictor import Predictor
@@ -339,3 +339,108 @@ def test_settings_mended_later_are_read_again(trained: Trained, monkeypatch: pyt
 def test_an_unknown_event_is_refused() -> None:
     with pytest.raises(InputError, match="unknown event"):
         lambda_handler({"path": "/"}, None)
+
+
+# -- versions, and objects that are overwritten ------------------------------------------------------------------------
+
+
+def of_version(key: str, version: str) -> dict[str, Any]:
+    event = notification(BUCKET, key)
+    event["Records"][0]["s3"]["object"]["versionId"] = version
+    return event
+
+
+def put_versions(s3: Any, *colours: str) -> list[str]:
+    s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    return [s3.put_object(Bucket=BUCKET, Key="cat.jpg", Body=jpeg(colour))["VersionId"] for colour in colours]
+
+
+def test_each_version_has_its_own_record_whatever_the_order_of_events(s3: Any) -> None:
+    first, second = put_versions(s3, "red", "blue")
+    for version in (second, first, second):
+        lambda_handler(of_version("cat.jpg", version), None)
+    assert records(s3) == sorted(place_of(f"cat.jpg@{version}") for version in (first, second))
+    found = [record_of(s3, f"cat.jpg@{version}") for version in (first, second)]
+    assert [(one["version"], one["label"]) for one in found] == [(first, "red"), (second, "blue")]
+
+
+def test_a_version_that_is_gone_or_a_delete_marker_is_missing(s3: Any) -> None:
+    first, second = put_versions(s3, "red", "blue")
+    s3.delete_object(Bucket=BUCKET, Key="cat.jpg", VersionId=first)
+    answer = lambda_handler(of_version("cat.jpg", first), None)
+    assert answer["records"][0]["error"] == {"code": "missing", "message": "does not exist"}
+    refuse("GetObject", "MethodNotAllowed", 405, "cat.jpg")  # S3's answer for a delete marker, which moto has not
+    answer = lambda_handler(of_version("cat.jpg", second), None)
+    assert answer["records"][0]["error"] == {"code": "missing", "message": "is a delete marker"}
+
+
+@pytest.mark.parametrize("version", ["null", "", None])
+def test_the_null_version_is_the_object_itself(s3: Any, version: Any) -> None:
+    (key,) = upload(s3, cat=jpeg("red"))
+    lambda_handler(of_version(key, version), None)
+    assert records(s3) == [place_of(key)]
+
+
+def test_an_object_that_was_overwritten_before_its_event_came_has_the_record_of_what_it_is(s3: Any) -> None:
+    (key,) = upload(s3, cat=jpeg("red"))
+    late = notification(BUCKET, key)
+    upload(s3, cat=jpeg("blue"))
+    for event in (notification(BUCKET, key), late):
+        lambda_handler(event, None)
+        assert record_of(s3, key)["label"] == "blue"
+
+
+def test_the_record_of_an_object_that_is_overwritten_later_is_replaced(s3: Any) -> None:
+    for colour in ("red", "blue", "red"):
+        (key,) = upload(s3, cat=jpeg(colour))
+        assert lambda_handler(notification(BUCKET, key), None)["records"][0]["label"] == colour
+        assert record_of(s3, key)["label"] == colour
+
+
+def test_an_object_that_is_overwritten_while_it_is_looked_at_is_looked_at_again(
+    s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (key,) = upload(s3, cat=jpeg("red"))
+    fetched, fetch = [], photo_source.fetch
+
+    def slow(photo: Any) -> Any:
+        found = fetch(photo)
+        fetched.append(found.etag)
+        if len(fetched) == 1:  # another function labels what is there by now
+            upload(s3, cat=jpeg("blue"))
+            lambda_handler(notification(BUCKET, key), None)
+        return found
+
+    monkeypatch.setattr(service, "fetch", slow)
+    assert lambda_handler(notification(BUCKET, key), None)["records"][0]["label"] == "blue"
+    assert record_of(s3, key)["label"] == "blue"
+    assert len(fetched) == 3
+
+
+def test_the_two_events_of_a_multipart_upload_write_one_record_once(s3: Any) -> None:
+    (key,) = upload(s3, cat=jpeg("red"))
+    both = notification(BUCKET, key, key)
+    both["Records"][1]["eventName"] = "ObjectCreated:CompleteMultipartUpload"
+    written: list[int] = []
+    s3.meta.events.register(
+        "after-call.s3.PutObject", lambda http_response, **_: written.append(http_response.status_code)
+    )
+    lambda_handler(both, None)
+    assert written == [200, 412]
+    assert records(s3) == [place_of(key)]
+
+
+def test_a_photo_that_was_deleted_after_it_was_labelled_keeps_its_label(s3: Any) -> None:
+    (key,) = upload(s3, cat=jpeg("red"))
+    lambda_handler(notification(BUCKET, key), None)
+    s3.delete_object(Bucket=BUCKET, Key=key)
+    assert lambda_handler(notification(BUCKET, key), None)["records"][0]["label"] == "red"
+    assert record_of(s3, key)["label"] == "red"
+
+
+def test_a_record_whose_photo_has_the_longest_key_is_written(s3: Any) -> None:
+    key = "猫" * 341
+    s3.put_object(Bucket=BUCKET, Key=key, Body=jpeg("red"))
+    assert lambda_handler(notification(BUCKET, key), None)["labelled"] == 1
+    (name,) = records(s3)
+    assert len(name.encode()) <= 1024
