@@ -6,15 +6,13 @@ neither a connection nor a belief about what the channel names.
 
 import gc
 import json
-import logging
 import os
 from collections.abc import Callable
 from threading import Thread
 
 from inference_lambda.service import Service
+from inference_lambda.telemetry import log
 from runtime.predictor import import_what_runs_it
-
-_log = logging.getLogger("transferlite")
 
 
 def prepare(service: Callable[[], Service]) -> None:
@@ -30,7 +28,7 @@ def prepare(service: Callable[[], Service]) -> None:
     try:
         service().model.get()
     except Exception as error:
-        _log.error(json.dumps({"event": "not-ready", "reason": str(error)}))
+        log.error(json.dumps({"event": "not-ready", "reason": str(error)}))
     libraries.join()
     gc.freeze()
     gc.enable()

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from datetime import timedelta
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import obstore
 from obstore import exceptions
 from obstore.store import S3Store as Bucket
 
-from runtime.store import Blob
+from runtime.errors import ConflictError
+from runtime.store import Blob, Entry
 
 if TYPE_CHECKING:
     from runtime.s3 import S3Store
@@ -63,26 +64,36 @@ class QuickS3Store:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._whole, name)
 
-    def get(self, key: str, most: int | None = None, **others: Any) -> Blob:
+    def get(self, key: str, most: int | None = None, version: str = "") -> Blob:
         """As ``S3Store.get``."""
-        if not others and self._is_plain(key):
+        options: dict[str, Any] = {"version": version} if version else {}
+        if self._is_plain(key):
             try:
-                return self._get(key, most)
+                return self._get(key, most, **options)
             except _REFUSED:  # of many kinds; boto3 finds out what it is
                 pass
-        return self._whole.get(key, most, **others)
+        return self._whole.get(key, most, version)
 
     def get_changed(self, key: str, etag: str) -> Blob | None:
         """As ``S3Store.get_changed``."""
         if self._is_plain(key):
             try:
-                answer = obstore.get(self._bucket, self._prefix + key, options={"if_none_match": etag})
-                return Blob(bytes(answer.bytes()), answer.meta["e_tag"] or "")
+                return self._get(key, None, if_none_match=etag)
             except exceptions.NotModifiedError:
                 return None
             except _REFUSED:
                 pass
         return self._whole.get_changed(key, etag)
+
+    def head(self, key: str) -> Entry:
+        """As ``S3Store.head``."""
+        if self._is_plain(key):
+            try:
+                meta = obstore.head(self._bucket, self._prefix + key)
+                return Entry(key, meta["size"], meta["e_tag"] or "", modified=meta["last_modified"].timestamp())
+            except _REFUSED:
+                pass
+        return self._whole.head(key)
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         """As ``S3Store.put``."""
@@ -90,6 +101,8 @@ class QuickS3Store:
         if self._is_plain(key):
             try:
                 return str(obstore.put(self._bucket, self._prefix + key, data, mode=mode, use_multipart=False)["e_tag"])
+            except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
+                raise ConflictError("was changed by another writer", where=f"{self.uri}/{key}") from None
             except _REFUSED:
                 pass
         return self._whole.put(key, data, if_absent=if_absent, if_match=if_match)
@@ -108,11 +121,14 @@ class QuickS3Store:
                 return
         self._whole.download(key, path)
 
-    def _get(self, key: str, most: int | None) -> Blob:
-        answer = obstore.get(self._bucket, self._prefix + key)
+    def _get(self, key: str, most: int | None, **options: Any) -> Blob:
+        path, wanted = self._prefix + key, cast(Any, options)
+        answer = obstore.get(self._bucket, path, options=wanted)
         if most is not None and answer.meta["size"] > most:
-            answer = obstore.get(self._bucket, self._prefix + key, options={"range": (0, most)})
-        return Blob(bytes(answer.bytes()), answer.meta["e_tag"] or "")
+            wanted["range"] = (0, most)
+            answer = obstore.get(self._bucket, path, options=wanted)
+        meta = answer.meta
+        return Blob(bytes(answer.bytes()), meta["e_tag"] or "", meta["last_modified"].timestamp())
 
     def _is_plain(self, key: str) -> bool:
         """Whether obstore takes the key as it is; it drops or refuses empty segments, ``.`` and ``..``."""

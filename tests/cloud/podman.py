@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tests.cloud.stack import ROOT
 
-TOOLS = {"podman": "podman", "buildah": "buildah", "runc": "runc", "debootstrap": "debootstrap"}
-"""Debian's package by command."""
+TOOLS = ("podman", "buildah", "runc", "debootstrap", "catatonit")
+"""Commands, which are Debian's packages of the same names; the last is podman's ``--init``."""
 
 SUITE = "trixie"
 """Debian 13, which has Python 3.13."""
@@ -31,7 +31,7 @@ def install_tools() -> None:
     """Install what is missing, as root on Debian. Raises UnavailableError where that cannot be."""
     if sys.platform != "linux":
         raise UnavailableError("containers need Linux")
-    missing = [package for command, package in TOOLS.items() if not shutil.which(command)]
+    missing = [command for command in TOOLS if not shutil.which(command)]
     if os.geteuid():
         raise UnavailableError("containers are made by debootstrap and overlay mounts, which take root")
     if missing and not shutil.which("apt-get"):

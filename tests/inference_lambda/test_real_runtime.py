@@ -129,7 +129,8 @@ def records(bucket: Any) -> dict[str, str]:
     return {key: one.get("label") or one["error"]["code"] for key, one in read.items()}
 
 
-EXPECTED = {f"predictions/{key}.json": "red" for key in KEYS} | {"predictions/in/broken.jpg.json": "not-image"}
+EXPECTED = {f"predictions/{BUCKET}/{key}.json": "red" for key in KEYS}
+EXPECTED[f"predictions/{BUCKET}/in/broken.jpg.json"] = "not-image"
 
 
 def left(sqs: Any, url: str) -> int:
