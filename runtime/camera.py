@@ -18,6 +18,10 @@ SILENCE = 10.0
 """Seconds without a picture after which a camera counts as gone."""
 
 
+HANGING = 2.0
+"""Seconds that are waited for a camera in the middle of a picture before it is closed."""
+
+
 class Capture(Protocol):
     """What is used of OpenCV's ``VideoCapture``."""
 
@@ -149,4 +153,4 @@ class Newest:
     def close(self) -> None:
         """Stop reading. A camera that hangs is left to the end of the process."""
         self._over = True
-        self._reader.join(timeout=2)
+        self._reader.join(HANGING)
