@@ -126,18 +126,15 @@ def _noise(folder: Path) -> Path:
 def _side(bundle: Path, variant: str, threads: int, photo: Path, calls: int) -> dict[str, Any]:
     here = str(Path(__file__).parents[1])
     path = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
-    words = [
-        "-m",
-        "runtime.edge_side",
-        str(time.monotonic()),
-        str(bundle),
-        variant,
-        str(threads),
-        str(photo),
-        str(calls),
-    ]
+    words = map(str, (time.monotonic(), bundle, variant, threads, photo, calls))
     environment = {**os.environ, "PYTHONPATH": path}
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-m", "runtime.edge_side", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
     if done.returncode:
         said = (done.stderr.strip() or f"status {done.returncode}").splitlines()[-1]
         return {"error": f"its process ended: {said}"}

@@ -38,7 +38,8 @@ def test_each_variant_is_measured_with_each_count_of_threads(trained: Trained, t
         *[("float32", 1), ("float32", 2)],
     ]
     for case in found["cases"]:
-        assert 0 < case["p50"] <= case["p99"] < case["cold"]
+        assert 0 < case["p50"] <= case["p99"]
+        assert case["cold"] > 0
         assert case["memory"] > 20 * 2**20
         assert case["size"] == trained.result.manifest.variants[case["variant"]].size
         assert case["calls"] == 6  # so many in each process
