@@ -35,6 +35,9 @@ class FolderStore:
             etag = _stat_etag(os.fstat(file.fileno()))
             return Blob(file.read(-1 if most is None else most), etag)
 
+    def get_changed(self, key: str, etag: str) -> Blob | None:
+        return self.get(key) if self.head(key).etag != etag else None
+
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         path = self._path(key)
         with explained(path):

@@ -47,6 +47,9 @@ class Store(Protocol):
     def get(self, key: str, most: int | None = None) -> Blob:
         """The object's content, or its first ``most`` bytes if it is longer. Raises NotFoundError."""
 
+    def get_changed(self, key: str, etag: str) -> Blob | None:
+        """The object's content, or None while its ETag is still this one. Raises NotFoundError."""
+
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         """Write the whole object and return its new ETag. Raises ConflictError when the condition does not hold."""
 
@@ -95,6 +98,10 @@ class MemoryStore:
         except KeyError:
             raise NotFoundError("does not exist", where=join_uri(self.uri, key)) from None
         return Blob(data[:most], _content_etag(data))
+
+    def get_changed(self, key: str, etag: str) -> Blob | None:
+        blob = self.get(key)
+        return blob if blob.etag != etag else None
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         with self._lock:
