@@ -22,7 +22,7 @@ CURRENT = "current.json"
 SCHEMA = 1
 
 _READ_AT_ONCE = 2**20
-"""Bytes that are hashed in one go. With fewer a thread waits more often for its turn; more stay in the peak of memory."""
+"""Bytes hashed in one go. With fewer a thread waits more often for its turn; more stay in the peak of memory."""
 
 
 @dataclass(frozen=True)
