@@ -21,8 +21,8 @@ GOLDEN = "golden.json"
 CURRENT = "current.json"
 SCHEMA = 1
 
-_READ_AT_ONCE = 4 * 2**20
-"""So much is hashed in one go. After each, a thread beside busy ones may wait 5 ms for its turn."""
+_READ_AT_ONCE = 2**20
+"""Bytes hashed in one go. With fewer a thread waits more often for its turn; more stay in the peak of memory."""
 
 
 @dataclass(frozen=True)

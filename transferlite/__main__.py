@@ -19,6 +19,7 @@ COMMANDS = {
     "predict": ("runtime.cli", "Label photos with a published model (no TensorFlow needed)."),
     "explain": ("runtime.explain_cli", "Show where in a photo a model sees its label (no TensorFlow needed)."),
     "models": ("runtime.cli", "List, show, promote, roll back and pull published models."),
+    "edge": ("runtime.edge_cli", "Measure a model on a device (no TensorFlow needed)."),
     "serve": ("inference_lambda.serve_cli", "Answer HTTP on this machine as the Lambda function does, page included."),
     "report": ("train_job.report_cli", "Fetch a version's report, and open it."),
     "features": ("train_job.features_cli", "Show, compact and prune the rows that the frozen base made of photos."),

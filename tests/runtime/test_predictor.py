@@ -1,3 +1,4 @@
+import gc
 import io
 import subprocess
 import sys
@@ -82,6 +83,16 @@ def test_the_pixels_alone_make_the_answer(predictor: Predictor) -> None:
     png = io.BytesIO()
     Image.fromarray(pixels).save(png, "PNG")
     assert predictor(png.getvalue()) == predictor(pixels)
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_a_load_leaves_the_garbage_collector_as_it_was(trained: Trained, collecting: bool) -> None:
+    try:
+        (gc.enable if collecting else gc.disable)()
+        Predictor.load(trained.bundle)
+        assert gc.isenabled() == collecting
+    finally:
+        gc.enable()
 
 
 def test_two_loads_answer_alike(predictor: Predictor, trained: Trained) -> None:
