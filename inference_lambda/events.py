@@ -25,7 +25,17 @@ class Direct:
     model_id: str | None = None
 
 
-def parse(event: Mapping[str, Any]) -> Notification | Batch | Job | Items | Request | Direct:
+@dataclass(frozen=True)
+class DriftCheck:
+    """A schedule's question whether what the model answered lately is like its validation photos: ``since`` when."""
+
+    since: str
+
+
+Asked = Notification | Batch | Job | Items | Request | Direct | DriftCheck
+
+
+def parse(event: Mapping[str, Any]) -> Asked:
     """The request in an event.
 
     Raises:
@@ -33,7 +43,7 @@ def parse(event: Mapping[str, Any]) -> Notification | Batch | Job | Items | Requ
     """
     if not isinstance(event, Mapping):
         raise InputError(f"an event is an object, not {type(event).__name__}")
-    for shape in (request_of, batch_of, notification_of, job_of, items_of, _direct):
+    for shape in (request_of, batch_of, notification_of, job_of, items_of, _direct, _drift_check):
         found = shape(event)
         if found is not None:
             return found
@@ -56,6 +66,11 @@ def _model_id(event: Mapping[str, Any]) -> str | None:
     if model_id is not None and not isinstance(model_id, str):
         raise InputError("the model is no text", hint='send the id of a version: {"image": ..., "model": "ID"}')
     return model_id
+
+
+def _drift_check(event: Mapping[str, Any]) -> DriftCheck | None:
+    asked = event.get("drift")
+    return DriftCheck(str(asked.get("since", "7d"))) if isinstance(asked, Mapping) else None
 
 
 def _decoded(text: str) -> bytes:
