@@ -1,6 +1,6 @@
 """TFLite Metadata: what a ``.tflite`` file says of itself, read with the standard library alone.
 
-The description is a flatbuffer in the model's buffer ``TFLITE_METADATA``; the files that it names, the labels above all,
+The description is a flatbuffer in the model's buffer ``TFLITE_METADATA``. The files it names, above all the labels,
 are a zip archive behind the model. export/metadata.py writes both.
 Source: https://github.com/tensorflow/tflite-support/blob/master/tensorflow_lite_support/metadata/metadata_schema.fbs
 """
@@ -8,6 +8,7 @@ Source: https://github.com/tensorflow/tflite-support/blob/master/tensorflow_lite
 import json
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,9 @@ from runtime.errors import BundleError
 BUFFER = "TFLITE_METADATA"
 ABOUT = "transferlite.json"
 """The archive's entry with what TransferLite knows of a file beyond the schema: model id, decoder version, ..."""
+
+_DAMAGED = (struct.error, ValueError, LookupError, TypeError, AttributeError, StopIteration)
+_DAMAGED += (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
 
 
 class ModelSlot:
@@ -82,7 +86,7 @@ def read_metadata(path: Path) -> FileMetadata:
             return FileMetadata()
         (graph, *_) = _Table.root(buffer).tables(Slot.MODEL_SUBGRAPHS)
         return _described(graph, _archived(path))
-    except (struct.error, ValueError, LookupError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise BundleError(f"its metadata cannot be read ({error})", where=str(path)) from error
 
 
