@@ -90,7 +90,8 @@ class TFLiteClassifier:
         self._input, self._output = inputs[0]["index"], outputs[0]["index"]
         quantised = outputs[0]["dtype"] != np.float32
         self._scale: float = outputs[0]["quantization"][0] if quantised else 0.0
-        self._zero: int = outputs[0]["quantization"][1]
+        self.zero: int = outputs[0]["quantization"][1]
+        """What a quantised output has for the probability 0."""
         self.resolution = self._scale
         """The step from one probability to the next of a quantised output; 0 for floats."""
 
@@ -101,7 +102,7 @@ class TFLiteClassifier:
         self._interpreter.invoke()
         raw = self._interpreter.get_tensor(self._output).reshape(-1)
         values = np.asarray(raw, np.float32)
-        return (values - self._zero) * np.float32(self._scale) if self._scale else values
+        return (values - self.zero) * np.float32(self._scale) if self._scale else values
 
 
 def _preparation(

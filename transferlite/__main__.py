@@ -21,6 +21,7 @@ COMMANDS = {
     "models": ("runtime.cli", "List, show, promote, roll back and pull published models."),
     "report": ("train_job.report_cli", "Fetch a version's report, and open it."),
     "features": ("train_job.features_cli", "Show, compact and prune the rows that the frozen base made of photos."),
+    "export": ("export.cli", "Check what runs a .tflite file; make a web page of a model."),
     "inspect": ("train_job.cli", "Show the layers of a backbone."),
     "demo": ("transferlite.cli", "Run the whole loop on a local S3 with real pictures."),
 }
