@@ -29,9 +29,12 @@ function rgb(rgba) {
 
 /** RGB bytes [height, width, 3] of another size, bit for bit what Pillow's Image.resize(..., BICUBIC) gives. */
 export function resize(image, height, width, toHeight, toWidth) {
+  if (height > toHeight && width < toWidth) { // fewer rows first, as Pillow does
+    image = restacked(image, height, width, toHeight);
+    height = toHeight;
+  }
   if (width !== toWidth) image = resampled(image, { lines: height, line: 3 * width, step: 3, from: width, to: toWidth });
-  if (height !== toHeight) image = turned(image, height, toWidth, toHeight);
-  return image;
+  return height === toHeight ? image : restacked(image, height, toWidth, toHeight);
 }
 
 /** Each line of `from` pixels as one of `to` pixels. */
@@ -53,8 +56,8 @@ function resampled(image, { lines, line, step, from, to }) {
   return out;
 }
 
-/** The same down the columns: a line of them is a whole row of pixels. */
-function turned(image, height, width, toHeight) {
+/** The same down the columns: what is a pixel there is a whole row here. */
+function restacked(image, height, width, toHeight) {
   return resampled(image, { lines: 1, line: 0, step: 3 * width, from: height, to: toHeight });
 }
 
