@@ -43,7 +43,8 @@ def classified(model: str, photos: Any) -> Any:
     from mediapipe.tasks.python import BaseOptions, vision
 
     options = vision.ImageClassifierOptions(base_options=BaseOptions(model_asset_path=model))
-    answers, labels = [], {}
+    answers: list[dict[int, float]] = []
+    labels: dict[int, str] = {}
     with vision.ImageClassifier.create_from_options(options) as classifier:
         for photo in photos:
             image = (

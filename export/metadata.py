@@ -153,6 +153,10 @@ def _referred(builder: Any, value: Value) -> Any:
         return builder.CreateString(value)
     if isinstance(value, Mapping):
         return _table(builder, value)
+    return _vector(builder, value)
+
+
+def _vector(builder: Any, value: Sequence[Any]) -> Any:
     if value and isinstance(value[0], float):
         return builder.CreateNumpyVector(np.array(value, np.float32))
     places = [_table(builder, one) for one in value]

@@ -57,7 +57,8 @@ class Normalisation:
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Pixels ``[H, W, 3]`` as the model was trained on them."""
-        return (image - np.float32(self.mean)) / np.float32(self.std)
+        normalised: NDArray[np.float32] = (image - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
+        return normalised
 
 
 class TFLiteClassifier:
@@ -128,7 +129,8 @@ def _preparation(
     if scale and normalisation is not None and {*normalisation.mean, *normalisation.std} != {0.0, 1.0}:
 
         def quantised(image: NDArray[np.uint8]) -> NDArray[Any]:
-            return np.clip(np.rint(normalisation(image) / scale) + zero, limits.min, limits.max).astype(kind)
+            steps = np.rint(normalisation(image) / scale) + zero
+            return np.asarray(np.clip(steps, limits.min, limits.max), kind)
 
         return quantised
     if kind == np.int8:

@@ -104,7 +104,7 @@ class Predictor:
         """
         from runtime.plain_file import open_file
 
-        return cls(*open_file(Path(path), labels and Path(labels), mean, std, threads))
+        return cls(*open_file(Path(path), Path(labels) if labels else None, mean, std, threads))
 
     @classmethod
     def from_registry(

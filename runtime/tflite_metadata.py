@@ -20,8 +20,8 @@ BUFFER = "TFLITE_METADATA"
 ABOUT = "transferlite.json"
 """The archive's entry with what TransferLite knows of a file beyond the schema: model id, decoder version, ..."""
 
-_DAMAGED = (struct.error, ValueError, LookupError, TypeError, AttributeError, StopIteration)
-_DAMAGED += (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
+_DAMAGED_TABLE = (struct.error, ValueError, LookupError, TypeError, AttributeError, StopIteration)
+_DAMAGED_ARCHIVE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
 
 
 class ModelSlot:
@@ -86,7 +86,7 @@ def read_metadata(path: Path) -> FileMetadata:
             return FileMetadata()
         (graph, *_) = _Table.root(buffer).tables(Slot.MODEL_SUBGRAPHS)
         return _described(graph, _archived(path))
-    except _DAMAGED as error:
+    except (*_DAMAGED_TABLE, *_DAMAGED_ARCHIVE) as error:
         raise BundleError(f"its metadata cannot be read ({error})", where=str(path)) from error
 
 

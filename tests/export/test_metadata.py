@@ -71,7 +71,7 @@ def test_a_file_without_metadata_says_nothing(bare: Path) -> None:
 
 
 def test_metadata_change_no_answer_and_are_the_same_bytes_each_time(bare: Path, tmp_path: Path) -> None:
-    again = shutil.copy(bare, tmp_path / "again.tflite")
+    again = Path(shutil.copy(bare, tmp_path / "again.tflite"))
     photos = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
     before = tflite_answers(bare)(photos)
     add_metadata(bare, about(labels=("blue", "red")))

@@ -25,7 +25,7 @@ def photos(count: int = 9) -> list[bytes]:
 
 
 def normalised(pixels: Any) -> Any:
-    return ((pixels - np.float32(MEAN)) / np.float32(STD)).astype(np.float32)
+    return ((pixels - np.array(MEAN)) / np.array(STD)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
