@@ -57,8 +57,7 @@ class Normalisation:
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Pixels ``[H, W, 3]`` as the model was trained on them."""
-        normalised: NDArray[np.float32] = (image - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
-        return normalised
+        return np.asarray((image - np.array(self.mean)) / np.array(self.std), np.float32)
 
 
 class TFLiteClassifier:
