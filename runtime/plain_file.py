@@ -8,7 +8,8 @@ from pathlib import Path
 from runtime.bundle import Manifest, sha256_of
 from runtime.errors import BundleError, InputError
 from runtime.imaging import DECODER_VERSION, LIKE_DECODERS, InputSpec
-from runtime.interpreter import Normalisation, TFLiteClassifier
+from runtime.interpreter import TFLiteClassifier
+from runtime.normalisation import Normalisation
 from runtime.tflite_metadata import FileMetadata, read_labels, read_metadata
 
 
