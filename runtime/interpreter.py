@@ -1,6 +1,7 @@
 """A TFLite file as a function of one image, on whichever TFLite runtime is installed."""
 
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ def runtime_name() -> str:
     Raises:
         MissingExtraError: neither is installed.
     """
-    return "ai-edge-litert" if _interpreter_class().__module__.startswith("ai_edge_litert") else "tflite-runtime"
+    return "ai-edge-litert" if interpreter_class().__module__.startswith("ai_edge_litert") else "tflite-runtime"
 
 
 def usable_cores() -> int:
@@ -25,7 +26,8 @@ def usable_cores() -> int:
     return min(len(os.sched_getaffinity(0)), 8)
 
 
-def _interpreter_class() -> Any:
+def interpreter_class() -> Any:
+    """The ``Interpreter`` of the installed runtime, which the first call imports. Raises MissingExtraError."""
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
@@ -37,7 +39,7 @@ def _interpreter_class() -> Any:
 
 
 class TFLiteClassifier:
-    """One loaded classifier with a fixed batch of one. Not for several threads at once: give each its own.
+    """One loaded classifier with a fixed batch of one. Threads may share it: they take turns.
 
     A float input gets normalised pixels. An integer one gets them as they are, or, where there is a normalisation that
     changes them, normalised and quantised.
@@ -48,7 +50,7 @@ class TFLiteClassifier:
     """
 
     def __init__(self, path: Path, threads: int | None = None, normalisation: Normalisation | None = None) -> None:
-        interpreter = _interpreter_class()
+        interpreter = interpreter_class()
         try:
             self._interpreter = interpreter(model_path=str(path), num_threads=threads or usable_cores())
             self._interpreter.allocate_tensors()
@@ -70,12 +72,14 @@ class TFLiteClassifier:
         """What a quantised output has for the probability 0."""
         self.resolution = self._scale
         """The step from one probability to the next of a quantised output; 0 for floats."""
+        self._turn = threading.Lock()
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities ``[N]`` for one image ``[H, W, 3]`` of the model's own size."""
         pixels = image if self._prepare is None else self._prepare(image)
-        self._interpreter.set_tensor(self._input, pixels[None])
-        self._interpreter.invoke()
-        raw = self._interpreter.get_tensor(self._output).reshape(-1)
+        with self._turn:
+            self._interpreter.set_tensor(self._input, pixels[None])
+            self._interpreter.invoke()
+            raw = self._interpreter.get_tensor(self._output).reshape(-1)  # of a copy
         values = np.asarray(raw, np.float32)
         return (values - self.zero) * np.float32(self._scale) if self._scale else values

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from runtime.bundle import Manifest, sha256_of
 from runtime.errors import BundleError, InputError
-from runtime.imaging import DECODER_VERSION, LIKE_DECODERS, InputSpec
+from runtime.input_spec import DECODER_VERSION, LIKE_DECODERS, InputSpec
 from runtime.interpreter import TFLiteClassifier
 from runtime.normalisation import Normalisation
 from runtime.tflite_metadata import FileMetadata, read_labels, read_metadata
