@@ -63,6 +63,10 @@ class CurrentModel:
                 self._loading.release()
         return self._serving
 
+    def look_again(self) -> None:
+        """Let the next :meth:`get` ask the channel, however short ago that was by the clock."""
+        self._looked = float("-inf")
+
     def _first(self) -> Predictor:
         """What the channel names or, if that cannot be served, the newest it named before that can."""
         self._refused.clear()

@@ -11,6 +11,7 @@ from inference_lambda.distributed_map import Items
 from inference_lambda.events import Asked, DriftCheck, parse
 from inference_lambda.http_api import Api
 from inference_lambda.http_events import Request, reply
+from inference_lambda.initialisation import prepare
 from inference_lambda.s3_events import Batch, Notification
 from inference_lambda.service import Service
 from inference_lambda.settings import HttpSettings, Settings
@@ -90,3 +91,7 @@ def model_in_service() -> str:
 def _seconds_left(context: object) -> float:
     left = getattr(context, "get_remaining_time_in_millis", None)
     return left() / 1000 if left else math.inf
+
+
+if "AWS_LAMBDA_RUNTIME_API" in os.environ:
+    prepare(_service)

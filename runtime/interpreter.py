@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ from numpy.typing import NDArray
 
 from runtime.errors import BundleError, MissingExtraError
 from runtime.normalisation import Normalisation, preparation
+
+MEGABYTES_OF_A_CORE = 1769
+"""Of a Lambda function's memory. Source: https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html"""
 
 
 def runtime_name() -> str:
@@ -21,9 +25,14 @@ def runtime_name() -> str:
     return "ai-edge-litert" if interpreter_class().__module__.startswith("ai_edge_litert") else "tflite-runtime"
 
 
-def usable_cores() -> int:
-    """The cores this process may run on, at most 8: a photo's forward pass gains nothing from more."""
-    return min(len(os.sched_getaffinity(0)), 8)
+def usable_cores(environment: Mapping[str, str] = os.environ) -> int:
+    """The cores this process may run on, at most 8: a photo's forward pass gains nothing from more.
+
+    A Lambda function sees all cores and has a share of them by its memory: threads beyond that share only wait.
+    """
+    share = environment.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
+    cores = max(1, round(int(share) / MEGABYTES_OF_A_CORE)) if share.isdigit() else 8
+    return min(len(os.sched_getaffinity(0)), cores, 8)
 
 
 def interpreter_class() -> Any:

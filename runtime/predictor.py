@@ -12,7 +12,7 @@ from runtime.bundle import Manifest, check_files, find_bundle, read_manifest
 from runtime.errors import BundleError
 from runtime.input_spec import DECODER_VERSION, LIKE_DECODERS
 
-if TYPE_CHECKING:  # at run time these wait for _import_what_runs_it
+if TYPE_CHECKING:  # at run time these wait for import_what_runs_it
     import numpy as np
     from numpy.typing import NDArray
 
@@ -83,7 +83,7 @@ class Predictor:
         chosen = manifest.variant(variant)
         with ThreadPoolExecutor(1) as pool:
             checked = pool.submit(check_files, bundle, manifest.files_of([variant]))
-            _import_what_runs_it()
+            import_what_runs_it()
             checked.result()
         from runtime.golden import Golden
         from runtime.interpreter import TFLiteClassifier
@@ -163,7 +163,7 @@ class Predictor:
         return Prediction(self.manifest.model_id, label if sure else UNKNOWN, score, ranked[: max(top, 0)])
 
 
-def _import_what_runs_it() -> None:
+def import_what_runs_it() -> None:
     """Import NumPy, Pillow and the TFLite runtime: most of a cold start, in which a second core hashes the files.
 
     Meanwhile the garbage collector rests, which finds nothing in what imports make and takes a twentieth of the time,

@@ -96,9 +96,16 @@ def _failed(message: str, status: int, debug: bool) -> int:
     return status
 
 
+def _in_sagemaker() -> int:
+    """``train`` alone is what SageMaker runs its image with; anywhere else it is a command without its options."""
+    from train_job import sagemaker
+
+    return sagemaker.run_job(run) if sagemaker.is_here() else run(["train"])
+
+
 def main() -> None:
     """Entry point of the console script."""
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(_in_sagemaker() if sys.argv[1:] == ["train"] else run(sys.argv[1:]))
 
 
 if __name__ == "__main__":
