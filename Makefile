@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKERS ?= 2
 
-.PHONY: demo test test-containers lint docs bench slim simulate clean force
+.PHONY: demo test lint docs bench simulate slim clean test-containers force
 
 demo: $(READY)
 	$(BIN)/transferlite demo

@@ -39,7 +39,8 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
         event: an HTTP request of a function URL, API Gateway or a load balancer; an S3 notification, by itself,
             through EventBridge or SNS, or any of them in messages of an SQS queue;
             tasks of S3 Batch Operations; items of Step Functions' Distributed Map;
-            ``{"image": "<base64>"}`` or ``{"s3": "s3://bucket/key"}``; ``{"drift": {"since": "7d"}}``.
+            ``{"image": "<base64>"}`` or ``{"s3": "s3://bucket/key"}``, with ``"model": ID`` for another version;
+            ``{"drift": {"since": "7d"}}``.
         context: Lambda's, whose request id is in every line of the log, and of which the time that is left is used;
             anything else has all the time.
 

@@ -2,6 +2,7 @@
 
 import gc
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +99,24 @@ class Predictor:
         return predictor
 
     @classmethod
+    def from_file(
+        cls,
+        path: str | Path,
+        labels: str | Path | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        threads: int | None = None,
+    ) -> "Predictor":
+        """Load a classifier's ``.tflite`` file that no manifest describes: anyone's, or one of ours by itself.
+
+        What is not given is taken from the file's TFLite Metadata. See :func:`runtime.plain_file.open_file`, also for
+        the errors raised.
+        """
+        from runtime.plain_file import open_file
+
+        return cls(*open_file(Path(path), Path(labels) if labels else None, mean, std, threads))
+
+    @classmethod
     def from_registry(
         cls,
         uri: str,
@@ -140,7 +159,7 @@ class Predictor:
         best = (-probabilities).argsort(kind="stable")[: max(top, 1)]
         ranked = tuple((self.manifest.labels[i], float(probabilities[i])) for i in best)
         label, score = ranked[0]
-        sure = score >= self.manifest.threshold
+        sure = score >= self.manifest.threshold or not self.manifest.threshold  # not all files answer probabilities
         return Prediction(self.manifest.model_id, label if sure else UNKNOWN, score, ranked[: max(top, 0)])
 
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "report": ("train_job.report_cli", "Fetch a version's report, and open it."),
     "features": ("train_job.features_cli", "Show, compact and prune the rows that the frozen base made of photos."),
     "drift": ("runtime.drift_cli", "Compare what models answered lately with their validation photos."),
+    "export": ("export.cli", "Check what runs a .tflite file; make a web page of a model."),
     "inspect": ("train_job.cli", "Show the layers of a backbone."),
     "slim": ("transferlite.cli", "Make a folder with only what predicting imports, for a device or a function."),
     "demo": ("transferlite.cli", "Run the whole loop on a local S3 with real pictures."),
