@@ -13,6 +13,7 @@ from runtime.golden import Golden
 from runtime.imaging import DECODER_VERSION, LIKE_DECODERS, RGB, decode, fit
 from runtime.interpreter import TFLiteClassifier
 from runtime.registry import Registry, cache_folder
+from runtime.signing import PublicKeys
 
 DEFAULT_VARIANT = "float32"
 UNKNOWN = "unknown"
@@ -54,21 +55,29 @@ class Predictor:
         return self._model.resolution
 
     @classmethod
-    def load(cls, path: str | Path, variant: str = DEFAULT_VARIANT, threads: int | None = None) -> "Predictor":
+    def load(
+        cls,
+        path: str | Path,
+        variant: str = DEFAULT_VARIANT,
+        threads: int | None = None,
+        public_key: str | None = None,
+    ) -> "Predictor":
         """Load a bundle's folder (or one that ``transferlite models pull`` fills).
 
         Args:
             path: the folder.
             variant: which TFLite file, for example ``float32`` or ``int8``.
             threads: for the interpreter; all cores if None.
+            public_key: a PEM file's path, by default ``$TRANSFERLITE_PUBLIC_KEY``; without, no signature is asked.
 
         Raises:
             NotFoundError: no bundle, or no such variant in it.
+            UntrustedError: there is a public key, and it did not sign the bundle.
             BundleError: a file is missing or altered, the bundle needs a newer release, or the model does not answer
                 the bundle's test pictures as it did when it was made.
         """
         bundle = find_bundle(Path(path))
-        manifest = read_manifest(bundle)
+        manifest = read_manifest(bundle, PublicKeys.configured(public_key))
         if manifest.decoder_version not in LIKE_DECODERS:
             raise BundleError(
                 f"was trained with photo decoder {manifest.decoder_version}; this release has {DECODER_VERSION}",
@@ -96,11 +105,13 @@ class Predictor:
         variant: str = DEFAULT_VARIANT,
         threads: int | None = None,
         cache: Path | None = None,
+        public_key: str | None = None,
     ) -> "Predictor":
         """Load the version that a channel names, or ``model_id``, copying it to ``cache`` where it is remote."""
-        registry = Registry.open(uri)
+        registry = Registry.open(uri, public_key)
         chosen = registry.resolve(channel, model_id)
-        return cls.load(registry.local_bundle(chosen, cache or cache_folder(uri), [variant]), variant, threads)
+        bundle = registry.local_bundle(chosen, cache or cache_folder(uri), [variant])
+        return cls.load(bundle, variant, threads, public_key)
 
     def __call__(self, photo: bytes | str | Path | RGB, top: int = 3) -> Prediction:
         """The answer for an encoded photo (its bytes or its local path) or a decoded uint8 RGB one ``[H, W, 3]``.

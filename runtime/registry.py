@@ -3,7 +3,9 @@
 ::
 
     models/<model_id>/...            a bundle; its manifest.json is written last, so a version without one is no version
-    channels/<channel>.json          a Pointer: the model id that the channel names, and those it named before
+    models/<model_id>/manifest.sig   the manifest's signature, if it has one: written just before the manifest
+    channels/<channel>.json          a Pointer: the model id that the channel names, and those it named before; its
+                                     signature is inside, for two objects cannot be swapped at once
 """
 
 import datetime
@@ -13,14 +15,26 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runtime.ahead import map_ahead
-from runtime.bundle import CURRENT, MANIFEST, Manifest, Pointer, check_files, check_model_id, is_model_id, sha256_of
-from runtime.errors import BundleError, ConflictError, InputError, MissingStoreError, NotFoundError
-from runtime.folder import FolderStore, explained
-from runtime.locations import open_store
+from runtime.bundle import (
+    MANIFEST,
+    SIGNATURE,
+    Manifest,
+    Pointer,
+    check_files,
+    check_model_id,
+    check_signature,
+    is_model_id,
+    read_manifest,
+)
+from runtime.download import fetch_files
+from runtime.errors import BundleError, ConflictError, InputError, MissingStoreError, NotFoundError, UntrustedError
+from runtime.folder import FolderStore, write_durably
+from runtime.media import open_registry_store
+from runtime.signing import PublicKeys, Signer, open_signer
 from runtime.store import Store
 
 _CHANNEL = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -40,19 +54,31 @@ def utc_now() -> datetime.datetime:
 
 @dataclass(frozen=True)
 class Registry:
-    """The models of one store."""
+    """The models of one store.
+
+    Attributes:
+        store: where they are.
+        keys: with them nothing is read that one of them did not sign; without, signatures are not looked at.
+        signer: signs what is published, promoted or rolled back.
+    """
 
     store: Store
+    keys: PublicKeys | None = None
+    signer: Signer | None = None
 
     @classmethod
-    def open(cls, uri: str) -> "Registry":
-        """The registry at an ``s3://`` URI or a local folder. Nothing is read yet."""
-        return cls(open_store(uri))
+    def open(cls, uri: str, public_key: str | None = None, signing_key: str | None = None) -> "Registry":
+        """The registry at an ``s3://`` URI, a local folder or a shared ``https://`` address. Nothing is read yet.
+
+        ``public_key`` (by default ``$TRANSFERLITE_PUBLIC_KEY``) is as in :meth:`PublicKeys.read`, ``signing_key`` as
+        in :func:`runtime.signing.open_signer`. Raises InputError where they, or the location, are none.
+        """
+        return cls(open_registry_store(uri), PublicKeys.configured(public_key), open_signer(signing_key))
 
     # -- versions ------------------------------------------------------------------------------------------------
 
     def publish(self, bundle: Path, manifest: Manifest) -> None:
-        """Write a new version: all its files, then its manifest.
+        """Write a new version: all its files, the manifest's signature if there is a signer, then the manifest.
 
         Raises:
             ConflictError: a version of that id exists.
@@ -67,19 +93,58 @@ class Registry:
 
         for _ in map_ahead(upload, manifest.files, workers=8):
             pass
-        self._put_surely(f"{prefix}/{MANIFEST}", manifest.to_json(), if_absent=True)
+        data = manifest.to_json()
+        if self.signer:
+            self.store.put(f"{prefix}/{SIGNATURE}", self.signer.sign(data).to_json())
+        self._put_surely(f"{prefix}/{MANIFEST}", data, if_absent=True)
 
     def manifest(self, model_id: str) -> Manifest:
-        """The manifest of one version. Raises NotFoundError."""
+        """The manifest of one version.
+
+        Raises:
+            NotFoundError: there is no such version.
+            UntrustedError: none of ``keys`` signed it.
+            BundleError: it is damaged, or another version's.
+        """
+        return self._parsed(model_id, self._manifest_data(model_id), self.keys)
+
+    def sign(self, model_id: str) -> None:
+        """Sign a version that is there already: one that was not signed, or by a key that is given up.
+
+        Its files are not looked at: they are held to the manifest wherever they are loaded.
+        """
+        assert self.signer is not None
+        data = self._manifest_data(model_id)
+        self._parsed(model_id, data, None)
+        self.store.put(f"models/{model_id}/{SIGNATURE}", self.signer.sign(data).to_json())
+
+    def _manifest_data(self, model_id: str) -> bytes:
         key = f"models/{check_model_id(model_id)}/{MANIFEST}"
         try:
-            return Manifest.from_json(self.store.get(key).data, f"{self.store.uri}/{key}")
+            return self.store.get(key).data
+        except MissingStoreError:
+            raise
+        except NotFoundError as error:
+            hint = error.hint or "transferlite models list shows them"
+            raise NotFoundError(f"there is no model {model_id}", where=self.store.uri, hint=hint) from None
+
+    def _parsed(self, model_id: str, data: bytes, keys: PublicKeys | None) -> Manifest:
+        where = f"{self.store.uri}/models/{model_id}/{MANIFEST}"
+        if keys is not None:
+            check_signature(keys, data, self.signature(model_id), where)
+        manifest = Manifest.from_json(data, where)
+        if manifest.model_id != model_id:
+            raise BundleError(f"is the manifest of another version, {manifest.model_id}", where=where)
+        return manifest
+
+    def signature(self, model_id: str) -> bytes | None:
+        """The content of a version's ``manifest.sig``, unchecked; None where it is not signed."""
+        try:
+            return self.store.get(f"models/{check_model_id(model_id)}/{SIGNATURE}").data
         except MissingStoreError:
             raise
         except NotFoundError:
-            raise NotFoundError(
-                f"there is no model {model_id}", where=self.store.uri, hint="transferlite models list shows them"
-            ) from None
+            return None
 
     def versions(self, damaged: Callable[[BundleError], None] | None = None) -> Iterator[Manifest]:
         """Every complete version, oldest first. One that cannot be read is passed to ``damaged``, or raised if None."""
@@ -109,29 +174,48 @@ class Registry:
         return {name: self.channel(name) for name in names if _CHANNEL.fullmatch(name)}
 
     def channel(self, name: str) -> Pointer:
-        """What a channel names. Raises NotFoundError."""
+        """What a channel names.
+
+        Raises:
+            NotFoundError: there is no such channel.
+            UntrustedError: none of ``keys`` signed its pointer, or it is another channel's.
+        """
         pointer, _ = self._read_channel(name)
         if pointer is None:
             raise NotFoundError(
                 f"there is no channel {name!r}", where=self.store.uri, hint="train a model or promote one to it first"
             )
+        if self.keys is not None:
+            self._check_pointer(name, pointer, self.keys)
         return pointer
+
+    def begins_anew(self, channel: str) -> bool:
+        """Whether a promotion would not go on from what the channel names now, for no known key signed that.
+
+        Raises:
+            InputError: the channel is signed, and there is no signer, so that a promotion would be refused.
+        """
+        pointer, _ = self._read_channel(channel)
+        return pointer is not None and self._trusted(channel, pointer) is None
 
     def promote(self, model_id: str, channel: str) -> Pointer:
         """Let ``channel`` name a version from now on. Two promotions at once both end; one of them last.
 
         Raises:
             NotFoundError: there is no such version.
+            InputError: the channel is signed, and there is no signer.
+            UntrustedError: there is a signer, and the version is not signed with its key or one of ``keys``.
             ConflictError: other writers changed the channel all the time.
         """
-        self.manifest(model_id)
+        self._promotable(model_id)
         for attempt in range(_ATTEMPTS):
-            pointer, etag = self._read_channel(channel)
+            found, etag = self._read_channel(channel)
+            pointer = self._trusted(channel, found)
             if pointer is not None and pointer.model_id == model_id:
                 return pointer
             history = () if pointer is None else (pointer.model_id, *pointer.previous)
             try:
-                return self._write_channel(channel, model_id, history[:_KEPT_PREVIOUS], etag)
+                return self._write_channel(channel, model_id, history[:_KEPT_PREVIOUS], pointer, etag)
             except ConflictError:
                 time.sleep(random.uniform(0, 0.05 * 2 ** min(attempt, 5)))
         raise ConflictError("other writers keep changing it", where=f"channel {channel}", hint="try again")
@@ -140,14 +224,22 @@ class Registry:
         """Let ``channel`` name what it named before.
 
         Raises:
-            InputError: it never named anything else.
+            InputError: it never named anything else; or it is signed, and there is no signer.
+            UntrustedError: there is a signer, and the version before, or the channel, is not signed by a known key.
             ConflictError: the channel changed at the same moment, so that going back might be wrong.
         """
-        pointer, etag = self._read_channel(channel)
+        found, etag = self._read_channel(channel)
+        pointer = self._trusted(channel, found)
+        if found is not None and pointer is None:
+            raise UntrustedError(
+                "is not signed with this key, so that what it named before is anybody's word",
+                where=f"channel {channel}",
+                hint="promote the version that you want",
+            )
         if pointer is None or not pointer.previous:
             raise InputError("has no previous model to go back to", where=f"channel {channel}")
-        self.manifest(pointer.previous[0])
-        return self._write_channel(channel, pointer.previous[0], pointer.previous[1:], etag)
+        self._promotable(pointer.previous[0])
+        return self._write_channel(channel, pointer.previous[0], pointer.previous[1:], pointer, etag)
 
     def resolve(self, channel: str, model_id: str | None = None) -> str:
         """The model id asked for: ``model_id`` itself, or what ``channel`` names."""
@@ -155,46 +247,36 @@ class Registry:
 
     # -- copies --------------------------------------------------------------------------------------------------
 
-    def pull(self, model_id: str, folder: Path, variants: Iterable[str] | None = None) -> Path:
+    def pull(
+        self, model_id: str, folder: Path, variants: Iterable[str] | None = None, spares: Iterable[Path] = ()
+    ) -> Path:
         """Copy a version's serving files to ``folder/<model_id>``, verified; what is there already is not fetched.
 
-        ``variants`` defaults to all TFLite files. Returns the bundle's folder.
+        ``variants`` defaults to all TFLite files. Files that the bundles ``spares`` have too are taken from there. A
+        download that broke off goes on where it was. Returns the bundle's folder.
 
         Raises:
             NotFoundError: no such version or variant.
             BundleError: what arrived does not have the manifest's sha256.
         """
-        manifest = self.manifest(model_id)
-        names = list(variants or (name for name, value in manifest.variants.items() if value.path.endswith(".tflite")))
+        data = self._manifest_data(model_id)
+        manifest = self._parsed(model_id, data, self.keys)
+        signature = self.signature(model_id)
+        files = manifest.files_of(variants or manifest.tflite_variants())
         bundle = folder / model_id
-        files = manifest.files_of(names)
-
-        def fetch(name: str) -> None:
+        _check_same(bundle, data)
+        fetch_files(self.store, f"models/{model_id}", files, bundle, spares)
+        for name, content in ((SIGNATURE, signature), (MANIFEST, data)):
             path = bundle / name
-            if path.is_file() and sha256_of(path) == files[name].sha256:
-                return
-            with explained(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-            self.store.download(f"models/{model_id}/{name}", path)
-
-        for _ in map_ahead(fetch, files, workers=8):
-            pass
-        check_files(bundle, files)
-        FolderStore(bundle).put(MANIFEST, manifest.to_json())
-        return bundle
-
-    def pull_current(self, channel: str, folder: Path, variants: Iterable[str] | None = None) -> Path:
-        """Pull what ``channel`` names and make it the one that ``folder`` stands for; older versions stay beside it."""
-        pointer = self.channel(channel)
-        bundle = self.pull(pointer.model_id, folder, variants)
-        FolderStore(folder).put(CURRENT, pointer.to_json())
+            if content is not None and not (path.is_file() and path.read_bytes() == content):
+                write_durably(path, content)
         return bundle
 
     def local_bundle(self, model_id: str, cache: Path, variants: Iterable[str]) -> Path:
         """A folder with the bundle: the registry's own where it is a local folder, otherwise a pulled copy."""
         if isinstance(self.store, FolderStore):
             self.manifest(model_id)
-            return self.store.root / "models" / model_id
+            return self.store.path_of(f"models/{model_id}/{MANIFEST}").parent
         return self.pull(model_id, cache, variants)
 
     # ------------------------------------------------------------------------------------------------------------
@@ -209,8 +291,48 @@ class Registry:
             return None, None
         return Pointer.from_json(blob.data, f"{self.store.uri}/{key}"), blob.etag
 
-    def _write_channel(self, name: str, model_id: str, previous: tuple[str, ...], etag: str | None) -> Pointer:
-        pointer = Pointer(model_id, previous, utc_now().isoformat())
+    def _promotable(self, model_id: str) -> None:
+        """Raises unless the version is there, readable and, for a signed channel, signed."""
+        accepted = self.keys if self.signer is None else self.signer.public_keys | (self.keys or PublicKeys({}))
+        try:
+            self._parsed(model_id, self._manifest_data(model_id), accepted)
+        except UntrustedError as error:
+            hint = "transferlite models sign vouches for it"
+            raise UntrustedError(error.message, where=error.where, hint=hint) from None
+
+    def _trusted(self, name: str, pointer: Pointer | None) -> Pointer | None:
+        """The channel's pointer as far as a change may rest on it: its history and sequence.
+
+        A signed channel does not go on from one that is not signed by a known key, but anew.
+        """
+        if pointer is None:
+            return None
+        if self.signer is None:
+            if pointer.signature is not None:
+                hint = "give the key: --signing-key"
+                raise InputError("is signed, and devices would refuse it unsigned", where=f"channel {name}", hint=hint)
+            return pointer
+        try:
+            self._check_pointer(name, pointer, self.signer.public_keys | (self.keys or PublicKeys({})))
+        except UntrustedError:
+            return None
+        return pointer
+
+    def _check_pointer(self, name: str, pointer: Pointer, keys: PublicKeys) -> None:
+        where = f"{self.store.uri}/{_channel_key(name)}"
+        keys.check(pointer.signed_part(), pointer.signature, where)
+        if pointer.channel != name:
+            raise UntrustedError(f"is the pointer of another channel, {pointer.channel!r}", where=where)
+
+    def _write_channel(
+        self, name: str, model_id: str, previous: tuple[str, ...], old: Pointer | None, etag: str | None
+    ) -> Pointer:
+        now = utc_now()
+        # at least the time, so that a channel which was deleted, or begins to be signed, still goes up
+        sequence = max(int(now.timestamp()), old.sequence + 1 if old else 0)
+        pointer = Pointer(model_id, previous, now.isoformat(), name, sequence)
+        if self.signer:
+            pointer = replace(pointer, signature=self.signer.sign(pointer.signed_part()))
         self._put_surely(_channel_key(name), pointer.to_json(), if_absent=etag is None, if_match=etag)
         return pointer
 
@@ -225,6 +347,22 @@ class Registry:
                 written = b""
             if written != data:
                 raise
+
+
+def _check_same(bundle: Path, data: bytes) -> None:
+    """Raises BundleError where a whole version of that id is there whose manifest is another one than ``data``."""
+    try:
+        if (bundle / MANIFEST).read_bytes() == data:
+            return
+        there = read_manifest(bundle)
+        check_files(bundle, {name: info for name, info in there.files.items() if (bundle / name).exists()})
+    except (FileNotFoundError, NotFoundError, BundleError):
+        return  # nothing is there, or nothing whole
+    raise BundleError(
+        "the registry has another manifest of this version than was pulled before; a version never changes",
+        where=str(bundle),
+        hint="remove the folder to take the registry's",
+    )
 
 
 def _channel_key(name: str) -> str:

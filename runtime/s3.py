@@ -17,7 +17,7 @@ from runtime.errors import (
     TransferLiteError,
     UnavailableError,
 )
-from runtime.store import Blob, Entry
+from runtime.store import BLOCK, Blob, Entry
 
 try:
     import boto3
@@ -81,6 +81,23 @@ class S3Store:
                 except _CUT:
                     continue  # botocore repeats requests, but not the reading of an answer that was cut
             return self._get(key, most)
+
+    def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
+        with self._explained(key):
+            try:
+                answer = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key, Range=f"bytes={start}-")
+            except aws.ClientError as error:
+                if error.response.get("Error", {}).get("Code") == "InvalidRange":  # nothing from there on
+                    return
+                raise
+            with closing(answer["Body"]) as body:
+                yield from body.iter_chunks(BLOCK)
+
+    def presigned(self, key: str, seconds: int) -> str:
+        """An ``https://`` address at which anyone can read the object for so long. Nothing is asked of S3."""
+        with self._explained(key):
+            request = {"Bucket": self.bucket, "Key": self.prefix + key}
+            return str(self._client.generate_presigned_url("get_object", Params=request, ExpiresIn=seconds))
 
     def _get(self, key: str, most: int | None) -> Blob:
         answer = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key)

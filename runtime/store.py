@@ -13,6 +13,9 @@ from typing import Protocol
 
 from runtime.errors import ConflictError, NotFoundError
 
+BLOCK = 2**18
+"""Bytes of a block of a stream."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -46,6 +49,12 @@ class Store(Protocol):
 
     def get(self, key: str, most: int | None = None) -> Blob:
         """The object's content, or its first ``most`` bytes if it is longer. Raises NotFoundError."""
+
+    def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
+        """The object's content from byte ``start`` on, in blocks; nothing if it ends before.
+
+        Raises NotFoundError, and UnavailableError where it breaks off.
+        """
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         """Write the whole object and return its new ETag. Raises ConflictError when the condition does not hold."""
@@ -95,6 +104,10 @@ class MemoryStore:
         except KeyError:
             raise NotFoundError("does not exist", where=join_uri(self.uri, key)) from None
         return Blob(data[:most], _content_etag(data))
+
+    def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
+        data = self.get(key).data
+        yield from (data[place : place + BLOCK] for place in range(start, len(data), BLOCK))
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         with self._lock:

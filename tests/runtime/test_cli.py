@@ -183,7 +183,7 @@ def test_predict_needs_a_photo(capsys: Out) -> None:
         (["--registry", "/no/such/registry"], "there is no channel 'production'"),
         (["--registry", "s3://no-such-bucket"], "there is no bucket no-such-bucket"),
         (["--bundle", "/no/such/bundle"], "/no/such/bundle: holds no bundle"),
-        (["--registry", "https://example.org"], "https:// is not supported"),
+        (["--registry", "ftp://example.org"], "ftp:// is not supported"),
     ],
 )
 def test_a_missing_model_ends_with_status_2_and_one_line(
