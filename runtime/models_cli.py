@@ -10,7 +10,6 @@ import click
 from runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from runtime.bundle import Pointer
     from runtime.registry import Registry
 
 registry_option = click.option("--registry", required=True, metavar="LOCATION", help="Where the models are.")
@@ -110,7 +109,7 @@ def promote(model_id: str, registry: str, channel: str, signing_key: str | None,
         click.echo(f"warning: what {channel} named was not signed with this key; its history ends here", err=True)
     pointer = opened.promote(model_id, channel)
     was = f" (was {pointer.previous[0]})" if pointer.previous else ""
-    click.echo(f"{channel} -> {pointer.model_id}{was}{_signed(pointer)}")
+    click.echo(f"{channel} -> {pointer.model_id}{was}, {opened.signed}")
 
 
 @models.command()
@@ -120,8 +119,8 @@ def promote(model_id: str, registry: str, channel: str, signing_key: str | None,
 @public_key_option
 def rollback(registry: str, channel: str, signing_key: str | None, public_key: str | None) -> None:
     """Let a channel name the version before."""
-    pointer = _open(registry, public_key, signing_key).rollback(channel)
-    click.echo(f"{channel} -> {pointer.model_id}{_signed(pointer)}")
+    opened = _open(registry, public_key, signing_key)
+    click.echo(f"{channel} -> {opened.rollback(channel).model_id}, {opened.signed}")
 
 
 @models.command()
@@ -137,7 +136,7 @@ def sign(model_id: str, registry: str, signing_key: str | None) -> None:
     if opened.signer is None:
         raise click.UsageError("Give the key: --signing-key.")
     opened.sign(model_id)
-    click.echo(f"signed {model_id} with key {', '.join(opened.signer.public_keys.keys)}")
+    click.echo(f"{model_id} is {opened.signed}")
 
 
 @models.command()
@@ -187,10 +186,6 @@ def say_if_unchecked(registry: "Registry") -> None:
     """One line where signatures are not looked at."""
     if registry.keys is None:
         click.echo("no public key is configured: signatures are not checked", err=True)
-
-
-def _signed(pointer: "Pointer") -> str:
-    return f", signed with key {pointer.signature.key}" if pointer.signature else ""
 
 
 def _open(location: str, public_key: str | None = None, signing_key: str | None = None) -> "Registry":

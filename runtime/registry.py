@@ -75,6 +75,11 @@ class Registry:
         """
         return cls(open_registry_store(uri), PublicKeys.configured(public_key), open_signer(signing_key))
 
+    @property
+    def signed(self) -> str:
+        """In words, whether what is written here is signed."""
+        return f"signed with key {', '.join(self.signer.public_keys.keys)}" if self.signer else "not signed"
+
     # -- versions ------------------------------------------------------------------------------------------------
 
     def publish(self, bundle: Path, manifest: Manifest) -> None:

@@ -285,10 +285,12 @@ def _verify(key: "PublicKey", signature: bytes, data: bytes) -> None:
 
 
 def _base64(text: str) -> bytes | None:
+    """What ``text`` encodes; None where it is not the one text that encodes it."""
     try:
-        return base64.b64decode(text, validate=True)
+        data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         return None
+    return data if base64.b64encode(data).decode() == text else None
 
 
 @contextmanager
