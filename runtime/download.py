@@ -1,5 +1,6 @@
 """Files of a version brought to a folder: what is near is linked, what broke off goes on, what arrives is checked."""
 
+import hashlib
 import os
 import shutil
 import time
@@ -43,14 +44,20 @@ def fetch_files(
             path.parent.mkdir(parents=True, exist_ok=True)
             spare = near.get(info.sha256)
             if spare and is_file(spare, info):
-                arrived = _linked(spare, path.with_name(f"{TEMPORARY}{info.sha256}.link"))
+                arrived = _linked(spare, part_of(path, info).with_suffix(".link"))
             else:
-                arrived = path.with_name(f"{TEMPORARY}{info.sha256}.part")
+                arrived = part_of(path, info)
                 _download(store, f"{prefix}/{name}", info, arrived)
             put_in_place(arrived, path)
 
     for _ in map_ahead(fetch, files, workers=8):
         pass
+
+
+def part_of(path: Path, info: FileInfo) -> Path:
+    """The neighbour that holds what has arrived of a file: its own for each name and content."""
+    name = hashlib.sha256(f"{info.sha256} {path.name}".encode()).hexdigest()
+    return path.with_name(f"{TEMPORARY}{name}.part")
 
 
 def is_file(path: Path, info: FileInfo) -> bool:
