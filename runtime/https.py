@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from runtime.errors import AccessDeniedError, InputError, NotFoundError, TransferLiteError, UnavailableError
+from runtime.errors import (
+    AccessDeniedError,
+    InputError,
+    MissingStoreError,
+    NotFoundError,
+    TransferLiteError,
+    UnavailableError,
+)
 from runtime.store import BLOCK, Blob, Entry, join_uri
 
 SCHEMA = 1
@@ -75,8 +82,11 @@ class SharedStore:
 
     @cached_property
     def _addresses(self) -> dict[str, str]:
-        with self._explained(""), _open(self._url) as answer:
-            data = _document(answer, self.uri)
+        try:
+            with self._explained(""), _open(self._url) as answer:
+                data = _document(answer, self.uri)
+        except NotFoundError:
+            raise MissingStoreError("there is no share at this address", where=self.uri) from None
         try:
             raw = json.loads(data)
             schema, objects = raw["schema"], {str(key): str(address) for key, address in raw["objects"].items()}

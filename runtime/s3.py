@@ -47,6 +47,7 @@ def s3_client() -> Any:
         max_pool_connections=CONNECTIONS,
         connect_timeout=5,
         read_timeout=60,
+        signature_version="s3v4",  # or presigned addresses are of version 2, which regions since 2014 refuse
         s3={"addressing_style": "path"} if custom else None,
     )
     return boto3.session.Session().client("s3", config=config)
