@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKERS ?= 2
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint docs bench clean
 
 demo: $(READY)
 	$(BIN)/transferlite demo
@@ -20,6 +20,9 @@ lint: $(READY)
 	$(BIN)/cfn-lint template.yaml
 	@test ! -x $(BIN)/hadolint || $(BIN)/hadolint train_job/Dockerfile inference_lambda/Dockerfile
 
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 BENCHMARKS := seed_job forward_table limits growing pipeline head_rows head_peers fine_tune scale
 
 bench: $(READY)
@@ -32,4 +35,4 @@ $(READY): pyproject.toml
 	touch $@
 
 clean:
-	rm -rf .venv demo-output .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv demo-output site .mypy_cache .ruff_cache .pytest_cache
