@@ -47,7 +47,10 @@ class CurrentModel:
 
     def _first(self) -> Predictor:
         """What the channel names or, if that cannot be served, the newest it named before that can."""
-        pointer = Registry.open(self._settings.registry).channel(self._settings.channel)
+        registry = Registry.open(self._settings.registry)
+        if registry.keys is None:
+            _log.info(json.dumps({"event": "signatures-unchecked", "reason": "TRANSFERLITE_PUBLIC_KEY is not set"}))
+        pointer = registry.channel(self._settings.channel)
         refused: list[TransferLiteError] = []
         for model_id in (pointer.model_id, *pointer.previous):
             try:

@@ -18,7 +18,7 @@ public_key_option = click.option(
     "--public-key",
     envvar="TRANSFERLITE_PUBLIC_KEY",
     metavar="FILE",
-    help="Take only what one of this PEM file's keys signed.  [env: TRANSFERLITE_PUBLIC_KEY]",
+    help="Take only what one of this PEM file's keys signed, or a key of AWS KMS.  [env: TRANSFERLITE_PUBLIC_KEY]",
 )
 signing_key_option = click.option(
     "--signing-key",
@@ -124,19 +124,25 @@ def rollback(registry: str, channel: str, signing_key: str | None, public_key: s
 
 
 @models.command()
-@click.argument("model_id")
+@click.argument("model_id", required=False)
 @registry_option
+@channel_option
 @signing_key_option
-def sign(model_id: str, registry: str, signing_key: str | None) -> None:
+def sign(model_id: str | None, registry: str, channel: str, signing_key: str | None) -> None:
     """Sign a version that was published unsigned, or with a key that is given up.
 
-    The version's files stay as they are. You vouch for what the registry holds now: look at it first.
+    Without MODEL_ID, the version that --channel names, and the channel. You vouch for what the registry holds now:
+    look at it first. The version's files stay as they are.
     """
-    opened = _open(registry, signing_key=signing_key)
+    opened = replace(_open(registry, signing_key=signing_key), keys=None)
     if opened.signer is None:
         raise click.UsageError("Give the key: --signing-key.")
-    opened.sign(model_id)
-    click.echo(f"{model_id} is {opened.signed}")
+    chosen = opened.resolve(channel, model_id)
+    opened.sign(chosen)
+    click.echo(f"{chosen} is {opened.signed}")
+    if model_id is None:
+        opened.promote(chosen, channel)
+        click.echo(f"{channel} -> {chosen}, {opened.signed}")
 
 
 @models.command()

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 PUBLIC_KEY_VARIABLE = "TRANSFERLITE_PUBLIC_KEY"
 KMS = "awskms:///"
+_OF_KMS = (KMS, "arn:")
 _BLOCK = re.compile(r"-----BEGIN ([A-Z ]+)-----(.*?)-----END \1-----", re.DOTALL)
 _NEEDED = "it has to be Ed25519 or ECDSA P-256"
 
@@ -88,12 +90,17 @@ class PublicKeys:
 
     @classmethod
     def read(cls, source: str) -> "PublicKeys":
-        """The keys in a PEM file, one below the other; or ``source`` is itself that text, or the base64 of one's DER.
+        """The keys in a PEM file, one below the other.
+
+        Instead of the file ``source`` may be its text, the base64 of one key's DER, or a key of AWS KMS as
+        :func:`open_signer` takes it, whose public half KMS is then asked for, once in a process.
 
         Raises:
             InputError: it holds no public key, a private one, or one of another type.
             MissingExtraError: cryptography is not installed.
         """
+        if source.startswith(_OF_KMS):
+            return _kms_public_keys(source)
         if "-----BEGIN" in source:
             return cls._of_pem(source, PUBLIC_KEY_VARIABLE)
         try:
@@ -202,7 +209,7 @@ def open_signer(source: str | None) -> Signer | None:
     """
     if not source:
         return None
-    if source.startswith((KMS, "arn:")):
+    if source.startswith(_OF_KMS):
         from runtime.kms import KmsKey
 
         return KmsKey.open(source)
@@ -211,11 +218,9 @@ def open_signer(source: str | None) -> Signer | None:
 
 def public_keys_of(source: str) -> PublicKeys:
     """The public half of a key, given as :func:`open_signer` or :meth:`PublicKeys.read` takes it."""
-    if not source.startswith((KMS, "arn:")) and _holds_public_keys(Path(source)):
+    if source.startswith(_OF_KMS) or _holds_public_keys(Path(source)):
         return PublicKeys.read(source)
-    signer = open_signer(source)
-    assert signer is not None
-    return signer.public_keys
+    return LocalKey.read(Path(source)).public_keys
 
 
 def _holds_public_keys(path: Path) -> bool:
@@ -251,6 +256,13 @@ def key_id(key: "PublicKey") -> str:
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()[:16]
+
+
+@cache
+def _kms_public_keys(source: str) -> PublicKeys:
+    from runtime.kms import KmsKey
+
+    return KmsKey.open(source).public_keys
 
 
 def _public_key(der: bytes, where: str) -> "PublicKey":

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from runtime.bundle import find_bundle, read_manifest
 from runtime.folder import FolderStore
@@ -24,6 +25,7 @@ from transferlite.__main__ import run
 
 Out = pytest.CaptureFixture[str]
 ROOT = Path(__file__).parents[2]
+PLAIN_PEM = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 @pytest.fixture
@@ -231,6 +233,26 @@ def test_a_key_s_public_half_is_shown(tmp_path: Path, capsys: Out, monkeypatch: 
 def test_a_pull_without_a_key_says_that_it_does_not_check(registry: Registry, tmp_path: Path, capsys: Out) -> None:
     assert run(["models", "pull", "--registry", registry.store.uri, "--dest", str(tmp_path / "device")]) == 0
     assert capsys.readouterr().err == "no public key is configured: signatures are not checked\n"
+
+
+def test_an_unsigned_channel_is_signed_by_one_command(
+    tmp_path: Path, capsys: Out, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("TRANSFERLITE_PUBLIC_KEY", key)
+    opened = Registry(FolderStore(tmp_path / "unsigned"))
+    opened.publish(tmp_path / "one", write_bundle(tmp_path / "one", "one"))
+    opened.promote("one", "production")
+    where = ["--registry", opened.store.uri]
+    assert run(["models", "pull", *where, "--dest", str(tmp_path / "device")]) == 1
+    (tmp_path / "key.pem").write_bytes(ed25519().key.private_bytes(*PLAIN_PEM))
+    capsys.readouterr()
+    assert run(["models", "sign", *where, "--signing-key", str(tmp_path / "key.pem")]) == 0
+    (key_id,) = ed25519().public_keys.keys
+    assert capsys.readouterr().out.splitlines() == [
+        f"one is signed with key {key_id}",
+        f"production -> one, signed with key {key_id}",
+    ]
+    assert run(["models", "pull", *where, "--dest", str(tmp_path / "device")]) == 0
 
 
 def test_sign_needs_a_key(registry: Registry, capsys: Out) -> None:

@@ -22,7 +22,16 @@ from runtime.bundle import MANIFEST, SIGNATURE, Pointer
 from runtime.errors import AccessDeniedError, BundleError, InputError, UntrustedError
 from runtime.kms import KmsKey
 from runtime.registry import Registry, utc_now
-from runtime.signing import LocalKey, PublicKeys, Signature, Signer, create_key, open_signer, public_keys_of
+from runtime.signing import (
+    LocalKey,
+    PublicKeys,
+    Signature,
+    Signer,
+    _kms_public_keys,
+    create_key,
+    open_signer,
+    public_keys_of,
+)
 from runtime.store import MemoryStore
 from tests.runtime import keys as made
 from tests.runtime.bundles import write_bundle
@@ -248,6 +257,20 @@ def test_a_kms_key_is_named_by_alias_id_or_arn(kms_alias: str) -> None:
         assert opened is not None
         assert list(opened.public_keys.keys) == [expected]
     assert list(public_keys_of(kms_alias).keys) == [expected]
+
+
+def test_kms_is_asked_once_for_the_public_key_that_a_function_checks_with(
+    kms_alias: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _kms_public_keys.cache_clear()
+    monkeypatch.setenv("TRANSFERLITE_PUBLIC_KEY", kms_alias)
+    signature = KmsKey.open(kms_alias).sign(b"x")
+    first = PublicKeys.configured()
+    assert first is not None
+    first.check(b"x", signature, "")
+    boto3.client("kms").delete_alias(AliasName="alias/models")
+    assert PublicKeys.configured() is first
+    _kms_public_keys.cache_clear()
 
 
 def test_a_kms_key_that_is_not_there_or_cannot_sign_so_is_an_input_error(kms_alias: str) -> None:
