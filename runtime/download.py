@@ -8,13 +8,56 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from runtime.ahead import map_ahead
-from runtime.bundle import FileInfo, read_manifest, sha256_of
+from runtime.bundle import MANIFEST, FileInfo, check_files, read_manifest, sha256_of
 from runtime.errors import BundleError, NotFoundError, UnavailableError
-from runtime.folder import TEMPORARY, explained, put_in_place
+from runtime.folder import TEMPORARY, explained, folder_lock, put_in_place, write_durably
 from runtime.store import Store, join_uri
 
 _ATTEMPTS = 4
 """How often in a row a download may break off without having got any further."""
+
+
+def fetch_bundle(
+    store: Store,
+    prefix: str,
+    documents: Mapping[str, bytes],
+    files: Mapping[str, FileInfo],
+    bundle: Path,
+    spares: Iterable[Path] = (),
+) -> None:
+    """Have a version in the folder ``bundle``: its files as by :func:`fetch_files`, then its ``documents``.
+
+    The documents are the manifest's signature, if there is one, and the manifest, which comes last: then the folder is
+    a bundle.
+
+    Raises:
+        BundleError: a whole bundle with another manifest is there, which serves perhaps; or as :func:`fetch_files`.
+    """
+    with explained(bundle):
+        bundle.mkdir(parents=True, exist_ok=True)
+    with folder_lock(bundle):  # two who pull into one cache would append to the same part
+        _check_same(bundle, documents[MANIFEST])
+        fetch_files(store, prefix, files, bundle, spares)
+        for name, content in documents.items():
+            path = bundle / name
+            if not (path.is_file() and path.read_bytes() == content):
+                write_durably(path, content)
+
+
+def _check_same(bundle: Path, manifest: bytes) -> None:
+    """Raises BundleError where a whole version is there whose manifest is another one."""
+    try:
+        if (bundle / MANIFEST).read_bytes() == manifest:
+            return
+        there = read_manifest(bundle)
+        check_files(bundle, {name: info for name, info in there.files.items() if (bundle / name).exists()})
+    except (FileNotFoundError, NotFoundError, BundleError):
+        return  # nothing is there, or nothing whole
+    raise BundleError(
+        "the registry has another manifest of this version than was pulled before; a version never changes",
+        where=str(bundle),
+        hint="remove the folder to take the registry's",
+    )
 
 
 def fetch_files(

@@ -15,7 +15,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.ahead import map_ahead
@@ -28,12 +28,12 @@ from runtime.bundle import (
     check_model_id,
     check_signature,
     is_model_id,
-    read_manifest,
 )
-from runtime.download import fetch_files
+from runtime.download import fetch_bundle
 from runtime.errors import BundleError, ConflictError, InputError, MissingStoreError, NotFoundError, UntrustedError
-from runtime.folder import FolderStore, write_durably
+from runtime.folder import FolderStore
 from runtime.media import open_registry_store
+from runtime.pointers import check_pointer, next_pointer, trusted
 from runtime.signing import PublicKeys, Signer, open_signer
 from runtime.store import Store
 
@@ -191,7 +191,7 @@ class Registry:
                 f"there is no channel {name!r}", where=self.store.uri, hint="train a model or promote one to it first"
             )
         if self.keys is not None:
-            self._check_pointer(name, pointer, self.keys)
+            check_pointer(pointer, name, self.keys, f"{self.store.uri}/{_channel_key(name)}")
         return pointer
 
     def begins_anew(self, channel: str) -> bool:
@@ -268,14 +268,9 @@ class Registry:
         manifest = self._parsed(model_id, data, self.keys)
         signature = self.signature(model_id)
         files = manifest.files_of(variants or manifest.tflite_variants())
-        bundle = folder / model_id
-        _check_same(bundle, data)
-        fetch_files(self.store, f"models/{model_id}", files, bundle, spares)
-        for name, content in ((SIGNATURE, signature), (MANIFEST, data)):
-            path = bundle / name
-            if content is not None and not (path.is_file() and path.read_bytes() == content):
-                write_durably(path, content)
-        return bundle
+        documents = {MANIFEST: data} if signature is None else {SIGNATURE: signature, MANIFEST: data}
+        fetch_bundle(self.store, f"models/{model_id}", documents, files, folder / model_id, spares)
+        return folder / model_id
 
     def local_bundle(self, model_id: str, cache: Path, variants: Iterable[str]) -> Path:
         """A folder with the bundle: the registry's own where it is a local folder, otherwise a pulled copy."""
@@ -296,48 +291,27 @@ class Registry:
             return None, None
         return Pointer.from_json(blob.data, f"{self.store.uri}/{key}"), blob.etag
 
+    @property
+    def _accepted(self) -> PublicKeys | None:
+        """The keys that may have signed what a change goes on from; None where nothing has to be signed."""
+        return self.keys if self.signer is None else self.signer.public_keys | (self.keys or PublicKeys({}))
+
     def _promotable(self, model_id: str) -> None:
         """Raises unless the version is there, readable and, for a signed channel, signed."""
-        accepted = self.keys if self.signer is None else self.signer.public_keys | (self.keys or PublicKeys({}))
         try:
-            self._parsed(model_id, self._manifest_data(model_id), accepted)
+            self._parsed(model_id, self._manifest_data(model_id), self._accepted)
         except UntrustedError as error:
             hint = "transferlite models sign vouches for it"
             raise UntrustedError(error.message, where=error.where, hint=hint) from None
 
     def _trusted(self, name: str, pointer: Pointer | None) -> Pointer | None:
-        """The channel's pointer as far as a change may rest on it: its history and sequence.
-
-        A signed channel does not go on from one that is not signed by a known key, but anew.
-        """
-        if pointer is None:
-            return None
-        if self.signer is None:
-            if pointer.signature is not None:
-                hint = "give the key: --signing-key"
-                raise InputError("is signed, and devices would refuse it unsigned", where=f"channel {name}", hint=hint)
-            return pointer
-        try:
-            self._check_pointer(name, pointer, self.signer.public_keys | (self.keys or PublicKeys({})))
-        except UntrustedError:
-            return None
-        return pointer
-
-    def _check_pointer(self, name: str, pointer: Pointer, keys: PublicKeys) -> None:
         where = f"{self.store.uri}/{_channel_key(name)}"
-        keys.check(pointer.signed_part(), pointer.signature, where)
-        if pointer.channel != name:
-            raise UntrustedError(f"is the pointer of another channel, {pointer.channel!r}", where=where)
+        return trusted(pointer, name, self._accepted, self.signer, where)
 
     def _write_channel(
         self, name: str, model_id: str, previous: tuple[str, ...], old: Pointer | None, etag: str | None
     ) -> Pointer:
-        now = utc_now()
-        # at least the time, so that a channel which was deleted, or begins to be signed, still goes up
-        sequence = max(int(now.timestamp()), old.sequence + 1 if old else 0)
-        pointer = Pointer(model_id, previous, now.isoformat(), name, sequence)
-        if self.signer:
-            pointer = replace(pointer, signature=self.signer.sign(pointer.signed_part()))
+        pointer = next_pointer(name, model_id, previous, old, self.signer, utc_now())
         self._put_surely(_channel_key(name), pointer.to_json(), if_absent=etag is None, if_match=etag)
         return pointer
 
@@ -352,22 +326,6 @@ class Registry:
                 written = b""
             if written != data:
                 raise
-
-
-def _check_same(bundle: Path, data: bytes) -> None:
-    """Raises BundleError where a whole version of that id is there whose manifest is another one than ``data``."""
-    try:
-        if (bundle / MANIFEST).read_bytes() == data:
-            return
-        there = read_manifest(bundle)
-        check_files(bundle, {name: info for name, info in there.files.items() if (bundle / name).exists()})
-    except (FileNotFoundError, NotFoundError, BundleError):
-        return  # nothing is there, or nothing whole
-    raise BundleError(
-        "the registry has another manifest of this version than was pulled before; a version never changes",
-        where=str(bundle),
-        hint="remove the folder to take the registry's",
-    )
 
 
 def _channel_key(name: str) -> str:

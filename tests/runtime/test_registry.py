@@ -2,6 +2,7 @@ import datetime
 import itertools
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -401,6 +402,22 @@ def test_a_pull_heals_a_damaged_copy_and_fetches_only_that(
     Registry(store).pull("one", tmp_path / "device")
     assert store.downloads == ["models/one/int8.tflite"]
     check_files(bundle, manifest.files_of(["float32", "int8"]))
+
+
+def test_several_who_pull_into_one_cache_do_not_disturb_each_other(publish: Publish, tmp_path: Path) -> None:
+    class Slow(CountingStore):
+        def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
+            for block in super().stream(key, start):
+                for place in range(len(block)):
+                    yield block[place : place + 1]
+                    time.sleep(0.001)
+
+    store = Slow()
+    publish(Registry(store), "one")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: Registry(store).pull("one", tmp_path / "cache"), range(4)))
+    assert len(store.downloads) == 3
+    assert names(tmp_path / "cache" / "one") == SERVING
 
 
 def test_a_file_altered_in_the_registry_is_refused(registry: Registry, publish: Publish, tmp_path: Path) -> None:
