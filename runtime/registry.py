@@ -30,7 +30,15 @@ from runtime.bundle import (
     is_model_id,
 )
 from runtime.download import fetch_bundle
-from runtime.errors import BundleError, ConflictError, InputError, MissingStoreError, NotFoundError, UntrustedError
+from runtime.errors import (
+    AccessDeniedError,
+    BundleError,
+    ConflictError,
+    InputError,
+    MissingStoreError,
+    NotFoundError,
+    UntrustedError,
+)
 from runtime.folder import FolderStore
 from runtime.media import open_registry_store
 from runtime.pointers import check_pointer, next_pointer, trusted
@@ -150,6 +158,10 @@ class Registry:
             raise
         except NotFoundError:
             return None
+        except AccessDeniedError:
+            if self.keys is None:
+                return None  # so S3 calls what is missing where listing is not allowed
+            raise
 
     def versions(self, damaged: Callable[[BundleError], None] | None = None) -> Iterator[Manifest]:
         """Every complete version, oldest first. One that cannot be read is passed to ``damaged``, or raised if None."""

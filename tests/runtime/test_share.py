@@ -5,6 +5,7 @@ import http.server
 import json
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from hashlib import sha256
@@ -17,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from benchmarks.s3_server import running_s3
 from runtime.bundle import FileInfo, check_files, read_manifest
 from runtime.device import update
 from runtime.download import fetch_files
@@ -31,7 +33,7 @@ from runtime.errors import (
 )
 from runtime.https import SharedStore
 from runtime.registry import Registry
-from runtime.s3 import S3Store
+from runtime.s3 import S3Store, s3_client
 from runtime.share import seconds_of, write_share
 from tests.conftest import BUCKET
 from tests.runtime.bundles import write_bundle
@@ -140,6 +142,26 @@ def test_the_command_prints_the_address_that_pull_takes(
     local = tmp_path / "share.json"
     assert run(["models", "share", "--registry", registry.store.uri, "--out", str(local)]) == 0
     assert json.loads(local.read_bytes())["model_id"] == "two"
+
+
+def test_addresses_hold_on_a_server_that_checks_signatures_and_no_longer_than_they_say(tmp_path: Path) -> None:
+    (tmp_path / "s3").mkdir()
+    with running_s3(tmp_path / "s3") as server:
+        if server.name != "SeaweedFS":
+            pytest.skip("SeaweedFS is not installed (extra bench); moto checks no signature")
+        s3_client().create_bucket(Bucket=BUCKET)
+        registry = owners(S3Store(BUCKET, "registry"))
+        registry.publish(tmp_path / "one", write_bundle(tmp_path / "one", "one"))
+        registry.promote("one", "production")
+        address = write_share(registry, "production", None, 4, f"s3://{BUCKET}/share.json")
+        assert address is not None
+        assert update(opened(address), "production", tmp_path / "device").model_id == "one"
+        for altered in (address.replace("Expires=4", "Expires=40"), f"{address[:-3]}abc"):
+            with pytest.raises(AccessDeniedError, match="share the channel again"):
+                opened(altered).channel("production")
+        time.sleep(5)
+        with pytest.raises(AccessDeniedError, match="share the channel again"):
+            opened(address).channel("production")
 
 
 # -- servers and networks --------------------------------------------------------------------------------------------

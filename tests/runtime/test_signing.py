@@ -22,6 +22,7 @@ from runtime.bundle import MANIFEST, SIGNATURE, Pointer
 from runtime.errors import AccessDeniedError, BundleError, InputError, UntrustedError
 from runtime.kms import KmsKey
 from runtime.registry import Registry, utc_now
+from runtime.s3 import S3Store
 from runtime.signing import (
     LocalKey,
     PublicKeys,
@@ -33,8 +34,10 @@ from runtime.signing import (
     public_keys_of,
 )
 from runtime.store import MemoryStore
+from tests.conftest import BUCKET
 from tests.runtime import keys as made
 from tests.runtime.bundles import write_bundle
+from tests.runtime.faults import refuse
 from tests.runtime.keys import owners, trusting
 
 PRIVATE = (
@@ -336,6 +339,17 @@ def test_the_signature_is_written_before_the_manifest(tmp_path: Path) -> None:
 def test_a_signed_registry_is_read_without_keys_as_ever(store: MemoryStore) -> None:
     assert Registry(store).channel("production").model_id == "two"
     assert Registry(store).manifest("one").model_id == "one"
+
+
+def test_a_signature_that_may_not_be_read_is_asked_for_only_by_those_who_have_a_key(
+    bucket: object, tmp_path: Path
+) -> None:
+    store = S3Store(BUCKET)
+    owners(store).publish(tmp_path / "one", write_bundle(tmp_path / "one", "one"))
+    refuse("GetObject", "AccessDenied", 403, "manifest.sig")
+    assert Registry(store).pull("one", tmp_path / "device").name == "one"
+    with pytest.raises(AccessDeniedError):
+        trusting(store).manifest("one")
 
 
 def test_an_unsigned_registry_is_refused_by_those_who_have_a_key(tmp_path: Path) -> None:
