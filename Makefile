@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKERS ?= 2
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test lint docs bench simulate clean
 
 demo: $(READY)
 	$(BIN)/transferlite demo
@@ -33,6 +33,9 @@ $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
+
+simulate: $(READY)
+	$(BIN)/python -m simulation $(ARGS)
 
 clean:
 	rm -rf .venv demo-output site .mypy_cache .ruff_cache .pytest_cache

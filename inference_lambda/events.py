@@ -15,10 +15,14 @@ from runtime.errors import InputError
 
 @dataclass(frozen=True)
 class Direct:
-    """A direct invocation: one photo, as its bytes or as an ``s3://`` URI, whose answer is returned."""
+    """A direct invocation: one photo, as its bytes or as an ``s3://`` URI, whose answer is returned.
+
+    ``model_id`` is the version to ask, the one in service if None.
+    """
 
     image: bytes | None = None
     uri: str | None = None
+    model_id: str | None = None
 
 
 def parse(event: Mapping[str, Any]) -> Notification | Batch | Job | Items | Request | Direct:
@@ -40,10 +44,13 @@ def parse(event: Mapping[str, Any]) -> Notification | Batch | Job | Items | Requ
 
 
 def _direct(event: Mapping[str, Any]) -> Direct | None:
+    model_id = event.get("model")
+    if model_id is not None and not isinstance(model_id, str):
+        raise InputError(f"the model {model_id!r} is not an id", hint="send the id of a version as a text")
     if isinstance(event.get("image"), str):
-        return Direct(image=_decoded(event["image"]))
+        return Direct(image=_decoded(event["image"]), model_id=model_id)
     if isinstance(event.get("s3"), str) and event["s3"].startswith("s3://"):
-        return Direct(uri=event["s3"])
+        return Direct(uri=event["s3"], model_id=model_id)
     return None
 
 

@@ -1,5 +1,7 @@
 """The function's entry point: ``inference_lambda.handler.lambda_handler``."""
 
+import math
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -32,7 +34,7 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
             through EventBridge or SNS, or any of them in messages of an SQS queue;
             tasks of S3 Batch Operations; items of Step Functions' Distributed Map;
             ``{"image": "<base64>"}`` or ``{"s3": "s3://bucket/key"}``.
-        context: Lambda's; not used.
+        context: Lambda's, of which the time that is left is used; anything else has all the time.
 
     Returns:
         For an HTTP request its answer, errors included (see ``openapi.py``).
@@ -47,7 +49,7 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """
     request = parse(event)
     if isinstance(request, Request):
-        return reply(request, _api().respond(request))
+        return reply(request, _api().respond(replace(request, seconds_left=_seconds_left(context))))
     if isinstance(request, Batch):
         return _service().drain(request)
     if isinstance(request, Notification):
@@ -57,3 +59,17 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     if isinstance(request, Items):
         return _service().label_items(request)
     return _service().answer(request)
+
+
+def model_in_service() -> str:
+    """Load the model now, rather than with the first event, and return its id.
+
+    Raises:
+        TransferLiteError: the environment is wrong, or no model can be served.
+    """
+    return _service().model.get().manifest.model_id
+
+
+def _seconds_left(context: object) -> float:
+    left = getattr(context, "get_remaining_time_in_millis", None)
+    return left() / 1000 if left else math.inf

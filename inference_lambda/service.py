@@ -28,10 +28,14 @@ class Service:
         self.model = CurrentModel(settings)
 
     def answer(self, request: Direct) -> dict[str, Any]:
-        """The prediction for a direct invocation, or ``{"error": {"code", "message"}}`` for a photo that has none."""
+        """The prediction for a direct invocation, or ``{"error": {"code", "message"}}`` for a photo that has none.
+
+        Raises:
+            InputError: the registry has no such version as the invocation asks for.
+        """
         if request.uri is not None and not self.settings.allows(request.uri):
             return {"error": {"code": "forbidden", "message": "its bucket is not in TRANSFERLITE_ALLOWED_BUCKETS"}}
-        predictor = self.model.get()
+        predictor = self.model.get(request.model_id)
         try:
             data = request.image if request.uri is None else read_uri(request.uri, READ_BYTES)
             return predictor(data or b"").to_dict()

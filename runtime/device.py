@@ -23,6 +23,7 @@ from runtime.bundle import CURRENT, MANIFEST, Pointer, is_model_id, read_manifes
 from runtime.errors import BundleError, NotFoundError, UntrustedError
 from runtime.folder import TEMPORARY, explained, folder_lock, write_durably
 from runtime.media import BundleFolder
+from runtime.pointers import check_newer
 from runtime.registry import Registry
 
 MEMORY = "device.json"
@@ -204,14 +205,8 @@ def _asked(registry: Registry, channel: str, memory: Memory, current: Pointer | 
     if isinstance(registry.store, BundleFolder):
         return _of_bundle(registry, registry.store.model_id, channel, current, folder)
     pointer = registry.channel(channel)
-    taken = memory.sequences.get(channel, 0)
-    if registry.keys is not None and pointer.sequence < taken:
-        raise UntrustedError(
-            f"is older ({pointer.updated_at}, sequence {pointer.sequence}) than what this device has taken already"
-            f" (sequence {taken}): somebody shows it an old pointer again",
-            where=f"{registry.store.uri}, channel {channel}",
-            hint="a rollback is a new pointer: transferlite models rollback",
-        )
+    if registry.keys is not None:
+        check_newer(pointer, memory.sequences.get(channel, 0), f"{registry.store.uri}, channel {channel}")
     return pointer
 
 

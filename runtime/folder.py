@@ -42,6 +42,9 @@ class FolderStore:
             while block := file.read(BLOCK):
                 yield block
 
+    def get_changed(self, key: str, etag: str) -> Blob | None:
+        return self.get(key) if self.head(key).etag != etag else None
+
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         path = self.path_of(key)
         with explained(path):

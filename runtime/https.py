@@ -46,6 +46,10 @@ class SharedStore:
         with self._explained(key), _open(self._address(key)) as answer:
             return Blob(_document(answer, join_uri(self.uri, key))[:most], answer.headers.get("ETag") or "")
 
+    def get_changed(self, key: str, etag: str) -> Blob | None:
+        blob = self.get(key)
+        return None if etag and blob.etag == etag else blob
+
     def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
         with self._explained(key), _open(self._address(key), start) as answer:
             if start and answer.status != 206:  # the server does not know ranges

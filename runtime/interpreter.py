@@ -1,6 +1,7 @@
 """A TFLite file as a function of one image, on whichever TFLite runtime is installed."""
 
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def _interpreter_class() -> Any:
 
 
 class TFLiteClassifier:
-    """One loaded classifier with a fixed batch of one. Not for several threads at once: give each its own.
+    """One loaded classifier with a fixed batch of one. Threads may share it: they take turns.
 
     Raises:
         BundleError: the file is not a TFLite image classifier with one uint8 ``[1, H, W, 3]`` input.
@@ -61,11 +62,13 @@ class TFLiteClassifier:
         self._zero: int = outputs[0]["quantization"][1]
         self.resolution = self._scale
         """The step from one probability to the next of a quantised output; 0 for floats."""
+        self._turn = threading.Lock()
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities ``[N]`` for one image ``[H, W, 3]`` of the model's own size."""
-        self._interpreter.set_tensor(self._input, image[None])
-        self._interpreter.invoke()
-        raw = self._interpreter.get_tensor(self._output)[0]
+        with self._turn:
+            self._interpreter.set_tensor(self._input, image[None])
+            self._interpreter.invoke()
+            raw = self._interpreter.get_tensor(self._output)[0]  # a copy
         values = np.asarray(raw, np.float32)
         return (values - self._zero) * np.float32(self._scale) if self._scale else values

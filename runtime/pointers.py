@@ -15,6 +15,17 @@ def check_pointer(pointer: Pointer, channel: str, keys: PublicKeys, where: str) 
         raise UntrustedError(f"is the pointer of another channel, {pointer.channel!r}", where=where)
 
 
+def check_newer(pointer: Pointer, taken: int, where: str) -> None:
+    """Raises UntrustedError for a pointer whose sequence is below that of one which was taken before: a replay."""
+    if pointer.sequence < taken:
+        raise UntrustedError(
+            f"is older ({pointer.updated_at}, sequence {pointer.sequence}) than what has been taken already (sequence"
+            f" {taken}): somebody shows an old pointer again",
+            where=where,
+            hint="a rollback is a new pointer: transferlite models rollback",
+        )
+
+
 def trusted(
     pointer: Pointer | None, channel: str, accepted: PublicKeys | None, signer: Signer | None, where: str
 ) -> Pointer | None:

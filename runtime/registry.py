@@ -41,9 +41,9 @@ from runtime.errors import (
 )
 from runtime.folder import FolderStore
 from runtime.media import open_registry_store
-from runtime.pointers import check_pointer, next_pointer, trusted
+from runtime.pointers import check_newer, check_pointer, next_pointer, trusted
 from runtime.signing import PublicKeys, Signer, open_signer
-from runtime.store import Store
+from runtime.store import Blob, Store
 
 _CHANNEL = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _KEPT_PREVIOUS = 20
@@ -191,20 +191,33 @@ class Registry:
         return {name: self.channel(name) for name in names if _CHANNEL.fullmatch(name)}
 
     def channel(self, name: str) -> Pointer:
-        """What a channel names.
+        """What a channel names. Raises as :meth:`followed_channel`."""
+        return self.followed_channel(name)[0]
+
+    def followed_channel(self, name: str, known: tuple[Pointer, str] | None = None) -> tuple[Pointer, str]:
+        """What a channel names, and the ETag of its pointer; ``known`` itself while that has not changed.
 
         Raises:
             NotFoundError: there is no such channel.
-            UntrustedError: none of ``keys`` signed its pointer, or it is another channel's.
+            UntrustedError: none of ``keys`` signed its pointer, it is another channel's, or older than ``known``.
         """
-        pointer, _ = self._read_channel(name)
-        if pointer is None:
+        key = _channel_key(name)
+        try:
+            changed = self.store.get(key) if known is None else self.store.get_changed(key, known[1])
+        except MissingStoreError:
+            raise
+        except NotFoundError:
             raise NotFoundError(
                 f"there is no channel {name!r}", where=self.store.uri, hint="train a model or promote one to it first"
-            )
+            ) from None
+        if changed is None:
+            assert known is not None
+            return known
+        found = self._pointer(key, changed)
         if self.keys is not None:
-            check_pointer(pointer, name, self.keys, f"{self.store.uri}/{_channel_key(name)}")
-        return pointer
+            check_pointer(found[0], name, self.keys, f"{self.store.uri}/{key}")
+            check_newer(found[0], known[0].sequence if known else 0, f"{self.store.uri}/{key}")
+        return found
 
     def begins_anew(self, channel: str) -> bool:
         """Whether a promotion would not go on from what the channel names now, for no known key signed that.
@@ -296,11 +309,13 @@ class Registry:
     def _read_channel(self, name: str) -> tuple[Pointer | None, str | None]:
         key = _channel_key(name)
         try:
-            blob = self.store.get(key)
+            return self._pointer(key, self.store.get(key))
         except MissingStoreError:
             raise
         except NotFoundError:
             return None, None
+
+    def _pointer(self, key: str, blob: Blob) -> tuple[Pointer, str]:
         return Pointer.from_json(blob.data, f"{self.store.uri}/{key}"), blob.etag
 
     @property

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import cache
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +77,7 @@ class S3Store:
 
     def get(self, key: str, most: int | None = None) -> Blob:
         with self._explained(key):
-            for _ in range(_READS - 1):
-                try:
-                    return self._get(key, most)
-                except _CUT:
-                    continue  # botocore repeats requests, but not the reading of an answer that was cut
-            return self._get(key, most)
+            return self._read(key, most)
 
     def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
         with self._explained(key):
@@ -100,8 +96,25 @@ class S3Store:
             request = {"Bucket": self.bucket, "Key": self.prefix + key}
             return str(self._client.generate_presigned_url("get_object", Params=request, ExpiresIn=seconds))
 
-    def _get(self, key: str, most: int | None) -> Blob:
-        answer = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key)
+    def get_changed(self, key: str, etag: str) -> Blob | None:
+        with self._explained(key):
+            try:
+                return self._read(key, None, IfNoneMatch=etag)
+            except aws.ClientError as error:
+                if _status_of(error) == HTTPStatus.NOT_MODIFIED:
+                    return None
+                raise
+
+    def _read(self, key: str, most: int | None, **condition: str) -> Blob:
+        for _ in range(_READS - 1):
+            try:
+                return self._read_once(key, most, **condition)
+            except _CUT:
+                continue  # botocore repeats requests, but not the reading of an answer that was cut
+        return self._read_once(key, most, **condition)
+
+    def _read_once(self, key: str, most: int | None, **condition: str) -> Blob:
+        answer = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key, **condition)
         length = int(answer["ContentLength"])
         with closing(answer["Body"]) as body:  # the body itself as a context would be the raw stream, unchecked
             if most is None or length <= most:
@@ -183,7 +196,7 @@ class S3Store:
     def _refusal(self, where: str, error: aws.ClientError, conditional: bool) -> TransferLiteError:
         code = str(error.response.get("Error", {}).get("Code", ""))
         text = error.response.get("Error", {}).get("Message") or code
-        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        status = _status_of(error)
         if code == "NoSuchBucket":
             return MissingStoreError(f"there is no bucket {self.bucket}", where=where, hint="create it or mend the URI")
         gone = code in {"NoSuchKey", "404", "NotFound"}
@@ -198,3 +211,7 @@ class S3Store:
         if status >= 500 or status == 429 or code in {"SlowDown", "RequestTimeout", "Throttling"}:
             return UnavailableError(f"S3 answered {status} {code}", where=where, hint="try again later")
         return TransferLiteError(f"S3 answered {status} {code}: {text}", where=where)
+
+
+def _status_of(error: aws.ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

@@ -56,6 +56,9 @@ class Store(Protocol):
         Raises NotFoundError, and UnavailableError where it breaks off.
         """
 
+    def get_changed(self, key: str, etag: str) -> Blob | None:
+        """The object's content, or None while its ETag is still this one. Raises NotFoundError."""
+
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         """Write the whole object and return its new ETag. Raises ConflictError when the condition does not hold."""
 
@@ -108,6 +111,10 @@ class MemoryStore:
     def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
         data = self.get(key).data
         yield from (data[place : place + BLOCK] for place in range(start, len(data), BLOCK))
+
+    def get_changed(self, key: str, etag: str) -> Blob | None:
+        blob = self.get(key)
+        return blob if blob.etag != etag else None
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         with self._lock:

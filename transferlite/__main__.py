@@ -21,6 +21,7 @@ COMMANDS = {
     "models": ("runtime.models_cli", "List, show, sign, promote, roll back, pull and share published models."),
     "edge": ("runtime.edge_cli", "Keep a device's model up to date (no TensorFlow needed)."),
     "keys": ("runtime.keys_cli", "Create and show the keys that sign models."),
+    "serve": ("inference_lambda.serve_cli", "Answer HTTP on this machine as the Lambda function does, page included."),
     "report": ("train_job.report_cli", "Fetch a version's report, and open it."),
     "features": ("train_job.features_cli", "Show, compact and prune the rows that the frozen base made of photos."),
     "inspect": ("train_job.cli", "Show the layers of a backbone."),

@@ -84,7 +84,7 @@ def served(output: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
 
         monkeypatch.setattr(service, "read_uri", read)
         made_one = Service(Settings("unused", "predictions-bucket"))
-        monkeypatch.setattr(made_one.model, "get", colour_predictor)
+        monkeypatch.setattr(made_one.model, "get", lambda *_: colour_predictor())
         return made_one
 
     return made

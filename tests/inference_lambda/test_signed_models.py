@@ -68,8 +68,25 @@ def test_what_the_owner_did_not_sign_is_refused_and_the_old_model_serves(
     with caplog.at_level(logging.ERROR, "transferlite"):
         assert serving() == "one"
     said = [json.loads(record.message) for record in caplog.records]
-    assert [line["event"] for line in said] == ["model-kept"]
-    assert "signed" in said[0]["reason"] or "does not fit its signature" in said[0]["reason"]
+    assert said[-1]["event"] == "model-kept"
+    assert "signed" in said[-1]["reason"] or "does not fit its signature" in said[-1]["reason"]
+
+
+@pytest.mark.usefixtures("_with_a_key")
+def test_a_running_function_does_not_follow_an_old_pointer_that_is_shown_again(
+    registry: Registry, serving: Callable[[], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    old = registry.store.get("channels/production.json").data
+    registry.promote("two", "production")
+    assert serving() == "two"
+    registry.store.put("channels/production.json", old)
+    with caplog.at_level(logging.ERROR, "transferlite"):
+        assert serving() == "two"
+    (line,) = (json.loads(record.message) for record in caplog.records)
+    assert "somebody shows an old pointer again" in line["reason"]
+    registry.promote("two", "production")
+    registry.rollback("production")
+    assert serving() == "one"
 
 
 def test_a_cold_start_with_nothing_signed_is_an_error(

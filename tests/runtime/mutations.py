@@ -214,7 +214,7 @@ def edited_pointer(objects: Objects, chance: Chance) -> tuple[Objects, str]:
 
 def replayed_pointer(objects: Objects, _: Chance) -> tuple[Objects, str]:
     """What the channel truly said when it named the oldest version."""
-    return {**objects, CHANNEL: objects["replays/old"]}, r"is older \(.*\) than what this device has taken already"
+    return {**objects, CHANNEL: objects["replays/old"]}, r"is older \(.*\) than what has been taken already"
 
 
 def pointer_of_another_channel(objects: Objects, _: Chance) -> tuple[Objects, str]:

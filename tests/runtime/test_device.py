@@ -217,7 +217,7 @@ def test_an_old_pointer_shown_again_is_refused_and_a_rollback_is_not(publish: Pu
     now = store.get("channels/production.json").data
     update(trusting(store), "production", tmp_path)
     store.put("channels/production.json", old)
-    with pytest.raises(UntrustedError, match=r"channel production: is older .* somebody shows it an old pointer again"):
+    with pytest.raises(UntrustedError, match=r"channel production: is older .* somebody shows an old pointer again"):
         update(trusting(store), "production", tmp_path)
     assert find_bundle(tmp_path).name == "b"
     store.put("channels/production.json", now)
