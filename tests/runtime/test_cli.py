@@ -278,9 +278,9 @@ def test_promote_and_rollback_say_what_the_channel_names(registry: str, capsys: 
     assert run(["models", "rollback", "--registry", registry]) == 0
     assert run(["models", "promote", "one", "--registry", registry, "--channel", "staging"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "production -> three (was two)",
-        "production -> two",
-        "staging -> one",
+        "production -> three (was two), not signed",
+        "production -> two, not signed",
+        "staging -> one, not signed",
     ]
     assert Registry.open(registry).channel("production").model_id == "two"
 
