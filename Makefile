@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKERS ?= 2
 
-.PHONY: demo test lint docs bench simulate clean
+.PHONY: demo test lint docs bench simulate slim clean
 
 demo: $(READY)
 	$(BIN)/transferlite demo
@@ -23,10 +23,14 @@ lint: $(READY)
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-BENCHMARKS := seed_job forward_table limits growing pipeline head_rows head_peers fine_tune scale
+BENCHMARKS := seed_job forward_table limits growing pipeline head_rows head_peers fine_tune edge scale telemetry
 
 bench: $(READY)
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
+
+# What a device imports and nothing else: `make slim DEST=device`; more options: transferlite slim --help
+slim: $(READY)
+	$(BIN)/transferlite slim --dest $(or $(DEST),slim) $(ARGS)
 
 $(READY): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed (set PYTHON=/path/to/it)"; exit 1; }

@@ -120,15 +120,21 @@ class Api:
         photo = photo_of(request)
         data = self._fetch(photo) if isinstance(photo, str) else photo
         predictor = self._predictor(options.model_id)
+        metrics = self._service().metrics
         try:
-            seen = decode(data, predictor.manifest.input)
+            with metrics.phase("Decode"):
+                seen = decode(data, predictor.manifest.input)
         except TransferLiteError as error:
-            raise photo_problem(error) from error
-        found = predictor(seen, options.top)
+            problem = photo_problem(error)
+            metrics.count("Errors", "Code", problem.code)
+            raise problem from error
+        with metrics.phase("Invoke"):
+            found = predictor(seen, options.top)
         if options.threshold is not None:
             found = replace(found, label=found.top[0][0] if found.score >= options.threshold else UNKNOWN)
         _log.info(json.dumps({"event": "answered", "model_id": found.model_id, "label": found.label}))
         answer = found.to_dict()
+        metrics.answered(answer, predictor.manifest.labels, UNKNOWN)
         if options.explain:
             from inference_lambda.explanation import explanation_of  # as above
 

@@ -17,7 +17,7 @@ def runtime_name() -> str:
     Raises:
         MissingExtraError: neither is installed.
     """
-    return "ai-edge-litert" if _interpreter_class().__module__.startswith("ai_edge_litert") else "tflite-runtime"
+    return "ai-edge-litert" if interpreter_class().__module__.startswith("ai_edge_litert") else "tflite-runtime"
 
 
 def usable_cores() -> int:
@@ -25,7 +25,8 @@ def usable_cores() -> int:
     return min(len(os.sched_getaffinity(0)), 8)
 
 
-def _interpreter_class() -> Any:
+def interpreter_class() -> Any:
+    """The ``Interpreter`` of the installed runtime, which the first call imports. Raises MissingExtraError."""
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
@@ -44,7 +45,7 @@ class TFLiteClassifier:
     """
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
-        interpreter = _interpreter_class()
+        interpreter = interpreter_class()
         try:
             self._interpreter = interpreter(model_path=str(path), num_threads=threads or usable_cores())
             self._interpreter.allocate_tensors()

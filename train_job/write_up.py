@@ -69,6 +69,8 @@ def _manifest(job: Job, learned: Learned, exported: Exported) -> Manifest:
     photos = {split.value: len(learned.examples(split)) for split in Split}
     metrics: dict[str, Any] = {split.value: scores.to_dict(labels) for split, scores in evaluation.scores.items()}
     metrics[Split.TEST.value] |= _summary(evaluation.measures())
+    if Split.VALIDATION.value in metrics:
+        metrics[Split.VALIDATION.value] |= evaluation.confidences()
     return Manifest(
         model_id=new_model_id(now),
         created_at=now.isoformat(),

@@ -19,12 +19,14 @@ COMMANDS = {
     "predict": ("runtime.cli", "Label photos with a published model (no TensorFlow needed)."),
     "explain": ("runtime.explain_cli", "Show where in a photo a model sees its label (no TensorFlow needed)."),
     "models": ("runtime.models_cli", "List, show, sign, promote, roll back, pull and share published models."),
-    "edge": ("runtime.edge_cli", "Keep a device's model up to date (no TensorFlow needed)."),
+    "edge": ("runtime.edge_cli", "Keep a device's model up to date, and measure it (no TensorFlow needed)."),
     "keys": ("runtime.keys_cli", "Create and show the keys that sign models."),
     "serve": ("inference_lambda.serve_cli", "Answer HTTP on this machine as the Lambda function does, page included."),
     "report": ("train_job.report_cli", "Fetch a version's report, and open it."),
     "features": ("train_job.features_cli", "Show, compact and prune the rows that the frozen base made of photos."),
+    "drift": ("runtime.drift_cli", "Compare what models answered lately with their validation photos."),
     "inspect": ("train_job.cli", "Show the layers of a backbone."),
+    "slim": ("transferlite.cli", "Make a folder with only what predicting imports, for a device or a function."),
     "demo": ("transferlite.cli", "Run the whole loop on a local S3 with real pictures."),
 }
 
