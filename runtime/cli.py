@@ -23,26 +23,56 @@ def model_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--registry", metavar="LOCATION", help="Use the model that --channel names in this registry."),
         click.option("--bundle", type=click.Path(path_type=Path), help="Use the model in this folder instead."),
         _channel_option,
-        click.option("--model", "model_id", metavar="ID", help="Use this version, whatever the channel names."),
+        click.option(
+            "--model",
+            metavar="ID|FILE.tflite",
+            help="Use this version, whatever the channel names; or any classifier's file, by itself.",
+        ),
         click.option("--variant", default="float32", show_default=True, help="Which TFLite file: float32, int8."),
         click.option("--threads", type=click.IntRange(1), help="For the interpreter.  [default: all cores]"),
+        click.option(
+            "--labels", type=click.Path(path_type=Path), help="Of a FILE.tflite: a text file, a label a line."
+        ),
+        click.option(
+            "--mean", callback=_numbers, metavar="NUMBERS", help="Of a FILE.tflite: what it wants pixels less."
+        ),
+        click.option("--std", callback=_numbers, metavar="NUMBERS", help="Of a FILE.tflite: and then divided by."),
     )
     for option in reversed(options):
         command = option(command)
     return command
 
 
+def _numbers(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[float, ...] | None:
+    """``127.5`` or ``123.7,116.3,103.5``."""
+    try:
+        return None if text is None else tuple(float(one) for one in text.split(","))
+    except ValueError:
+        raise click.BadParameter("give one number, or three with commas between") from None
+
+
 def open_predictor(
-    registry: str | None, bundle: Path | None, channel: str, model_id: str | None, variant: str, threads: int | None
+    registry: str | None,
+    bundle: Path | None,
+    channel: str,
+    model: str | None,
+    variant: str,
+    threads: int | None,
+    **plain: Any,
 ) -> "Predictor":
-    """The model that :func:`model_options` name."""
+    """The model that :func:`model_options` name; ``plain`` are those of a file by itself."""
     from runtime.predictor import Predictor
 
-    if (registry is None) == (bundle is None):
-        raise click.UsageError("Give either --registry or --bundle.")
+    file = model if model and model.lower().endswith(".tflite") else None
+    if sum(place is not None for place in (registry, bundle, file)) != 1:
+        raise click.UsageError("Give one of --registry, --bundle or --model FILE.tflite.")
+    if file is not None:
+        return Predictor.from_file(file, threads=threads, **plain)
+    if any(value is not None for value in plain.values()):
+        raise click.UsageError("--labels, --mean and --std go with --model FILE.tflite.")
     if bundle is not None:
         return Predictor.load(bundle, variant, threads)
-    return Predictor.from_registry(str(registry), channel, model_id, variant, threads)
+    return Predictor.from_registry(str(registry), channel, model, variant, threads)
 
 
 @click.command()

@@ -13,6 +13,12 @@ DECODER_VERSION = 2
 LIKE_DECODERS = frozenset({1, 2})
 """Versions that see so much alike that a model trained with one may look through another."""
 
+MAX_BYTES = 64 * 2**20
+"""Of an encoded photo."""
+
+READ_BYTES = MAX_BYTES + 1
+"""As much of a photo as is worth reading: with one byte more than the limit, ``imaging.decode`` refuses it."""
+
 
 @dataclass(frozen=True)
 class InputSpec:

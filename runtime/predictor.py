@@ -2,6 +2,7 @@
 
 import gc
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from runtime.errors import BundleError
 from runtime.input_spec import DECODER_VERSION, LIKE_DECODERS
 from runtime.signing import PublicKeys
 
-if TYPE_CHECKING:  # at run time these wait for _import_what_runs_it
+if TYPE_CHECKING:  # at run time these wait for import_what_runs_it
     import numpy as np
     from numpy.typing import NDArray
 
@@ -91,7 +92,7 @@ class Predictor:
         chosen = manifest.variant(variant)
         with ThreadPoolExecutor(1) as pool:
             checked = pool.submit(check_files, bundle, manifest.files_of([variant]))
-            _import_what_runs_it()
+            import_what_runs_it()
             checked.result()
         from runtime.golden import Golden
         from runtime.interpreter import TFLiteClassifier
@@ -105,6 +106,24 @@ class Predictor:
             golden = Golden.from_json((bundle / manifest.golden).read_bytes(), str(bundle / manifest.golden))
             golden.check(variant, predictor.probabilities, str(bundle / chosen.path))
         return predictor
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | Path,
+        labels: str | Path | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        threads: int | None = None,
+    ) -> "Predictor":
+        """Load a classifier's ``.tflite`` file that no manifest describes: anyone's, or one of ours by itself.
+
+        What is not given is taken from the file's TFLite Metadata. See :func:`runtime.plain_file.open_file`, also for
+        the errors raised.
+        """
+        from runtime.plain_file import open_file
+
+        return cls(*open_file(Path(path), Path(labels) if labels else None, mean, std, threads))
 
     @classmethod
     def from_registry(
@@ -151,11 +170,11 @@ class Predictor:
         best = (-probabilities).argsort(kind="stable")[: max(top, 1)]
         ranked = tuple((self.manifest.labels[i], float(probabilities[i])) for i in best)
         label, score = ranked[0]
-        sure = score >= self.manifest.threshold
+        sure = score >= self.manifest.threshold or not self.manifest.threshold  # not all files answer probabilities
         return Prediction(self.manifest.model_id, label if sure else UNKNOWN, score, ranked[: max(top, 0)])
 
 
-def _import_what_runs_it() -> None:
+def import_what_runs_it() -> None:
     """Import NumPy, Pillow and the TFLite runtime: most of a cold start, in which a second core hashes the files.
 
     Meanwhile the garbage collector rests, which finds nothing in what imports make and takes a twentieth of the time,

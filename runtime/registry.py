@@ -278,12 +278,18 @@ class Registry:
     # -- copies --------------------------------------------------------------------------------------------------
 
     def pull(
-        self, model_id: str, folder: Path, variants: Iterable[str] | None = None, spares: Iterable[Path] = ()
+        self,
+        model_id: str,
+        folder: Path,
+        variants: Iterable[str] | None = None,
+        spares: Iterable[Path] = (),
+        with_signature: bool = True,
     ) -> Path:
         """Copy a version's serving files to ``folder/<model_id>``, verified; what is there already is not fetched.
 
         ``variants`` defaults to all TFLite files. Files that the bundles ``spares`` have too are taken from there. A
-        download that broke off goes on where it was. Returns the bundle's folder.
+        download that broke off goes on where it was. The signature, if there is one, comes along for who checks it.
+        Returns the bundle's folder.
 
         Raises:
             NotFoundError: no such version or variant.
@@ -291,7 +297,7 @@ class Registry:
         """
         data = self._manifest_data(model_id)
         manifest = self._parsed(model_id, data, self.keys)
-        signature = self.signature(model_id)
+        signature = self.signature(model_id) if with_signature else None
         files = manifest.files_of(variants or manifest.tflite_variants())
         documents = {MANIFEST: data} if signature is None else {SIGNATURE: signature, MANIFEST: data}
         fetch_bundle(self.store, f"models/{model_id}", documents, files, folder / model_id, spares)
@@ -302,7 +308,7 @@ class Registry:
         if isinstance(self.store, FolderStore):
             self.manifest(model_id)
             return self.store.path_of(f"models/{model_id}/{MANIFEST}").parent
-        return self.pull(model_id, cache, variants)
+        return self.pull(model_id, cache, variants, with_signature=self.keys is not None)
 
     # ------------------------------------------------------------------------------------------------------------
 

@@ -98,7 +98,7 @@ print(lambda_handler({"image": base64.b64encode(open(sys.argv[2], "rb").read()).
         ["--help"],
         *(
             [name, "--help"]
-            for name in ("train", "check", "predict", "explain", "models", "edge", "keys", "report", "drift")
+            for name in ("train", "check", "predict", "explain", "models", "edge", "keys", "report", "drift", "export")
         ),
     ],
 )

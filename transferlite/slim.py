@@ -27,7 +27,7 @@ IMPORTED: Mapping[str, Sequence[str]] = {
         "_pywrap_litert_interpreter_wrapper.so",
         "libpywrap_litert_common.so",
     ),
-    "botocore/data": ("*.json", "*.json.gz", "s3", "sts", "sso", "sso-oidc", "kms"),
+    "botocore/data": ("*.json", "*.json.gz", "s3", "sts", "sso", "sso-oidc", "kms", "events"),
     "boto3/data": ("s3",),
 }
 """Of these folders only the entries of these names are kept: the rest is of other uses and other services."""
