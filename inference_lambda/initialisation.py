@@ -7,6 +7,7 @@ neither a connection nor a belief about what the channel names.
 import gc
 import json
 import os
+import sys
 from collections.abc import Callable
 from threading import Thread
 
@@ -23,6 +24,7 @@ def prepare(service: Callable[[], Service]) -> None:
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's own threads, which nothing here would use
     gc.disable()  # imports make many objects, and nearly all are to stay
+    interval = sys.getswitchinterval()
     libraries = Thread(target=import_what_runs_it, name="libraries")
     libraries.start()
     try:
@@ -30,6 +32,7 @@ def prepare(service: Callable[[], Service]) -> None:
     except Exception as error:
         log.error(json.dumps({"event": "not-ready", "reason": str(error)}))
     libraries.join()
+    sys.setswitchinterval(interval)  # which both imports have changed, one during the other
     gc.freeze()
     gc.enable()
     if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":

@@ -9,12 +9,12 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tests.cloud.stack import ROOT
 
-TOOLS = ("podman", "buildah", "runc", "debootstrap", "catatonit")
+TOOLS = ("podman", "runc", "debootstrap", "catatonit")
 """Commands, which are Debian's packages of the same names; the last is podman's ``--init``."""
 
 SUITE = "trixie"
@@ -105,8 +105,14 @@ class Podman:
             yield from ("--volume", f"{place}:{place}:ro")  # of an index the folder above: its files lie beside it
 
 
-def _network() -> Sequence[str]:
-    """This machine's own network, and no more open files and processes than this process may have."""
-    limits = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
-    hard = {name: min(resource.getrlimit(kind)[1], 4096) for name, kind in limits.items()}
-    return ["--network", "host", *(f"--ulimit={name}={most}:{most}" for name, most in hard.items())]
+def _network() -> list[str]:
+    """This machine's own network, so that loopback is the same."""
+    return ["--network", "host", *limits()]
+
+
+def limits() -> list[str]:
+    """No more open files and processes than this process may have, which it may not pass on more than."""
+    kinds = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
+    hard = {name: resource.getrlimit(kind)[1] for name, kind in kinds.items()}
+    most = {name: 4096 if limit == resource.RLIM_INFINITY else min(limit, 4096) for name, limit in hard.items()}
+    return [f"--ulimit={name}={limit}:{limit}" for name, limit in most.items()]
