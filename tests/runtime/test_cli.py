@@ -188,9 +188,9 @@ def test_a_photo_that_s3_does_not_give_ends_with_status_1(trained: Trained, buck
 
 
 @pytest.mark.parametrize("source", [[], ["--registry", "r", "--bundle", "b"]])
-def test_either_a_registry_or_a_bundle_is_named(capsys: Out, source: list[str]) -> None:
+def test_one_registry_bundle_or_file_is_named(capsys: Out, source: list[str]) -> None:
     assert run(["predict", "x.jpg", *source]) == 2
-    assert "Give either --registry or --bundle." in capsys.readouterr().err
+    assert "Give one of --registry, --bundle or --model FILE.tflite." in capsys.readouterr().err
 
 
 def test_predict_needs_a_photo(capsys: Out) -> None:
