@@ -95,7 +95,10 @@ class CurrentModel:
     def _look(self) -> Pointer:
         """What the channel names now. A pointer that has changed takes refusals back."""
         self._looked = self._clock()
-        found = Registry.open(self._settings.registry).followed_channel(self._settings.channel, self._pointer)
+        registry = Registry.open(self._settings.registry)
+        if registry.keys is None and self._pointer is None:
+            _log.info(json.dumps({"event": "signatures-unchecked", "reason": "TRANSFERLITE_PUBLIC_KEY is not set"}))
+        found = registry.followed_channel(self._settings.channel, self._pointer)
         if found is not self._pointer:
             self._pointer = found
             self._refused.clear()

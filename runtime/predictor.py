@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from runtime.bundle import Manifest, check_files, find_bundle, read_manifest
 from runtime.errors import BundleError
 from runtime.input_spec import DECODER_VERSION, LIKE_DECODERS
+from runtime.signing import PublicKeys
 
 if TYPE_CHECKING:  # at run time these wait for import_what_runs_it
     import numpy as np
@@ -59,21 +60,29 @@ class Predictor:
         return self._model.resolution
 
     @classmethod
-    def load(cls, path: str | Path, variant: str = DEFAULT_VARIANT, threads: int | None = None) -> "Predictor":
+    def load(
+        cls,
+        path: str | Path,
+        variant: str = DEFAULT_VARIANT,
+        threads: int | None = None,
+        public_key: str | None = None,
+    ) -> "Predictor":
         """Load a bundle's folder (or one that ``transferlite models pull`` fills).
 
         Args:
             path: the folder.
             variant: which TFLite file, for example ``float32`` or ``int8``.
             threads: for the interpreter; all cores if None.
+            public_key: a PEM file's path, by default ``$TRANSFERLITE_PUBLIC_KEY``; without, no signature is asked.
 
         Raises:
             NotFoundError: no bundle, or no such variant in it.
+            UntrustedError: there is a public key, and it did not sign the bundle.
             BundleError: a file is missing or altered, the bundle needs a newer release, or the model does not answer
                 the bundle's test pictures as it did when it was made.
         """
         bundle = find_bundle(Path(path))
-        manifest = read_manifest(bundle)
+        manifest = read_manifest(bundle, PublicKeys.configured(public_key))
         if manifest.decoder_version not in LIKE_DECODERS:
             raise BundleError(
                 f"was trained with photo decoder {manifest.decoder_version}; this release has {DECODER_VERSION}",
@@ -125,13 +134,15 @@ class Predictor:
         variant: str = DEFAULT_VARIANT,
         threads: int | None = None,
         cache: Path | None = None,
+        public_key: str | None = None,
     ) -> "Predictor":
         """Load the version that a channel names, or ``model_id``, copying it to ``cache`` where it is remote."""
         from runtime.registry import Registry, cache_folder
 
-        registry = Registry.open(uri)
+        registry = Registry.open(uri, public_key)
         chosen = registry.resolve(channel, model_id)
-        return cls.load(registry.local_bundle(chosen, cache or cache_folder(uri), [variant]), variant, threads)
+        bundle = registry.local_bundle(chosen, cache or cache_folder(uri), [variant])
+        return cls.load(bundle, variant, threads, public_key)
 
     def __call__(self, photo: "Photo", top: int = 3) -> Prediction:
         """The answer for an encoded photo (its bytes or its local path) or a decoded one.

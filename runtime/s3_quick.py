@@ -6,18 +6,17 @@ words of ``runtime.s3``. So the store answers as ``S3Store`` does, and imports b
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from functools import cache, cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import obstore
 from obstore import exceptions
 from obstore.store import S3Store as Bucket
 
-from runtime.errors import ConflictError
-from runtime.store import Blob, Entry
+from runtime.errors import ConflictError, UnavailableError
+from runtime.store import BLOCK, Blob, Entry
 
 if TYPE_CHECKING:
     from runtime.s3 import S3Store
@@ -74,6 +73,22 @@ class QuickS3Store:
                 pass
         return self._whole.get(key, most, version)
 
+    def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
+        """As ``S3Store.stream``. What breaks off is asked for again by who reads, from there on."""
+        if self._is_plain(key):
+            try:
+                options: Any = {"range": {"offset": start}} if start else {}
+                answer = obstore.get(self._bucket, self._prefix + key, options=options)
+            except _REFUSED:
+                pass
+            else:
+                try:
+                    yield from map(bytes, answer.stream(min_chunk_size=BLOCK))
+                except _REFUSED as error:
+                    raise UnavailableError(" ".join(str(error).split()), where=f"{self.uri}/{key}") from None
+                return
+        yield from self._whole.stream(key, start)
+
     def get_changed(self, key: str, etag: str) -> Blob | None:
         """As ``S3Store.get_changed``."""
         if self._is_plain(key):
@@ -106,20 +121,6 @@ class QuickS3Store:
             except _REFUSED:
                 pass
         return self._whole.put(key, data, if_absent=if_absent, if_match=if_match)
-
-    def download(self, key: str, path: Path) -> None:
-        """As ``S3Store.download``. The file is one of a bundle, and so fits in memory."""
-        if self._is_plain(key):
-            try:
-                data = obstore.get(self._bucket, self._prefix + key).bytes()
-            except _REFUSED:
-                pass
-            else:
-                aside = path.with_name(f".{path.name}.{os.getpid()}")
-                aside.write_bytes(memoryview(data))
-                aside.replace(path)
-                return
-        self._whole.download(key, path)
 
     def _get(self, key: str, most: int | None, **options: Any) -> Blob:
         path, wanted = self._prefix + key, cast(Any, options)

@@ -96,7 +96,10 @@ print(lambda_handler({"image": base64.b64encode(open(sys.argv[2], "rb").read()).
     "words",
     [
         ["--help"],
-        *([name, "--help"] for name in ("train", "check", "predict", "explain", "models", "report", "drift", "export")),
+        *(
+            [name, "--help"]
+            for name in ("train", "check", "predict", "explain", "models", "edge", "keys", "report", "drift", "export")
+        ),
     ],
 )
 def test_help_works_without_tensorflow(words: list[str]) -> None:

@@ -199,7 +199,7 @@ def test_a_model_that_s3_did_not_give_is_tried_again_at_each_look(
     model = CurrentModel(Settings(opened.store.uri, None), clock)
     model.get()
     publish(opened.store.uri, trained, "two")
-    refuse("HeadObject", "SlowDown", 503, "float32.tflite")
+    refuse("GetObject", "SlowDown", 503, "float32.tflite")
     clock.now += 60
     assert model.get().manifest.model_id == "one"
     s3_client.cache_clear()

@@ -188,9 +188,9 @@ def test_a_photo_that_s3_does_not_give_ends_with_status_1(trained: Trained, buck
 
 
 @pytest.mark.parametrize("source", [[], ["--registry", "r", "--bundle", "b"]])
-def test_either_a_registry_or_a_bundle_is_named(capsys: Out, source: list[str]) -> None:
+def test_one_registry_bundle_or_file_is_named(capsys: Out, source: list[str]) -> None:
     assert run(["predict", "x.jpg", *source]) == 2
-    assert "Give either --registry or --bundle." in capsys.readouterr().err
+    assert "Give one of --registry, --bundle or --model FILE.tflite." in capsys.readouterr().err
 
 
 def test_predict_needs_a_photo(capsys: Out) -> None:
@@ -204,7 +204,7 @@ def test_predict_needs_a_photo(capsys: Out) -> None:
         (["--registry", "/no/such/registry"], "there is no channel 'production'"),
         (["--registry", "s3://no-such-bucket"], "there is no bucket no-such-bucket"),
         (["--bundle", "/no/such/bundle"], "/no/such/bundle: holds no bundle"),
-        (["--registry", "https://example.org"], "https:// is not supported"),
+        (["--registry", "ftp://example.org"], "ftp:// is not supported"),
     ],
 )
 def test_a_missing_model_ends_with_status_2_and_one_line(
@@ -299,9 +299,9 @@ def test_promote_and_rollback_say_what_the_channel_names(registry: str, capsys: 
     assert run(["models", "rollback", "--registry", registry]) == 0
     assert run(["models", "promote", "one", "--registry", registry, "--channel", "staging"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "production -> three (was two)",
-        "production -> two",
-        "staging -> one",
+        "production -> three (was two), not signed",
+        "production -> two, not signed",
+        "staging -> one, not signed",
     ]
     assert Registry.open(registry).channel("production").model_id == "two"
 

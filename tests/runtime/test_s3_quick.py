@@ -1,7 +1,6 @@
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,26 +52,33 @@ def test_a_function_has_it_and_no_one_else(bucket: Any, monkeypatch: pytest.Monk
     assert isinstance(open_store(f"s3://{BUCKET}"), S3Store)
 
 
-def test_what_succeeds_needs_no_boto3(store: QuickS3Store, tmp_path: Path) -> None:
+def test_what_succeeds_needs_no_boto3(store: QuickS3Store) -> None:
     code = f"""
 import sys
-from pathlib import Path
 from runtime.s3_quick import QuickS3Store
 store = QuickS3Store({store.uri!r})
 etag = store.put("a b+c/é.json", b"one", if_absent=True)
 store.put("a b+c/é.json", b"two", if_match=etag)
-store.download("a b+c/é.json", Path({str(tmp_path / "file")!r}))
+print(b"".join(store.stream("a b+c/é.json")), b"".join(store.stream("a b+c/é.json", 1)))
 print(store.get("a b+c/é.json", 2).data.decode(), "boto3" in sys.modules, "botocore" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.stdout, done.stderr) == ("tw False False\n", "")
-    assert (tmp_path / "file").read_bytes() == b"two" == S3Store(BUCKET, "folder").get("a b+c/é.json").data
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (done.stdout, done.stderr) == ("b'two' b'wo'\ntw False False\n", "")
+    assert S3Store(BUCKET, "folder").get("a b+c/é.json").data == b"two"
+
+
+def test_a_stream_is_the_object_from_a_byte_on(store: QuickS3Store) -> None:
+    content = bytes(range(256)) * 4000
+    store.put("a/model", content)
+    for start in (0, 1, 500_000, len(content) - 1, len(content), len(content) + 5):
+        assert b"".join(store.stream("a/model", start)) == content[start:]
 
 
 def test_errors_are_boto3_s_own_words(store: QuickS3Store) -> None:
     with pytest.raises(NotFoundError, match=f"s3://{BUCKET}/folder/no.jpg: does not exist"):
         store.get("no.jpg")
+    with pytest.raises(NotFoundError, match=f"s3://{BUCKET}/folder/no.jpg: does not exist"):
+        list(store.stream("no.jpg"))
     with pytest.raises(MissingStoreError, match="there is no bucket no-such-bucket"):
         QuickS3Store("s3://no-such-bucket/x").get("y")
     refuse("GetObject", "AccessDenied", 403)
