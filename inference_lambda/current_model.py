@@ -63,6 +63,10 @@ class CurrentModel:
                 self._loading.release()
         return self._serving
 
+    def look_again(self) -> None:
+        """Let the next :meth:`get` ask the channel, however short ago that was by the clock."""
+        self._looked = float("-inf")
+
     def _first(self) -> Predictor:
         """What the channel names or, if that cannot be served, the newest it named before that can."""
         self._refused.clear()
@@ -71,8 +75,11 @@ class CurrentModel:
         for model_id in (pointer.model_id, *pointer.previous):
             try:
                 return self._load(model_id)
-            except (BundleError, NotFoundError) as error:
+            except BundleError as error:
                 refused.append(error)
+            except NotFoundError as error:
+                refused.append(error)
+                _tell_refused(model_id, error)
         raise refused[0]
 
     def _follow(self, serving: str) -> None:
@@ -88,7 +95,10 @@ class CurrentModel:
     def _look(self) -> Pointer:
         """What the channel names now. A pointer that has changed takes refusals back."""
         self._looked = self._clock()
-        found = Registry.open(self._settings.registry).followed_channel(self._settings.channel, self._pointer)
+        registry = Registry.open(self._settings.registry)
+        if registry.keys is None and self._pointer is None:
+            _log.info(json.dumps({"event": "signatures-unchecked", "reason": "TRANSFERLITE_PUBLIC_KEY is not set"}))
+        found = registry.followed_channel(self._settings.channel, self._pointer)
         if found is not self._pointer:
             self._pointer = found
             self._refused.clear()
@@ -115,9 +125,13 @@ class CurrentModel:
             )
         except BundleError as error:
             self._refused[model_id] = BundleError(error.message, where=error.where, hint=error.hint)
-            _log.error(json.dumps({"event": "model-refused", "model_id": model_id, "reason": str(error)}))
+            _tell_refused(model_id, error)
             _forget(model_id)
             raise
+
+
+def _tell_refused(model_id: str, error: TransferLiteError) -> None:
+    _log.error(json.dumps({"event": "model-refused", "model_id": model_id, "reason": str(error)}))
 
 
 def _cache() -> Path:

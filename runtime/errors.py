@@ -80,6 +80,10 @@ class BundleError(TransferLiteError):
     """A bundle is incomplete, damaged, or of a form this release does not read."""
 
 
+class UntrustedError(BundleError):
+    """Not signed by an accepted key, altered since, or older than what was accepted before."""
+
+
 class GateError(TransferLiteError):
     """A converted model does not agree with the trained one, so nothing was published."""
 

@@ -14,6 +14,9 @@ from typing import Protocol
 
 from runtime.errors import ConflictError, NotFoundError
 
+BLOCK = 2**18
+"""Bytes of a block of a stream."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -52,6 +55,12 @@ class Store(Protocol):
 
     def get(self, key: str, most: int | None = None) -> Blob:
         """The object's content, or its first ``most`` bytes if it is longer. Raises NotFoundError."""
+
+    def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
+        """The object's content from byte ``start`` on, in blocks; nothing if it ends before.
+
+        Raises NotFoundError, and UnavailableError where it breaks off.
+        """
 
     def get_changed(self, key: str, etag: str) -> Blob | None:
         """The object's content, or None while its ETag is still this one. Raises NotFoundError."""
@@ -105,6 +114,10 @@ class MemoryStore:
         except KeyError:
             raise NotFoundError("does not exist", where=join_uri(self.uri, key)) from None
         return Blob(data[:most], _content_etag(data), self._written.get(key, 0.0))
+
+    def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
+        data = self.get(key).data
+        yield from (data[place : place + BLOCK] for place in range(start, len(data), BLOCK))
 
     def get_changed(self, key: str, etag: str) -> Blob | None:
         blob = self.get(key)

@@ -67,12 +67,8 @@ def train(options: TrainOptions, report: Reporter) -> Result:
 def _train(options: TrainOptions, report: Reporter, stop: Stop) -> Result:
     started = time.perf_counter()
     phases = Phases()
-    registry = Registry.open(options.registry)
     with phases("data"):
-        registry.store.check_writable()
-        if options.features is not None:
-            open_store(options.features).check_writable()
-        check_channel(options.channel)
+        registry = _open_registry(options, report)
         dataset = read_data(options, report)
         dataset.check_share(options.fail_over)
     if attempt() > 1:
@@ -106,7 +102,7 @@ def _train(options: TrainOptions, report: Reporter, stop: Stop) -> Result:
         stop.check()
         with phases("publish"):
             registry.publish(Path(folder), manifest)
-            report.line(f"published {manifest.model_id} to {options.registry}")
+            report.line(f"published {manifest.model_id} to {options.registry}, {registry.signed}")
             if promoted:
                 _promote(job, manifest)
             forget_checkpoints(job)
@@ -114,6 +110,18 @@ def _train(options: TrainOptions, report: Reporter, stop: Stop) -> Result:
         report.warning(f"{options.channel} stays as it is: {reason}")
     phases.seconds["total"] = time.perf_counter() - started
     return Result(manifest, options.registry, phases.seconds, promoted, refused)
+
+
+def _open_registry(options: TrainOptions, report: Reporter) -> Registry:
+    """The registry, to which all that will be written can be written."""
+    registry = Registry.open(options.registry, signing_key=options.signing_key)
+    registry.store.check_writable()
+    if options.features is not None:
+        open_store(options.features).check_writable()
+    check_channel(options.channel)
+    if options.promote != "never" and registry.begins_anew(options.channel):
+        report.warning(f"what {options.channel} names was not signed with this key; its history will end here")
+    return registry
 
 
 def _done_before(registry: Registry, options: TrainOptions) -> Manifest | None:

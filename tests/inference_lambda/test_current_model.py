@@ -199,7 +199,7 @@ def test_a_model_that_s3_did_not_give_is_tried_again_at_each_look(
     model = CurrentModel(Settings(opened.store.uri, None), clock)
     model.get()
     publish(opened.store.uri, trained, "two")
-    refuse("HeadObject", "SlowDown", 503, "float32.tflite")
+    refuse("GetObject", "SlowDown", 503, "float32.tflite")
     clock.now += 60
     assert model.get().manifest.model_id == "one"
     s3_client.cache_clear()
@@ -230,6 +230,16 @@ def test_a_broken_first_model_gives_way_to_the_one_before(
     registry.promote("two", "production")
     clock.now += 60
     assert serving() == "two"
+
+
+def test_a_first_model_that_is_gone_gives_way_to_the_one_before(
+    registry: Registry, serving: Callable[[], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    registry.promote("two", "production")
+    registry.store.delete("models/two/manifest.json")
+    with caplog.at_level(logging.ERROR, "transferlite"):
+        assert serving() == "one"
+    assert [json.loads(one.message)["model_id"] for one in caplog.records if "model-refused" in one.message] == ["two"]
 
 
 def test_a_channel_that_names_nothing_is_an_error(registry: Registry) -> None:

@@ -236,7 +236,7 @@ def test_what_the_user_can_mend_ends_with_status_2_and_writes_nothing(
 
 def test_one_model_is_asked_for(photo: str, capsys: Out) -> None:
     assert run(["explain", photo, "--out", "heat.png"]) == 2
-    assert "Give either --registry or --bundle" in capsys.readouterr().err
+    assert "Give one of --registry, --bundle or --model FILE.tflite" in capsys.readouterr().err
 
 
 def test_a_layer_over_the_photo_is_the_overlay() -> None:

@@ -13,6 +13,7 @@ import pytest
 from runtime.bundle import describe_files, read_manifest
 from runtime.errors import InputError
 from runtime.registry import Registry
+from runtime.signing import create_key
 from tests.conftest import Trained
 from tests.pictures import jpeg, write_folders
 from tests.train_job.bases import bases_built_once
@@ -396,3 +397,17 @@ def test_a_csv_of_absent_photos_is_refused_before_tensorflow_is_asked(
     (tmp_path / "labels.csv").write_text(f"File Name,Label\nblue/blue.0.jpg,blue\nred/red.0.jpg,red\n{rows}")
     with pytest.raises(InputError, match="20 of 22 photos"):
         train(photos, tmp_path / "registry", labels=str(tmp_path / "labels.csv"))
+
+
+def test_what_a_training_publishes_and_promotes_is_signed(trained: Trained, tmp_path: Path) -> None:
+    keys = create_key(tmp_path / "key.pem", tmp_path / "key.pub.pem")
+    key = str(tmp_path / "key.pem")
+    model_id = train(trained.photos, tmp_path / "registry", signing_key=key).manifest.model_id
+    device = Registry.open(str(tmp_path / "registry"), str(tmp_path / "key.pub.pem"))
+    assert device.resolve("production") == model_id
+    assert "signing_key" not in device.manifest(model_id).training
+    assert device.keys is not None
+    assert list(device.keys.keys) == list(keys.keys)
+    with pytest.raises(InputError, match=r"channel production: is signed.*--signing-key"):
+        train(trained.photos, tmp_path / "registry")
+    assert [one.model_id for one in device.versions()] == [model_id]
