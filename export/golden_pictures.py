@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from export.convert import FLOAT32
 from export.quiet import quiet_native_logs
-from runtime.bundle import GOLDEN, Variant
+from runtime.bundle import FLOAT32, GOLDEN, Variant
 from runtime.golden import Golden
 from runtime.imaging import RGB, InputSpec, decode
 from runtime.interpreter import TFLiteClassifier

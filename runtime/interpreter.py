@@ -1,6 +1,7 @@
 """A TFLite file as a function of one image, on whichever TFLite runtime is installed."""
 
 import os
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,19 @@ def runtime_name() -> str:
         MissingExtraError: neither is installed.
     """
     return "ai-edge-litert" if _interpreter_class().__module__.startswith("ai_edge_litert") else "tflite-runtime"
+
+
+def runtime_version() -> str:
+    """The same with its version: ``ai-edge-litert 2.3.0``. Raises MissingExtraError."""
+    return with_version(runtime_name())
+
+
+def with_version(package: str) -> str:
+    """A package's name and, where the installation tells it, its version."""
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return package
 
 
 def usable_cores() -> int:
@@ -36,14 +50,19 @@ def _interpreter_class() -> Any:
 
 
 class TFLiteClassifier:
-    """One loaded classifier with a fixed batch of one. Not for several threads at once: give each its own.
+    """One loaded classifier with a fixed batch, most often of one. Not for several threads at once: give each its own.
+
+    Args:
+        path: the file.
+        threads: for the interpreter; all cores if None.
+        interpreter: the class that runs it; that of :func:`runtime_name` if None.
 
     Raises:
-        BundleError: the file is not a TFLite image classifier with one uint8 ``[1, H, W, 3]`` input.
+        BundleError: the file is not a TFLite image classifier with one uint8 ``[B, H, W, 3]`` input.
     """
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
-        interpreter = _interpreter_class()
+    def __init__(self, path: Path, threads: int | None = None, interpreter: Any = None) -> None:
+        interpreter = interpreter or _interpreter_class()
         try:
             self._interpreter = interpreter(model_path=str(path), num_threads=threads or usable_cores())
             self._interpreter.allocate_tensors()
@@ -52,8 +71,8 @@ class TFLiteClassifier:
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         shape = [int(n) for n in inputs[0]["shape"]]
         if len(inputs) != 1 or len(outputs) != 1 or len(shape) != 4 or inputs[0]["dtype"] != np.uint8:
-            raise BundleError("not an image classifier with one uint8 [1, H, W, 3] input", where=str(path))
-        self.height, self.width = shape[1], shape[2]
+            raise BundleError("not an image classifier with one uint8 [B, H, W, 3] input", where=str(path))
+        self.batch, self.height, self.width = shape[:3]
         self.classes = int(outputs[0]["shape"][-1])
         self._input, self._output = inputs[0]["index"], outputs[0]["index"]
         quantised = outputs[0]["dtype"] != np.float32
@@ -64,8 +83,21 @@ class TFLiteClassifier:
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities ``[N]`` for one image ``[H, W, 3]`` of the model's own size."""
-        self._interpreter.set_tensor(self._input, image[None])
+        return self._run(image[None] if self.batch == 1 else np.repeat(image[None], self.batch, axis=0))[0]
+
+    def many(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities ``[M, N]`` for images ``[M, H, W, 3]``, a batch at a time, the last filled up with its last."""
+        answers = np.zeros((len(images), self.classes), np.float32)
+        for start in range(0, len(images), self.batch):
+            batch = images[start : start + self.batch]
+            missing = self.batch - len(batch)
+            full = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing else batch
+            answers[start : start + self.batch] = self._run(full)[: len(batch)]
+        return answers
+
+    def _run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """``[B, H, W, 3]`` -> ``[B, N]``."""
+        self._interpreter.set_tensor(self._input, batch)
         self._interpreter.invoke()
-        raw = self._interpreter.get_tensor(self._output)[0]
-        values = np.asarray(raw, np.float32)
+        values = np.asarray(self._interpreter.get_tensor(self._output), np.float32)
         return (values - self._zero) * np.float32(self._scale) if self._scale else values
