@@ -15,8 +15,8 @@ from export.quantise import note_ranges, quantise
 from export.quiet import quiet_native_logs
 from export.saved_model import SERVE
 from export.weights import halve_weights, quantise_weights
-from runtime.bundle import DYNAMIC, FLOAT16, FLOAT32, INT8
 from runtime.imaging import RGB, InputSpec
+from runtime.variants import DYNAMIC, FLOAT16, FLOAT32, INT8
 
 _CHANGES: Mapping[str, Callable[[Any], None]] = {
     FLOAT32: lambda model: None,

@@ -1,8 +1,8 @@
 """The decoder as TensorFlow operations, for a SavedModel that is sent JPEG or PNG bytes.
 
-It does as :func:`runtime.imaging.decode` does, step by step: the same scaling of large JPEGs while they are decoded, EXIF
-orientation, transparency over white, and a bicubic resize in two passes that each round to whole numbers. What remains
-is rounding; ``docs/export.md`` has the difference as measured. Other formats than JPEG and PNG are left to
+It does as :func:`runtime.imaging.decode` does, step by step: the same scaling of large JPEGs while they are decoded,
+EXIF orientation, transparency over white, and a bicubic resize in two passes that each round to whole numbers. What
+remains is rounding; ``docs/export.md`` has the difference as measured. Other formats than JPEG and PNG are left to
 ``tf.io.decode_image``, and only JPEGs are turned.
 """
 

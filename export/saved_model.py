@@ -11,9 +11,7 @@ from export.encoded import decoded
 from export.graph import FEATURES, PROBABILITIES, Graph
 from export.memory import give_back_memory
 from runtime.bundle import LABELS
-
-SAVED_MODEL = "saved_model"
-"""The SavedModel's folder in a bundle. TensorFlow Serving's model_base_path: the model itself is its version 1."""
+from runtime.variants import SAVED_MODEL
 
 SERVE, SERVE_ENCODED = "serving_default", "serve_encoded"
 ENCODED = "image_bytes"

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.runtimes import Answers
-from export.saved_model import SAVED_MODEL
-from runtime.bundle import FLOAT32, Proof
+from runtime.bundle import Proof
 from runtime.errors import BundleError, GateError
 from runtime.imaging import RGB
 from runtime.interpreter import usable_cores
+from runtime.variants import FLOAT32, SAVED_MODEL
 
 _CHUNK = 32
 TIE = 1e-5
@@ -167,10 +167,6 @@ class Answered:
         """One form's counts."""
         answer = self.forms[form]
         return Tally.of(answer, self.reference[: len(answer)], self.labels[: len(answer)])
-
-    def instead(self, other: "Answered") -> "Answered":
-        """With the other's forms in the place of the same of these."""
-        return Answered(self.labels, self.reference, {**self.forms, **other.forms}, other.failures)
 
 
 def compare(reference: Answers, forms: Mapping[Form, Asked], photos: Iterable[tuple[RGB, int]]) -> Answered:

@@ -55,9 +55,11 @@ def quantise_weights(model: Any) -> None:
     codes: dict[str, int] = {}
     for operator in graph.operators:
         name = names.get(operator.opcodeIndex)
-        weights = None if name is None else graph.tensors[operator.inputs[1]]
-        values = None if weights is None else constant(model, weights)
-        if name is None or values is None or values.size < FEWEST_WEIGHTS:
+        if name is None:
+            continue
+        weights = graph.tensors[operator.inputs[1]]
+        values = constant(model, weights)
+        if values is None or values.size < FEWEST_WEIGHTS:
             continue
         version, dimension = _INT8_KERNELS[name]
         scale, whole = _whole_numbers(values, dimension)
@@ -77,6 +79,6 @@ def _whole_numbers(values: NDArray[np.float32], dimension: int | None) -> tuple[
     """Scales, one for each slice along ``dimension`` (or for all), and the values in them, -127 to 127."""
     others = None if dimension is None else tuple(axis for axis in range(values.ndim) if axis != dimension)
     most = np.abs(values).max(axis=others, keepdims=True)
-    scale = np.where(most > 0, most, 1) / np.float32(127)
+    scale = np.where(most > 0, most, np.float32(1)) / np.float32(127)
     whole = np.clip(np.rint(values / scale), -127, 127).astype(np.int8)
-    return scale.reshape(-1), whole
+    return np.asarray(scale.reshape(-1), np.float32), whole

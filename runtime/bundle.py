@@ -21,10 +21,6 @@ GOLDEN = "golden.json"
 CURRENT = "current.json"
 SCHEMA = 1
 
-FLOAT32, FLOAT16, DYNAMIC, INT8 = "float32", "float16", "dynamic", "int8"
-TFLITE_VARIANTS = (FLOAT32, FLOAT16, DYNAMIC, INT8)
-"""The TFLite files that a version may have, each ``<name>.tflite``."""
-
 
 @dataclass(frozen=True)
 class FileInfo:

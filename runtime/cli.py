@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runtime.errors import InputError, TransferLiteError
+from runtime.variants import TFLITE_VARIANTS
 
 if TYPE_CHECKING:
     from runtime.predictor import Predictor
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _registry_option = click.option("--registry", required=True, metavar="LOCATION", help="Where the models are.")
 _channel_option = click.option("--channel", default="production", show_default=True)
+_WHICH_FILE = f"Which TFLite file: {', '.join(TFLITE_VARIANTS)}."
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -26,7 +28,7 @@ def model_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--bundle", type=click.Path(path_type=Path), help="Use the model in this folder instead."),
         _channel_option,
         click.option("--model", "model_id", metavar="ID", help="Use this version, whatever the channel names."),
-        click.option("--variant", default="float32", show_default=True, help="Which TFLite file: float32, int8."),
+        click.option("--variant", default="float32", show_default=True, help=_WHICH_FILE),
         click.option("--threads", type=click.IntRange(1), help="For the interpreter.  [default: all cores]"),
     )
     for option in reversed(options):
@@ -175,9 +177,10 @@ def show(model_id: str | None, registry: str, channel: str, as_json: bool) -> No
     if manifest.threshold:
         click.echo(f"below {manifest.threshold:.3f} the answer is unknown")
     for name, value in manifest.variants.items():
+        mixed = f"; {len(value.in_float)} operations in float32" if value.in_float else ""
         click.echo(
             f"{name:<12} {value.size / 2**20:6.1f} MiB  accuracy {value.accuracy:.3f}  agreement {value.agreement:.3f}"
-            f"  largest difference {value.max_difference:.1e}  ({value.runtime}, {value.photos} photos)"
+            f"  largest difference {value.max_difference:.1e}  ({value.runtime}, {value.photos} photos{mixed})"
         )
     for name, reason in manifest.left_out.items():
         click.echo(f"{name:<12} left out: {reason}")

@@ -100,4 +100,4 @@ class TFLiteClassifier:
         self._interpreter.set_tensor(self._input, batch)
         self._interpreter.invoke()
         values = np.asarray(self._interpreter.get_tensor(self._output), np.float32)
-        return (values - self._zero) * np.float32(self._scale) if self._scale else values
+        return np.asarray((values - self._zero) * np.float32(self._scale)) if self._scale else values

@@ -2,7 +2,7 @@
 
 So the export gate asks a runtime that cannot be installed beside TensorFlow. It takes NumPy and the runtime alone.
 
-Lines and bytes: first a line of JSON, ``{"runtime": ..., "classes": C}`` or ``{"error": ...}``. Then for each request, a
+Lines and bytes: first a line of JSON, ``{"classes": C}`` or ``{"error": ...}``. Then for each request, a
 line with the number of photos and their bytes (uint8 ``[N, H, W, 3]``), the answer is float32 ``[N, C]``.
 """
 
@@ -14,14 +14,14 @@ from typing import BinaryIO
 import numpy as np
 
 from runtime.errors import TransferLiteError
-from runtime.interpreter import TFLiteClassifier, runtime_version
+from runtime.interpreter import TFLiteClassifier
 
 
 def serve(path: Path, source: BinaryIO, target: BinaryIO) -> None:
     """Answer with the file at ``path`` until the source ends."""
     try:
         model = TFLiteClassifier(path, threads=1)
-        told = {"runtime": runtime_version(), "classes": model.classes}
+        told: dict[str, object] = {"classes": model.classes}
     except TransferLiteError as error:
         told = {"error": str(error)}
     target.write(json.dumps(told).encode() + b"\n")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from export.other_python import runtime_of
 from export.quiet import quiet_native_logs
 from runtime.bundle import Manifest
 from runtime.errors import InputError
@@ -68,6 +69,8 @@ def _train(options: TrainOptions, report: Reporter, stop: Stop) -> Result:
     phases = Phases()
     registry = Registry.open(options.registry)
     with phases("data"):
+        if options.legacy_python is not None:
+            report.line(f"the files will be proven on {runtime_of(options.legacy_python)} too")
         registry.store.check_writable()
         if options.features is not None:
             open_store(options.features).check_writable()

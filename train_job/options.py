@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from runtime.store import join_uri
+from runtime.variants import TFLITE_VARIANTS
 from train_job.split import Shares
 
 DEFAULT_SPLIT = Shares(80, 10, 10)
@@ -52,6 +53,12 @@ class TrainOptions:
     channel: str = "production"
     promote: str = "auto"
     tolerance: float = 0.02
+    variants: tuple[str, ...] = TFLITE_VARIANTS
+    max_accuracy_drop: float = 0.01
+    max_recall_drop: float = 0.1
+    min_agreement: float = 0.95
+    max_difference: float = 1.0
+    legacy_python: str | None = None
 
     @property
     def feature_store(self) -> str:
@@ -60,4 +67,8 @@ class TrainOptions:
 
     def to_dict(self) -> dict[str, Any]:
         """The form kept in the manifest."""
-        return asdict(self) | {"split": str(self.split), "classes": list(self.classes)}
+        return asdict(self) | {
+            "split": str(self.split),
+            "classes": list(self.classes),
+            "variants": list(self.variants),
+        }
