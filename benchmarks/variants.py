@@ -1,9 +1,9 @@
 """What each variant is worth: whether it answers as Keras does in every runtime, its size, and its time on one thread.
 
 For each backbone a version is trained and published; the first table is its gate's. Where the gate asked fewer photos,
-in runtimes that do not serve the file, all are asked here, against float32's answers. In the second table the files of a
-version take turns. Weights of ImageNet are there for EfficientNet-Lite0 alone: the other bases have random kernels, and
-BatchNormalization fitted to the photos, so that activations are of a usual size.
+in runtimes that do not serve the file, all are asked here, against float32's answers. In the second table the files of
+a version take turns. Weights of ImageNet are there for EfficientNet-Lite0 alone: the other bases have random kernels,
+and BatchNormalization fitted to the photos, so that activations are of a usual size.
 """
 
 import os

@@ -99,5 +99,7 @@ class TFLiteClassifier:
         """``[B, H, W, 3]`` -> ``[B, N]``."""
         self._interpreter.set_tensor(self._input, batch)
         self._interpreter.invoke()
-        values = np.asarray(self._interpreter.get_tensor(self._output), np.float32)
-        return np.asarray((values - self._zero) * np.float32(self._scale)) if self._scale else values
+        values: NDArray[np.float32] = np.asarray(self._interpreter.get_tensor(self._output), np.float32)
+        if self._scale:
+            values = (values - self._zero) * np.float32(self._scale)
+        return values

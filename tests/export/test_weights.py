@@ -74,7 +74,7 @@ def test_dynamic_has_tensorflows_own_int8_weights_but_of_depthwise_convolutions(
     model = ours(graph, quantise_weights)
     expected, found = stored(tensorflows(graph), "INT8"), stored(model, "INT8")
     assert expected.keys() == found.keys() | {(1, 3, 3, 128)}
-    assert found.keys() == {(64, 1, 1, 128), (96, 64)}
+    assert found.keys() == {(128, 1, 1, 8), (64, 1, 1, 128), (96, 64)}
     for shape, (values, scale) in found.items():
         np.testing.assert_array_equal(values, expected[shape][0])
         np.testing.assert_allclose(scale, expected[shape][1], rtol=1e-6)
@@ -130,9 +130,7 @@ def test_weights_beyond_float16_stay_float32() -> None:
     wide = Graph(base, keras.Sequential([keras.Input((1200,)), layers.Dense(2)]), SPEC)
     model = ours(wide, spoil)
     assert (2, 1200) in stored(model, "FLOAT32")
-    assert stored(model, "FLOAT16").keys() == {(1200, 768)} | {
-        shape for shape in [(1200,)] if shape in stored(model, "FLOAT16")
-    }
+    assert (1200, 768) in stored(model, "FLOAT16")
 
 
 @pytest.mark.parametrize("variant", ["float16", "dynamic"])
