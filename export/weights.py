@@ -1,8 +1,8 @@
 """Smaller weights in a float32 file: ``float16`` halves them, ``dynamic`` makes int8 of them.
 
-Both change nothing but constants, so that one conversion serves all variants, and come to the very numbers that
-TensorFlow's converter does. Unlike it, ``dynamic`` leaves depthwise convolutions in float32: they have few weights, and
-the kernels for int8 ones are slow enough to make a MobileNet twice as slow as its float32 file, not faster.
+Both change nothing but constants, so that one conversion serves all variants, and come to the numbers that TensorFlow's
+converter does. Unlike it, ``dynamic`` leaves depthwise convolutions in float32: they have few weights, and the kernels
+for int8 ones are so slow that a MobileNet takes twice as long as its float32 file, not two thirds.
 Source: https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/post_training_quantization
 """
 

@@ -83,7 +83,9 @@ class TFLiteClassifier:
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities ``[N]`` for one image ``[H, W, 3]`` of the model's own size."""
-        return self._run(image[None] if self.batch == 1 else np.repeat(image[None], self.batch, axis=0))[0]
+        batch = image[None] if self.batch == 1 else np.repeat(image[None], self.batch, axis=0)
+        answer: NDArray[np.float32] = self._run(batch)[0]
+        return answer
 
     def many(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities ``[M, N]`` for images ``[M, H, W, 3]``, a batch at a time, the last filled up with its last."""
