@@ -3,14 +3,15 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1 && echo $$p && break; done)
 BIN := .venv/bin
 READY := .venv/.ready
+WORKERS ?= 2
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint docs bench clean
 
 demo: $(READY)
 	$(BIN)/transferlite demo
 
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
@@ -18,6 +19,9 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/cfn-lint template.yaml
 	@test ! -x $(BIN)/hadolint || $(BIN)/hadolint train_job/Dockerfile inference_lambda/Dockerfile
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 BENCHMARKS := seed_job forward_table limits growing pipeline head_rows head_peers fine_tune scale
 
@@ -31,4 +35,4 @@ $(READY): pyproject.toml
 	touch $@
 
 clean:
-	rm -rf .venv demo-output .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv demo-output site .mypy_cache .ruff_cache .pytest_cache

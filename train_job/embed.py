@@ -15,9 +15,11 @@ from train_job.backbones import BACKBONES, Backbone
 from train_job.bases import build_base, weights_sha256
 from train_job.cut import Cut, find_cut
 from train_job.dataset import Example
+from train_job.efficientnet_lite import State, read_imagenet, state_sha256
+from train_job.efficientnet_lite_file import feature_file
 from train_job.feature_store import FeatureStore, Space
 from train_job.features import Extracted, Wanted, extract
-from train_job.forward import Forward, devices, fastest, precision
+from train_job.forward import Forward, cores, devices, fastest, precision, with_litert
 from train_job.model import feature_model
 from train_job.options import TrainOptions
 from train_job.progress import Reporter
@@ -38,12 +40,15 @@ class FrozenBase:
         self.backbone: Backbone = BACKBONES[options.backbone]
         size = options.image_size or self.backbone.size
         self.spec = InputSpec(size, size)
-        self.keras = self._build()
-        self.sha256 = weights_sha256(self.keras)
+        packaged = self.backbone.application is None and options.weights in {"default", "imagenet"}
+        self._state: State | None = read_imagenet() if packaged else None
+        self.sha256 = state_sha256(self._state) if self._state else weights_sha256(self.keras)
         self.cut: Cut | None = find_cut(self.keras, options.fine_tune_from) if options.fine_tune_from else None
         self.views = view_names(options.augment, options.views)
 
-    def _build(self) -> Any:
+    @cached_property
+    def keras(self) -> Any:
+        """The base in Keras, normalised ``[N, H, W, 3]`` to ``[N, h, w, C]``; built when it is first needed."""
         shape = (self.spec.height, self.spec.width, 3)
         weights, seed = self.options.weights, self.options.seed
         if "://" not in weights:
@@ -65,6 +70,8 @@ class FrozenBase:
 
     def forward(self) -> Forward:
         """The fastest way to run it here."""
+        if self._state and self.cut is None and not self.gpus:
+            return with_litert(feature_file(self._state, self.spec), cores())
         return fastest(self._outputs, self.gpus)
 
     def _outputs(self) -> Any:
@@ -78,7 +85,7 @@ class FrozenBase:
     @property
     def wanted(self) -> Wanted:
         """The spaces of each view: the pooled rows', and the activations' at the cut."""
-        layers = {"pool": int(self.keras.output.shape[-1])}
+        layers = {"pool": self.backbone.width}
         if self.cut is not None:
             layers[f"layer-{self.cut.below}"] = int(np.prod(self.cut.tensor(self.keras).shape[1:]))
         return Wanted({view: tuple(self._space(view, *layer) for layer in layers.items()) for view in self.views})

@@ -123,8 +123,10 @@ def learn(job: Job, dataset: Dataset) -> Learned:
             folds = _cross_validate(job, divided, recipe, limits) if options.folds else None
             suspects = _doubted(divided, options.seed)
     _announce(evaluation, job)
+    with job.phases("export"):
+        classifier = Classifier(divided.dataset.labels, base.spec, base.features, head)
     return Learned(
-        classifier=Classifier(divided.dataset.labels, base.spec, base.features, head),
+        classifier=classifier,
         dataset=divided.dataset,
         shares=shares,
         splits=divided.splits,

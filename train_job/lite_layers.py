@@ -45,12 +45,20 @@ def fused(layer: Any) -> int | None:
 
 def scale_and_shift(layer: Any) -> tuple[Array, Array]:
     """What BatchNormalization in inference mode does to its input: a factor and an addend by channel ``[C]``."""
-    mean, variance = np.array(layer.moving_mean), np.array(layer.moving_variance)
-    scale = 1 / np.sqrt(variance + layer.epsilon)
-    if layer.scale:
-        scale = scale * np.array(layer.gamma)
+    gamma = np.array(layer.gamma) if layer.scale else None
+    beta = np.array(layer.beta) if layer.center else None
+    return folded(np.array(layer.moving_mean), np.array(layer.moving_variance), layer.epsilon, gamma, beta)
+
+
+def folded(
+    mean: Array, variance: Array, epsilon: float, gamma: Array | None, beta: Array | None
+) -> tuple[Array, Array]:
+    """The same of BatchNormalization's numbers, each ``[C]``."""
+    scale = 1 / np.sqrt(variance + epsilon)
+    if gamma is not None:
+        scale = scale * gamma
     shift = -mean * scale
-    return scale, shift + np.array(layer.beta) if layer.center else shift
+    return scale, shift + beta if beta is not None else shift
 
 
 def _conv(flat: FlatModel, layer: Any, inputs: list[int], activation: int, fold: Any) -> int:
@@ -72,7 +80,7 @@ def _convolved(
     fold: tuple[Array, Array] | None,
     kernel: Array,
     by_channel: tuple[int, ...],
-    multiplier: int | None = None,
+    multiplier: int = 0,
 ) -> int:
     inside = layer.activation.__name__
     if getattr(layer, "groups", 1) != 1 or (inside != "linear" and (fold or activation)):
@@ -82,32 +90,52 @@ def _convolved(
     if fold is not None:
         scale, shift = fold
         kernel, bias = kernel * scale.reshape(by_channel), bias * scale + shift
-    extra = {"depthMultiplier": multiplier} if multiplier else {}
-    output = flat.operation(
-        "DEPTHWISE_CONV_2D" if multiplier else "CONV_2D",
-        [inputs[0], flat.constant(kernel), flat.constant(bias)],
-        with_batch_of_one(layer.output.shape),
-        "DepthwiseConv2DOptions" if multiplier else "Conv2DOptions",
-        fusedActivationFunction=activation,
-        **_window(layer),
-        dilationHFactor=layer.dilation_rate[0],
-        dilationWFactor=layer.dilation_rate[1],
-        **extra,
+    shape = with_batch_of_one(layer.output.shape)
+    output = convolve(
+        flat, inputs[0], kernel, bias, shape, activation, layer.strides, layer.padding, layer.dilation_rate, multiplier
     )
     return output if inside == "linear" else _activated(flat, output, inside)
 
 
-def _window(layer: Any) -> dict[str, int]:
-    padding = {"same": Padding.SAME, "valid": Padding.VALID}[layer.padding]
-    return {"padding": padding, "strideH": layer.strides[0], "strideW": layer.strides[1]}
+def convolve(
+    flat: FlatModel,
+    tensor: int,
+    kernel: Array,
+    bias: Array,
+    shape: Sequence[int],
+    activation: int,
+    strides: tuple[int, int],
+    padding: str = "same",
+    dilation: tuple[int, int] = (1, 1),
+    multiplier: int = 0,
+) -> int:
+    """A convolution of ``kernel`` ``[O, kh, kw, I]``, or of ``[1, kh, kw, C * multiplier]`` where it is depthwise."""
+    extra = {"depthMultiplier": multiplier} if multiplier else {}
+    return flat.operation(
+        "DEPTHWISE_CONV_2D" if multiplier else "CONV_2D",
+        [tensor, flat.constant(kernel), flat.constant(bias)],
+        shape,
+        "DepthwiseConv2DOptions" if multiplier else "Conv2DOptions",
+        fusedActivationFunction=activation,
+        **_window(padding, strides),
+        dilationHFactor=dilation[0],
+        dilationWFactor=dilation[1],
+        **extra,
+    )
+
+
+def _window(padding: str, strides: tuple[int, int]) -> dict[str, int]:
+    number = {"same": Padding.SAME, "valid": Padding.VALID}[padding]
+    return {"padding": number, "strideH": strides[0], "strideW": strides[1]}
 
 
 def _batch_norm(flat: FlatModel, layer: Any, inputs: list[int], activation: int, _fold: Any) -> int:
     scale, shift = scale_and_shift(layer)
-    return _scaled(flat, inputs[0], scale, shift, activation)
+    return scaled(flat, inputs[0], scale, shift, activation)
 
 
-def _scaled(flat: FlatModel, tensor: int, scale: Array, shift: Array, activation: int = 0) -> int:
+def scaled(flat: FlatModel, tensor: int, scale: Array, shift: Array, activation: int = 0) -> int:
+    """The tensor times ``scale``, plus ``shift``, each a number or one a channel."""
     product = _binary(flat, "MUL", [tensor, flat.constant(scale)])
     return _binary(flat, "ADD", [product, flat.constant(shift)], activation)
 
@@ -116,6 +144,11 @@ def _binary(flat: FlatModel, code: str, inputs: Sequence[int], activation: int =
     """An addition or product with broadcasting."""
     shape = np.broadcast_shapes(*(tuple(flat.shape(tensor)) for tensor in inputs))
     return flat.operation(code, inputs, shape, f"{code.title()}Options", fusedActivationFunction=activation)
+
+
+def add(flat: FlatModel, tensors: Sequence[int]) -> int:
+    """The sum of two tensors."""
+    return _binary(flat, "ADD", tensors)
 
 
 def _combined(code: str) -> Callable[..., int]:
@@ -155,16 +188,22 @@ def _pool(code: str) -> Callable[..., int]:
     def append(flat: FlatModel, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
         height, width = layer.pool_size
         shape = with_batch_of_one(layer.output.shape)
-        window = _window(layer)
+        window = _window(layer.padding, layer.strides)
         return flat.operation(code, inputs, shape, "Pool2DOptions", filterHeight=height, filterWidth=width, **window)
 
     return append
 
 
 def _global_average(flat: FlatModel, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
+    return global_average(flat, inputs[0], layer.keepdims)
+
+
+def global_average(flat: FlatModel, tensor: int, keepdims: bool = False) -> int:
+    """The mean of each channel of ``[1, h, w, C]``: ``[1, C]``, or ``[1, 1, 1, C]``."""
     axes = flat.constant(np.array([1, 2], np.int32))
-    shape = with_batch_of_one(layer.output.shape)
-    return flat.operation("MEAN", [inputs[0], axes], shape, "ReducerOptions", keepDims=layer.keepdims)
+    channels = flat.shape(tensor)[-1]
+    shape = [1, 1, 1, channels] if keepdims else [1, channels]
+    return flat.operation("MEAN", [tensor, axes], shape, "ReducerOptions", keepDims=keepdims)
 
 
 def _concatenate(flat: FlatModel, layer: Any, inputs: list[Any], _activation: int, _fold: Any) -> int:
@@ -180,13 +219,13 @@ def _zero_padding(flat: FlatModel, layer: Any, inputs: list[int], _activation: i
 
 def _rescaling(flat: FlatModel, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
     scale, offset = np.array([layer.scale], np.float32), np.array([layer.offset], np.float32)
-    return _scaled(flat, inputs[0], scale.reshape(-1), offset.reshape(-1))
+    return scaled(flat, inputs[0], scale.reshape(-1), offset.reshape(-1))
 
 
 def _normalization(flat: FlatModel, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
     mean, variance = np.array(layer.mean).reshape(-1), np.array(layer.variance).reshape(-1)
     scale = 1 / np.maximum(np.sqrt(variance), 1e-7)
-    return _scaled(flat, inputs[0], scale, -mean * scale)
+    return scaled(flat, inputs[0], scale, -mean * scale)
 
 
 def _reshaped(flat: FlatModel, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:

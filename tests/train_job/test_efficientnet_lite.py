@@ -62,6 +62,29 @@ def test_the_base_gets_the_same_weights_without_the_top(imagenet: Any) -> None:
         np.testing.assert_array_equal(mine, theirs)
 
 
+@pytest.mark.parametrize("side", [64, 75])
+def test_its_file_is_byte_for_byte_that_of_the_keras_model(side: int) -> None:
+    from train_job.backbones import BACKBONES
+    from train_job.bases import build_base
+    from train_job.efficientnet_lite import read_imagenet
+    from train_job.efficientnet_lite_file import feature_file
+    from train_job.model import feature_model
+    from train_job.translate import translate
+
+    backbone, spec = BACKBONES["efficientnet_lite0"], InputSpec(side, side)
+    model = feature_model(build_base(backbone, (side, side, 3), "imagenet"), backbone, spec)
+    assert feature_file(read_imagenet(), spec) == translate(model)
+
+
+def test_its_weights_hash_is_that_of_the_keras_model() -> None:
+    from train_job.bases import weights_sha256
+    from train_job.efficientnet_lite import efficientnet_lite0, load_imagenet, read_imagenet, state_sha256
+
+    base = efficientnet_lite0((64, 64, 3))
+    load_imagenet(base)
+    assert state_sha256(read_imagenet()) == weights_sha256(base)
+
+
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     from train_job.efficientnet_lite import load_imagenet
 
