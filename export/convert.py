@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from export.flat_file import name_ends, read, take_uint8, write
+from export.flat_file import name_ends, read, take_batch, take_uint8, write
 from export.graph import IMAGE, PROBABILITIES, Graph
 from export.memory import give_back_memory
 from export.quantise import note_ranges, quantise
@@ -16,7 +16,7 @@ from export.quiet import quiet_native_logs
 from export.saved_model import SERVE
 from export.weights import halve_weights, quantise_weights
 from runtime.imaging import RGB, InputSpec
-from runtime.variants import DYNAMIC, FLOAT16, FLOAT32, INT8
+from runtime.variants import DYNAMIC, FLOAT16, FLOAT32, INT8, in_batches
 
 _CHANGES: Mapping[str, Callable[[Any], None]] = {
     FLOAT32: lambda model: None,
@@ -58,19 +58,26 @@ def convert(graph: Graph, calibration: Sequence[RGB] = ()) -> Converted:
 
 
 def write_tflite(
-    converted: Converted, variants: Iterable[str], folder: Path, in_float: Sequence[str] = ()
+    converted: Converted, variants: Iterable[str], folder: Path, batch: int = 1, in_float: Sequence[str] = ()
 ) -> dict[str, Path]:
     """Write ``<variant>.tflite`` for each variant, all uint8 RGB ``[1, H, W, 3]`` in; returns them by variant.
+
+    With a ``batch`` above 1, each has a second file that takes as many photos at once, ``<variant>_batch8.tflite``.
 
     The int8 file is integer throughout: uint8 in with scale 1 and zero point 0 (raw pixels), uint8 out. Only the
     operations that ``in_float`` names, by their output, compute in float32.
     """
     paths = {}
-    for name in variants:
-        model = _made(converted, name, in_float)
+    for variant in variants:
+        model = _made(converted, variant, in_float)
         name_ends(model, SERVE, IMAGE, PROBABILITIES)
-        paths[name] = folder / f"{name}.tflite"
-        paths[name].write_bytes(write(model))
+        paths[variant] = folder / f"{variant}.tflite"
+        paths[variant].write_bytes(write(model))
+        if batch > 1:
+            take_batch(model, batch)
+            name = in_batches(variant, batch)
+            paths[name] = folder / f"{name}.tflite"
+            paths[name].write_bytes(write(model))
     return paths
 
 

@@ -94,6 +94,26 @@ def take_uint8(model: Any) -> None:
     graph.inputs = cast.inputs
 
 
+def take_batch(model: Any, count: int) -> None:
+    """Make a model on a batch of one take ``count`` photos at once: the shapes of what it computes, and of reshapings.
+
+    An operation that holds its batch elsewhere gives a file that cannot be loaded, or answers otherwise.
+    """
+    (graph,) = model.subgraphs
+    for tensor in graph.tensors:
+        if model.buffers[tensor.buffer].data is None and len(tensor.shape) > 1 and tensor.shape[0] == 1:
+            tensor.shape = np.array([count, *tensor.shape[1:]], np.int32)
+            tensor.shapeSignature = None
+    for operator in graph.operators:
+        if model.operatorCodes[operator.opcodeIndex].builtinCode == schema.BuiltinOperator.RESHAPE:
+            shape = graph.tensors[operator.inputs[1]]
+            sides = np.asarray(model.buffers[shape.buffer].data).view(np.int32).copy()
+            if sides[0] == 1:
+                sides[0] = count
+                set_constant(model, shape, sides, schema.TensorType.INT32)
+            operator.builtinOptions, operator.builtinOptionsType = None, 0
+
+
 def activations(model: Any) -> list[int]:
     """The numbers of the float32 tensors that are computed or given, and not constant."""
     return [

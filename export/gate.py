@@ -1,6 +1,5 @@
 """Who is asked at the gate, and what becomes of it: each file in each runtime, and int8 once more where it failed."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,20 +13,20 @@ from numpy.typing import NDArray
 from export.convert import Converted, write_tflite
 from export.other_python import other_python, runtime_of
 from export.runtimes import Answers, saved_model_answers, tensorflow_answers, tflite_answers
-from export.selective import by_loss
+from export.selective import by_gain
 from export.verify import Answered, Asked, Form, Limits, compare, judge, left_out
 from runtime.bundle import Proof
 from runtime.errors import BundleError
 from runtime.imaging import RGB
 from runtime.interpreter import runtime_version
-from runtime.variants import INT8, SAVED_MODEL
+from runtime.variants import INT8, SAVED_MODEL, kind_of
 
 ELSEWHERE_PHOTOS = 50
 """On how many of the photos, at most, a runtime is asked that does not serve the file: enough to see a kernel that is
 wrong, where tflite-runtime 2.14 takes up to twenty times as long as LiteRT (int8)."""
-IN_FLOAT = (1 / 16, 1 / 8, 1 / 4)
-"""The shares of its operations that a selective int8 file keeps in float32, tried in turn."""
-_LOSS_PHOTOS = 8
+WINDOWS = (1, 2, 3)
+"""How many windows of operations, each an eighth of all, a selective int8 file keeps in float32, tried in turn."""
+_GAIN_PHOTOS = 16
 
 
 @dataclass(frozen=True)
@@ -75,22 +74,25 @@ class Gate:
         proofs = judge(answered, self.limits, self.labels)
         return Verdict(answered, tuple(proofs), left_out(proofs))
 
-    def rescue_int8(self, verdict: Verdict, converted: Converted, calibration: Sequence[RGB], folder: Path) -> Verdict:
-        """Try int8 files that keep the operations which lose most in float32, until one passes; else the same verdict.
+    def rescue_int8(
+        self, verdict: Verdict, converted: Converted, calibration: Sequence[RGB], folder: Path, batch: int = 1
+    ) -> Verdict:
+        """Try int8 files that keep the operations which lose most in float32, until one passes; else it is left out.
 
         The reason for which int8 is left out then says that too.
         """
         assert converted.ranged is not None
-        losing = by_loss(converted.ranged, calibration[:_LOSS_PHOTOS])
-        reason = ""
-        for share in IN_FLOAT:
-            kept = losing[: math.ceil(share * len(losing))]
-            files = write_tflite(converted, [INT8], folder, kept)
+        windows = by_gain(converted.ranged, calibration[:_GAIN_PHOTOS])
+        refused = dict(verdict.refused)
+        for count in WINDOWS:
+            kept = list(dict.fromkeys(name for window in windows[:count] for name in window))
+            files = write_tflite(converted, [INT8], folder, batch, kept)
             again = self.ask(_replayed(verdict.answered.reference), files)
             if not again.refused:
                 return _replaced(verdict, again, kept)
-            reason = f"{verdict.refused[INT8]}; with {len(kept)} operations in float32, {again.refused[INT8]}"
-        return Verdict(verdict.answered, verdict.proofs, {**verdict.refused, INT8: reason})
+            said = f"with {len(kept)} operations in float32, {next(iter(again.refused.values()))}"
+            refused |= {name: f"{why}; {said}" for name, why in verdict.refused.items() if kind_of(name) == INT8}
+        return Verdict(verdict.answered, verdict.proofs, refused)
 
     @contextmanager
     def _forms(self, files: Mapping[str, Path]) -> Iterator[dict[Form, Asked]]:
@@ -143,11 +145,11 @@ def _replayed(reference: NDArray[np.float32]) -> Answers:
 def _replaced(verdict: Verdict, again: Verdict, kept: Sequence[str]) -> Verdict:
     """The verdict with int8's part from another."""
     before = verdict.answered
-    forms = {form: answer for form, answer in before.forms.items() if form.variant != INT8}
-    failures = {form: why for form, why in before.failures.items() if form.variant != INT8}
+    forms = {form: answer for form, answer in before.forms.items() if kind_of(form.variant) != INT8}
+    failures = {form: why for form, why in before.failures.items() if kind_of(form.variant) != INT8}
     return Verdict(
         Answered(before.labels, before.reference, forms | dict(again.answered.forms), failures),
-        (*(proof for proof in verdict.proofs if proof.variant != INT8), *again.proofs),
-        {name: why for name, why in verdict.refused.items() if name != INT8},
+        (*(proof for proof in verdict.proofs if kind_of(proof.variant) != INT8), *again.proofs),
+        {name: why for name, why in verdict.refused.items() if kind_of(name) != INT8},
         tuple(name.split(";")[0] for name in kept),  # of operations that were fused, the first
     )

@@ -1,66 +1,60 @@
 """Which operations lose most as integers: those that a selective int8 file keeps in float32.
 
-TensorFlow's quantiser puts a check behind each quantised operation, which computes it from the same inputs in float32
-too and gives the difference. It counts in steps of the operation's output: rounding alone makes 0.29 of a step (the
-standard deviation of a uniform error), and what is far above has lost something.
-Source: https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_debugger
+It is found by trying: a window of operations stays in float32, all others are quantised, and what counts is how near
+the logits come to those of the float32 file. TensorFlow's quantisation debugger looks at each operation alone instead,
+and so does not see where a few large activations leave the others no room: that shows in what comes after.
 """
 
-import re
-import warnings
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
+from ai_edge_litert.schema_py_generated import BuiltinOperator
 from numpy.typing import NDArray
-from tensorflow.lite.python.convert import mlir_quantize
 
-from export.flat_file import read, write
+from export.flat_file import read, take_uint8, write
+from export.quantise import quantise
 from export.quiet import quiet_native_logs
 from runtime.imaging import RGB
+from runtime.interpreter import TFLiteClassifier
 
-_CHECK = "NumericVerify"
-_NUMBERED = re.compile(r"operation(\d+)_")
+STEPS = 16
+"""Windows begin at so many places. Each reaches over two steps, so that neighbours are together in one of them."""
 
 
-def by_loss(ranged: bytes, photos: Iterable[RGB]) -> list[str]:
-    """The operations of a float32 file with ranges, named by their output, the one that loses most first.
+def by_gain(ranged: bytes, photos: Sequence[RGB]) -> list[list[str]]:
+    """Windows of operations, named by their output, of a float32 file with ranges: the one that helps most first.
 
-    ``photos`` are uint8 ``[H, W, 3]``; the loss is the root mean square over all of them.
+    ``photos`` are uint8 ``[H, W, 3]``.
     """
     model = read(ranged)
+    _end_before_softmax(model)
     (graph,) = model.subgraphs
-    outputs = [graph.tensors[operator.outputs[0]] for operator in graph.operators]
-    names = [output.name.decode() for output in outputs]
-    for number, output in enumerate(outputs):
-        output.name = f"operation{number}_"  # names that are found again, whatever is added to them
-    with quiet_native_logs(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TensorFlow's own interpreter has the check; it is said to go some day
-        checked = tf.lite.Interpreter(model_content=mlir_quantize(write(model), enable_numeric_verify=True))
-        checked.allocate_tensors()
-        squares = np.stack([_squares(checked, photo) for photo in photos]).mean(axis=0)
-    losses: dict[int, float] = {}
-    for (number, _, _), square in zip(_checks(checked), squares, strict=True):
-        losses[number] = max(losses.get(number, 0.0), float(square))
-    return [names[number] for number in sorted(losses, key=lambda one: -losses[one])]
+    names = [graph.tensors[operator.outputs[0]].name.decode() for operator in graph.operators]
+    logits, images = write(model), np.stack(photos)
+    take_uint8(model)
+    exact = _answers(write(model), images)
+    starts = np.linspace(0, len(names), min(STEPS, len(names)) + 1).astype(int)
+    windows = [names[start:end] for start, end in zip(starts, [*starts[2:], len(names)], strict=False)]
+    with quiet_native_logs():
+        errors = [float(((_answers(quantise(logits, one), images) - exact) ** 2).mean()) for one in windows]
+    return [windows[place] for place in np.argsort(errors, kind="stable")]
 
 
-def _checks(checked: Any) -> list[tuple[int, int, float]]:
-    """Of each check, the number of the operation behind which it stands, its output, and the operation's step."""
-    tensors = {one["index"]: one for one in checked.get_tensor_details()}
-    found = []
-    for operator in checked._get_ops_details():
-        if operator["op_name"] == _CHECK:
-            quantised = tensors[operator["inputs"][0]]
-            if numbered := _NUMBERED.search(quantised["name"]):
-                found.append((int(numbered[1]), int(operator["outputs"][0]), float(quantised["quantization"][0])))
-    return found
+def _end_before_softmax(model: Any) -> None:
+    """Make the logits the output: where the model is sure, as of photos that it learnt from, probabilities hide all."""
+    (graph,) = model.subgraphs
+    last = graph.operators[-1]
+    if model.operatorCodes[last.opcodeIndex].builtinCode == BuiltinOperator.SOFTMAX:
+        graph.operators.pop()
+        graph.outputs = [last.inputs[0]]
+    model.signatureDefs = []
 
 
-def _squares(checked: Any, photo: RGB) -> NDArray[np.float64]:
-    """The mean square of each check's differences on one photo, in steps."""
-    checked.set_tensor(checked.get_input_details()[0]["index"], photo[None].astype(np.float32))
-    checked.invoke()
-    differences = [(checked.get_tensor(output).astype(np.float64), step) for _, output, step in _checks(checked)]
-    return np.array([((values / step) ** 2).mean() for values, step in differences])
+def _answers(content: bytes, photos: NDArray[np.uint8]) -> NDArray[np.float32]:
+    with tempfile.NamedTemporaryFile(suffix=".tflite") as file:
+        file.write(content)
+        file.flush()
+        return TFLiteClassifier(Path(file.name)).many(photos)

@@ -13,7 +13,7 @@ from runtime.bundle import Proof
 from runtime.errors import BundleError, GateError
 from runtime.imaging import RGB
 from runtime.interpreter import usable_cores
-from runtime.variants import FLOAT32, SAVED_MODEL
+from runtime.variants import FLOAT32, SAVED_MODEL, kind_of
 
 _CHUNK = 32
 TIE = 1e-5
@@ -219,7 +219,7 @@ def judge(answered: Answered, limits: Limits, labels: Sequence[str]) -> list[Pro
     proofs = [Proof(form.variant, form.runtime, failure=why) for form, why in answered.failures.items()]
     for form in answered.forms:
         tally = answered.tally(form)
-        failure = tally.failure(EXACT if form.variant in _EXACT_VARIANTS else limits, labels)
+        failure = tally.failure(EXACT if kind_of(form.variant) in _EXACT_VARIANTS else limits, labels)
         proofs.append(tally.proof(form, failure))
     return proofs
 
@@ -232,7 +232,7 @@ def left_out(proofs: Iterable[Proof]) -> dict[str, str]:
     """
     reasons: dict[str, str] = {}
     for proof in proofs:
-        if proof.failure and proof.variant in _EXACT_VARIANTS:
+        if proof.failure and kind_of(proof.variant) in _EXACT_VARIANTS:
             raise GateError(
                 f"{proof.failure}, on {proof.runtime}",
                 where=proof.variant,

@@ -146,6 +146,13 @@ gate_options = _together(
         help="The TFLite files to make; float32 always is.",
     ),
     click.option(
+        "--batch",
+        default=1,
+        show_default=True,
+        type=click.IntRange(1, 1024),
+        help="Make a second file of each, which takes so many photos at once.",
+    ),
+    click.option(
         "--max-accuracy-drop",
         default="1%",
         show_default=True,

@@ -54,6 +54,7 @@ class TrainOptions:
     promote: str = "auto"
     tolerance: float = 0.02
     variants: tuple[str, ...] = TFLITE_VARIANTS
+    batch: int = 1
     max_accuracy_drop: float = 0.01
     max_recall_drop: float = 0.1
     min_agreement: float = 0.95

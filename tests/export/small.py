@@ -19,6 +19,7 @@ class Exported:
     features: Any
     keras: Any
     saved_model: Path
+    converted: Any
     tflite: dict[str, Path]
 
 
@@ -46,5 +47,6 @@ def export(folder: Path) -> Exported:
     head.layers[-1].set_weights([kernel, -np.asarray(hidden).mean(axis=0) @ kernel])
     graph = Graph(features, head, SPEC)
     saved_model = write_saved_model(graph, LABELS, folder)
-    tflite = write_tflite(convert(graph, pictures(12)), TFLITE_VARIANTS, folder)
-    return Exported(features, keras.Sequential([features, head]), saved_model, tflite)
+    converted = convert(graph, pictures(12))
+    tflite = write_tflite(converted, TFLITE_VARIANTS, folder)
+    return Exported(features, keras.Sequential([features, head]), saved_model, converted, tflite)

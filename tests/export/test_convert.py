@@ -116,3 +116,21 @@ def test_converting_writes_nothing_on_the_terminal(tmp_path: Path, capfd: pytest
     captured = capfd.readouterr()
     assert captured.err == ""
     assert captured.out == ""
+
+
+@pytest.mark.parametrize("batch", [2, 5])
+@pytest.mark.parametrize("variant", TFLITE_VARIANTS)
+def test_a_file_of_a_batch_answers_each_photo_as_the_file_of_one(
+    exported: Exported, tmp_path: Path, variant: str, batch: int
+) -> None:
+    from export.convert import write_tflite
+    from export.runtimes import tensorflow_answers, tflite_answers
+
+    files = write_tflite(exported.converted, [variant], tmp_path, batch)
+    assert list(files) == [variant, f"{variant}_batch{batch}"]
+    assert interpreter(files[f"{variant}_batch{batch}"]).get_input_details()[0]["shape"].tolist() == [batch, 32, 40, 3]
+    photos = np.stack(pictures(7))
+    for answers in (tflite_answers, tensorflow_answers):
+        expected = answers(files[variant])(photos)
+        np.testing.assert_allclose(answers(files[f"{variant}_batch{batch}"])(photos), expected, atol=1e-6)
+        np.testing.assert_allclose(answers(files[f"{variant}_batch{batch}"])(photos[:1]), expected[:1], atol=1e-6)
