@@ -23,7 +23,7 @@ lint: $(READY)
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-BENCHMARKS := seed_job forward_table limits growing pipeline head_rows head_peers fine_tune scale
+BENCHMARKS := seed_job forward_table limits growing pipeline head_rows head_peers fine_tune scale variants
 
 bench: $(READY)
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
