@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKERS ?= 2
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test lint docs bench simulate clean
 
 demo: $(READY)
 	$(BIN)/transferlite demo
@@ -23,7 +23,7 @@ lint: $(READY)
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-BENCHMARKS := seed_job forward_table limits growing pipeline head_rows head_peers fine_tune scale variants
+BENCHMARKS := seed_job forward_table limits growing pipeline head_rows head_peers fine_tune scale telemetry variants
 
 bench: $(READY)
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
@@ -33,6 +33,9 @@ $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
+
+simulate: $(READY)
+	$(BIN)/python -m simulation $(ARGS)
 
 clean:
 	rm -rf .venv demo-output site .mypy_cache .ruff_cache .pytest_cache

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runtime.errors import InputError, TransferLiteError
-from runtime.variants import TFLITE_VARIANTS
+from runtime.variants import WHICH_FILE
 
 if TYPE_CHECKING:
     from runtime.predictor import Predictor
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 _registry_option = click.option("--registry", required=True, metavar="LOCATION", help="Where the models are.")
 _channel_option = click.option("--channel", default="production", show_default=True)
-_WHICH_FILE = f"Which TFLite file: {', '.join(TFLITE_VARIANTS)}."
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -28,7 +27,7 @@ def model_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--bundle", type=click.Path(path_type=Path), help="Use the model in this folder instead."),
         _channel_option,
         click.option("--model", "model_id", metavar="ID", help="Use this version, whatever the channel names."),
-        click.option("--variant", default="float32", show_default=True, help=_WHICH_FILE),
+        click.option("--variant", default="float32", show_default=True, help=WHICH_FILE),
         click.option("--threads", type=click.IntRange(1), help="For the interpreter.  [default: all cores]"),
     )
     for option in reversed(options):

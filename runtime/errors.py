@@ -72,6 +72,10 @@ class UnavailableError(TransferLiteError):
     retryable = True
 
 
+class TimeLimitError(TransferLiteError):
+    """What was asked for takes longer here than it may."""
+
+
 class BundleError(TransferLiteError):
     """A bundle is incomplete, damaged, or of a form this release does not read."""
 

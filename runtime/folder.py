@@ -32,8 +32,11 @@ class FolderStore:
     def get(self, key: str, most: int | None = None) -> Blob:
         path = self._path(key)
         with explained(path), path.open("rb") as file:
-            etag = _stat_etag(os.fstat(file.fileno()))
-            return Blob(file.read(-1 if most is None else most), etag)
+            stat = os.fstat(file.fileno())
+            return Blob(file.read(-1 if most is None else most), _stat_etag(stat), stat.st_mtime)
+
+    def get_changed(self, key: str, etag: str) -> Blob | None:
+        return self.get(key) if self.head(key).etag != etag else None
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         path = self._path(key)
@@ -54,14 +57,14 @@ class FolderStore:
         path = self._path(key)
         with explained(path):
             stat = path.stat()
-        return Entry(key, stat.st_size, _stat_etag(stat))
+        return Entry(key, stat.st_size, _stat_etag(stat), modified=stat.st_mtime)
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
         files = deque(self._walked(prefix))
         while files:
             key, path = files.popleft()
             if stat := _stat_of_file(path):
-                yield Entry(key, stat.st_size, _stat_etag(stat))
+                yield Entry(key, stat.st_size, _stat_etag(stat), modified=stat.st_mtime)
             elif not os.path.lexists(path):  # deleted since, perhaps for a file that the walk came too early for
                 files = deque(item for item in self._walked(prefix) if item[0] > key)
 

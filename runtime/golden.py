@@ -75,6 +75,8 @@ class Golden:
             found = np.stack([answers(picture) for picture in self.pictures])
         except PhotoError as error:
             raise BundleError(f"a test picture cannot be used ({error.message})", where=where) from error
+        except (RuntimeError, ValueError) as error:
+            raise BundleError(f"does not answer its test pictures ({error})", where=where) from error
         expected = self.expected[variant]
         if found.shape != expected.shape:
             raise BundleError("the answers to its test pictures are of other labels", where=where)

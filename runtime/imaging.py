@@ -61,6 +61,9 @@ _loading_rare = threading.Lock()
 # for each photo is not for threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
+_ROWS = 256
+"""How many rows of wide samples are numbers at once."""
+
 _TRUNCATED = ("truncated", "not processed", "unexpected end", "eof")
 
 # Pillow documents OSError; damaged files also end in these.
@@ -192,7 +195,7 @@ def _load(image: Image.Image, spec: InputSpec | None) -> None:
 def _upright_rgb(image: Image.Image) -> Image.Image:
     image = _oriented(image)
     if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_eight_bit(np.asarray(image), image.mode)).convert("RGB")
+        return Image.fromarray(_eight_bit(image)).convert("RGB")
     if image.mode == "LAB":
         return _lab_to_rgb(image)
     if image.has_transparency_data:
@@ -217,15 +220,28 @@ def exif_turn(image: Image.Image) -> Image.Transpose | None:
         return None  # a damaged EXIF block says nothing of the pixels
 
 
-def _eight_bit(samples: NDArray[Any], mode: str) -> NDArray[np.uint8]:
-    """Grey samples wider than a byte, ``[H, W]``, as uint8."""
-    if mode == "F":
-        values = np.nan_to_num(samples)
-        np.clip(values, 0, 255, out=values)
-        if values.max() <= 1.0:
-            values *= 255
-        return np.asarray(np.rint(values, out=values), np.uint8)
-    return np.asarray(np.clip(samples, 0, 65535) >> 8, np.uint8)
+def _eight_bit(image: Image.Image) -> NDArray[np.uint8]:
+    """Grey samples wider than a byte as uint8 ``[H, W]``, some rows at a time: numbers weigh more than the picture."""
+    width, height = image.size
+    grey = np.empty((height, width), np.uint8)
+    parts = [slice(top, min(top + _ROWS, height)) for top in range(0, height, _ROWS)]
+
+    def samples(rows: slice) -> NDArray[Any]:
+        return np.asarray(image.crop((0, rows.start, width, rows.stop)))
+
+    if image.mode != "F":
+        for rows in parts:
+            grey[rows] = np.clip(samples(rows), 0, 65535) >> 8
+        return grey
+    one = max(float(_to_255(samples(rows)).max()) for rows in parts) <= 1.0
+    for rows in parts:
+        values = _to_255(samples(rows))
+        grey[rows] = np.rint(values * 255 if one else values)
+    return grey
+
+
+def _to_255(samples: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(np.clip(np.nan_to_num(samples), 0, 255))
 
 
 def _lab_to_rgb(image: Image.Image) -> Image.Image:

@@ -1,7 +1,7 @@
 """A TFLite file as a function of one image, on whichever TFLite runtime is installed."""
 
 import os
-from importlib.metadata import PackageNotFoundError, version
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,11 @@ def runtime_version() -> str:
 
 def with_version(package: str) -> str:
     """A package's name and, where the installation tells it, its version."""
+    from importlib import metadata  # which a cold start need not wait for
+
     try:
-        return f"{package} {version(package)}"
-    except PackageNotFoundError:
+        return f"{package} {metadata.version(package)}"
+    except metadata.PackageNotFoundError:
         return package
 
 
@@ -50,7 +52,7 @@ def _interpreter_class() -> Any:
 
 
 class TFLiteClassifier:
-    """One loaded classifier with a fixed batch, most often of one. Not for several threads at once: give each its own.
+    """One loaded classifier with a fixed batch, most often of one. Threads may share it: they take turns.
 
     Args:
         path: the file.
@@ -80,6 +82,7 @@ class TFLiteClassifier:
         self._zero: int = outputs[0]["quantization"][1]
         self.resolution = self._scale
         """The step from one probability to the next of a quantised output; 0 for floats."""
+        self._turn = threading.Lock()
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities ``[N]`` for one image ``[H, W, 3]`` of the model's own size."""
@@ -99,9 +102,11 @@ class TFLiteClassifier:
 
     def _run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """``[B, H, W, 3]`` -> ``[B, N]``."""
-        self._interpreter.set_tensor(self._input, batch)
-        self._interpreter.invoke()
-        values: NDArray[np.float32] = np.asarray(self._interpreter.get_tensor(self._output), np.float32)
+        with self._turn:
+            self._interpreter.set_tensor(self._input, batch)
+            self._interpreter.invoke()
+            raw = self._interpreter.get_tensor(self._output)  # a copy
+        values: NDArray[np.float32] = np.asarray(raw, np.float32)
         if self._scale:
             values = (values - self._zero) * np.float32(self._scale)
         return values

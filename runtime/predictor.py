@@ -42,7 +42,7 @@ class Prediction:
 
 
 class Predictor:
-    """A loaded and verified bundle. One thread at a time."""
+    """A loaded and verified bundle. Threads may share it: photos are decoded at once, forward passes take turns."""
 
     def __init__(self, manifest: Manifest, model: TFLiteClassifier) -> None:
         self.manifest = manifest

@@ -21,7 +21,7 @@ from runtime.bundle import CURRENT, MANIFEST, Manifest, Pointer, check_files, ch
 from runtime.errors import BundleError, ConflictError, InputError, MissingStoreError, NotFoundError
 from runtime.folder import FolderStore, explained
 from runtime.locations import open_store
-from runtime.store import Store
+from runtime.store import Blob, Store
 
 _CHANNEL = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _KEPT_PREVIOUS = 20
@@ -110,12 +110,26 @@ class Registry:
 
     def channel(self, name: str) -> Pointer:
         """What a channel names. Raises NotFoundError."""
-        pointer, _ = self._read_channel(name)
-        if pointer is None:
+        return self.followed_channel(name)[0]
+
+    def followed_channel(self, name: str, known: tuple[Pointer, str] | None = None) -> tuple[Pointer, str]:
+        """What a channel names, and the ETag of its pointer; ``known`` itself while that has not changed.
+
+        Raises:
+            NotFoundError: there is no such channel.
+        """
+        key = _channel_key(name)
+        try:
+            if known is None:
+                return self._pointer(key, self.store.get(key))
+            changed = self.store.get_changed(key, known[1])
+            return known if changed is None else self._pointer(key, changed)
+        except MissingStoreError:
+            raise
+        except NotFoundError:
             raise NotFoundError(
                 f"there is no channel {name!r}", where=self.store.uri, hint="train a model or promote one to it first"
-            )
-        return pointer
+            ) from None
 
     def promote(self, model_id: str, channel: str) -> Pointer:
         """Let ``channel`` name a version from now on. Two promotions at once both end; one of them last.
@@ -202,11 +216,13 @@ class Registry:
     def _read_channel(self, name: str) -> tuple[Pointer | None, str | None]:
         key = _channel_key(name)
         try:
-            blob = self.store.get(key)
+            return self._pointer(key, self.store.get(key))
         except MissingStoreError:
             raise
         except NotFoundError:
             return None, None
+
+    def _pointer(self, key: str, blob: Blob) -> tuple[Pointer, str]:
         return Pointer.from_json(blob.data, f"{self.store.uri}/{key}"), blob.etag
 
     def _write_channel(self, name: str, model_id: str, previous: tuple[str, ...], etag: str | None) -> Pointer:

@@ -7,6 +7,9 @@ FLOAT32, FLOAT16, DYNAMIC, INT8 = "float32", "float16", "dynamic", "int8"
 TFLITE_VARIANTS = (FLOAT32, FLOAT16, DYNAMIC, INT8)
 """The TFLite files, each ``<name>.tflite``: as trained; weights of half the size; int8 weights; int8 throughout."""
 
+WHICH_FILE = f"Which TFLite file: {', '.join(TFLITE_VARIANTS)}."
+"""Of the option ``--variant``."""
+
 
 def in_batches(variant: str, batch: int) -> str:
     """The name of a variant's file that takes a batch of photos at once: ``float32_batch8``."""

@@ -7,6 +7,7 @@ have got wrong and that can be seen without TensorFlow is seen before TensorFlow
 import gc
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,14 @@ from typing import Any
 from export.other_python import runtime_of
 from export.quiet import quiet_native_logs
 from runtime.bundle import Manifest
-from runtime.errors import InputError
+from runtime.errors import BundleError, InputError, NotFoundError
 from runtime.locations import open_store
 from runtime.registry import Registry, check_channel
 from train_job.dataset import Dataset, left_out
 from train_job.labels import read_dataset
 from train_job.options import TrainOptions
 from train_job.progress import Phases, Reporter
-from train_job.run_record import attempt
+from train_job.run_record import BATCH_JOB, attempt, batch_job
 from train_job.stopping import Stop, on_sigterm
 
 
@@ -78,6 +79,9 @@ def _train(options: TrainOptions, report: Reporter, stop: Stop) -> Result:
         dataset = read_data(options, report)
         dataset.check_share(options.fail_over)
     if attempt() > 1:
+        if done := _done_before(registry, options):
+            report.line(f"an earlier attempt of this job promoted {done.model_id}: nothing is left to do")
+            return Result(done, options.registry, phases.seconds, promoted=True)
         report.line(f"attempt {attempt()}: going on from what is kept")
     report.line("loading TensorFlow")
     with quiet_native_logs():
@@ -113,6 +117,15 @@ def _train(options: TrainOptions, report: Reporter, stop: Stop) -> Result:
         report.warning(f"{options.channel} stays as it is: {reason}")
     phases.seconds["total"] = time.perf_counter() - started
     return Result(manifest, options.registry, phases.seconds, promoted, refused)
+
+
+def _done_before(registry: Registry, options: TrainOptions) -> Manifest | None:
+    """The channel's version if this AWS Batch job made it: the attempt before was ended after its last step."""
+    job = batch_job()
+    with suppress(NotFoundError, BundleError):
+        serving = registry.manifest(registry.resolve(options.channel))
+        return serving if job and serving.training.get(BATCH_JOB) == job else None
+    return None
 
 
 def _promote(job: Any, manifest: Manifest) -> None:

@@ -18,7 +18,7 @@ from train_job.learn import Learned
 from train_job.model_card import MODEL_CARD
 from train_job.prove import Exported
 from train_job.report import REPORT
-from train_job.run_record import RUN_JSON, run_json, versions
+from train_job.run_record import BATCH_JOB, RUN_JSON, batch_job, run_json, versions
 from train_job.tables import (
     CHECK_JSON,
     DATASET_CSV,
@@ -69,13 +69,15 @@ def _manifest(job: Job, learned: Learned, exported: Exported) -> Manifest:
     photos = {split.value: len(learned.examples(split)) for split in Split}
     metrics: dict[str, Any] = {split.value: scores.to_dict(labels) for split, scores in evaluation.scores.items()}
     metrics[Split.TEST.value] |= _summary(evaluation.measures())
+    if Split.VALIDATION.value in metrics:
+        metrics[Split.VALIDATION.value] |= evaluation.confidences()
     return Manifest(
         model_id=new_model_id(now),
         created_at=now.isoformat(),
         labels=labels,
         input=learned.classifier.input,
         backbone=learned.backbone,
-        training=job.options.to_dict(),
+        training=job.options.to_dict() | ({BATCH_JOB: batch_job()} if batch_job() else {}),
         dataset={
             "sha256": dataset_sha256(learned.dataset.examples),
             "shares": str(learned.shares),

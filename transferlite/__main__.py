@@ -19,8 +19,10 @@ COMMANDS = {
     "predict": ("runtime.cli", "Label photos with a published model (no TensorFlow needed)."),
     "explain": ("runtime.explain_cli", "Show where in a photo a model sees its label (no TensorFlow needed)."),
     "models": ("runtime.cli", "List, show, promote, roll back and pull published models."),
+    "serve": ("inference_lambda.serve_cli", "Answer HTTP on this machine as the Lambda function does, page included."),
     "report": ("train_job.report_cli", "Fetch a version's report, and open it."),
     "features": ("train_job.features_cli", "Show, compact and prune the rows that the frozen base made of photos."),
+    "drift": ("runtime.drift_cli", "Compare what models answered lately with their validation photos."),
     "inspect": ("train_job.cli", "Show the layers of a backbone."),
     "demo": ("transferlite.cli", "Run the whole loop on a local S3 with real pictures."),
 }

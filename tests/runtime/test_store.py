@@ -58,6 +58,16 @@ def test_a_second_put_replaces_the_first(store: Store) -> None:
     assert first != second
 
 
+def test_what_has_not_changed_is_not_read_again(store: Store) -> None:
+    etag = store.put("k", b"first")
+    assert store.get_changed("k", etag) is None
+    assert store.get_changed("k", "another") == Blob(b"first", etag)
+    second = store.put("k", b"second")
+    assert store.get_changed("k", etag) == Blob(b"second", second)
+    with pytest.raises(NotFoundError):
+        store.get_changed("gone", etag)
+
+
 def test_a_missing_key_is_not_found_and_named(store: Store) -> None:
     store.put("there", b"")
     with pytest.raises(NotFoundError, match="does not exist") as caught:

@@ -57,6 +57,17 @@ def published(registry: Path) -> list[str]:
     return [path.name for path in registry.glob("models/*")] + [path.name for path in registry.glob("channels/*")]
 
 
+def test_an_attempt_after_the_promotion_has_nothing_left_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = write_folders(tmp_path / "photos", 10)
+    monkeypatch.setenv("AWS_BATCH_JOB_ID", "job-1")
+    first = train(photos, tmp_path / "registry")
+    monkeypatch.setenv("AWS_BATCH_JOB_ATTEMPT", "2")
+    again = train(photos, tmp_path / "registry")
+    assert (again.manifest.model_id, again.promoted) == (first.manifest.model_id, True)
+    monkeypatch.setenv("AWS_BATCH_JOB_ID", "job-2")
+    assert train(photos, tmp_path / "registry").manifest.model_id != first.manifest.model_id
+
+
 # -- the model that is trained once for all tests ---------------------------------------------------------------------
 
 
