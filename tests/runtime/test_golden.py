@@ -131,7 +131,7 @@ def test_serving_takes_the_test_pictures_along() -> None:
 def altered(trained: Trained, folder: Path, change: Any) -> Path:
     """The trained bundle with other test pictures, and a manifest that fits them."""
     manifest = read_manifest(trained.bundle)
-    for name in manifest.files_of(["float32", "int8"]):
+    for name in manifest.files_of(TFLITE_VARIANTS):
         (folder / name).write_bytes((trained.bundle / name).read_bytes())
     raw = json.loads((folder / GOLDEN).read_bytes())
     change(raw)
