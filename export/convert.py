@@ -11,6 +11,7 @@ import tensorflow as tf
 from export.flat_file import name_ends, read, take_batch, take_uint8, write
 from export.graph import IMAGE, PROBABILITIES, Graph
 from export.memory import give_back_memory
+from export.metadata import About, add_metadata
 from export.quantise import note_ranges, quantise
 from export.quiet import quiet_native_logs
 from export.saved_model import SERVE
@@ -33,13 +34,15 @@ class Converted:
     Attributes:
         content: the file.
         ranged: the same with the range of every activation noted, which int8 is made from; None if it is not wanted.
+        about: what each file is told of itself, if anything.
     """
 
     content: bytes
     ranged: bytes | None = None
+    about: About | None = None
 
 
-def convert(graph: Graph, calibration: Sequence[RGB] = ()) -> Converted:
+def convert(graph: Graph, calibration: Sequence[RGB] = (), about: About | None = None) -> Converted:
     """Convert the graph; ``calibration`` are training photos, uint8 ``[H, W, 3]``, if there is to be an int8 file.
 
     The converter of TensorFlow 1 takes a graph without variables as it is. Its successors would freeze it first, at
@@ -54,7 +57,7 @@ def convert(graph: Graph, calibration: Sequence[RGB] = ()) -> Converted:
         content = bytes(converter.convert())
         give_back_memory()
         ranged = note_ranges(content, [*calibration, _full_range(graph.spec)]) if calibration else None
-    return Converted(content, ranged)
+    return Converted(content, ranged, about)
 
 
 def write_tflite(
@@ -78,6 +81,9 @@ def write_tflite(
             name = in_batches(variant, batch)
             paths[name] = folder / f"{name}.tflite"
             paths[name].write_bytes(write(model))
+    if converted.about is not None:
+        for path in paths.values():
+            add_metadata(path, converted.about)
     return paths
 
 

@@ -44,4 +44,4 @@ def tensorflow_answers(path: Path, threads: int | None = None) -> Answers:
     """A TFLite file in the interpreter that comes with TensorFlow. Raises BundleError."""
     with quiet_native_logs(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # which says that it will be removed some day
-        return TFLiteClassifier(path, threads, tf.lite.Interpreter).many
+        return TFLiteClassifier(path, threads, interpreter=tf.lite.Interpreter).many

@@ -63,6 +63,10 @@ class CurrentModel:
                 self._loading.release()
         return self._serving
 
+    def look_again(self) -> None:
+        """Let the next :meth:`get` ask the channel, however short ago that was by the clock."""
+        self._looked = float("-inf")
+
     def _first(self) -> Predictor:
         """What the channel names or, if that cannot be served, the newest it named before that can."""
         self._refused.clear()
@@ -71,8 +75,11 @@ class CurrentModel:
         for model_id in (pointer.model_id, *pointer.previous):
             try:
                 return self._load(model_id)
-            except (BundleError, NotFoundError) as error:
+            except BundleError as error:
                 refused.append(error)
+            except NotFoundError as error:
+                refused.append(error)
+                _tell_refused(model_id, error)
         raise refused[0]
 
     def _follow(self, serving: str) -> None:
@@ -115,9 +122,13 @@ class CurrentModel:
             )
         except BundleError as error:
             self._refused[model_id] = BundleError(error.message, where=error.where, hint=error.hint)
-            _log.error(json.dumps({"event": "model-refused", "model_id": model_id, "reason": str(error)}))
+            _tell_refused(model_id, error)
             _forget(model_id)
             raise
+
+
+def _tell_refused(model_id: str, error: TransferLiteError) -> None:
+    _log.error(json.dumps({"event": "model-refused", "model_id": model_id, "reason": str(error)}))
 
 
 def _cache() -> Path:

@@ -54,14 +54,18 @@ def parse(event: Mapping[str, Any]) -> Asked:
 
 
 def _direct(event: Mapping[str, Any]) -> Direct | None:
+    if isinstance(event.get("image"), str):
+        return Direct(image=_decoded(event["image"]), model_id=_model_id(event))
+    if isinstance(event.get("s3"), str) and event["s3"].startswith("s3://"):
+        return Direct(uri=event["s3"], model_id=_model_id(event))
+    return None
+
+
+def _model_id(event: Mapping[str, Any]) -> str | None:
     model_id = event.get("model")
     if model_id is not None and not isinstance(model_id, str):
-        raise InputError(f"the model {model_id!r} is not an id", hint="send the id of a version as a text")
-    if isinstance(event.get("image"), str):
-        return Direct(image=_decoded(event["image"]), model_id=model_id)
-    if isinstance(event.get("s3"), str) and event["s3"].startswith("s3://"):
-        return Direct(uri=event["s3"], model_id=model_id)
-    return None
+        raise InputError("the model is no text", hint='send the id of a version: {"image": ..., "model": "ID"}')
+    return model_id
 
 
 def _drift_check(event: Mapping[str, Any]) -> DriftCheck | None:

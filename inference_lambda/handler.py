@@ -11,6 +11,7 @@ from inference_lambda.distributed_map import Items
 from inference_lambda.events import Asked, DriftCheck, parse
 from inference_lambda.http_api import Api
 from inference_lambda.http_events import Request, reply
+from inference_lambda.initialisation import prepare
 from inference_lambda.s3_events import Batch, Notification
 from inference_lambda.service import Service
 from inference_lambda.settings import HttpSettings, Settings
@@ -38,7 +39,8 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
         event: an HTTP request of a function URL, API Gateway or a load balancer; an S3 notification, by itself,
             through EventBridge or SNS, or any of them in messages of an SQS queue;
             tasks of S3 Batch Operations; items of Step Functions' Distributed Map;
-            ``{"image": "<base64>"}`` or ``{"s3": "s3://bucket/key"}``; ``{"drift": {"since": "7d"}}``.
+            ``{"image": "<base64>"}`` or ``{"s3": "s3://bucket/key"}``, with ``"model": ID`` for another version;
+            ``{"drift": {"since": "7d"}}``.
         context: Lambda's, whose request id is in every line of the log, and of which the time that is left is used;
             anything else has all the time.
 
@@ -89,3 +91,7 @@ def model_in_service() -> str:
 def _seconds_left(context: object) -> float:
     left = getattr(context, "get_remaining_time_in_millis", None)
     return left() / 1000 if left else math.inf
+
+
+if "AWS_LAMBDA_RUNTIME_API" in os.environ:
+    prepare(_service)

@@ -16,7 +16,7 @@ from inference_lambda.problems import Problem, model_problem, photo_problem
 from inference_lambda.service import Service
 from inference_lambda.settings import HttpSettings
 from runtime.errors import TransferLiteError
-from runtime.imaging import READ_BYTES, decode
+from runtime.input_spec import READ_BYTES
 from runtime.locations import read_uri
 from runtime.predictor import UNKNOWN, Predictor
 
@@ -116,6 +116,8 @@ class Api:
         return _json(DOCUMENT)
 
     def _predict(self, request: Request) -> Response:
+        from runtime.imaging import decode  # as above
+
         options = options_of(request, "top", "threshold", "explain", "model")
         photo = photo_of(request)
         data = self._fetch(photo) if isinstance(photo, str) else photo

@@ -8,8 +8,8 @@ LABELLED    its prediction                      done                    ``Succee
 UNUSABLE    why it can never be labelled        done                    ``PermanentFailure``        the error, 4xx
 SKIPPED     none: a folder, a record of ours    done                    ``Succeeded``
 LATER       none: throttled, 5xx, no answer     sends it again          ``TemporaryFailure``        raised, 503
-REFUSED     none: forbidden, no model, a bug    sends it again; at      ``PermanentFailure``: the   raised, 502
-                                                last a dead letter      job's report lists it
+REFUSED     none: forbidden, no model, a bug    sends it again; at      ``PermanentFailure``: the   raised, 403
+                                                last a dead letter      job's report lists it       or 502
 ==========  ==================================  ======================  ==========================  ================
 
 What is refused waits for a person, who mends a policy or a model: it has no record, so that it is not taken for done.

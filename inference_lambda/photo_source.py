@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, cast
 
 from inference_lambda.s3_events import S3Photo
 from runtime.errors import NotFoundError
-from runtime.imaging import READ_BYTES
+from runtime.input_spec import READ_BYTES
 from runtime.locations import open_store
 from runtime.store import Blob
 

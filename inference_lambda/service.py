@@ -18,7 +18,7 @@ from inference_lambda.s3_events import Batch, Notification, S3Photo
 from inference_lambda.settings import PREFIX, Settings
 from inference_lambda.telemetry import Metrics, log
 from runtime.errors import ConflictError, InputError, TransferLiteError
-from runtime.imaging import READ_BYTES
+from runtime.input_spec import READ_BYTES
 from runtime.locations import open_store, read_uri
 from runtime.predictor import UNKNOWN, Prediction, Predictor
 from runtime.store import Store

@@ -13,6 +13,7 @@ from export.convert import convert, write_tflite
 from export.gate import Gate, Verdict
 from export.golden_pictures import write_golden
 from export.graph import Graph
+from export.metadata import About
 from export.runtimes import Answers, keras_answers, tflite_answers
 from export.saved_model import write_saved_model
 from export.verify import Answered, Limits
@@ -20,6 +21,7 @@ from runtime.bundle import Proof, Variant
 from runtime.errors import GateError
 from runtime.imaging import RGB
 from runtime.interpreter import TFLiteClassifier
+from runtime.registry import new_model_id, utc_now
 from runtime.variants import FLOAT32, INT8, SAVED_MODEL, kind_of
 from train_job.dataset import Example, Split
 from train_job.divide import Job
@@ -39,6 +41,7 @@ class Exported:
     """The files of a bundle that is not sealed yet, and what the gate found.
 
     Attributes:
+        about: what each TFLite file says of itself, the version's id above all.
         folder: where they lie.
         variants: those that passed.
         left_out: those that did not, and why.
@@ -48,6 +51,7 @@ class Exported:
         golden: the file of test pictures, below the folder.
     """
 
+    about: About
     folder: Path
     variants: Mapping[str, Variant]
     left_out: Mapping[str, str]
@@ -85,7 +89,8 @@ def prove(job: Job, learned: Learned, folder: Path) -> Exported:
     graph = Graph(classifier.features, classifier.head, classifier.input)
     saved_model = write_saved_model(graph, classifier.labels, folder)
     job.stop.check()
-    converted = convert(graph, calibration)
+    about = _about(learned)
+    converted = convert(graph, calibration, about)
     files = {SAVED_MODEL: saved_model} | write_tflite(converted, options.variants, folder, options.batch)
     job.stop.check()
     examples = _sample(learned, Split.TEST, GATE_PHOTOS)
@@ -104,7 +109,13 @@ def prove(job: Job, learned: Learned, folder: Path) -> Exported:
     check_rows(learned.evaluation.scores[Split.TEST], variants[SAVED_MODEL])
     _announce(verdict, job.report)
     golden = write_golden(folder, variants, classifier.input)
-    return Exported(folder, variants, verdict.refused, verdict.proofs, examples, verdict.answered, golden)
+    return Exported(about, folder, variants, verdict.refused, verdict.proofs, examples, verdict.answered, golden)
+
+
+def _about(learned: Learned) -> About:
+    now, classifier = utc_now(), learned.classifier
+    version = (new_model_id(now), now.isoformat(), str(learned.backbone["name"]))
+    return About(*version, classifier.labels, classifier.input, learned.evaluation.threshold)
 
 
 def _sample(learned: Learned, split: Split, most: int) -> list[Example]:

@@ -6,7 +6,6 @@ from typing import Any
 
 from export.package import seal
 from runtime.bundle import Manifest
-from runtime.registry import new_model_id, utc_now
 from train_job import model_card, report
 from train_job.champion import Comparison
 from train_job.checkpoint import to_npz
@@ -64,7 +63,6 @@ def write_up(job: Job, learned: Learned, exported: Exported, comparison: Compari
 
 
 def _manifest(job: Job, learned: Learned, exported: Exported) -> Manifest:
-    now = utc_now()
     evaluation, labels = learned.evaluation, learned.classifier.labels
     photos = {split.value: len(learned.examples(split)) for split in Split}
     metrics: dict[str, Any] = {split.value: scores.to_dict(labels) for split, scores in evaluation.scores.items()}
@@ -72,8 +70,8 @@ def _manifest(job: Job, learned: Learned, exported: Exported) -> Manifest:
     if Split.VALIDATION.value in metrics:
         metrics[Split.VALIDATION.value] |= evaluation.confidences()
     return Manifest(
-        model_id=new_model_id(now),
-        created_at=now.isoformat(),
+        model_id=exported.about.model_id,
+        created_at=exported.about.created_at,
         labels=labels,
         input=learned.classifier.input,
         backbone=learned.backbone,

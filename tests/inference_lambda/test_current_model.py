@@ -232,6 +232,16 @@ def test_a_broken_first_model_gives_way_to_the_one_before(
     assert serving() == "two"
 
 
+def test_a_first_model_that_is_gone_gives_way_to_the_one_before(
+    registry: Registry, serving: Callable[[], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    registry.promote("two", "production")
+    registry.store.delete("models/two/manifest.json")
+    with caplog.at_level(logging.ERROR, "transferlite"):
+        assert serving() == "one"
+    assert [json.loads(one.message)["model_id"] for one in caplog.records if "model-refused" in one.message] == ["two"]
+
+
 def test_a_channel_that_names_nothing_is_an_error(registry: Registry) -> None:
     with pytest.raises(NotFoundError, match="there is no channel 'staging'"):
         CurrentModel(Settings(registry.store.uri, None, channel="staging")).get()

@@ -295,6 +295,18 @@ def test_a_direct_invocation_needs_no_output_bucket(
     assert lambda_handler({"image": base64.b64encode(data).decode()}, None) == predictor(data).to_dict()
 
 
+def test_a_direct_invocation_may_ask_another_version(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(str(tmp_path / "registry"), trained, "one", "two")
+    monkeypatch.setenv("TRANSFERLITE_REGISTRY", str(tmp_path / "registry"))
+    event = {"image": base64.b64encode(jpeg("red")).decode()}
+    asked = [lambda_handler(event | more, None)["model_id"] for more in ({}, {"model": "one"}, {"model": "two"})]
+    assert asked == ["two", "one", "two"]
+    with pytest.raises(NotFoundError, match="there is no model three"):
+        lambda_handler(event | {"model": "three"}, None)
+
+
 # -- HTTP ------------------------------------------------------------------------------------------------------------
 
 

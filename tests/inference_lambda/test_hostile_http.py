@@ -1,6 +1,6 @@
 """What strangers send: only 2xx and 4xx come back, in bounded memory, and nothing of the inside is told.
 
-TRANSFERLITE_TEST_FUZZED is how many requests are made up from the OpenAPI document, by default 120.
+TRANSFERLITE_TEST_FUZZED is how many requests are made up from the OpenAPI document, by default 80.
 """
 
 import http.client
@@ -32,7 +32,7 @@ from tests.inference_lambda.serving import Served, serving
 from tests.pictures import jpeg
 from tests.runtime.damage import damaged, written
 
-FUZZED = int(os.environ.get("TRANSFERLITE_TEST_FUZZED", "120"))
+FUZZED = int(os.environ.get("TRANSFERLITE_TEST_FUZZED", "80"))
 MOST_MEMORY = 1100 * 2**20
 """The server needs this for the largest photo on each of its two threads, and for itself."""
 INSIDE = (b"Traceback", b'File "', b"site-packages", b".py", b"Error(", b"/tmp", b"boto", b"PIL")

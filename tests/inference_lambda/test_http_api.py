@@ -2,6 +2,7 @@ import base64
 import hashlib
 import io
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -439,6 +440,21 @@ def test_what_nobody_foresaw_is_told_without_its_text(api: Api, monkeypatch: pyt
 
     monkeypatch.setattr(api._service().model, "get", fail)
     check_problem(api.respond(get("/health")), 500, "internal")
+
+
+def test_the_page_may_load_nothing_but_what_it_brings(api: Api) -> None:
+    response = api.respond(get("/"))
+    text = response.text or ""
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    policy = dict(one.split(" ", 1) for one in response.headers["content-security-policy"].split("; "))
+    assert policy["default-src"] == "'none'"
+    for element in ("script", "style"):
+        (content,) = re.findall(f"<{element}>(.*?)</{element}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert policy[f"{element}-src"] == f"'sha256-{digest}'"
+    assert "unsafe" not in response.headers["content-security-policy"]
+    assert re.findall(r"https?://|<script |<style |style=|\bon\w+=|innerHTML", text) == []
+    assert with_settings(api, KEYS).respond(get("/")).status == 200
 
 
 def test_head_is_get_without_a_body(api: Api) -> None:

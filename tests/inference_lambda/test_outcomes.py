@@ -78,7 +78,7 @@ IN_A_JOB = {
     "throttled": ("TemporaryFailure", "S3 answered 503 SlowDown"),
     "forbidden": ("PermanentFailure", "access denied"),
 }
-OVER_HTTP = {"ok": 200, "bad": 422, "missing": 404, "throttled": 503, "forbidden": 502}
+OVER_HTTP = {"ok": 200, "bad": 422, "missing": 404, "throttled": 503, "forbidden": 403}
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("http_")])

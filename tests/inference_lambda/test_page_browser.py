@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from PIL import ExifTags, Image
@@ -72,8 +72,8 @@ class Opened:
     def text(self, name: str) -> str:
         return self.page.locator(f"#{name}").inner_text()
 
-    def wait(self, selector: str) -> None:
-        self.page.wait_for_selector(selector, timeout=20_000)
+    def wait(self, selector: str, state: Literal["attached", "visible"] = "visible") -> None:
+        self.page.wait_for_selector(selector, state=state, timeout=20_000)
 
     def answered(self) -> str:
         self.wait("#details:not([hidden])")
@@ -240,12 +240,14 @@ def test_a_key_is_asked_for_where_the_function_asks_for_one(
         key = page.page.get_by_label("API key")
         assert key.is_visible()
         assert page.said == []
-        page.drop(jpeg("red"), "a.jpg", "image/jpeg")
-        page.wait("#error:has-text('asks for an API key')")
         key.fill("wrong")
         key.press("Enter")
         page.wait("#error:has-text('asks for an API key')")
-        page.page.wait_for_function("document.activeElement.id === 'key'")
+        page.wait("#key:focus")
+        page.drop(jpeg("red"), "a.jpg", "image/jpeg")
+        page.wait("#name:has-text('a.jpg')", state="attached")
+        page.wait("#error:has-text('asks for an API key')")
+        page.wait("#key:focus")
         key.fill("secret")
         key.press("Enter")
         assert page.answered() == "red"

@@ -1,8 +1,11 @@
 import asyncio
 import base64
 import json
+import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -147,6 +150,26 @@ def test_what_cannot_be_served_is_said_before_it_listens(
         port = taken.getsockname()[1]
         assert run(["serve", "--port", str(port), "--bundle", str(trained.bundle)]) == 2
     assert f"127.0.0.1:{port}: cannot listen there" in capsys.readouterr().err
+
+
+def test_a_photos_cold_start_waits_for_nothing_that_only_others_need(trained: Trained, tmp_path: Path) -> None:
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(RED)
+    program = """
+import base64, sys
+from inference_lambda.handler import lambda_handler
+event = {"rawPath": "/predict", "requestContext": {"http": {"method": "POST"}}, "isBase64Encoded": True}
+answer = lambda_handler(event | {"body": base64.b64encode(open(sys.argv[1], "rb").read()).decode()}, None)
+print(answer["statusCode"], *sys.modules)
+"""
+    environment = os.environ | {"TRANSFERLITE_REGISTRY": str(trained.registry)}
+    words = [sys.executable, "-c", program, str(photo)]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    status, *loaded = done.stdout.split()
+    assert status == "200"
+    rooms = {name.partition(".")[2] for name in loaded if name.startswith(("inference_lambda.", "runtime."))}
+    assert not rooms & {"page", "openapi", "explanation", "explain", "asgi", "serve_cli"}
+    assert not {"uvicorn", "asyncio", "click", "PIL.ImageFilter"} & set(loaded)
 
 
 # -- the adapter by itself ---------------------------------------------------------------------------------------------

@@ -120,6 +120,27 @@ def test_a_bad_photo_among_good_ones_ends_with_status_2(trained: Trained, photos
     assert run(["predict", str(photos), "--bundle", str(trained.bundle), *form]) == 2
 
 
+def test_a_pattern_is_labelled_and_kept_in_a_file(trained: Trained, photos: Path, tmp_path: Path, capsys: Out) -> None:
+    out = tmp_path / "answers.jsonl"
+    words = ["predict", f"{photos}/**/*[ze]*.[jJ][pP][gG]", "--bundle", str(trained.bundle), "--out", str(out)]
+    assert run(words) == 0
+    assert [line.split(": ")[1][:4] for line in capsys.readouterr().out.splitlines()] == ["red ", "blue"]
+    assert run([*words, "--json"]) == 0
+    assert out.read_text() == 2 * capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [[], ["photo.jpg", "--camera", "0"]])
+def test_either_photos_or_a_camera_is_named(capsys: Out, words: list[str]) -> None:
+    assert run(["predict", *words, "--bundle", "b"]) == 2
+    assert "Give either IMAGE... or --camera." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["photo.jpg", "s3://bucket/prefix"])
+def test_only_local_folders_are_watched(trained: Trained, capsys: Out, place: str) -> None:
+    assert run(["predict", place, "--watch", "--bundle", str(trained.bundle)]) == 2
+    assert "is no local folder to watch" in capsys.readouterr().err
+
+
 def test_a_missing_photo_ends_with_status_2(trained: Trained, photos: Path) -> None:
     assert run(["predict", str(photos / "none.jpg"), "--bundle", str(trained.bundle)]) == 2
 

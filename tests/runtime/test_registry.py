@@ -475,3 +475,18 @@ def test_a_pointer_holds_the_moment_of_its_promotion(publish: Publish) -> None:
     pointer = registry.promote("one", "production")
     assert before <= datetime.datetime.fromisoformat(pointer.updated_at) <= utc_now()
     assert replace(pointer, updated_at="") == Pointer("one", (), "")
+
+
+def test_a_channel_that_has_not_changed_is_not_read_again(registry: Registry, publish: Callable[..., Manifest]) -> None:
+    publish(registry, "one", "two")
+    with pytest.raises(NotFoundError, match="there is no channel 'staging'"):
+        registry.followed_channel("staging")
+    registry.promote("one", "staging")
+    known = registry.followed_channel("staging")
+    assert known[0].model_id == "one"
+    assert registry.followed_channel("staging", known) is known
+    registry.promote("two", "staging")
+    assert registry.followed_channel("staging", known)[0].model_id == "two"
+    registry.store.delete("channels/staging.json")
+    with pytest.raises(NotFoundError, match="there is no channel 'staging'"):
+        registry.followed_channel("staging", known)
