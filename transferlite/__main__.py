@@ -16,12 +16,14 @@ from transferlite import __version__
 COMMANDS = {
     "train": ("train_job.cli", "Train on labelled photos, prove the result, publish and promote it."),
     "check": ("train_job.check_cli", "Say what is wrong with labelled photos, before training on them."),
+    "plan": ("train_job.plan_cli", "Say what a training would find new, without fetching a photo."),
     "predict": ("runtime.cli", "Label photos with a published model (no TensorFlow needed)."),
     "explain": ("runtime.explain_cli", "Show where in a photo a model sees its label (no TensorFlow needed)."),
     "models": ("runtime.cli", "List, show, promote, roll back and pull published models."),
     "report": ("train_job.report_cli", "Fetch a version's report, and open it."),
     "features": ("train_job.features_cli", "Show, compact and prune the rows that the frozen base made of photos."),
     "inspect": ("train_job.cli", "Show the layers of a backbone."),
+    "cloud": ("transferlite.cloud_cli", "Deploy the loop to AWS; run, watch and schedule it there."),
     "demo": ("transferlite.cli", "Run the whole loop on a local S3 with real pictures."),
 }
 
