@@ -44,9 +44,7 @@ class Plan:
         return json.dumps(asdict(self))
 
 
-def make_plan(
-    options: TrainOptions, new_labels: int, max_shards: int, photos_per_shard: int, report: Reporter
-) -> Plan:
+def make_plan(options: TrainOptions, new_labels: int, max_shards: int, photos_per_shard: int, report: Reporter) -> Plan:
     """Look at labels, listings, feature store and the newest version.
 
     Raises:

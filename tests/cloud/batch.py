@@ -68,13 +68,14 @@ def finisher(batch: Batch) -> Callable[..., None]:
     def finish(self: Any, include_start_attempt: bool, job: Any) -> None:
         self.backend._jobs[job.job_id] = job
         command = job.container_overrides["command"]
-        name = job.job_name if ":" not in job.job_id else f"{job.job_name}:{job.job_id.rpartition(':')[2]}"
         for number in range(1, 100):
             job._start_attempt()
-            end = batch.end_of(name, command)
+            end = batch.end_of(job.job_name, command)
             if end.status == 0 or not is_tried_again(job.job_definition.retry_strategy, end, number):
                 break
         job.exit_code, job.job_stopped_reason = end.status, end.reason
+        details = job._container_details
+        job._container_details = lambda: details() | {"exitCode": end.status}
         job._mark_stopped(success=end.status == 0)
 
     return finish

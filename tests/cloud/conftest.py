@@ -65,19 +65,31 @@ def _recase(value: Any, change: Callable[[str], str]) -> None:
             _recase(one, change)
 
 
-@pytest.fixture
-def machine(stack: Stack, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The state machine as deployed; Step Functions writes Batch's parameters in PascalCase, which moto passes on."""
-    from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import state_task_service_batch as moto
+def _word_calls_as_step_functions_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its parameters and results are in PascalCase for every service, which moto passes on; a body is read as text."""
+    from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import (
+        state_task_service_aws_sdk as sdk,
+        state_task_service_batch as batch,
+    )
 
-    def to_batch(_self: Any, parameters: dict[str, Any], *_: Any, **__: Any) -> None:
-        _recase(parameters, str.lower)
+    def asked(self: Any, parameters: dict[str, Any], *_: Any, **__: Any) -> None:
+        if self.resource.service_name == "batch" or self.resource.api_name == "sfn":
+            _recase(parameters, str.lower)
 
-    def from_batch(_self: Any, response: dict[str, Any], *_: Any, **__: Any) -> None:
+    def answered(self: Any, response: dict[str, Any], *_: Any, **__: Any) -> None:
+        if "Body" in response:
+            response["Body"] = response["Body"].read().decode()
         _recase(response, str.upper)
 
-    monkeypatch.setattr(moto.StateTaskServiceBatch, "_normalise_parameters", to_batch)
-    monkeypatch.setattr(moto.StateTaskServiceBatch, "_normalise_response", from_batch)
+    for service in (sdk.StateTaskServiceAwsSdk, batch.StateTaskServiceBatch):
+        monkeypatch.setattr(service, "_normalise_parameters", asked)
+        monkeypatch.setattr(service, "_normalise_response", answered)
+
+
+@pytest.fixture
+def machine(stack: Stack, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The state machine as deployed, whose calls are worded as Step Functions words them."""
+    _word_calls_as_step_functions_does(monkeypatch)
     template = written()
     defaults = {name: one.get("Default") for name, one in template["Parameters"].items()}
     properties = template["Resources"]["Training"]["Properties"]

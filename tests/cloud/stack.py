@@ -5,6 +5,7 @@ import json
 import os
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -59,6 +60,11 @@ def written() -> Template:
 
 def transformed() -> Template:
     """The template after SAM's transform, the state machine's definition inside, as ``sam deploy`` would upload it."""
+    return copy.deepcopy(_transformed())
+
+
+@cache
+def _transformed() -> Template:
     template = written()
     machine = template["Resources"]["Training"]["Properties"]
     assert ROOT / machine.pop("DefinitionUri") == DEFINITION

@@ -12,6 +12,7 @@ from runtime.registry import Registry
 from tests.cloud.batch import ENDED, RECLAIMED, Batch, End
 from tests.cloud.stack import Stack
 from tests.conftest import Trained
+from train_job.plan_cli import plan
 
 PHOTOS = Callable[[int], None]
 
@@ -37,6 +38,13 @@ def jobs(stack: Stack, queue: str) -> dict[str, Any]:
     return {job["jobName"]: job | {"children": counts[job["jobId"]]} for job in found}
 
 
+def machines_are_worth_it_from_so_many_photos(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The option that says how many new photos a machine takes, which are 20,000."""
+    (option,) = (one for one in plan.params if one.name == "photos_per_shard")
+    assert option.default == 20000
+    monkeypatch.setattr(option, "default", count)
+
+
 @pytest.mark.parametrize("given", [{"compute": "cpu"}, {}])
 def test_what_the_schedule_starts_is_one_training(
     stack: Stack, machine: str, photos: PHOTOS, told: Any, given: dict[str, Any]
@@ -57,9 +65,7 @@ def test_what_the_schedule_starts_is_one_training(
 def test_many_new_photos_are_shared_out_before_they_are_trained_on(
     stack: Stack, machine: str, photos: PHOTOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from train_job import plan
-
-    monkeypatch.setattr(plan.math, "ceil", lambda _photos: 4)  # as of 80,000 photos
+    machines_are_worth_it_from_so_many_photos(1, monkeypatch)
     photos(4)
     assert run(machine, {"compute": "gpu"}) == "SUCCEEDED"
     found = jobs(stack, "GpuQueue")
@@ -108,9 +114,7 @@ def test_a_machine_that_is_always_reclaimed_is_a_failure_in_the_end(
 def test_nothing_is_trained_on_rows_that_are_not_there(
     stack: Stack, machine: str, photos: PHOTOS, batch: Batch, told: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from train_job import plan
-
-    monkeypatch.setattr(plan.math, "ceil", lambda _photos: 2)
+    machines_are_worth_it_from_so_many_photos(2, monkeypatch)
     photos(4)
     batch.ends["extract-features"] = [End(1)]
     assert run(machine, {}) == "FAILED"
