@@ -1,7 +1,7 @@
 """What a training would find, told from labels and listings alone, before a machine is paid for.
 
-No photo is fetched. What is new is what the feature store has no row of for this backbone, whatever the photo's size and
-view: enough to tell how many machines are worth starting. Training itself decides what is missing.
+No photo is fetched. What is new is what the feature store has no row of for this backbone, whatever the photo's size
+and view: enough to tell how many machines are worth starting. Training itself decides what is missing.
 """
 
 import json

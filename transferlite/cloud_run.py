@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from runtime.registry import new_model_id, utc_now
 from train_job.cost import price_table
 from transferlite.cloud_stack import DeployedStack, client, explained
 
@@ -63,7 +64,9 @@ def _clock(seconds: float) -> str:
 def start(stack: DeployedStack, given: Mapping[str, Any]) -> str:
     """Start a training; returns the execution's ARN."""
     with explained(stack.training):
-        started = client("stepfunctions").start_execution(stateMachineArn=stack.training, input=json.dumps(given))
+        started = client("stepfunctions").start_execution(
+            stateMachineArn=stack.training, name=f"by-hand-{new_model_id(utc_now())}", input=json.dumps(given)
+        )
     return str(started["executionArn"])
 
 

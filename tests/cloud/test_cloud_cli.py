@@ -58,7 +58,7 @@ def test_status_tells_of_an_empty_stack_and_of_one_at_work(
     assert told["model"] == trained.result.manifest.model_id
     assert told["waiting"] == 1
     assert told["outputs"]["TrainingArn"] == machine
-    assert [one["status"] for one in told["runs"]][0] in {"RUNNING", "SUCCEEDED"}
+    assert told["runs"][0]["status"] in {"RUNNING", "SUCCEEDED"}
     assert told["alarms"][name] == "ALARM"
     assert len(told["alarms"]) == 6
 
@@ -141,7 +141,7 @@ def test_logs_are_those_of_the_jobs_or_of_the_function(capsys: Said) -> None:
     assert "of inference-0" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("stack")
+@pytest.mark.usefixtures("machine")
 def test_destroy_asks_says_what_stays_and_deletes(capsys: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", open(os.devnull))  # noqa: PTH123, SIM115
     assert run("destroy") == 130
