@@ -5,13 +5,17 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKERS ?= 2
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test lint docs bench simulate slim clean test-containers force
 
 demo: $(READY)
 	$(BIN)/transferlite demo
 
 test: $(READY)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+# Builds both images on a base of debootstrap and runs them; takes root on Debian, some minutes and 10 GB.
+test-containers: $(READY)
+	$(BIN)/python -m pytest -s tests/cloud/containers.py $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
@@ -23,16 +27,27 @@ lint: $(READY)
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-BENCHMARKS := seed_job forward_table limits growing pipeline head_rows head_peers fine_tune scale
+BENCHMARKS := seed_job forward_table limits growing pipeline head_rows head_peers fine_tune edge scale telemetry lambda_peers
 
 bench: $(READY)
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
+
+# The function as a zip: `make lambda.zip ARGS='--architecture arm64 --python 3.13'`; a Python of that version is on PATH.
+lambda.zip: $(READY) force
+	$(BIN)/python -m transferlite.lambda_zip --dest $@ $(ARGS)
+
+# What a device imports and nothing else: `make slim DEST=device`; more options: transferlite slim --help
+slim: $(READY)
+	$(BIN)/transferlite slim --dest $(or $(DEST),slim) $(ARGS)
 
 $(READY): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed (set PYTHON=/path/to/it)"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
+
+simulate: $(READY)
+	$(BIN)/python -m simulation $(ARGS)
 
 clean:
 	rm -rf .venv demo-output site .mypy_cache .ruff_cache .pytest_cache

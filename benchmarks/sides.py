@@ -17,10 +17,10 @@ ROOT = Path(__file__).parents[1]
 class Side:
     """A Python module that runs until it is closed, and does a round when it is asked to. :func:`answer` serves it."""
 
-    def __init__(self, module: str, *words: str) -> None:
+    def __init__(self, module: str, *words: str, python: Sequence[str] = (sys.executable, "-m")) -> None:
         self.name = " ".join([module, *words])
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
-        command = [sys.executable, "-m", module, *words]
+        command = [*python, module, *words]
         self._process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True
         )

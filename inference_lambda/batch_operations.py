@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any
 from urllib.parse import unquote_plus
 
-from inference_lambda.s3_events import S3Photo
+from inference_lambda.s3_events import S3Photo, version_of
 from runtime.errors import InputError
 
 _SCHEMAS = ("1.0", "2.0")
@@ -83,4 +83,4 @@ def _photo(task: Mapping[str, Any]) -> S3Photo | InputError:
         return InputError("the task names no bucket")
     if not isinstance(key, str) or not key:
         return InputError("the task names no object")
-    return S3Photo(bucket, unquote_plus(key))
+    return S3Photo(bucket, unquote_plus(key), version_of(task.get("s3VersionId")))

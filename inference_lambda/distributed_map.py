@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
 
-from inference_lambda.s3_events import S3Photo
+from inference_lambda.s3_events import S3Photo, version_of
 from runtime.errors import InputError
 
 
@@ -25,7 +25,8 @@ def items_of(event: Mapping[str, Any]) -> Items | None:
 
     Items of ``listObjectsV2`` have a ``Key``, as it is, and no ``Bucket``: the state machine adds it, to each item by
     its ItemSelector or to all by ItemBatcher's ``BatchInput``. Items of an S3 inventory have both, but in a CSV one
-    keys are URL-encoded: ``"EncodingType": "url"`` beside the bucket, S3's own words for it, has them decoded.
+    keys are URL-encoded: ``"EncodingType": "url"`` beside the bucket, S3's own words for it, has them decoded. A
+    ``VersionId``, as an inventory of all versions has it, is the version to label.
 
     Raises:
         InputError: an item names no object, or nothing says in which bucket it is.
@@ -46,4 +47,5 @@ def _photo(item: Any, shared: Mapping[str, Any]) -> S3Photo:
         raise InputError(
             "an item of the map has no Bucket", hint='add it: "ItemBatcher": {"BatchInput": {"Bucket": "..."}}'
         )
-    return S3Photo(bucket, unquote_plus(key) if known.get("EncodingType") == "url" else key)
+    key = unquote_plus(key) if known.get("EncodingType") == "url" else key
+    return S3Photo(bucket, key, version_of(known.get("VersionId")))

@@ -15,13 +15,27 @@ from runtime.errors import InputError
 
 @dataclass(frozen=True)
 class Direct:
-    """A direct invocation: one photo, as its bytes or as an ``s3://`` URI, whose answer is returned."""
+    """A direct invocation: one photo, as its bytes or as an ``s3://`` URI, whose answer is returned.
+
+    ``model_id`` is the version to ask, the one in service if None.
+    """
 
     image: bytes | None = None
     uri: str | None = None
+    model_id: str | None = None
 
 
-def parse(event: Mapping[str, Any]) -> Notification | Batch | Job | Items | Request | Direct:
+@dataclass(frozen=True)
+class DriftCheck:
+    """A schedule's question whether what the model answered lately is like its validation photos: ``since`` when."""
+
+    since: str
+
+
+Asked = Notification | Batch | Job | Items | Request | Direct | DriftCheck
+
+
+def parse(event: Mapping[str, Any]) -> Asked:
     """The request in an event.
 
     Raises:
@@ -29,7 +43,7 @@ def parse(event: Mapping[str, Any]) -> Notification | Batch | Job | Items | Requ
     """
     if not isinstance(event, Mapping):
         raise InputError(f"an event is an object, not {type(event).__name__}")
-    for shape in (request_of, batch_of, notification_of, job_of, items_of, _direct):
+    for shape in (request_of, batch_of, notification_of, job_of, items_of, _direct, _drift_check):
         found = shape(event)
         if found is not None:
             return found
@@ -41,10 +55,22 @@ def parse(event: Mapping[str, Any]) -> Notification | Batch | Job | Items | Requ
 
 def _direct(event: Mapping[str, Any]) -> Direct | None:
     if isinstance(event.get("image"), str):
-        return Direct(image=_decoded(event["image"]))
+        return Direct(image=_decoded(event["image"]), model_id=_model_id(event))
     if isinstance(event.get("s3"), str) and event["s3"].startswith("s3://"):
-        return Direct(uri=event["s3"])
+        return Direct(uri=event["s3"], model_id=_model_id(event))
     return None
+
+
+def _model_id(event: Mapping[str, Any]) -> str | None:
+    model_id = event.get("model")
+    if model_id is not None and not isinstance(model_id, str):
+        raise InputError("the model is no text", hint='send the id of a version: {"image": ..., "model": "ID"}')
+    return model_id
+
+
+def _drift_check(event: Mapping[str, Any]) -> DriftCheck | None:
+    asked = event.get("drift")
+    return DriftCheck(str(asked.get("since", "7d"))) if isinstance(asked, Mapping) else None
 
 
 def _decoded(text: str) -> bytes:

@@ -1,16 +1,24 @@
 """The function's entry point: ``inference_lambda.handler.lambda_handler``."""
 
+import math
+import os
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from inference_lambda.batch_operations import Job
 from inference_lambda.distributed_map import Items
-from inference_lambda.events import parse
+from inference_lambda.events import Asked, DriftCheck, parse
 from inference_lambda.http_api import Api
 from inference_lambda.http_events import Request, reply
+from inference_lambda.initialisation import prepare
 from inference_lambda.s3_events import Batch, Notification
 from inference_lambda.service import Service
 from inference_lambda.settings import HttpSettings, Settings
+from inference_lambda.telemetry import begin, log_lines
+
+if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+    log_lines()
 
 
 @cache
@@ -31,13 +39,15 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
         event: an HTTP request of a function URL, API Gateway or a load balancer; an S3 notification, by itself,
             through EventBridge or SNS, or any of them in messages of an SQS queue;
             tasks of S3 Batch Operations; items of Step Functions' Distributed Map;
-            ``{"image": "<base64>"}`` or ``{"s3": "s3://bucket/key"}``.
-        context: Lambda's; not used.
+            ``{"image": "<base64>"}`` or ``{"s3": "s3://bucket/key"}``, with ``"model": ID`` for another version;
+            ``{"drift": {"since": "7d"}}``.
+        context: Lambda's, whose request id is in every line of the log, and of which the time that is left is used;
+            anything else has all the time.
 
     Returns:
         For an HTTP request its answer, errors included (see ``openapi.py``).
         For a notification ``{"labelled", "unusable", "records"}``, each record also written as
-        ``predictions/<key>.json`` in the output bucket; for items the counts alone. For a queue
+        ``predictions/<bucket>/<key>.json`` in the output bucket; for items the counts alone. For a queue
         ``{"batchItemFailures"}``, for Batch Operations a result per task. For a direct invocation the prediction:
         ``{"model_id", "label", "score", "top"}``, or ``{"error": {"code", "message"}}``.
 
@@ -45,9 +55,17 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
         InputError: the event or the function's environment is wrong.
         TransferLiteError: the store refused or did not answer; the retry of the event's source sends it again.
     """
-    request = parse(event)
+    begin(context)
+    try:
+        return _answer(parse(event), context)
+    finally:
+        if _service.cache_info().currsize:
+            _service().metrics.flush()
+
+
+def _answer(request: Asked, context: object) -> dict[str, Any]:
     if isinstance(request, Request):
-        return reply(request, _api().respond(request))
+        return reply(request, _api().respond(replace(request, seconds_left=_seconds_left(context))))
     if isinstance(request, Batch):
         return _service().drain(request)
     if isinstance(request, Notification):
@@ -56,4 +74,24 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
         return _service().run(request)
     if isinstance(request, Items):
         return _service().label_items(request)
+    if isinstance(request, DriftCheck):
+        return _service().check_drift(request)
     return _service().answer(request)
+
+
+def model_in_service() -> str:
+    """Load the model now, rather than with the first event, and return its id.
+
+    Raises:
+        TransferLiteError: the environment is wrong, or no model can be served.
+    """
+    return _service().model.get().manifest.model_id
+
+
+def _seconds_left(context: object) -> float:
+    left = getattr(context, "get_remaining_time_in_millis", None)
+    return left() / 1000 if left else math.inf
+
+
+if "AWS_LAMBDA_RUNTIME_API" in os.environ:
+    prepare(_service)

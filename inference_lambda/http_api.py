@@ -4,23 +4,25 @@ import hashlib
 import hmac
 import json
 import logging
-import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from inference_lambda.http_body import photo_of
 from inference_lambda.http_events import Form, Request, Response
-from inference_lambda.openapi import DOCUMENT, MOST_TOP
+from inference_lambda.http_query import options_of
 from inference_lambda.problems import Problem, model_problem, photo_problem
 from inference_lambda.service import Service
 from inference_lambda.settings import HttpSettings
 from runtime.errors import TransferLiteError
-from runtime.imaging import READ_BYTES
+from runtime.input_spec import READ_BYTES
 from runtime.locations import read_uri
 from runtime.predictor import UNKNOWN, Predictor
 
-_OPEN = ("/health", "/openapi.json")
+_OPEN = ("/", "/health", "/openapi.json")
+_MOST_KEY_BYTES = 1024  # of an object's key: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
+_NEVER_IN_A_KEY = re.compile(r"(^|/)\.\.?(/|$)|[\x00-\x1f\x7f\ud800-\udfff]")
 _ALWAYS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 _log = logging.getLogger("transferlite")
 
@@ -31,11 +33,12 @@ class Api:
     def __init__(self, settings: HttpSettings, service: Callable[[], Service]) -> None:
         self._settings = settings
         self._service = service
-        self._routes: Mapping[str, Mapping[str, Callable[[Request], dict[str, Any]]]] = {
+        self._routes: Mapping[str, Mapping[str, Callable[[Request], Response]]] = {
+            "/": {"GET": self._page},
             "/predict": {"POST": self._predict},
             "/model": {"GET": self._describe},
             "/health": {"GET": self._health},
-            "/openapi.json": {"GET": lambda _: DOCUMENT},
+            "/openapi.json": {"GET": self._document},
         }
 
     def respond(self, request: Request) -> Response:
@@ -63,7 +66,7 @@ class Api:
             raise Problem(405, "no-such-method", f"Use {allowed}.", {"allow": allowed})
         if path not in _OPEN:
             self._check_key(request)
-        return Response(200, json.dumps(answer(request), ensure_ascii=False), {"content-type": "application/json"})
+        return answer(request)
 
     def _route(self, request: Request) -> str:
         """The path below the custom domain's base path and the gateway's stage. A balancer's health check has any."""
@@ -72,9 +75,10 @@ class Api:
             return "/health"
         path = request.path
         for prefix in (self._settings.base_path, f"/{request.stage}" if request.stage else ""):
-            if path not in self._routes and prefix and path.startswith(f"{prefix}/"):
+            if path not in self._routes and prefix and f"{path}/".startswith(f"{prefix}/"):
                 path = path.removeprefix(prefix)
-        return path.rstrip("/") if path.rstrip("/") in self._routes else path
+        bare = path.rstrip("/") or "/"
+        return bare if bare in self._routes else path
 
     def _check_key(self, request: Request) -> None:
         digests = self._settings.key_digests
@@ -101,24 +105,49 @@ class Api:
 
     # -- what the paths answer -----------------------------------------------------------------------------------------
 
-    def _predict(self, request: Request) -> dict[str, Any]:
-        top, threshold = _options(request)
+    def _page(self, _: Request) -> Response:
+        from inference_lambda.page import page  # which a cold start for a photo need not wait for
+
+        return page()
+
+    def _document(self, _: Request) -> Response:
+        from inference_lambda.openapi import DOCUMENT  # as above
+
+        return _json(DOCUMENT)
+
+    def _predict(self, request: Request) -> Response:
+        from runtime.imaging import decode  # as above
+
+        options = options_of(request, "top", "threshold", "explain", "model")
         photo = photo_of(request)
         data = self._fetch(photo) if isinstance(photo, str) else photo
-        predictor = self._predictor()
+        predictor = self._predictor(options.model_id)
+        metrics = self._service().metrics
         try:
-            found = predictor(data, top)
+            with metrics.phase("Decode"):
+                seen = decode(data, predictor.manifest.input)
         except TransferLiteError as error:
-            raise photo_problem(error) from error
-        if threshold is not None:
-            found = replace(found, label=found.top[0][0] if found.score >= threshold else UNKNOWN)
+            problem = photo_problem(error)
+            metrics.count("Errors", "Code", problem.code)
+            raise problem from error
+        with metrics.phase("Invoke"):
+            found = predictor(seen, options.top)
+        if options.threshold is not None:
+            found = replace(found, label=found.top[0][0] if found.score >= options.threshold else UNKNOWN)
         _log.info(json.dumps({"event": "answered", "model_id": found.model_id, "label": found.label}))
-        return found.to_dict()
+        answer = found.to_dict()
+        metrics.answered(answer, predictor.manifest.labels, UNKNOWN)
+        if options.explain:
+            from inference_lambda.explanation import explanation_of  # as above
 
-    def _describe(self, _: Request) -> dict[str, Any]:
-        manifest, variant = self._predictor().manifest, self._service().settings.variant
+            answer["explanation"] = explanation_of(predictor, seen, request.seconds_left)
+        return _json(answer)
+
+    def _describe(self, request: Request) -> Response:
+        manifest = self._predictor(options_of(request, "model").model_id).manifest
+        variant = self._service().settings.variant
         spec = manifest.input
-        return {
+        return _json({
             "model_id": manifest.model_id,
             "created_at": manifest.created_at,
             "labels": list(manifest.labels),
@@ -127,22 +156,21 @@ class Api:
             "accuracy": manifest.variants[variant].accuracy,
             "photos": manifest.variants[variant].photos,
             "threshold": manifest.threshold,
-        }
+        })  # fmt: skip
 
-    def _health(self, _: Request) -> dict[str, Any]:
-        return {"status": "ok", "model_id": self._predictor().manifest.model_id}
+    def _health(self, _: Request) -> Response:
+        key = "required" if self._settings.key_digests else "none"
+        return _json({"status": "ok", "model_id": self._predictor().manifest.model_id, "key": key})
 
-    def _predictor(self) -> Predictor:
+    def _predictor(self, model_id: str | None = None) -> Predictor:
         try:
-            return self._service().model.get()
+            return self._service().model.get(model_id)
         except TransferLiteError as error:
-            raise model_problem(error) from error
+            raise model_problem(error, model_id) from error
 
     def _fetch(self, uri: str) -> bytes:
         """The object's bytes. Whoever calls reads through the function's role: buckets have to be allowed."""
-        bucket, _, key = uri.removeprefix("s3://").partition("/")
-        if not uri.startswith("s3://") or not bucket or not key or key.endswith("/"):
-            raise Problem(400, "bad-uri", "Write s3_uri as s3://bucket/key.")
+        bucket = _bucket_of(uri)
         try:
             allowed = self._service().settings.allowed_buckets
         except TransferLiteError as error:
@@ -163,22 +191,14 @@ class Api:
         )
 
 
-def _options(request: Request) -> tuple[int, float | None]:
-    """``top`` and ``threshold`` of the query."""
-    options = dict(request.query)
-    if len(options) != len(request.query) or options.keys() - {"top", "threshold"}:
-        raise Problem(400, "bad-query", "There are top and threshold, each at most once.")
-    top, threshold = options.get("top", "3"), options.get("threshold")
-    if not (top.isascii() and top.isdigit() and len(top) <= 4 and 1 <= int(top) <= MOST_TOP):
-        raise Problem(400, "bad-query", f"top is a number from 1 to {MOST_TOP}.")
-    return int(top), None if threshold is None else _probability(threshold)
+def _json(content: Mapping[str, Any]) -> Response:
+    return Response(200, json.dumps(content, ensure_ascii=False), {"content-type": "application/json"})
 
 
-def _probability(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= 1:
-        raise Problem(400, "bad-query", "threshold is a number from 0 to 1.")
-    return value
+def _bucket_of(uri: str) -> str:
+    """The bucket of an object's URI; its key cannot lead out of it, whatever a server makes of dots."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    named = uri.startswith("s3://") and bucket and key and not key.endswith("/")
+    if not named or _NEVER_IN_A_KEY.search(key) or len(key.encode()) > _MOST_KEY_BYTES:
+        raise Problem(400, "bad-uri", "Write s3_uri as s3://bucket/key.")
+    return bucket

@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-lambda-proxy
 https://docs.aws.amazon.com/elasticloadbalancing/latest/application/lambda-functions.html
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -38,6 +39,7 @@ class Request:
         query: names and values in their order, decoded.
         body: as it is in the event.
         is_base64: whether the body is base64 of what was sent.
+        seconds_left: until the function is stopped.
     """
 
     form: Form
@@ -48,6 +50,7 @@ class Request:
     query: tuple[tuple[str, str], ...] = ()
     body: str = ""
     is_base64: bool = False
+    seconds_left: float = math.inf
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from inference_lambda.http_events import Response
-from runtime.errors import NotFoundError, PhotoError, TransferLiteError
+from runtime.errors import AccessDeniedError, MissingStoreError, NotFoundError, PhotoError, TransferLiteError
 
 CONTENT_TYPE = "application/problem+json"
 RETRY_SECONDS = 5
@@ -50,13 +50,19 @@ def photo_problem(error: TransferLiteError) -> Problem:
         return _later("storage-unavailable", "The storage did not answer; try again.")
     if isinstance(error, NotFoundError):
         return Problem(404, "photo-missing", "There is no such object.")
+    if isinstance(error, AccessDeniedError):
+        return Problem(403, "photo-forbidden", "The function may not read that object, or there is none.")
     return Problem(502, "storage-refused", "The storage refused to give the object.")
 
 
-def model_problem(error: TransferLiteError) -> Problem:
-    """The problem for a model that cannot be served."""
+def model_problem(error: TransferLiteError, asked_for: str | None = None) -> Problem:
+    """The problem for a model that cannot be served: the one in service, or a version that was asked for."""
+    if asked_for is not None and isinstance(error, NotFoundError) and not isinstance(error, MissingStoreError):
+        return Problem(404, "no-such-model", "There is no such version, or it lacks the variant that is served.")
     if error.retryable:
         return _later("model-unavailable", "The model cannot be loaded just now; try again.")
+    if asked_for is not None:
+        return Problem(503, "model-unavailable", "That version cannot be served.")
     return Problem(503, "model-unavailable", "There is no model in service.")
 
 

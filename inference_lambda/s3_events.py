@@ -18,10 +18,14 @@ _CREATED = "ObjectCreated"
 
 @dataclass(frozen=True)
 class S3Photo:
-    """An object to label; ``key`` is the object's own, not encoded."""
+    """An object to label; ``key`` is the object's own, not encoded.
+
+    ``version`` is the version that the event is about; empty in a bucket without versions: then the current content.
+    """
 
     bucket: str
     key: str
+    version: str = ""
 
     @property
     def uri(self) -> str:
@@ -79,12 +83,12 @@ def _plain_notification(event: Mapping[str, Any]) -> Notification | None:
         return Notification(())
     if event.get("source") == "aws.s3" and isinstance(event.get("detail"), Mapping):
         created = event.get("detail-type") == "Object Created"
-        return Notification((_photo(event["detail"], str),) if created else ())
+        return Notification((_photo(event["detail"], str, "version-id"),) if created else ())
     records = _records(event)
     if event.get("Records") != records or not all("s3" in one for one in records):
         return None
     created_ones = (one for one in records if str(one.get("eventName", _CREATED)).startswith(_CREATED))
-    return Notification(tuple(_photo(one["s3"], unquote_plus) for one in created_ones))
+    return Notification(tuple(_photo(one["s3"], unquote_plus, "versionId") for one in created_ones))
 
 
 def _records(event: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -121,8 +125,14 @@ def _content(text: Any) -> Notification | InputError:
         return InputError(f"the message is not JSON of S3 ({error})")
 
 
-def _photo(part: Mapping[str, Any], decode: Callable[[str], str]) -> S3Photo:
+def _photo(part: Mapping[str, Any], decode: Callable[[str], str], version: str) -> S3Photo:
     try:
-        return S3Photo(part["bucket"]["name"], decode(part["object"]["key"]))
+        found = part["object"]
+        return S3Photo(part["bucket"]["name"], decode(found["key"]), version_of(found.get(version)))
     except (LookupError, TypeError, AttributeError) as error:
         raise InputError(f"an S3 record lacks its {error}") from error
+
+
+def version_of(told: Any) -> str:
+    """A version id as an event tells it. Objects without versions have none, or ``null``, which may be overwritten."""
+    return told if isinstance(told, str) and told != "null" else ""

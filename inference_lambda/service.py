@@ -1,23 +1,30 @@
-"""One photo in service: fetch, predict, write."""
+"""One photo in service: fetch, predict, write; and what each source of events is told."""
 
 import json
-import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from inference_lambda.batch_operations import Job, ResultCode
+from inference_lambda.companions import accompany
 from inference_lambda.current_model import CurrentModel
 from inference_lambda.distributed_map import Items
-from inference_lambda.events import Direct
+from inference_lambda.events import Direct, DriftCheck
+from inference_lambda.outcomes import Outcome, Result, attempt, code_of, first_error, outcome_of
+from inference_lambda.photo_source import fetch, is_current
+from inference_lambda.records import record_key, write_record
 from inference_lambda.s3_events import Batch, Notification, S3Photo
 from inference_lambda.settings import PREFIX, Settings
-from runtime.errors import InputError, NotFoundError, PhotoError, TransferLiteError
-from runtime.imaging import READ_BYTES
+from inference_lambda.telemetry import Metrics, log
+from runtime.errors import ConflictError, InputError, TransferLiteError
+from runtime.input_spec import READ_BYTES
 from runtime.locations import open_store, read_uri
+from runtime.predictor import UNKNOWN, Prediction, Predictor
 from runtime.store import Store
 
-_log = logging.getLogger("transferlite")
-_log.setLevel(logging.INFO)
+_LOOKS = 3
+"""How often a photo is looked at that is overwritten meanwhile."""
 
 
 class Service:
@@ -26,26 +33,48 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.model = CurrentModel(settings)
+        self.metrics = Metrics(settings.metrics)
+
+    def predict(self, predictor: Predictor, data: bytes, top: int = 3) -> Prediction:
+        """The answer for an encoded photo, its phases measured. Raises PhotoError."""
+        from runtime.imaging import decode  # NumPy and Pillow, which a start need not wait for
+
+        with self.metrics.phase("Decode"):
+            picture = decode(data, predictor.manifest.input)
+        with self.metrics.phase("Invoke"):
+            found = predictor(picture, top)
+        self.metrics.answered(found.to_dict(), predictor.manifest.labels, UNKNOWN)
+        return found
 
     def answer(self, request: Direct) -> dict[str, Any]:
-        """The prediction for a direct invocation, or ``{"error": {"code", "message"}}`` for a photo that has none."""
+        """The prediction for a direct invocation, or ``{"error": {"code", "message"}}`` for a photo that has none.
+
+        Raises:
+            InputError: the registry has no such version as the invocation asks for.
+        """
         if request.uri is not None and not self.settings.allows(request.uri):
             return {"error": {"code": "forbidden", "message": "its bucket is not in TRANSFERLITE_ALLOWED_BUCKETS"}}
-        predictor = self.model.get()
+        predictor = self.model.get(request.model_id)
         try:
             data = request.image if request.uri is None else read_uri(request.uri, READ_BYTES)
-            return predictor(data or b"").to_dict()
-        except (PhotoError, NotFoundError) as error:
+            return self.predict(predictor, data or b"").to_dict()
+        except TransferLiteError as error:
+            if outcome_of(error, of_photo=True) is not Outcome.UNUSABLE:
+                raise
             return {"error": _described(error)}
 
     def label(self, request: Notification) -> dict[str, Any]:
         """Label every photo of a notification, each on its own, and write its record to the output bucket.
 
-        A photo that cannot be labelled gets a record that says why: asking again would not help. Where S3 itself failed
-        the error is raised once all the others are done, so that the event's source sends it again.
+        Raises:
+            Exception: the first error of a photo that is to be sent again, once all the others are done.
         """
-        records = self._label_all(request.photos)
-        bad = sum("error" in record for record in records)
+        results = self._label_all(request.photos)
+        error = first_error(results)
+        if error is not None:
+            raise error
+        records = [one.record for one in results if one.record is not None]
+        bad = sum(one.outcome is Outcome.UNUSABLE for one in results)
         return {"labelled": len(records) - bad, "unusable": bad, "records": records}
 
     def drain(self, request: Batch) -> dict[str, Any]:
@@ -53,15 +82,15 @@ class Service:
 
         What can never succeed fails all the same: the queue then keeps it among its dead letters.
         """
+        told = [one.content.photos if isinstance(one.content, Notification) else () for one in request.messages]
+        results = iter(self._label_all([photo for photos in told for photo in photos]))
         failed: list[str] = []
-        for message in request.messages:
-            try:
-                if isinstance(message.content, InputError):
-                    raise message.content
-                self.label(message.content)
-            except TransferLiteError as error:
+        for message, photos in zip(request.messages, told, strict=True):
+            error = first_error([next(results) for _ in photos])
+            error = message.content if isinstance(message.content, InputError) else error
+            if error is not None:
                 failed.append(message.id)
-                _log.error(json.dumps({"event": "message-failed", "message": message.id, "reason": str(error)}))
+                log.error(json.dumps({"event": "message-failed", "message_id": message.id, "reason": str(error)}))
         return {"batchItemFailures": [{"itemIdentifier": name} for name in failed]}
 
     def label_items(self, request: Items) -> dict[str, Any]:
@@ -70,58 +99,98 @@ class Service:
         return {"labelled": counts["labelled"], "unusable": counts["unusable"]}
 
     def run(self, request: Job) -> dict[str, Any]:
-        """Label the objects of a Batch Operations job's tasks.
+        """Label the objects of a Batch Operations job's tasks; what is wrong with one is in the completion report."""
+        good = {task.id: task.photo for task in request.tasks if isinstance(task.photo, S3Photo)}
+        answers = dict(zip(good, map(_reported, self._label_all(list(good.values()))), strict=True))
+        wrong = {task.id: str(task.photo) for task in request.tasks if isinstance(task.photo, InputError)}
+        answers |= {name: (ResultCode.PERMANENT, reason) for name, reason in wrong.items()}
+        return request.answer({task.id: answers[task.id] for task in request.tasks})
 
-        A photo that cannot be labelled gets its record and is a permanent failure, so that the completion report lists
-        it; what S3 may answer later is a temporary one.
-        """
-        return request.answer({task.id: self._result(task.photo) for task in request.tasks})
+    def check_drift(self, request: DriftCheck) -> dict[str, Any]:
+        """What ``transferlite drift`` finds in the output bucket; indices of the model in service become metrics."""
+        from runtime.drift import LARGE, find_drift
 
-    def _result(self, photo: S3Photo | InputError) -> tuple[ResultCode, str]:
-        try:
-            if isinstance(photo, InputError):
-                raise photo
-            records = self._label_all([photo])
-        except TransferLiteError as error:
-            return (ResultCode.TEMPORARY if error.retryable else ResultCode.PERMANENT), str(error)
-        if not records:
-            return ResultCode.SUCCEEDED, "not a photo: a folder, or a record of ours"
-        if "error" in records[0]:
-            return ResultCode.PERMANENT, "{code}: {message}".format(**records[0]["error"])
-        return ResultCode.SUCCEEDED, json.dumps({name: records[0][name] for name in ("label", "score")})
+        records = f"s3://{self._output_bucket()}/{self.settings.lines or PREFIX}"
+        _, found = find_drift(records, self.settings.registry, request.since)
+        serving = self.model.get().manifest.model_id
+        for one in found:
+            if one.model_id == serving and one.classes and one.confidence:
+                self.metrics.model_id = serving
+                self.metrics.gauge("DriftOfClasses", one.classes.value)
+                self.metrics.gauge("DriftOfConfidence", one.confidence.value)
+                self.metrics.gauge("DriftOver", float(one.exceeds(LARGE)))
+        return {"since": request.since, "models": [one.to_dict() | {"over": one.exceeds(LARGE)} for one in found]}
 
-    def _label_all(self, photos: Iterable[S3Photo]) -> list[dict[str, Any]]:
-        """The records of the photos, written. Raises the first error that is S3's once all the others are done."""
+    def _output_bucket(self) -> str:
         if self.settings.output_bucket is None:
             raise InputError("TRANSFERLITE_OUTPUT_BUCKET is not set", hint="set it to the predictions' bucket")
-        output = open_store(f"s3://{self.settings.output_bucket}")
-        records: list[dict[str, Any]] = []
-        failures: list[TransferLiteError] = []
-        for photo in photos:
-            ours = photo.bucket == self.settings.output_bucket and photo.key.startswith(PREFIX)
-            if ours or photo.key.endswith("/"):
-                continue  # a record of ours, which would go round for ever, or a folder made in the console
-            try:
-                records.append(self._label_one(photo, output))
-            except TransferLiteError as error:
-                failures.append(error)
-                _log.error(json.dumps({"event": "failed", "image": photo.uri, "reason": str(error)}))
-        if failures:
-            raise failures[0]
-        return records
+        return self.settings.output_bucket
 
-    def _label_one(self, photo: S3Photo, output: Store) -> dict[str, Any]:
+    def _label_all(self, photos: Sequence[S3Photo]) -> list[Result]:
+        """Each photo's result, its record written where it has one, and what is to go with the record."""
+        output = open_store(f"s3://{self._output_bucket()}")
+        results = [attempt(partial(self._label_one, output), photo) for photo in photos]
+        results = accompany(results, output, self.settings)
+        for one in results:
+            self._tell(one, output)
+        return results
+
+    def _label_one(self, output: Store, photo: S3Photo) -> Result:
+        if photo.key.endswith("/") or self.settings.is_ours(photo.bucket, photo.key):
+            return Result(photo, Outcome.SKIPPED)
+        for _ in range(_LOOKS):
+            record, etag = self._look(photo)
+            with self.metrics.phase("Write"):
+                written = write_record(output, record_key(photo), record, partial(is_current, photo, etag))
+            if written is not None:
+                return Result(photo, Outcome.UNUSABLE if "error" in written else Outcome.LABELLED, written)
+        raise ConflictError("is overwritten again and again", where=photo.uri)
+
+    def _look(self, photo: S3Photo) -> tuple[dict[str, Any], str]:
+        """The photo's record as it is now, and the ETag of what was seen."""
         predictor = self.model.get()
+        about: dict[str, Any] = {"image": photo.uri, **({"version": photo.version} if photo.version else {})}
+        etag = ""
         try:
-            answer = predictor(read_uri(photo.uri, READ_BYTES)).to_dict()
-        except (PhotoError, NotFoundError) as error:
-            answer = {"model_id": predictor.manifest.model_id, "error": _described(error)}
-        record = {"image": photo.uri, **answer}
-        key = f"{PREFIX}{photo.key}.json"
-        output.put(key, json.dumps(record, ensure_ascii=False).encode())
-        _log.info(json.dumps({"event": "labelled", "record": f"{output.uri}/{key}", **record}, ensure_ascii=False))
-        return record
+            with self.metrics.phase("Fetch"):
+                blob = fetch(photo)
+            etag = blob.etag
+            about |= {"etag": etag.strip('"'), **({"modified": _time(blob.modified)} if blob.modified else {})}
+            return about | self.predict(predictor, blob.data).to_dict(), etag
+        except TransferLiteError as error:
+            if outcome_of(error, of_photo=True) is not Outcome.UNUSABLE:
+                raise
+            return about | {"model_id": predictor.manifest.model_id, "error": _described(error)}, etag
+
+    def _tell(self, result: Result, output: Store) -> None:
+        """Log what became of a photo, and count it."""
+        self.metrics.count(f"Photos{result.outcome.name.capitalize()}")
+        if result.outcome.again and result.error is not None:
+            self.metrics.count("Errors", "Code", code_of(result.error))
+            line = {"event": "failed", "image": result.photo.uri, "code": code_of(result.error)}
+            bug = None if isinstance(result.error, TransferLiteError) else result.error
+            log.error(json.dumps(line | {"reason": str(result.error)}), exc_info=bug)
+        elif result.record is not None:
+            if "error" in result.record:
+                self.metrics.count("Errors", "Code", result.record["error"]["code"])
+            place = f"{output.uri}/{record_key(result.photo)}"
+            log.info(json.dumps({"event": "labelled", "record": place, **result.record}, ensure_ascii=False))
 
 
 def _described(error: TransferLiteError) -> dict[str, str]:
-    return {"code": error.code if isinstance(error, PhotoError) else "missing", "message": error.message}
+    return {"code": code_of(error), "message": error.message}
+
+
+def _reported(result: Result) -> tuple[ResultCode, str]:
+    """A task's result, and the text for the completion report."""
+    if result.outcome.again:
+        return result.outcome.code, str(result.error)
+    if result.record is None:
+        return result.outcome.code, "not a photo: a folder, or a record of ours"
+    if "error" in result.record:
+        return result.outcome.code, "{code}: {message}".format(**result.record["error"])
+    return result.outcome.code, json.dumps({name: result.record[name] for name in ("label", "score")})
+
+
+def _time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -25,9 +25,14 @@ class Settings:
         inputs: ``TRANSFERLITE_INPUTS``, the ``s3://bucket/prefix`` whose new objects reach the function, by commas.
         allowed_buckets: ``TRANSFERLITE_ALLOWED_BUCKETS``, by commas: whose objects a caller may name. None where it is
             not set: a direct invocation may then name any that the role reads, an HTTP request none.
+        lines: ``TRANSFERLITE_LINES``, the prefix of the output bucket for records as lines in daily partitions.
+        tags: ``TRANSFERLITE_TAGS``, ``on`` to tag each photo with its label.
+        event_bus: ``TRANSFERLITE_EVENT_BUS``, the bus of EventBridge that is told of each photo.
+        metrics: ``TRANSFERLITE_METRICS``, their namespace in CloudWatch or ``off``; by default ``TransferLite`` in
+            Lambda, off elsewhere.
 
     Raises:
-        InputError: the records would be written where they reach the function again.
+        InputError: the records would be written where they reach the function again, or a value cannot be one.
     """
 
     registry: str
@@ -37,17 +42,36 @@ class Settings:
     refresh_seconds: float = 60.0
     inputs: tuple[str, ...] = ()
     allowed_buckets: frozenset[str] | None = None
+    lines: str = ""
+    tags: bool = False
+    event_bus: str = ""
+    metrics: str = ""
 
     def __post_init__(self) -> None:
+        if self.lines and (self.lines.startswith(("/", PREFIX)) or not self.lines.endswith("/")):
+            raise InputError(f"TRANSFERLITE_LINES is {self.lines!r}", hint=f"name a prefix beside {PREFIX}: labels/")
         for uri in self.inputs:
-            bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-            if not uri.startswith("s3://") or not bucket:
-                raise InputError(f"TRANSFERLITE_INPUTS has {uri!r}", hint="write s3://BUCKET/PREFIX, by commas")
-            if bucket == self.output_bucket and (PREFIX.startswith(prefix) or prefix.startswith(PREFIX)):
+            self._check_input(uri)
+
+    def _check_input(self, uri: str) -> None:
+        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+        if not uri.startswith("s3://") or not bucket:
+            raise InputError(f"TRANSFERLITE_INPUTS has {uri!r}", hint="write s3://BUCKET/PREFIX, by commas")
+        for ours in self.written if bucket == self.output_bucket else ():
+            if ours.startswith(prefix) or prefix.startswith(ours):
                 raise InputError(
-                    f"records would go to s3://{bucket}/{PREFIX}, whose objects reach the function (input {uri})",
+                    f"records would go to s3://{bucket}/{ours}, whose objects reach the function (input {uri})",
                     hint="set TRANSFERLITE_OUTPUT_BUCKET to another bucket, or let the trigger have another prefix",
                 )
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The prefixes of the output bucket that the function writes to."""
+        return (PREFIX, self.lines) if self.lines else (PREFIX,)
+
+    def is_ours(self, bucket: str, key: str) -> bool:
+        """Whether an object is one that the function wrote: to label it would go round for ever."""
+        return bucket == self.output_bucket and key.startswith(self.written)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
@@ -63,6 +87,8 @@ class Settings:
         if not 0 <= refresh < math.inf:
             raise InputError(f"TRANSFERLITE_REFRESH_SECONDS is {seconds!r}, not a number of seconds")
         allowed = _listed(environment, "TRANSFERLITE_ALLOWED_BUCKETS")
+        usual = "TransferLite" if "AWS_LAMBDA_FUNCTION_NAME" in environment else "off"
+        namespace = environment.get("TRANSFERLITE_METRICS") or usual
         return cls(
             registry=registry,
             output_bucket=environment.get("TRANSFERLITE_OUTPUT_BUCKET") or None,
@@ -71,6 +97,10 @@ class Settings:
             refresh_seconds=refresh,
             inputs=_listed(environment, "TRANSFERLITE_INPUTS"),
             allowed_buckets=frozenset(allowed) if allowed else None,
+            lines=_folder(environment.get("TRANSFERLITE_LINES", "")),
+            tags=_switch(environment, "TRANSFERLITE_TAGS"),
+            event_bus=environment.get("TRANSFERLITE_EVENT_BUS", ""),
+            metrics="" if namespace == "off" else namespace,
         )
 
     def allows(self, uri: str) -> bool:
@@ -107,6 +137,17 @@ class HttpSettings:
 def _listed(environment: Mapping[str, str], name: str) -> tuple[str, ...]:
     words = (word.strip() for word in environment.get(name, "").split(","))
     return tuple(word for word in words if word)
+
+
+def _folder(prefix: str) -> str:
+    return prefix if not prefix or prefix.endswith("/") else f"{prefix}/"
+
+
+def _switch(environment: Mapping[str, str], name: str) -> bool:
+    value = environment.get(name, "").lower()
+    if value not in {"", "on", "off"}:
+        raise InputError(f"{name} is {value!r}", hint="set it to on or off")
+    return value == "on"
 
 
 def _digest(text: str) -> bytes:

@@ -13,13 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import BundleError, InputError, NotFoundError
-from runtime.imaging import DECODER_VERSION, InputSpec
+from runtime.input_spec import DECODER_VERSION, InputSpec
+from runtime.signing import PublicKeys, Signature
 
 MANIFEST = "manifest.json"
+SIGNATURE = "manifest.sig"
 LABELS = "labels.txt"
 GOLDEN = "golden.json"
 CURRENT = "current.json"
 SCHEMA = 1
+
+_READ_AT_ONCE = 2**20
+"""Bytes hashed in one go. With fewer a thread waits more often for its turn; more stay in the peak of memory."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,10 @@ class FileInfo:
 
     sha256: str
     size: int
+
+    def __post_init__(self) -> None:
+        if not (re.fullmatch(r"[0-9a-f]{64}", self.sha256) and type(self.size) is int and self.size >= 0):
+            raise BundleError(f"{self.sha256!r} of {self.size!r} bytes describes no file")
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that is known of a version. ``files`` holds every file of the bundle but the manifest itself.
+    """All that is known of a version. ``files`` holds every file of the bundle but the manifest and its signature.
 
     ``threshold`` is the probability below which the answer is ``unknown``; 0 answers every photo. ``golden`` is the
     file of test pictures (runtime/golden.py); bundles made before there were any have none.
@@ -94,6 +103,8 @@ class Manifest:
         for path in self.files:
             if path.startswith("/") or ".." in path.split("/"):
                 raise BundleError(f"the file {path!r} would leave the bundle")
+            if path in {MANIFEST, SIGNATURE}:
+                raise BundleError(f"the file {path!r} would describe itself")
 
     def to_json(self) -> bytes:
         """The manifest's content as stored."""
@@ -117,7 +128,7 @@ class Manifest:
             )
         except BundleError as error:
             raise BundleError(error.message, where=where, hint=error.hint) from None
-        except (ValueError, LookupError, TypeError, AttributeError, InputError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, InputError) as error:
             raise BundleError(f"the manifest cannot be read ({error})", where=where) from error
         roots = {path.split("/")[0] for path in manifest.files}
         for name, variant in manifest.variants.items():
@@ -128,6 +139,10 @@ class Manifest:
         if manifest.golden and manifest.golden not in manifest.files:
             raise BundleError(f"the test pictures {manifest.golden!r} are no file of the bundle", where=where)
         return manifest
+
+    def tflite_variants(self) -> tuple[str, ...]:
+        """The names of the variants that are TFLite files."""
+        return tuple(name for name, value in self.variants.items() if value.path.endswith(".tflite"))
 
     def files_of(self, variants: Iterable[str]) -> dict[str, FileInfo]:
         """The files that serving these variants takes: theirs, the labels and the test pictures.
@@ -154,27 +169,44 @@ def _unknown_schema(schema: object) -> str:
 
 @dataclass(frozen=True)
 class Pointer:
-    """What a channel names now, and what it named before, newest first."""
+    """What a channel names now, and what it named before, newest first.
+
+    ``sequence`` grows with each change of the channel, so that a device can tell an old pointer that is shown to it
+    again from a rollback, which is a new one. The signature is of all the rest, :meth:`signed_part`.
+    """
 
     model_id: str
     previous: tuple[str, ...]
     updated_at: str
+    channel: str = ""
+    sequence: int = 0
+    signature: Signature | None = None
 
     def __post_init__(self) -> None:
         for model_id in (self.model_id, *self.previous):
             check_model_id(model_id)
+        if type(self.sequence) is not int or not isinstance(self.channel, str):
+            raise BundleError("the pointer's sequence is no number, or its channel no name")
 
     def to_json(self) -> bytes:
         """The pointer's content as stored."""
         return json.dumps(asdict(self)).encode() + b"\n"
+
+    def signed_part(self) -> bytes:
+        """The bytes that are signed: the content without the signature."""
+        return json.dumps({name: value for name, value in asdict(self).items() if name != "signature"}).encode()
 
     @classmethod
     def from_json(cls, data: bytes, where: str = "") -> "Pointer":
         """Read a stored pointer. Raises BundleError when it is damaged."""
         try:
             raw = json.loads(data)
-            return cls(raw["model_id"], tuple(raw["previous"]), raw["updated_at"])
-        except (ValueError, LookupError, TypeError, InputError) as error:
+            signature = Signature.from_dict(raw["signature"]) if raw.get("signature") else None
+            later = (raw.get("channel", ""), raw.get("sequence", 0), signature)
+            return cls(raw["model_id"], tuple(raw["previous"]), raw["updated_at"], *later)
+        except BundleError as error:
+            raise BundleError(error.message, where=where) from None
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, InputError) as error:
             raise BundleError(f"the pointer cannot be read ({error})", where=where) from error
 
 
@@ -191,15 +223,20 @@ def check_model_id(model_id: str) -> str:
 
 
 def describe_files(folder: Path) -> dict[str, FileInfo]:
-    """Every file below ``folder`` with its sha256 and size, by relative path, in order."""
+    """Every file below ``folder`` but a manifest and its signature: sha256 and size, by relative path, in order."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): FileInfo(sha256_of(path), path.stat().st_size) for path in paths}
+    found = {path.relative_to(folder).as_posix(): FileInfo(sha256_of(path), path.stat().st_size) for path in paths}
+    return {name: info for name, info in found.items() if name not in {MANIFEST, SIGNATURE}}
 
 
 def sha256_of(path: Path) -> str:
     """The hexadecimal sha256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    part = memoryview(bytearray(_READ_AT_ONCE))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(part):
+            digest.update(part[:count])
+    return digest.hexdigest()
 
 
 def find_bundle(path: Path) -> Path:
@@ -215,13 +252,28 @@ def find_bundle(path: Path) -> Path:
     return path
 
 
-def read_manifest(bundle: Path) -> Manifest:
-    """The manifest of a bundle's folder. Raises NotFoundError or BundleError."""
-    path = bundle / MANIFEST
+def read_manifest(bundle: Path, keys: PublicKeys | None = None) -> Manifest:
+    """The manifest of a bundle's folder.
+
+    Raises:
+        NotFoundError: the folder holds none.
+        UntrustedError: ``keys`` are given, and none of them signed it.
+        BundleError: it is damaged.
+    """
+    path, signature = bundle / MANIFEST, bundle / SIGNATURE
     try:
-        return Manifest.from_json(path.read_bytes(), str(path))
+        data = path.read_bytes()
     except FileNotFoundError:
         raise NotFoundError("holds no bundle (no manifest.json)", where=str(bundle)) from None
+    if keys is not None:
+        check_signature(keys, data, signature.read_bytes() if signature.is_file() else None, str(path))
+    return Manifest.from_json(data, str(path))
+
+
+def check_signature(keys: PublicKeys, manifest: bytes, signature: bytes | None, where: str) -> None:
+    """Raises UntrustedError unless ``signature``, of a ``manifest.sig``, is one of ``manifest`` by one of ``keys``."""
+    made = None if signature is None else Signature.from_json(signature, where.replace(MANIFEST, SIGNATURE))
+    keys.check(manifest, made, where)
 
 
 def check_files(bundle: Path, files: Mapping[str, FileInfo]) -> None:

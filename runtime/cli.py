@@ -1,22 +1,20 @@
-"""``transferlite predict`` and ``transferlite models``: what a device or a laptop needs, TensorFlow-free."""
+"""``transferlite predict``: photos in, labels out, TensorFlow-free."""
 
-import json
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from runtime.errors import InputError, TransferLiteError
+from runtime.errors import TransferLiteError
 
 if TYPE_CHECKING:
+    from runtime.answers import Answers
     from runtime.predictor import Predictor
-    from runtime.registry import Registry
+    from runtime.watching import Watch
 
-_registry_option = click.option("--registry", required=True, metavar="LOCATION", help="Where the models are.")
 _channel_option = click.option("--channel", default="production", show_default=True)
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def model_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -25,70 +23,121 @@ def model_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--registry", metavar="LOCATION", help="Use the model that --channel names in this registry."),
         click.option("--bundle", type=click.Path(path_type=Path), help="Use the model in this folder instead."),
         _channel_option,
-        click.option("--model", "model_id", metavar="ID", help="Use this version, whatever the channel names."),
+        click.option(
+            "--model",
+            metavar="ID|FILE.tflite",
+            help="Use this version, whatever the channel names; or any classifier's file, by itself.",
+        ),
         click.option("--variant", default="float32", show_default=True, help="Which TFLite file: float32, int8."),
         click.option("--threads", type=click.IntRange(1), help="For the interpreter.  [default: all cores]"),
+        click.option(
+            "--labels", type=click.Path(path_type=Path), help="Of a FILE.tflite: a text file, a label a line."
+        ),
+        click.option(
+            "--mean", callback=_numbers, metavar="NUMBERS", help="Of a FILE.tflite: what it wants pixels less."
+        ),
+        click.option("--std", callback=_numbers, metavar="NUMBERS", help="Of a FILE.tflite: and then divided by."),
     )
     for option in reversed(options):
         command = option(command)
     return command
 
 
+def _numbers(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[float, ...] | None:
+    """``127.5`` or ``123.7,116.3,103.5``."""
+    try:
+        return None if text is None else tuple(float(one) for one in text.split(","))
+    except ValueError:
+        raise click.BadParameter("give one number, or three with commas between") from None
+
+
 def open_predictor(
-    registry: str | None, bundle: Path | None, channel: str, model_id: str | None, variant: str, threads: int | None
-) -> "Predictor":
-    """The model that :func:`model_options` name."""
-    from runtime.predictor import Predictor
-
-    if (registry is None) == (bundle is None):
-        raise click.UsageError("Give either --registry or --bundle.")
-    if bundle is not None:
-        return Predictor.load(bundle, variant, threads)
-    return Predictor.from_registry(str(registry), channel, model_id, variant, threads)
-
-
-@click.command()
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@model_options
-@click.option("--top", default=3, show_default=True, type=click.IntRange(1), help="How many labels to show.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
-def predict(
-    images: tuple[str, ...],
     registry: str | None,
     bundle: Path | None,
     channel: str,
-    model_id: str | None,
+    model: str | None,
     variant: str,
-    top: int,
     threads: int | None,
+    **plain: Any,
+) -> "Predictor":
+    """The model that :func:`model_options` name; ``plain`` are those of a file by itself."""
+    from runtime.predictor import Predictor
+
+    file = model if model and model.lower().endswith(".tflite") else None
+    if sum(place is not None for place in (registry, bundle, file)) != 1:
+        raise click.UsageError("Give one of --registry, --bundle or --model FILE.tflite.")
+    if file is not None:
+        return Predictor.from_file(file, threads=threads, **plain)
+    if any(value is not None for value in plain.values()):
+        raise click.UsageError("--labels, --mean and --std go with --model FILE.tflite.")
+    if bundle is not None:
+        return Predictor.load(bundle, variant, threads)
+    return Predictor.from_registry(str(registry), channel, model, variant, threads)
+
+
+@click.command()
+@click.argument("images", nargs=-1, metavar="[IMAGE]...")
+@model_options
+@click.option("--watch", is_flag=True, help="Stay, and label each photo that comes to the folders IMAGE.")
+@click.option("--camera", metavar="0|FILE|URL", help="Label the pictures of a camera, a video or a stream instead.")
+@click.option(
+    "--every",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="Look into the folders so often (1), or take a picture at most so often (0: each that can be had).",
+)
+@click.option("--top", default=3, show_default=True, type=click.IntRange(1), help="How many labels to show.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also append JSON lines to this file; --watch leaves out what it holds.",
+)
+def predict(
+    images: tuple[str, ...],
+    watch: bool,
+    camera: str | None,
+    every: float | None,
+    top: int,
     as_json: bool,
+    out: Path | None,
+    **model: Any,
 ) -> None:
-    """Label photos: local files, folders, s3:// objects and prefixes.
+    """Label photos: local files, folders, patterns such as 'photos/**/*.jpg', s3:// objects and prefixes.
 
-    A photo that cannot be used is reported and the others are labelled; the exit status is then 2.
+    A photo that cannot be used is reported and the others are labelled; the exit status is then 2. With --watch or
+    --camera, Ctrl-C or SIGTERM ends it well, with the photo in hand.
     """
-    predictor = open_predictor(registry, bundle, channel, model_id, variant, threads)
-    failures = [error for image in images for error in _predict_all(image, predictor, top, as_json)]
-    if failures:
-        raise click.exceptions.Exit(min(error.exit_code for error in failures))
+    from runtime.answers import Answers, opened_log
+
+    if bool(images) == (camera is not None):
+        raise click.UsageError("Give either IMAGE... or --camera.")
+    predictor = open_predictor(**model)
+    with opened_log(out) as log:
+        answers = Answers(predictor, top, as_json, log)
+        if camera is not None:
+            _camera(camera, 0.0 if every is None else every, answers)
+        elif watch:
+            _watch(images, 1.0 if every is None else every, answers, out)
+        elif failures := [error for image in images for error in _predict_all(image, answers)]:
+            raise click.exceptions.Exit(min(error.exit_code for error in failures))
 
 
-def _predict_all(location: str, predictor: "Predictor", top: int, as_json: bool) -> Iterator[TransferLiteError]:
+def _predict_all(location: str, answers: "Answers") -> Iterator[TransferLiteError]:
     """As ``_predict_location``; a location that holds nothing is itself a failure."""
     try:
-        yield from _predict_location(location, predictor, top, as_json)
+        yield from _predict_location(location, answers)
     except TransferLiteError as error:
-        _print_failure(location, error, as_json)
+        answers.fail(location, error)
         yield error
 
 
-def _predict_location(location: str, predictor: "Predictor", top: int, as_json: bool) -> Iterator[TransferLiteError]:
-    """Print an answer for each photo at ``location``; yields what failed."""
+def _predict_location(location: str, answers: "Answers") -> Iterator[TransferLiteError]:
+    """Write an answer for each photo at ``location``; yields what failed."""
     from runtime.ahead import map_ahead
     from runtime.imaging import READ_BYTES
     from runtime.locations import read_uri
     from runtime.photos import find_photos
-    from runtime.predictor import UNKNOWN
 
     def fetch(image: str) -> tuple[str, bytes | TransferLiteError]:
         try:
@@ -97,129 +146,45 @@ def _predict_location(location: str, predictor: "Predictor", top: int, as_json: 
             return image, error
 
     for image, data in map_ahead(fetch, find_photos(location)):
-        try:
-            if isinstance(data, TransferLiteError):
-                raise data
-            answer = predictor(data, top)
-        except TransferLiteError as error:
-            _print_failure(image, error, as_json)
-            yield error
-            continue
-        if as_json:
-            click.echo(json.dumps({"image": image, **answer.to_dict()}, ensure_ascii=False))
+        if isinstance(data, TransferLiteError):
+            answers.fail(image, data)
+            failure: TransferLiteError | None = data
         else:
-            best = ", ".join(f"{label} {score:.3f}" for label, score in answer.top)
-            click.echo(f"{image}: " + (f"unknown ({best})" if answer.label == UNKNOWN else best))
+            failure = answers.ask(image, data)
+        if failure is not None:
+            yield failure
 
 
-def _print_failure(image: str, error: TransferLiteError, as_json: bool) -> None:
-    if as_json:
-        code = getattr(error, "code", type(error).__name__)
-        click.echo(json.dumps({"image": image, "error": {"code": code, "message": error.message}}, ensure_ascii=False))
-    else:
-        place = "" if error.where else f"{image}: "
-        click.echo(f"error: {place}{error}", err=True)
+def _watch(folders: tuple[str, ...], every: float, answers: "Answers", out: Path | None) -> None:
+    """Answer each photo in the folders once, those that are there and those that come, until the end is asked for."""
+    from runtime.answers import answered
+    from runtime.ending import ending
+    from runtime.watching import Watch
+
+    watch = Watch([Path(folder).expanduser() for folder in folders], answered(out))
+    with ending() as end:
+        while not end.asked:
+            for image in watch.look(time.monotonic()):
+                _answer_new(image, watch, answers)
+                if end.asked:
+                    break
+            end.wait(every)
 
 
-@click.group()
-def models() -> None:
-    """List, show, promote, roll back and pull published models."""
+def _answer_new(image: str, watch: "Watch", answers: "Answers") -> None:
+    try:
+        answers.tell(image, Path(image))
+    except TransferLiteError as error:
+        if watch.may_be_unfinished(image, time.monotonic()):
+            return
+        answers.fail(image, error)
+    watch.done(image)
 
 
-@models.command("list")
-@_registry_option
-@_json_option
-def list_models(registry: str, as_json: bool) -> None:
-    """Every version, oldest first, and the channels that name it."""
-    opened = _open(registry)
-    pointers = opened.channels()
-    rows = []
-    for manifest in opened.versions(damaged=lambda error: click.echo(f"warning: {error}", err=True)):
-        named = [name for name, pointer in pointers.items() if pointer.model_id == manifest.model_id]
-        rows.append({
-            "model_id": manifest.model_id,
-            "created_at": manifest.created_at,
-            "backbone": manifest.backbone["name"],
-            "labels": list(manifest.labels),
-            "accuracy": manifest.metrics["test"]["accuracy"],
-            "channels": named,
-        })  # fmt: skip
-    if as_json:
-        click.echo(json.dumps(rows, ensure_ascii=False))
-        return
-    for row in rows:
-        labels = ", ".join(row["labels"][:4]) + (f", … {len(row['labels'])} in all" if len(row["labels"]) > 4 else "")
-        channels = f"  <- {', '.join(row['channels'])}" if row["channels"] else ""
-        click.echo(f"{row['model_id']}  accuracy {row['accuracy']:.3f}  {row['backbone']}  {labels}{channels}")
-    if not rows:
-        click.echo(f"{registry} holds no models yet.")
+def _camera(source: str, every: float, answers: "Answers") -> None:
+    from runtime.camera import pictures
+    from runtime.ending import ending
 
-
-@models.command()
-@click.argument("model_id", required=False)
-@_registry_option
-@_channel_option
-@_json_option
-def show(model_id: str | None, registry: str, channel: str, as_json: bool) -> None:
-    """One version (or the one that --channel names): its labels, its variants and how they were proven."""
-    opened = _open(registry)
-    manifest = opened.manifest(opened.resolve(channel, model_id))
-    if as_json:
-        click.echo(json.dumps(asdict(manifest), ensure_ascii=False))
-        return
-    test = manifest.metrics["test"]
-    click.echo(f"{manifest.model_id}, made {manifest.created_at} from {manifest.backbone['name']}")
-    click.echo(f"labels: {', '.join(manifest.labels)}")
-    click.echo(f"input: uint8 RGB {manifest.input.height}x{manifest.input.width}")
-    click.echo(f"test: accuracy {test['accuracy']:.3f}, log loss {test['log_loss']:.3f} on {test['photos']} photos")
-    if manifest.threshold:
-        click.echo(f"below {manifest.threshold:.3f} the answer is unknown")
-    for name, value in manifest.variants.items():
-        click.echo(
-            f"{name:<12} {value.size / 2**20:6.1f} MiB  accuracy {value.accuracy:.3f}  agreement {value.agreement:.3f}"
-            f"  largest difference {value.max_difference:.1e}  ({value.runtime}, {value.photos} photos)"
-        )
-    for name, reason in manifest.left_out.items():
-        click.echo(f"{name:<12} left out: {reason}")
-
-
-@models.command()
-@click.argument("model_id")
-@_registry_option
-@_channel_option
-def promote(model_id: str, registry: str, channel: str) -> None:
-    """Let a channel name this version from now on."""
-    pointer = _open(registry).promote(model_id, channel)
-    click.echo(f"{channel} -> {pointer.model_id}" + (f" (was {pointer.previous[0]})" if pointer.previous else ""))
-
-
-@models.command()
-@_registry_option
-@_channel_option
-def rollback(registry: str, channel: str) -> None:
-    """Let a channel name the version before."""
-    click.echo(f"{channel} -> {_open(registry).rollback(channel).model_id}")
-
-
-@models.command()
-@_registry_option
-@_channel_option
-@click.option("--model", "model_id", metavar="ID", help="Pull this version, whatever the channel names.")
-@click.option("--variants", help="Comma-separated TFLite files to take.  [default: all of them]")
-@click.option("--dest", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder to fill.")
-def pull(registry: str, channel: str, model_id: str | None, variants: str | None, dest: Path) -> None:
-    """Copy a verified model to a folder, for `predict --bundle` and for devices; only what is missing is fetched."""
-    names = [name.strip() for name in variants.split(",")] if variants else None
-    opened = _open(registry)
-    bundle = opened.pull(model_id, dest, names) if model_id else opened.pull_current(channel, dest, names)
-    click.echo(str(bundle))
-
-
-def _open(location: str) -> "Registry":
-    from runtime.folder import FolderStore
-    from runtime.registry import Registry
-
-    registry = Registry.open(location)
-    if isinstance(registry.store, FolderStore) and not registry.store.root.is_dir():
-        raise InputError("there is no such registry", where=location, hint="mend the path or train a first model")
-    return registry
+    with ending() as end:
+        for name, picture in pictures(source, every, end):
+            answers.ask(name, picture)

@@ -72,8 +72,16 @@ class UnavailableError(TransferLiteError):
     retryable = True
 
 
+class TimeLimitError(TransferLiteError):
+    """What was asked for takes longer here than it may."""
+
+
 class BundleError(TransferLiteError):
     """A bundle is incomplete, damaged, or of a form this release does not read."""
+
+
+class UntrustedError(BundleError):
+    """Not signed by an accepted key, altered since, or older than what was accepted before."""
 
 
 class GateError(TransferLiteError):

@@ -10,13 +10,15 @@ answers to. Measured on 30 cats and dogs and 30 flowers that no training saw: co
 4.3 and 5.4 from the log-odds of its label, the middle 15 % 3.5 and 4.2, as much anywhere 0.7 and 2.1.
 """
 
+import math
+import time
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from runtime.errors import InputError
+from runtime.errors import InputError, TimeLimitError
 from runtime.imaging import RGB, decode, fit
 from runtime.predictor import Predictor
 
@@ -31,6 +33,9 @@ BLUR = 0.1
 
 OVERLAY_SIDE = 1024
 """The longest side of an overlay, in pixels."""
+
+LAYER_SIDE = 128
+"""The side of a layer of heat alone, in pixels: of nine windows across, a third of the photo each, it loses nothing."""
 
 FAINT = 0.5
 """Losses of log-odds below it are drawn fainter, rather than scaled up to look like evidence."""
@@ -78,7 +83,13 @@ class HeatMap:
     covered: float
 
 
-def explain(predictor: Predictor, photo: bytes | RGB, label: str | None = None, grid: int = GRID) -> HeatMap:
+def explain(
+    predictor: Predictor,
+    photo: bytes | RGB,
+    label: str | None = None,
+    grid: int = GRID,
+    seconds: float = math.inf,
+) -> HeatMap:
     """Cover the photo window by window and see what the label loses: ``grid * grid + 1`` forward passes.
 
     Args:
@@ -87,13 +98,16 @@ def explain(predictor: Predictor, photo: bytes | RGB, label: str | None = None, 
         photo: its bytes, or a decoded uint8 RGB one ``[H, W, 3]``.
         label: what to explain; the label with the highest probability if None.
         grid: windows down and across.
+        seconds: it gives up after so many.
 
     Raises:
         PhotoError: the photo cannot be decoded.
+        TimeLimitError: ``seconds`` did not suffice.
         InputError: the model has no such label, the array is not uint8 ``[H, W, 3]``, or the grid is below 2.
     """
     if grid < 2:
         raise InputError(f"a grid of {grid} windows says nothing of where", hint="take 2 or more")
+    end = time.monotonic() + seconds
     spec = predictor.manifest.input
     seen = decode(photo, spec) if isinstance(photo, bytes) else fit(photo, spec)
     whole = predictor.probabilities(seen)
@@ -105,6 +119,8 @@ def explain(predictor: Predictor, photo: bytes | RGB, label: str | None = None, 
     for rows, columns, weight in _windows(seen.shape[0], seen.shape[1], grid):
         hidden = seen.copy()
         hidden[rows, columns] = blurred[rows, columns]
+        if time.monotonic() >= end:
+            raise TimeLimitError(f"a heat map takes longer than {seconds:.3g} seconds here")
         answer = predictor.probabilities(hidden)
         loss = before - _log_odds(answer, index, predictor.resolution)
         lost[rows, columns] += loss * weight
@@ -125,12 +141,23 @@ def overlay(photo: bytes | RGB, found: HeatMap, side: int = OVERLAY_SIDE) -> Ima
     """
     picture = Image.fromarray(decode(photo) if isinstance(photo, bytes) else photo)
     picture.thumbnail((side, side))
-    heat = np.asarray(Image.fromarray(found.heat).resize(picture.size, Image.Resampling.BICUBIC))
+    colours, cover = _paint(found, picture.size)
+    return Image.fromarray(np.rint(np.asarray(picture) * (1 - cover) + colours * cover).astype(np.uint8))
+
+
+def layer(found: HeatMap, side: int = LAYER_SIDE) -> Image.Image:
+    """The heat alone, RGBA of ``side`` x ``side`` pixels: stretched over the whole upright photo it is the overlay."""
+    colours, cover = _paint(found, (side, side))
+    return Image.fromarray(np.rint(np.concatenate([colours, 255 * cover], -1)).astype(np.uint8))
+
+
+def _paint(found: HeatMap, size: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The heat's colours ``[h, w, 3]`` and how much of a photo they cover ``[h, w, 1]``, for a (width, height)."""
+    heat = np.asarray(Image.fromarray(found.heat).resize(size, Image.Resampling.BICUBIC))
     strength = np.clip(heat / max(float(found.heat.max()), FAINT), 0, 1)  # [h, w]
     steps = np.linspace(0, 1, len(_COLOURS))
-    colours = np.stack([np.interp(strength, steps, channel) for channel in _COLOURS.T], -1)
-    mixed = np.asarray(picture) * (1 - 0.75 * strength[..., None]) + colours * 0.75 * strength[..., None]
-    return Image.fromarray(np.rint(mixed).astype(np.uint8))
+    colours = np.stack([np.interp(strength, steps, channel) for channel in _COLOURS.T], -1).astype(np.float32)
+    return colours, np.asarray(0.75 * strength[..., None], np.float32)
 
 
 def _index(labels: tuple[str, ...], label: str) -> int:

@@ -11,9 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from runtime.errors import AccessDeniedError, ConflictError, InputError, NotFoundError, TransferLiteError
-from runtime.store import Blob, Entry, join_uri
+from runtime.store import BLOCK, Blob, Entry, join_uri
 
-_TEMPORARY = ".transferlite-"
+TEMPORARY = ".transferlite-"
 
 
 class FolderStore:
@@ -30,13 +30,23 @@ class FolderStore:
         return str(self.root)
 
     def get(self, key: str, most: int | None = None) -> Blob:
-        path = self._path(key)
+        path = self.path_of(key)
         with explained(path), path.open("rb") as file:
-            etag = _stat_etag(os.fstat(file.fileno()))
-            return Blob(file.read(-1 if most is None else most), etag)
+            stat = os.fstat(file.fileno())
+            return Blob(file.read(-1 if most is None else most), _stat_etag(stat), stat.st_mtime)
+
+    def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
+        path = self.path_of(key)
+        with explained(path), path.open("rb") as file:
+            file.seek(start)
+            while block := file.read(BLOCK):
+                yield block
+
+    def get_changed(self, key: str, etag: str) -> Blob | None:
+        return self.get(key) if self.head(key).etag != etag else None
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
-        path = self._path(key)
+        path = self.path_of(key)
         with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with _written_aside(path) as aside:
@@ -46,28 +56,28 @@ class FolderStore:
         return etag
 
     def delete(self, key: str) -> None:
-        path = self._path(key)
+        path = self.path_of(key)
         with suppress(NotFoundError), explained(path):
             path.unlink()
 
     def head(self, key: str) -> Entry:
-        path = self._path(key)
+        path = self.path_of(key)
         with explained(path):
             stat = path.stat()
-        return Entry(key, stat.st_size, _stat_etag(stat))
+        return Entry(key, stat.st_size, _stat_etag(stat), modified=stat.st_mtime)
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
         files = deque(self._walked(prefix))
         while files:
             key, path = files.popleft()
             if stat := _stat_of_file(path):
-                yield Entry(key, stat.st_size, _stat_etag(stat))
+                yield Entry(key, stat.st_size, _stat_etag(stat), modified=stat.st_mtime)
             elif not os.path.lexists(path):  # deleted since, perhaps for a file that the walk came too early for
                 files = deque(item for item in self._walked(prefix) if item[0] > key)
 
     def _walked(self, prefix: str) -> list[tuple[str, Path]]:
         """Key and path of all whose key begins with ``prefix``, in key order."""
-        folder = self._path(prefix.rpartition("/")[0]) if "/" in prefix else self.root
+        folder = self.path_of(prefix.rpartition("/")[0]) if "/" in prefix else self.root
         found = []
 
         def failed(error: OSError) -> None:
@@ -77,18 +87,18 @@ class FolderStore:
         with explained(folder):
             for base, folders, names in os.walk(folder, onerror=failed, followlinks=True):
                 folders[:] = [name for name in folders if not _leads_back(Path(base, name), self.root)]
-                found += [Path(base, name) for name in names if not name.startswith(_TEMPORARY)]
+                found += [Path(base, name) for name in names if not name.startswith(TEMPORARY)]
         keyed = ((path.relative_to(self.root).as_posix(), path) for path in found)
         return sorted(item for item in keyed if item[0].startswith(prefix))
 
     def children(self, prefix: str = "") -> Iterator[str]:
-        folder = self._path(prefix.rstrip("/")) if prefix else self.root
+        folder = self.path_of(prefix.rstrip("/")) if prefix else self.root
         with explained(folder):
             names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
         yield from names
 
     def upload(self, key: str, path: Path) -> None:
-        target = self._path(key)
+        target = self.path_of(key)
         with explained(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             with _written_aside(target) as aside:
@@ -96,7 +106,7 @@ class FolderStore:
                 aside.replace(target)
 
     def download(self, key: str, path: Path) -> None:
-        source = self._path(key)
+        source = self.path_of(key)
         with explained(source), source.open("rb") as content, explained(path), _written_aside(path) as aside:
             with aside.open("wb") as copy:
                 shutil.copyfileobj(content, copy)
@@ -112,7 +122,8 @@ class FolderStore:
         if not os.access(existing, os.W_OK | os.X_OK):
             raise AccessDeniedError("no permission to write", where=self.uri)
 
-    def _path(self, key: str) -> Path:
+    def path_of(self, key: str) -> Path:
+        """The file of that key. Raises InputError for a key that would leave the folder."""
         if ".." in key.split("/") or key.startswith("/"):
             raise InputError("a key may not leave its store", where=join_uri(self.uri, key))
         return self.root / key
@@ -128,7 +139,7 @@ class FolderStore:
         elif if_match is None:
             aside.replace(path)
         else:
-            with _folder_lock(path.parent):
+            with folder_lock(path.parent):
                 if not path.exists() or _stat_etag(path.stat()) != if_match:
                     raise ConflictError("was changed by another writer", where=str(path))
                 aside.replace(path)
@@ -136,7 +147,7 @@ class FolderStore:
 
 def _create_without_links(aside: Path, path: Path) -> None:
     """Move ``aside`` to where nothing is yet, on file systems that have no hard links (FAT on a memory card)."""
-    with _folder_lock(path.parent):
+    with folder_lock(path.parent):
         if path.exists():
             raise ConflictError("exists already", where=str(path))
         aside.replace(path)
@@ -160,15 +171,38 @@ def _leads_back(folder: Path, root: Path) -> bool:
 @contextmanager
 def _written_aside(path: Path) -> Iterator[Path]:
     """A temporary neighbour of ``path`` to write and then move into place; removed if it still stands at the end."""
-    aside = path.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}")
+    aside = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
     try:
         yield aside
     finally:
         aside.unlink(missing_ok=True)
 
 
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, also if the power is cut: the old content stands until the new is on the disk.
+
+    Raises the store errors of ``runtime.errors``.
+    """
+    with explained(path), _written_aside(path) as aside:
+        aside.write_bytes(data)
+        put_in_place(aside, path)
+
+
+def put_in_place(aside: Path, path: Path) -> None:
+    """Give a finished neighbour the name ``path``, once its content is on the disk."""
+    with aside.open("rb") as file:
+        os.fsync(file.fileno())
+    aside.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 @contextmanager
-def _folder_lock(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Hold the folder against others who take this lock; one who dies gives it back."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

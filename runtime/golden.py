@@ -59,18 +59,22 @@ class Golden:
     def check(self, variant: str, answers: Callable[[bytes], NDArray[np.float32]], where: str = "") -> float:
         """Ask a loaded variant again; ``answers`` gives the probabilities ``[N]`` of an encoded picture.
 
-        Returns the largest difference of a probability.
+        Of a variant that computes in float32 the first picture is asked, of which the model is least sure: at so fine a
+        tolerance another one adds a forward pass to each start and nothing else. Returns the largest difference.
 
         Raises:
             BundleError: it is over the variant's tolerance, or there are no answers for this variant.
         """
         if variant not in self.expected:
             raise BundleError(f"holds no answers of {variant} to its test pictures", where=where)
+        asked = self.pictures[:1] if variant in EXACT_TOLERANCES else self.pictures
         try:
-            found = np.stack([answers(picture) for picture in self.pictures])
+            found = np.stack([answers(picture) for picture in asked])
         except PhotoError as error:
             raise BundleError(f"a test picture cannot be used ({error.message})", where=where) from error
-        expected = self.expected[variant]
+        except (RuntimeError, ValueError) as error:
+            raise BundleError(f"does not answer its test pictures ({error})", where=where) from error
+        expected = self.expected[variant][: len(asked)]
         if found.shape != expected.shape:
             raise BundleError("the answers to its test pictures are of other labels", where=where)
         difference = float(np.abs(found.astype(np.float64) - expected).max())

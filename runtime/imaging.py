@@ -15,23 +15,21 @@ import struct
 import threading
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from runtime.errors import InputError, PhotoError
-
-DECODER_VERSION = 2
-"""Raised with every change that can alter a decoded pixel: bundles and features record it.
-
-2: large JPEGs are scaled by libjpeg as they are decoded, within :data:`DRAFT_DIFFERENCE`.
-"""
-
-LIKE_DECODERS = frozenset({1, 2})
-"""Versions that see so much alike that a model trained with one may look through another."""
+from runtime.input_spec import DECODER_VERSION as DECODER_VERSION  # noqa: PLC0414 - offered here too
+from runtime.input_spec import MAX_BYTES as MAX_BYTES  # noqa: PLC0414
+from runtime.input_spec import READ_BYTES as READ_BYTES  # noqa: PLC0414
+from runtime.input_spec import InputSpec as InputSpec  # noqa: PLC0414
 
 DRAFT_DIFFERENCE = 5.0
 """The most that scaling a large JPEG while decoding changes a photo, as a mean over its samples of 0 to 255.
@@ -40,9 +38,6 @@ Measured: 1.1 on average and 4.5 at worst on 400 photos that are sharp to the pi
 as large photos mostly are.
 """
 
-MAX_BYTES = 64 * 2**20
-READ_BYTES = MAX_BYTES + 1
-"""As much of a photo as is worth reading: with one byte more than the limit, :func:`decode` refuses it."""
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 65_535
 """What a JPEG can have. Of a picture with more rows than that, Pillow's lists of rows outweigh the pixels."""
@@ -61,12 +56,14 @@ _loading_rare = threading.Lock()
 # for each photo is not for threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
+_ROWS = 256
+"""How many rows of wide samples are numbers at once."""
+
 _TRUNCATED = ("truncated", "not processed", "unexpected end", "eof")
 
 # Pillow documents OSError; damaged files also end in these.
 _DAMAGED = (OSError, ValueError, SyntaxError, TypeError, IndexError, KeyError, ArithmeticError, AttributeError)
 _DAMAGED_DEEPER = (AssertionError, NotImplementedError, EOFError, BufferError, RuntimeError, struct.error, zlib.error)
-_DAMAGED_COLOUR = (ImageCms.PyCMSError,)
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -81,20 +78,8 @@ _TURNS = {
 RGB = NDArray[np.uint8]
 """A picture as uint8 ``[H, W, 3]``, upright."""
 
-
-@dataclass(frozen=True)
-class InputSpec:
-    """What a model takes: uint8 RGB of ``height`` x ``width`` pixels, the whole photo resized with ``resize``."""
-
-    height: int
-    width: int
-    resize: str = "bicubic"
-
-    def __post_init__(self) -> None:
-        if not (8 <= self.height <= 4096 and 8 <= self.width <= 4096):
-            raise InputError(f"an input of {self.height}x{self.width} pixels is outside 8 to 4096")
-        if self.resize != "bicubic":
-            raise InputError(f"unknown resize {self.resize!r}", hint="this release knows bicubic: update it")
+Photo = bytes | str | Path | RGB | Image.Image
+"""An encoded photo (its bytes or its local path), or a decoded one: upright pixels, or as Pillow has it."""
 
 
 @dataclass(frozen=True)
@@ -136,20 +121,53 @@ def decode_with_source(data: bytes, spec: InputSpec | None = None, *, where: str
         raise PhotoError("empty", "the file is empty", where=where)
     if len(data) > MAX_BYTES:
         raise PhotoError("too-large", f"more than {MAX_BYTES:,} bytes", where=where)
-    try:
+    with _explained(data, where):
         source = _identified(data)
         width, height = source.size
         _load(source, spec)
         image = _upright_rgb(source)
         image = image if spec is None else _resized(image, spec)
         return Decoded(np.asarray(image), image, source, width, height)
+
+
+def pixels(photo: Photo, spec: InputSpec) -> RGB:
+    """A photo in any of its forms as what a model takes: uint8 ``[height, width, 3]``.
+
+    Of a picture that Pillow has opened the present frame is taken, upright.
+
+    Raises:
+        PhotoError: it cannot be decoded.
+        InputError: there is no such file, an array is not uint8 ``[H, W, 3]``, or it is none of these forms.
+    """
+    if isinstance(photo, np.ndarray):
+        return fit(photo, spec)
+    if isinstance(photo, bytes):
+        return decode(photo, spec)
+    if isinstance(photo, Image.Image):
+        with _explained(b"", str(getattr(photo, "filename", ""))):
+            _load(photo, None)
+            return np.asarray(_resized(_upright_rgb(photo), spec))
+    if not isinstance(photo, str | Path):
+        raise InputError(f"a {type(photo).__name__} is no photo", hint="give bytes, a path, an array or a Pillow image")
+    try:
+        data = Path(photo).read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", where=str(photo)) from None
+    return decode(data, spec, where=str(photo))
+
+
+@contextmanager
+def _explained(data: bytes, where: str) -> Iterator[None]:
+    """Whatever Pillow raises as a PhotoError of ``where``; ``data`` is the file, as far as it is known."""
+    try:
+        yield
     except PhotoError as error:
         raise PhotoError(error.code, error.message, where=where) from None
     except (Image.DecompressionBombError, MemoryError):
         raise PhotoError("too-large", f"more than {MAX_PIXELS:,} pixels", where=where) from None
     except UnidentifiedImageError:
         raise PhotoError("not-image", f"not an image (starts with {_start(data)})", where=where) from None
-    except (*_DAMAGED, *_DAMAGED_DEEPER, *_DAMAGED_COLOUR) as error:
+    except (*_DAMAGED, *_DAMAGED_DEEPER) as error:
         cut = _is_cut_webp(data) or any(word in str(error).lower() for word in _TRUNCATED)
         code = "truncated" if cut else "unreadable"
         raise PhotoError(code, f"cannot be decoded ({' '.join(str(error).split())[:120]})", where=where) from None
@@ -192,7 +210,7 @@ def _load(image: Image.Image, spec: InputSpec | None) -> None:
 def _upright_rgb(image: Image.Image) -> Image.Image:
     image = _oriented(image)
     if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_eight_bit(np.asarray(image), image.mode)).convert("RGB")
+        return Image.fromarray(_eight_bit(image)).convert("RGB")
     if image.mode == "LAB":
         return _lab_to_rgb(image)
     if image.has_transparency_data:
@@ -217,20 +235,38 @@ def exif_turn(image: Image.Image) -> Image.Transpose | None:
         return None  # a damaged EXIF block says nothing of the pixels
 
 
-def _eight_bit(samples: NDArray[Any], mode: str) -> NDArray[np.uint8]:
-    """Grey samples wider than a byte, ``[H, W]``, as uint8."""
-    if mode == "F":
-        values = np.nan_to_num(samples)
-        np.clip(values, 0, 255, out=values)
-        if values.max() <= 1.0:
-            values *= 255
-        return np.asarray(np.rint(values, out=values), np.uint8)
-    return np.asarray(np.clip(samples, 0, 65535) >> 8, np.uint8)
+def _eight_bit(image: Image.Image) -> NDArray[np.uint8]:
+    """Grey samples wider than a byte as uint8 ``[H, W]``, some rows at a time: numbers weigh more than the picture."""
+    width, height = image.size
+    grey = np.empty((height, width), np.uint8)
+    parts = [slice(top, min(top + _ROWS, height)) for top in range(0, height, _ROWS)]
+
+    def samples(rows: slice) -> NDArray[Any]:
+        return np.asarray(image.crop((0, rows.start, width, rows.stop)))
+
+    if image.mode != "F":
+        for rows in parts:
+            grey[rows] = np.clip(samples(rows), 0, 65535) >> 8
+        return grey
+    one = max(float(_to_255(samples(rows)).max()) for rows in parts) <= 1.0
+    for rows in parts:
+        values = _to_255(samples(rows))
+        grey[rows] = np.rint(values * 255 if one else values)
+    return grey
+
+
+def _to_255(samples: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(np.clip(np.nan_to_num(samples), 0, 255))
 
 
 def _lab_to_rgb(image: Image.Image) -> Image.Image:
-    transform = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
-    converted = ImageCms.applyTransform(image, transform)
+    from PIL import ImageCms  # which hardly a photo needs, and a cold start would wait for
+
+    try:
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        converted = ImageCms.applyTransform(image, ImageCms.buildTransform(lab, srgb, "LAB", "RGB"))
+    except ImageCms.PyCMSError as error:
+        raise ValueError(f"LAB conversion failed ({error})") from error
     if converted is None:
         raise ValueError("LAB conversion failed")
     return converted

@@ -1,6 +1,8 @@
 """A TFLite file as a function of one image, on whichever TFLite runtime is installed."""
 
 import os
+import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import BundleError, MissingExtraError
+from runtime.normalisation import Normalisation, preparation
+
+MEGABYTES_OF_A_CORE = 1769
+"""Of a Lambda function's memory. Source: https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html"""
 
 
 def runtime_name() -> str:
@@ -16,15 +22,21 @@ def runtime_name() -> str:
     Raises:
         MissingExtraError: neither is installed.
     """
-    return "ai-edge-litert" if _interpreter_class().__module__.startswith("ai_edge_litert") else "tflite-runtime"
+    return "ai-edge-litert" if interpreter_class().__module__.startswith("ai_edge_litert") else "tflite-runtime"
 
 
-def usable_cores() -> int:
-    """The cores this process may run on, at most 8: a photo's forward pass gains nothing from more."""
-    return min(len(os.sched_getaffinity(0)), 8)
+def usable_cores(environment: Mapping[str, str] = os.environ) -> int:
+    """The cores this process may run on, at most 8: a photo's forward pass gains nothing from more.
+
+    A Lambda function sees all cores and has a share of them by its memory: threads beyond that share only wait.
+    """
+    share = environment.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
+    cores = max(1, round(int(share) / MEGABYTES_OF_A_CORE)) if share.isdigit() else 8
+    return min(len(os.sched_getaffinity(0)), cores, 8)
 
 
-def _interpreter_class() -> Any:
+def interpreter_class() -> Any:
+    """The ``Interpreter`` of the installed runtime, which the first call imports. Raises MissingExtraError."""
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
@@ -36,14 +48,18 @@ def _interpreter_class() -> Any:
 
 
 class TFLiteClassifier:
-    """One loaded classifier with a fixed batch of one. Not for several threads at once: give each its own.
+    """One loaded classifier with a fixed batch of one. Threads may share it: they take turns.
+
+    A float input gets normalised pixels. An integer one gets them as they are, or, where there is a normalisation that
+    changes them, normalised and quantised.
 
     Raises:
-        BundleError: the file is not a TFLite image classifier with one uint8 ``[1, H, W, 3]`` input.
+        BundleError: the file is not a TFLite image classifier with one ``[1, H, W, 3]`` input and one output.
+        InputError: its input is float, and there is no normalisation.
     """
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
-        interpreter = _interpreter_class()
+    def __init__(self, path: Path, threads: int | None = None, normalisation: Normalisation | None = None) -> None:
+        interpreter = interpreter_class()
         try:
             self._interpreter = interpreter(model_path=str(path), num_threads=threads or usable_cores())
             self._interpreter.allocate_tensors()
@@ -51,21 +67,28 @@ class TFLiteClassifier:
             raise BundleError(f"the runtime cannot load it ({error})", where=str(path)) from error
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         shape = [int(n) for n in inputs[0]["shape"]]
-        if len(inputs) != 1 or len(outputs) != 1 or len(shape) != 4 or inputs[0]["dtype"] != np.uint8:
-            raise BundleError("not an image classifier with one uint8 [1, H, W, 3] input", where=str(path))
+        if len(inputs) != 1 or len(outputs) != 1 or len(shape) != 4 or (shape[0], shape[3]) != (1, 3):
+            raise BundleError(
+                f"not an image classifier with one [1, H, W, 3] input (it takes {shape})", where=str(path)
+            )
         self.height, self.width = shape[1], shape[2]
+        self._prepare = preparation(inputs[0], normalisation, str(path))
         self.classes = int(outputs[0]["shape"][-1])
         self._input, self._output = inputs[0]["index"], outputs[0]["index"]
         quantised = outputs[0]["dtype"] != np.float32
         self._scale: float = outputs[0]["quantization"][0] if quantised else 0.0
-        self._zero: int = outputs[0]["quantization"][1]
+        self.zero: int = outputs[0]["quantization"][1]
+        """What a quantised output has for the probability 0."""
         self.resolution = self._scale
         """The step from one probability to the next of a quantised output; 0 for floats."""
+        self._turn = threading.Lock()
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities ``[N]`` for one image ``[H, W, 3]`` of the model's own size."""
-        self._interpreter.set_tensor(self._input, image[None])
-        self._interpreter.invoke()
-        raw = self._interpreter.get_tensor(self._output)[0]
+        pixels = image if self._prepare is None else self._prepare(image)
+        with self._turn:
+            self._interpreter.set_tensor(self._input, pixels[None])
+            self._interpreter.invoke()
+            raw = self._interpreter.get_tensor(self._output).reshape(-1)  # of a copy
         values = np.asarray(raw, np.float32)
-        return (values - self._zero) * np.float32(self._scale) if self._scale else values
+        return (values - self.zero) * np.float32(self._scale) if self._scale else values

@@ -1,6 +1,8 @@
 """Where a user says things are: ``s3://`` URIs, ``file://`` URIs and local paths, and the store for each."""
 
+import os
 from pathlib import Path
+from typing import cast
 
 from runtime.errors import InputError
 from runtime.folder import FolderStore
@@ -20,10 +22,20 @@ def open_store(uri: str) -> Store:
     if scheme == "file":
         return FolderStore(Path(path or "/"))
     if scheme == "s3":
-        from runtime.s3 import S3Store
-
-        return S3Store.from_uri(uri)
+        return _s3(uri, path)
     raise InputError(f"{scheme}:// is not supported", where=uri, hint="give an s3:// URI or a local path")
+
+
+def _s3(uri: str, path: str) -> Store:
+    """In a function the store that is ready at once, where that can be had."""
+    if "AWS_LAMBDA_RUNTIME_API" in os.environ and path.partition("/")[0]:
+        from runtime.s3_quick import QuickS3Store, is_enough
+
+        if is_enough():
+            return cast(Store, QuickS3Store(uri))
+    from runtime.s3 import S3Store
+
+    return S3Store.from_uri(uri)
 
 
 def split_uri(uri: str) -> tuple[str, str]:

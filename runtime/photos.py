@@ -1,5 +1,6 @@
 """Which objects are photos, and where the photos are that a user names."""
 
+import glob
 from collections.abc import Iterator
 from pathlib import Path
 from posixpath import splitext
@@ -63,25 +64,49 @@ def is_photo(key: str) -> bool:
 
 
 def find_photos(location: str) -> Iterator[str]:
-    """The URIs of the photos at a local file or folder, or at an ``s3://`` object or prefix (any depth, in order).
+    """The URIs of the photos at a local file, folder or pattern, or at an ``s3://`` object or prefix, in order.
 
-    A single file is taken whatever its name.
+    A folder or prefix is searched at any depth. A single file is taken whatever its name. A pattern is the shell's,
+    with ``**`` for any depth; of what it matches, folders are searched, and files taken that are named like photos.
 
     Raises:
-        NotFoundError: there is nothing, or no photo in the folder.
+        NotFoundError: there is nothing, or no photo.
     """
     if "://" in location:
         single = is_photo(location.rpartition("/")[2])
     else:
-        single = not Path(location).expanduser().is_dir()
+        path = Path(location).expanduser()
+        if glob.has_magic(location) and not path.exists():
+            hint = "** stands for any depth: 'photos/**/*.jpg'"
+            yield from _some(_matching(str(path)), NotFoundError("matches no photos", where=location, hint=hint))
+            return
+        single = not path.is_dir()
     if single:
         yield location
         return
+    yield from _some(_below(location), NotFoundError("holds no photos", where=location))
+
+
+def _below(location: str) -> Iterator[str]:
     store = open_store(location)
-    found = False
-    for entry in store.entries():
-        if is_photo(entry.key):
-            found = True
-            yield join_uri(store.uri, entry.key)
-    if not found:
-        raise NotFoundError("holds no photos", where=location)
+    return (join_uri(store.uri, entry.key) for entry in store.entries() if is_photo(entry.key))
+
+
+def _matching(pattern: str) -> Iterator[str]:
+    """What a shell's pattern matches, once each, though ``**`` matches a folder and what is in it."""
+    fixed = len(pattern[: min(map(pattern.find, filter(pattern.__contains__, "*?[")))].rpartition("/")[0])
+    taken = set()
+    for name in sorted(glob.iglob(pattern, recursive=True)):  # noqa: PTH207 - Path.glob takes no absolute ones
+        for photo in _below(name) if Path(name).is_dir() else [name]:
+            if photo not in taken and is_photo(photo[fixed:]):
+                taken.add(photo)
+                yield photo
+
+
+def _some(photos: Iterator[str], otherwise: NotFoundError) -> Iterator[str]:
+    """The photos; raises if there are none."""
+    first = next(photos, None)
+    if first is None:
+        raise otherwise
+    yield first
+    yield from photos

@@ -1,18 +1,24 @@
 """A photo in, a label out: the same call in the CLI, in Lambda, on a device and in the export gate."""
 
+import gc
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from runtime.bundle import Manifest, check_files, find_bundle, read_manifest
-from runtime.errors import BundleError, InputError
-from runtime.golden import Golden
-from runtime.imaging import DECODER_VERSION, LIKE_DECODERS, RGB, decode, fit
-from runtime.interpreter import TFLiteClassifier
-from runtime.registry import Registry, cache_folder
+from runtime.errors import BundleError
+from runtime.input_spec import DECODER_VERSION, LIKE_DECODERS
+from runtime.signing import PublicKeys
+
+if TYPE_CHECKING:  # at run time these wait for import_what_runs_it
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from runtime.imaging import Photo
+    from runtime.interpreter import TFLiteClassifier
 
 DEFAULT_VARIANT = "float32"
 UNKNOWN = "unknown"
@@ -42,9 +48,9 @@ class Prediction:
 
 
 class Predictor:
-    """A loaded and verified bundle. One thread at a time."""
+    """A loaded and verified bundle. Threads may share it: photos are decoded at once, forward passes take turns."""
 
-    def __init__(self, manifest: Manifest, model: TFLiteClassifier) -> None:
+    def __init__(self, manifest: Manifest, model: "TFLiteClassifier") -> None:
         self.manifest = manifest
         self._model = model
 
@@ -54,21 +60,29 @@ class Predictor:
         return self._model.resolution
 
     @classmethod
-    def load(cls, path: str | Path, variant: str = DEFAULT_VARIANT, threads: int | None = None) -> "Predictor":
+    def load(
+        cls,
+        path: str | Path,
+        variant: str = DEFAULT_VARIANT,
+        threads: int | None = None,
+        public_key: str | None = None,
+    ) -> "Predictor":
         """Load a bundle's folder (or one that ``transferlite models pull`` fills).
 
         Args:
             path: the folder.
             variant: which TFLite file, for example ``float32`` or ``int8``.
             threads: for the interpreter; all cores if None.
+            public_key: a PEM file's path, by default ``$TRANSFERLITE_PUBLIC_KEY``; without, no signature is asked.
 
         Raises:
             NotFoundError: no bundle, or no such variant in it.
+            UntrustedError: there is a public key, and it did not sign the bundle.
             BundleError: a file is missing or altered, the bundle needs a newer release, or the model does not answer
                 the bundle's test pictures as it did when it was made.
         """
         bundle = find_bundle(Path(path))
-        manifest = read_manifest(bundle)
+        manifest = read_manifest(bundle, PublicKeys.configured(public_key))
         if manifest.decoder_version not in LIKE_DECODERS:
             raise BundleError(
                 f"was trained with photo decoder {manifest.decoder_version}; this release has {DECODER_VERSION}",
@@ -76,7 +90,13 @@ class Predictor:
                 hint="install the TransferLite release that trained it, or train again",
             )
         chosen = manifest.variant(variant)
-        check_files(bundle, manifest.files_of([variant]))
+        with ThreadPoolExecutor(1) as pool:
+            checked = pool.submit(check_files, bundle, manifest.files_of([variant]))
+            import_what_runs_it()
+            checked.result()
+        from runtime.golden import Golden
+        from runtime.interpreter import TFLiteClassifier
+
         model = TFLiteClassifier(bundle / chosen.path, threads)
         spec = manifest.input
         if (model.height, model.width, model.classes) != (spec.height, spec.width, len(manifest.labels)):
@@ -88,6 +108,24 @@ class Predictor:
         return predictor
 
     @classmethod
+    def from_file(
+        cls,
+        path: str | Path,
+        labels: str | Path | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        threads: int | None = None,
+    ) -> "Predictor":
+        """Load a classifier's ``.tflite`` file that no manifest describes: anyone's, or one of ours by itself.
+
+        What is not given is taken from the file's TFLite Metadata. See :func:`runtime.plain_file.open_file`, also for
+        the errors raised.
+        """
+        from runtime.plain_file import open_file
+
+        return cls(*open_file(Path(path), Path(labels) if labels else None, mean, std, threads))
+
+    @classmethod
     def from_registry(
         cls,
         uri: str,
@@ -96,42 +134,62 @@ class Predictor:
         variant: str = DEFAULT_VARIANT,
         threads: int | None = None,
         cache: Path | None = None,
+        public_key: str | None = None,
     ) -> "Predictor":
         """Load the version that a channel names, or ``model_id``, copying it to ``cache`` where it is remote."""
-        registry = Registry.open(uri)
-        chosen = registry.resolve(channel, model_id)
-        return cls.load(registry.local_bundle(chosen, cache or cache_folder(uri), [variant]), variant, threads)
+        from runtime.registry import Registry, cache_folder
 
-    def __call__(self, photo: bytes | str | Path | RGB, top: int = 3) -> Prediction:
-        """The answer for an encoded photo (its bytes or its local path) or a decoded uint8 RGB one ``[H, W, 3]``.
+        registry = Registry.open(uri, public_key)
+        chosen = registry.resolve(channel, model_id)
+        bundle = registry.local_bundle(chosen, cache or cache_folder(uri), [variant])
+        return cls.load(bundle, variant, threads, public_key)
+
+    def __call__(self, photo: "Photo", top: int = 3) -> Prediction:
+        """The answer for an encoded photo (its bytes or its local path) or a decoded one.
+
+        Decoded is uint8 RGB ``[H, W, 3]`` of any size, or an image that Pillow opened or made.
 
         Raises:
             PhotoError: the photo cannot be decoded.
-            InputError: the array is not uint8 ``[H, W, 3]``, or there is no such file.
+            InputError: the array is not uint8 ``[H, W, 3]``, there is no such file, or it is no form of a photo.
         """
         return self.answer(self.probabilities(photo), top)
 
-    def probabilities(self, photo: bytes | str | Path | RGB) -> NDArray[np.float32]:
+    def probabilities(self, photo: "Photo") -> "NDArray[np.float32]":
         """The probability of each of ``manifest.labels``, ``[N]``; arguments and errors as in a call."""
-        spec = self.manifest.input
-        if isinstance(photo, np.ndarray):
-            return self._model(fit(photo, spec))
-        if isinstance(photo, bytes):
-            return self._model(decode(photo, spec))
-        try:
-            data = Path(photo).read_bytes()
-        except OSError as error:
-            raise InputError(f"cannot be read ({error.strerror})", where=str(photo)) from None
-        return self._model(decode(data, spec, where=str(photo)))
+        from runtime.imaging import pixels
 
-    def best(self, photo: bytes | str | Path | RGB) -> str:
+        return self._model(pixels(photo, self.manifest.input))
+
+    def best(self, photo: "Photo") -> str:
         """The most probable label, however little sure; arguments and errors as in a call."""
         return self.manifest.labels[int(self.probabilities(photo).argmax())]
 
-    def answer(self, probabilities: NDArray[np.float32], top: int = 3) -> Prediction:
+    def answer(self, probabilities: "NDArray[np.float32]", top: int = 3) -> Prediction:
         """The :class:`Prediction` that these probabilities ``[N]`` amount to; equal ones in the labels' order."""
-        best = np.argsort(-probabilities, kind="stable")[: max(top, 1)]
+        best = (-probabilities).argsort(kind="stable")[: max(top, 1)]
         ranked = tuple((self.manifest.labels[i], float(probabilities[i])) for i in best)
         label, score = ranked[0]
-        sure = score >= self.manifest.threshold
+        sure = score >= self.manifest.threshold or not self.manifest.threshold  # not all files answer probabilities
         return Prediction(self.manifest.model_id, label if sure else UNKNOWN, score, ranked[: max(top, 0)])
+
+
+def import_what_runs_it() -> None:
+    """Import NumPy, Pillow and the TFLite runtime: most of a cold start, in which a second core hashes the files.
+
+    Meanwhile the garbage collector rests, which finds nothing in what imports make and takes a twentieth of the time,
+    and threads take turns twenty times as often: else the other one waits some 2 ms for each of its system calls.
+    """
+    collecting, interval = gc.isenabled(), sys.getswitchinterval()
+    gc.disable()
+    sys.setswitchinterval(interval / 20)
+    try:
+        from runtime import golden, imaging, interpreter
+
+        assert golden
+        assert imaging
+        interpreter.interpreter_class()
+    finally:
+        sys.setswitchinterval(interval)
+        if collecting:
+            gc.enable()

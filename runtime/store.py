@@ -6,22 +6,30 @@ only if it still has the ETag that was read. Channels, which several jobs may ch
 
 import hashlib
 import threading
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from runtime.errors import ConflictError, NotFoundError
 
+BLOCK = 2**18
+"""Bytes of a block of a stream."""
+
 
 @dataclass(frozen=True)
 class Entry:
-    """One listed object: its key below the store's root, its size in bytes, its ETag, its version where one is told."""
+    """One listed object: its key below the store's root, its size in bytes, its ETag, its version where one is told.
+
+    ``modified`` is when it was written, in seconds since 1970; it is no part of what makes two entries equal.
+    """
 
     key: str
     size: int
     etag: str
     version: str = ""
+    modified: float = field(default=0.0, compare=False)
 
     @property
     def stamp(self) -> str:
@@ -31,10 +39,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Blob:
-    """One object's content, with the ETag to make a later write conditional on."""
+    """One object's content, with the ETag to make a later write conditional on, and when it was written."""
 
     data: bytes
     etag: str
+    modified: float = field(default=0.0, compare=False)
 
 
 class Store(Protocol):
@@ -46,6 +55,15 @@ class Store(Protocol):
 
     def get(self, key: str, most: int | None = None) -> Blob:
         """The object's content, or its first ``most`` bytes if it is longer. Raises NotFoundError."""
+
+    def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
+        """The object's content from byte ``start`` on, in blocks; nothing if it ends before.
+
+        Raises NotFoundError, and UnavailableError where it breaks off.
+        """
+
+    def get_changed(self, key: str, etag: str) -> Blob | None:
+        """The object's content, or None while its ETag is still this one. Raises NotFoundError."""
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         """Write the whole object and return its new ETag. Raises ConflictError when the condition does not hold."""
@@ -83,6 +101,7 @@ class MemoryStore:
     def __init__(self, uri: str = "memory://store") -> None:
         self._uri = uri
         self._objects: dict[str, bytes] = {}
+        self._written: dict[str, float] = {}
         self._lock = threading.Lock()
 
     @property
@@ -94,7 +113,15 @@ class MemoryStore:
             data = self._objects[key]
         except KeyError:
             raise NotFoundError("does not exist", where=join_uri(self.uri, key)) from None
-        return Blob(data[:most], _content_etag(data))
+        return Blob(data[:most], _content_etag(data), self._written.get(key, 0.0))
+
+    def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
+        data = self.get(key).data
+        yield from (data[place : place + BLOCK] for place in range(start, len(data), BLOCK))
+
+    def get_changed(self, key: str, etag: str) -> Blob | None:
+        blob = self.get(key)
+        return blob if blob.etag != etag else None
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         with self._lock:
@@ -104,6 +131,7 @@ class MemoryStore:
             if if_match is not None and (old is None or _content_etag(old) != if_match):
                 raise ConflictError("was changed by another writer", where=join_uri(self.uri, key))
             self._objects[key] = data
+            self._written[key] = time.time()
         return _content_etag(data)
 
     def delete(self, key: str) -> None:
@@ -111,12 +139,12 @@ class MemoryStore:
 
     def head(self, key: str) -> Entry:
         blob = self.get(key)
-        return Entry(key, len(blob.data), blob.etag)
+        return Entry(key, len(blob.data), blob.etag, modified=blob.modified)
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
         for key, data in sorted(self._objects.copy().items()):  # in one step, whatever another thread writes
             if key.startswith(prefix):
-                yield Entry(key, len(data), _content_etag(data))
+                yield Entry(key, len(data), _content_etag(data), modified=self._written.get(key, 0.0))
 
     def children(self, prefix: str = "") -> Iterator[str]:
         rests = (key[len(prefix) :] for key in self._objects.copy() if key.startswith(prefix))

@@ -24,6 +24,8 @@ def _no_user_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test reads the developer's own AWS settings, or leaves a model in their cache."""
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "TRANSFERLITE_DEBUG"):
         monkeypatch.delenv(name, raising=False)
+    for name in ("PUBLIC_KEY", "SIGNING_KEY"):
+        monkeypatch.delenv(f"TRANSFERLITE_{name}", raising=False)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")

@@ -94,7 +94,13 @@ print(lambda_handler({"image": base64.b64encode(open(sys.argv[2], "rb").read()).
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], *([name, "--help"] for name in ("train", "check", "predict", "explain", "models", "report"))],
+    [
+        ["--help"],
+        *(
+            [name, "--help"]
+            for name in ("train", "check", "predict", "explain", "models", "edge", "keys", "report", "drift", "export")
+        ),
+    ],
 )
 def test_help_works_without_tensorflow(words: list[str]) -> None:
     done = run_blocked("from transferlite.__main__ import run; sys.exit(run(sys.argv[1:]))", *words)

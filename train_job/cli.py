@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from runtime.models_cli import signing_key_option
 from train_job.backbones import BACKBONES
 from train_job.options import DEFAULT_SPLIT, TrainOptions
 from train_job.split import Shares
@@ -182,6 +183,7 @@ base_options = _together(
     metavar="SHARE",
     help="Of a class's test photos, how many a new version may lose.",
 )
+@signing_key_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object as the last line.")
 def train(as_json: bool, **options: Any) -> None:
     """Train on labelled photos, prove the result, publish it and let the channel name it.

@@ -33,13 +33,17 @@ class Scores:
         return self.nats / max(self.photos, 1)
 
     def to_dict(self, labels: tuple[str, ...]) -> dict[str, Any]:
-        """The form kept in the manifest, with each class's photos and right answers."""
+        """The form kept in the manifest, with each class's photos, right answers, and photos that were called so."""
         return {
             "photos": self.photos,
             "accuracy": self.accuracy,
             "log_loss": self.log_loss,
             "classes": {
-                label: {"photos": int(self.confusion[i].sum()), "right": int(self.confusion[i, i])}
+                label: {
+                    "photos": int(self.confusion[i].sum()),
+                    "right": int(self.confusion[i, i]),
+                    "predicted": int(self.confusion[:, i].sum()),
+                }
                 for i, label in enumerate(labels)
             },
         }

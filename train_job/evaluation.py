@@ -64,6 +64,20 @@ class Evaluation:
         thresholds = operating_thresholds(*self.answers[Split.VALIDATION], self.labels)
         return measures(probabilities, labels, self.labels, thresholds)
 
+    def confidences(self) -> dict[str, Any]:
+        """How sure the model was of the validation photos, to compare later photos with.
+
+        Between the deciles' ``edges`` so many ``photos`` each, the first bin below the first edge, and how many of all
+        it ``abstained`` from.
+        """
+        best = self.answers[Split.VALIDATION][0].max(axis=1, initial=0.0)
+        edges = np.unique(np.quantile(best, np.arange(1, 10) / 10).round(6)) if len(best) else np.zeros(0)
+        photos = np.bincount(np.searchsorted(edges, best, side="right"), minlength=len(edges) + 1)
+        return {
+            "confidence": {"edges": edges.tolist(), "photos": photos.tolist()},
+            "abstained": int((best < self.threshold).sum()),
+        }
+
     def to_dict(self, gate: Answered, folds: Mapping[str, Any] | None) -> dict[str, Any]:
         """Everything, with the exported variants' own answers on the photos of the gate."""
         test, validation = self.answers[Split.TEST], self.answers[Split.VALIDATION]

@@ -7,20 +7,21 @@ have got wrong and that can be seen without TensorFlow is seen before TensorFlow
 import gc
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from export.quiet import quiet_native_logs
 from runtime.bundle import Manifest
-from runtime.errors import InputError
+from runtime.errors import BundleError, InputError, NotFoundError
 from runtime.locations import open_store
 from runtime.registry import Registry, check_channel
 from train_job.dataset import Dataset, left_out
 from train_job.labels import read_dataset
 from train_job.options import TrainOptions
 from train_job.progress import Phases, Reporter
-from train_job.run_record import attempt
+from train_job.run_record import BATCH_JOB, attempt, batch_job
 from train_job.stopping import Stop, on_sigterm
 
 
@@ -66,15 +67,14 @@ def train(options: TrainOptions, report: Reporter) -> Result:
 def _train(options: TrainOptions, report: Reporter, stop: Stop) -> Result:
     started = time.perf_counter()
     phases = Phases()
-    registry = Registry.open(options.registry)
     with phases("data"):
-        registry.store.check_writable()
-        if options.features is not None:
-            open_store(options.features).check_writable()
-        check_channel(options.channel)
+        registry = _open_registry(options, report)
         dataset = read_data(options, report)
         dataset.check_share(options.fail_over)
     if attempt() > 1:
+        if done := _done_before(registry, options):
+            report.line(f"an earlier attempt of this job promoted {done.model_id}: nothing is left to do")
+            return Result(done, options.registry, phases.seconds, promoted=True)
         report.line(f"attempt {attempt()}: going on from what is kept")
     report.line("loading TensorFlow")
     with quiet_native_logs():
@@ -102,7 +102,7 @@ def _train(options: TrainOptions, report: Reporter, stop: Stop) -> Result:
         stop.check()
         with phases("publish"):
             registry.publish(Path(folder), manifest)
-            report.line(f"published {manifest.model_id} to {options.registry}")
+            report.line(f"published {manifest.model_id} to {options.registry}, {registry.signed}")
             if promoted:
                 _promote(job, manifest)
             forget_checkpoints(job)
@@ -110,6 +110,27 @@ def _train(options: TrainOptions, report: Reporter, stop: Stop) -> Result:
         report.warning(f"{options.channel} stays as it is: {reason}")
     phases.seconds["total"] = time.perf_counter() - started
     return Result(manifest, options.registry, phases.seconds, promoted, refused)
+
+
+def _open_registry(options: TrainOptions, report: Reporter) -> Registry:
+    """The registry, to which all that will be written can be written."""
+    registry = Registry.open(options.registry, signing_key=options.signing_key)
+    registry.store.check_writable()
+    if options.features is not None:
+        open_store(options.features).check_writable()
+    check_channel(options.channel)
+    if options.promote != "never" and registry.begins_anew(options.channel):
+        report.warning(f"what {options.channel} names was not signed with this key; its history will end here")
+    return registry
+
+
+def _done_before(registry: Registry, options: TrainOptions) -> Manifest | None:
+    """The channel's version if this AWS Batch job made it: the attempt before was ended after its last step."""
+    job = batch_job()
+    with suppress(NotFoundError, BundleError):
+        serving = registry.manifest(registry.resolve(options.channel))
+        return serving if job and serving.training.get(BATCH_JOB) == job else None
+    return None
 
 
 def _promote(job: Any, manifest: Manifest) -> None:

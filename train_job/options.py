@@ -52,6 +52,7 @@ class TrainOptions:
     channel: str = "production"
     promote: str = "auto"
     tolerance: float = 0.02
+    signing_key: str | None = None
 
     @property
     def feature_store(self) -> str:
@@ -59,5 +60,7 @@ class TrainOptions:
         return self.features or join_uri(self.registry, "features")
 
     def to_dict(self) -> dict[str, Any]:
-        """The form kept in the manifest."""
-        return asdict(self) | {"split": str(self.split), "classes": list(self.classes)}
+        """The form kept in the manifest: all that the model may depend on."""
+        kept = asdict(self) | {"split": str(self.split), "classes": list(self.classes)}
+        del kept["signing_key"]
+        return kept

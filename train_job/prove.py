@@ -7,6 +7,7 @@ from pathlib import Path
 
 from export.convert import FLOAT32, SAVED_MODEL, Graph, write_saved_model, write_tflite
 from export.golden_pictures import write_golden
+from export.metadata import About, add_metadata
 from export.verify import (
     Answered,
     Answers,
@@ -20,6 +21,7 @@ from export.verify import (
 from runtime.bundle import Variant
 from runtime.errors import GateError
 from runtime.imaging import RGB
+from runtime.registry import new_model_id, utc_now
 from train_job.dataset import Example, Split
 from train_job.divide import Job
 from train_job.evaluate import Scores
@@ -37,6 +39,7 @@ class Exported:
     """The files of a bundle that is not sealed yet, and what the gate found.
 
     Attributes:
+        about: what each TFLite file says of itself, the version's id above all.
         folder: where they lie.
         variants: those that passed.
         left_out: those that did not, and why.
@@ -46,6 +49,7 @@ class Exported:
         golden: the file of test pictures, below the folder.
     """
 
+    about: About
     folder: Path
     variants: dict[str, Variant]
     left_out: dict[str, str]
@@ -80,6 +84,9 @@ def prove(job: Job, learned: Learned, folder: Path) -> Exported:
     saved_model = write_saved_model(graph, folder)
     job.stop.check()
     tflite = write_tflite(graph, classifier.input, calibration, folder)
+    about = _about(learned)
+    for path in tflite.values():
+        add_metadata(path, about)
     answers = {SAVED_MODEL: saved_model_answers(saved_model)}
     answers |= {name: tflite_answers(path) for name, path in tflite.items()}
     examples = even_sample(learned.examples(Split.TEST), classifier.labels, GATE_PHOTOS)
@@ -91,7 +98,13 @@ def prove(job: Job, learned: Learned, folder: Path) -> Exported:
         variants[name] = replace(variants[name], milliseconds=one_thread_milliseconds(tflite[name]))
     _announce(variants, left_out, report)
     golden = write_golden(folder, variants, classifier.input)
-    return Exported(folder, variants, left_out, examples, answered, answers[FLOAT32], golden)
+    return Exported(about, folder, variants, left_out, examples, answered, answers[FLOAT32], golden)
+
+
+def _about(learned: Learned) -> About:
+    now, classifier = utc_now(), learned.classifier
+    version = (new_model_id(now), now.isoformat(), str(learned.backbone["name"]))
+    return About(*version, classifier.labels, classifier.input, learned.evaluation.threshold)
 
 
 def _announce(variants: dict[str, Variant], left_out: dict[str, str], report: Reporter) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from train_job.features import Counts
 
 RUN_JSON = "training/run.json"
+BATCH_JOB = "batch_job"
+"""Among what a manifest says of the training: the AWS Batch job that made it."""
 
 _SOFTWARE = ("tensorflow", "tensorflow-cpu", "keras", "numpy", "pillow", "ai-edge-litert", "pyarrow", "transferlite")
 
@@ -26,6 +28,11 @@ def attempt() -> int:
     """Which attempt of an AWS Batch job this is; 1 elsewhere."""
     text = os.environ.get("AWS_BATCH_JOB_ATTEMPT", "1")
     return int(text) if text.isdigit() else 1
+
+
+def batch_job() -> str:
+    """The AWS Batch job of which this is an attempt; empty elsewhere."""
+    return os.environ.get("AWS_BATCH_JOB_ID", "")
 
 
 def versions() -> dict[str, str]:

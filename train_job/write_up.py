@@ -6,7 +6,6 @@ from typing import Any
 
 from export.package import seal
 from runtime.bundle import Manifest
-from runtime.registry import new_model_id, utc_now
 from train_job import model_card, report
 from train_job.champion import Comparison
 from train_job.checkpoint import to_npz
@@ -18,7 +17,7 @@ from train_job.learn import Learned
 from train_job.model_card import MODEL_CARD
 from train_job.prove import Exported
 from train_job.report import REPORT
-from train_job.run_record import RUN_JSON, run_json, versions
+from train_job.run_record import BATCH_JOB, RUN_JSON, batch_job, run_json, versions
 from train_job.tables import (
     CHECK_JSON,
     DATASET_CSV,
@@ -64,18 +63,19 @@ def write_up(job: Job, learned: Learned, exported: Exported, comparison: Compari
 
 
 def _manifest(job: Job, learned: Learned, exported: Exported) -> Manifest:
-    now = utc_now()
     evaluation, labels = learned.evaluation, learned.classifier.labels
     photos = {split.value: len(learned.examples(split)) for split in Split}
     metrics: dict[str, Any] = {split.value: scores.to_dict(labels) for split, scores in evaluation.scores.items()}
     metrics[Split.TEST.value] |= _summary(evaluation.measures())
+    if Split.VALIDATION.value in metrics:
+        metrics[Split.VALIDATION.value] |= evaluation.confidences()
     return Manifest(
-        model_id=new_model_id(now),
-        created_at=now.isoformat(),
+        model_id=exported.about.model_id,
+        created_at=exported.about.created_at,
         labels=labels,
         input=learned.classifier.input,
         backbone=learned.backbone,
-        training=job.options.to_dict(),
+        training=job.options.to_dict() | ({BATCH_JOB: batch_job()} if batch_job() else {}),
         dataset={
             "sha256": dataset_sha256(learned.dataset.examples),
             "shares": str(learned.shares),

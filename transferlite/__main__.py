@@ -19,11 +19,17 @@ COMMANDS = {
     "plan": ("train_job.plan_cli", "Say what a training would find new, without fetching a photo."),
     "predict": ("runtime.cli", "Label photos with a published model (no TensorFlow needed)."),
     "explain": ("runtime.explain_cli", "Show where in a photo a model sees its label (no TensorFlow needed)."),
-    "models": ("runtime.cli", "List, show, promote, roll back and pull published models."),
+    "models": ("runtime.models_cli", "List, show, sign, promote, roll back, pull and share published models."),
+    "edge": ("runtime.edge_cli", "Keep a device's model up to date, and measure it (no TensorFlow needed)."),
+    "keys": ("runtime.keys_cli", "Create and show the keys that sign models."),
+    "serve": ("inference_lambda.serve_cli", "Answer HTTP on this machine as the Lambda function does, page included."),
     "report": ("train_job.report_cli", "Fetch a version's report, and open it."),
     "features": ("train_job.features_cli", "Show, compact and prune the rows that the frozen base made of photos."),
+    "drift": ("runtime.drift_cli", "Compare what models answered lately with their validation photos."),
+    "export": ("export.cli", "Check what runs a .tflite file; make a web page of a model."),
     "inspect": ("train_job.cli", "Show the layers of a backbone."),
     "cloud": ("transferlite.cloud_cli", "Deploy the loop to AWS; run, watch and schedule it there."),
+    "slim": ("transferlite.cli", "Make a folder with only what predicting imports, for a device or a function."),
     "demo": ("transferlite.cli", "Run the whole loop on a local S3 with real pictures."),
 }
 
@@ -93,9 +99,16 @@ def _failed(message: str, status: int, debug: bool) -> int:
     return status
 
 
+def _in_sagemaker() -> int:
+    """``train`` alone is what SageMaker runs its image with; anywhere else it is a command without its options."""
+    from train_job import sagemaker
+
+    return sagemaker.run_job(run) if sagemaker.is_here() else run(["train"])
+
+
 def main() -> None:
     """Entry point of the console script."""
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(_in_sagemaker() if sys.argv[1:] == ["train"] else run(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -20,3 +20,21 @@ def demo(photos: str | None, out: Path, epochs: int) -> None:
     from transferlite.demo import run_demo
 
     run_demo(photos, out, epochs)
+
+
+@click.command()
+@click.option("--dest", required=True, type=click.Path(path_type=Path), help="The folder to make.")
+@click.option("--extra", "extras", multiple=True, default=["edge"], show_default=True, help="May be given again.")
+@click.option("--platform", metavar="TAG", help="Of wheels.  [default: manylinux_2_28 of this machine]")
+@click.option("--python", metavar="X.Y", help="The Python that will run it.  [default: this one's version]")
+def slim(dest: Path, extras: tuple[str, ...], platform: str | None, python: str | None) -> None:
+    """Make a folder with only what predicting imports, for a device's or a function's image; needs a checkout and pip.
+
+    Run it there with PYTHONPATH=DIR python3 -m transferlite predict ...
+    """
+    from transferlite.slim import THIS_PLATFORM, THIS_PYTHON, build
+
+    sizes = build(dest, extras, platform or THIS_PLATFORM, python or THIS_PYTHON)
+    for name, size in sizes.items():
+        click.echo(f"{size / 2**20:7.2f} MiB  {name}")
+    click.echo(f"{sum(sizes.values()) / 2**20:7.2f} MiB  in all, in {dest}")

@@ -1,6 +1,7 @@
 """The Dockerfiles, as far as they can be seen without building them."""
 
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cloud import podman
 from tests.cloud.stack import ROOT
 
 DOCKERFILES = ["train_job/Dockerfile", "inference_lambda/Dockerfile"]
@@ -50,3 +52,31 @@ def test_no_base_image_is_of_a_registry_that_the_user_did_not_choose(name: str) 
     images = re.findall(r"^ARG BASE=(.*)$", (ROOT / name).read_text(), re.MULTILINE)
     assert len(images) == 1
     assert "." not in images[0].split("/")[0] or "/" not in images[0]
+
+
+@pytest.mark.parametrize("name", DOCKERFILES)
+def test_every_stage_is_of_the_base_that_is_named_and_can_be_pinned(name: str) -> None:
+    text = (ROOT / name).read_text()
+    assert re.findall(r"^FROM (\S+)", text, re.MULTILINE) == ["${BASE}${DIGEST}"] * 2
+    assert re.findall(r"^ARG DIGEST=(.*)$", text, re.MULTILINE) == [""]
+
+
+def test_the_machine_s_limits_are_not_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container may not ask for more open files than the process that starts it has."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 512))
+    assert podman.limits() == ["--ulimit=nofile=512:512", "--ulimit=nproc=512:512"]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert podman.limits() == ["--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096"]
+
+
+def test_without_root_the_containers_are_skipped_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(podman.os, "geteuid", lambda: 1000)
+    with pytest.raises(podman.UnavailableError, match="take root"):
+        podman.install_tools()
+
+
+def test_tools_that_cannot_be_installed_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(podman.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(podman.shutil, "which", lambda _: None)
+    with pytest.raises(podman.UnavailableError, match="podman, runc, debootstrap, catatonit are missing"):
+        podman.install_tools()

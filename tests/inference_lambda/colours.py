@@ -14,10 +14,14 @@ LABELS = ("blue", "red", "green")
 _CHANNELS = (2, 0, 1)
 
 
-def _network(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+class _Network:
     """Each channel's share of the light, ``[3]`` in the order of LABELS."""
-    light = image.reshape(-1, 3).astype(np.float64).mean(axis=0)[list(_CHANNELS)]
-    return np.asarray(light / max(light.sum(), 1.0), np.float32)
+
+    resolution = 0.0
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        light = image.reshape(-1, 3).astype(np.float64).mean(axis=0)[list(_CHANNELS)]
+        return np.asarray(light / max(light.sum(), 1.0), np.float32)
 
 
 def colour_predictor(threshold: float = 0.0, **changes: Any) -> Predictor:
@@ -32,4 +36,4 @@ def colour_predictor(threshold: float = 0.0, **changes: Any) -> Predictor:
         "threshold": threshold,
         **{name: {} for name in ("backbone", "training", "dataset", "metrics", "left_out", "software")},
     }
-    return Predictor(Manifest(**fields | changes), cast(TFLiteClassifier, _network))
+    return Predictor(Manifest(**fields | changes), cast(TFLiteClassifier, _Network()))

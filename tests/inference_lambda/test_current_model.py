@@ -2,7 +2,9 @@ import hashlib
 import json
 import logging
 import tempfile
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,10 @@ import pytest
 from inference_lambda.current_model import CurrentModel
 from inference_lambda.settings import Settings
 from runtime.bundle import GOLDEN, FileInfo, Pointer
-from runtime.errors import BundleError, NotFoundError
+from runtime.errors import BundleError, InputError, NotFoundError
+from runtime.predictor import Predictor
 from runtime.registry import Registry
+from runtime.s3 import s3_client
 from tests.conftest import BUCKET, Trained
 from tests.inference_lambda.models import publish
 from tests.pictures import jpeg
@@ -148,16 +152,59 @@ def test_the_old_model_stays_where_the_new_one_answers_its_test_pictures_otherwi
     assert "a probability differs by 0.01" in line["reason"]
 
 
-def test_a_mended_model_is_taken_at_the_next_look(registry: Registry, clock: Clock, serving: Callable[[], str]) -> None:
+class Loads:
+    """The ids of the models that were loaded, or tried."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ids: list[str | None] = []
+        load = Predictor.from_registry
+
+        def from_registry(uri: str, model_id: str, **options: Any) -> Predictor:
+            self.ids.append(model_id)
+            return load(uri, model_id=model_id, **options)
+
+        monkeypatch.setattr(Predictor, "from_registry", from_registry)
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> Loads:
+    return Loads(monkeypatch)
+
+
+def test_a_refused_model_is_not_tried_again_before_the_channel_changes(
+    registry: Registry, clock: Clock, serving: Callable[[], str], loads: Loads, caplog: pytest.LogCaptureFixture
+) -> None:
     assert serving() == "one"
     good = registry.store.get("models/two/float32.tflite").data
     registry.promote("two", "production")
     registry.store.put("models/two/float32.tflite", b"altered")
-    clock.now += 60
-    assert serving() == "one"
+    for _ in range(3):
+        clock.now += 60
+        assert serving() == "one"
+    assert loads.ids == ["one", "two"]
+    assert len(kept(caplog)) == 3
+    assert [json.loads(one.message)["model_id"] for one in caplog.records if "model-refused" in one.message] == ["two"]
     registry.store.put("models/two/float32.tflite", good)
+    registry.rollback("production")
+    registry.promote("two", "production")
     clock.now += 60
     assert serving() == "two"
+
+
+def test_a_model_that_s3_did_not_give_is_tried_again_at_each_look(
+    trained: Trained, bucket: object, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    opened = publish(f"s3://{BUCKET}/models", trained, "one")
+    model = CurrentModel(Settings(opened.store.uri, None), clock)
+    model.get()
+    publish(opened.store.uri, trained, "two")
+    refuse("GetObject", "SlowDown", 503, "float32.tflite")
+    clock.now += 60
+    assert model.get().manifest.model_id == "one"
+    s3_client.cache_clear()
+    clock.now += 60
+    assert model.get().manifest.model_id == "two"
 
 
 def test_a_broken_first_model_is_an_error_and_not_remembered(registry: Registry, serving: Callable[[], str]) -> None:
@@ -176,9 +223,23 @@ def test_a_broken_first_model_gives_way_to_the_one_before(
     registry.promote("two", "production")
     registry.store.put("models/two/float32.tflite", b"altered")
     assert serving() == "one"
+    clock.now += 60
+    assert serving() == "one"
     registry.store.put("models/two/float32.tflite", good)
+    registry.rollback("production")
+    registry.promote("two", "production")
     clock.now += 60
     assert serving() == "two"
+
+
+def test_a_first_model_that_is_gone_gives_way_to_the_one_before(
+    registry: Registry, serving: Callable[[], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    registry.promote("two", "production")
+    registry.store.delete("models/two/manifest.json")
+    with caplog.at_level(logging.ERROR, "transferlite"):
+        assert serving() == "one"
+    assert [json.loads(one.message)["model_id"] for one in caplog.records if "model-refused" in one.message] == ["two"]
 
 
 def test_a_channel_that_names_nothing_is_an_error(registry: Registry) -> None:
@@ -211,3 +272,96 @@ def test_the_copy_of_a_model_that_was_replaced_is_removed(
     clock.now += 60
     assert model.get()(jpeg("red")).model_id == "two"
     assert [path.name for path in (tmp_path / "transferlite").iterdir()] == ["two"]
+
+
+# -- a version of the caller's choice ---------------------------------------------------------------------------------
+
+
+def test_any_version_may_be_asked_for_by_its_id(registry: Registry, clock: Clock, loads: Loads) -> None:
+    model = CurrentModel(Settings(registry.store.uri, None), clock)
+    assert model.get("two").manifest.model_id == "two"
+    assert model.get().manifest.model_id == "one"
+    assert model.get("one") is model.get()
+    assert model.get("two") is model.get("two")
+    assert loads.ids == ["two", "one"]
+
+
+def test_a_version_that_was_asked_for_is_not_loaded_again_when_it_is_promoted(
+    registry: Registry, clock: Clock, loads: Loads
+) -> None:
+    model = CurrentModel(Settings(registry.store.uri, None), clock)
+    model.get()
+    pinned = model.get("two")
+    registry.promote("two", "production")
+    clock.now += 60
+    assert model.get() is pinned
+    assert model.get("one").manifest.model_id == "one"
+    assert loads.ids == ["one", "two", "one"]
+
+
+@pytest.mark.parametrize("model_id", ["three", "../one", "", "x" * 200])
+def test_an_id_that_is_no_version_is_an_error(model_id: str, registry: Registry) -> None:
+    with pytest.raises(InputError):
+        CurrentModel(Settings(registry.store.uri, None)).get(model_id)
+
+
+def test_a_broken_version_is_an_error_to_who_asks_for_it(
+    registry: Registry, clock: Clock, serving: Callable[[], str], loads: Loads
+) -> None:
+    model = CurrentModel(Settings(registry.store.uri, None), clock)
+    registry.store.put("models/two/float32.tflite", b"altered")
+    for _ in range(2):
+        with pytest.raises(BundleError, match="sha256"):
+            model.get("two")
+    assert model.get().manifest.model_id == "one"
+    assert loads.ids == ["two", "one"]
+
+
+def test_few_versions_are_kept_in_memory_and_on_disk(
+    trained: Trained, bucket: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, loads: Loads
+) -> None:
+    assert bucket
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    opened = publish(f"s3://{BUCKET}/models", trained, "a", "b", "c", "d")
+    model = CurrentModel(Settings(opened.store.uri, None))
+    assert model.get().manifest.model_id == "d"
+    for model_id in ("a", "b", "a", "c"):
+        assert model.get(model_id)(jpeg("red")).model_id == model_id
+    assert sorted(path.name for path in (tmp_path / "transferlite").iterdir()) == ["a", "c", "d"]
+    assert loads.ids == ["d", "a", "b", "c"]
+
+
+# -- several threads --------------------------------------------------------------------------------------------------
+
+
+def test_others_go_on_with_the_old_model_while_one_loads_the_new(
+    registry: Registry, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = CurrentModel(Settings(registry.store.uri, None), clock)
+    model.get()
+    registry.promote("two", "production")
+    clock.now += 60
+    begun, may_end = threading.Event(), threading.Event()
+    load = Predictor.from_registry
+
+    def slow(*words: Any, **options: Any) -> Predictor:
+        begun.set()
+        assert may_end.wait(30)
+        return load(*words, **options)
+
+    monkeypatch.setattr(Predictor, "from_registry", slow)
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(model.get)
+        assert begun.wait(30)
+        assert model.get().manifest.model_id == "one"
+        may_end.set()
+        assert loading.result().manifest.model_id == "two"
+    assert model.get().manifest.model_id == "two"
+
+
+def test_threads_that_share_a_model_get_their_own_answers(trained: Trained) -> None:
+    predictor = Predictor.load(trained.bundle)
+    photos = [jpeg(colour, number) for number in range(20) for colour in ("red", "blue")]
+    alone = [predictor(photo) for photo in photos]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(predictor, photos)) == alone

@@ -23,6 +23,8 @@ def bare(key: str) -> dict[str, Any]:
         ({"image": base64.b64encode(b"bytes").decode()}, Direct(image=b"bytes")),
         ({"image": ""}, Direct(image=b"")),
         ({"s3": "s3://b/a/cat 1+.jpg"}, Direct(uri="s3://b/a/cat 1+.jpg")),
+        ({"image": "", "model": "one"}, Direct(image=b"", model_id="one")),
+        ({"s3": "s3://b/cat.jpg", "model": "one"}, Direct(uri="s3://b/cat.jpg", model_id="one")),
     ],
 )
 def test_an_event_is_told_by_its_content(event: dict[str, Any], expected: Notification | Direct) -> None:
@@ -102,6 +104,11 @@ def test_an_unknown_event_is_told_by_its_keys() -> None:
 def test_an_s3_record_without_its_parts_is_refused(record: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="an S3 record lacks its"):
         parse({"Records": [{"s3": record}]})
+
+
+def test_a_version_that_is_no_text_is_refused() -> None:
+    with pytest.raises(InputError, match="the model is no text"):
+        parse({"image": "", "model": 5})
 
 
 @pytest.mark.parametrize("text", ["not base64!", "abc", "data:image/jpeg;base64,AAAA", "é", "AAAA\n AA"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from inference_lambda import handler
+from inference_lambda import handler, photo_source, service
 from inference_lambda.handler import lambda_handler
 from runtime.errors import InputError, MissingStoreError, NotFoundError, UnavailableError
 from runtime.predictor import Predictor
@@ -55,8 +55,19 @@ def upload(s3: Any, **photos: bytes) -> list[str]:
     return [f"in/{name}.jpg" for name in photos]
 
 
+def place_of(key: str, bucket: str = BUCKET) -> str:
+    return f"predictions/{bucket}/{key}.json"
+
+
 def record_of(s3: Any, key: str) -> Any:
-    return json.loads(s3.get_object(Bucket=OUTPUT, Key=f"predictions/{key}.json")["Body"].read())
+    return json.loads(s3.get_object(Bucket=OUTPUT, Key=place_of(key))["Body"].read())
+
+
+def seen(s3: Any, key: str) -> dict[str, str]:
+    """What a record says of a photo that is there."""
+    found = s3.head_object(Bucket=BUCKET, Key=key)
+    written = found["LastModified"].strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"image": f"s3://{BUCKET}/{key}", "etag": found["ETag"].strip('"'), "modified": written}
 
 
 def records(s3: Any) -> list[str]:
@@ -73,7 +84,7 @@ def test_a_new_photo_is_labelled_with_the_model_in_s3(
         s3.upload_file(str(path), BUCKET, f"registry/{path.relative_to(trained.registry)}")
     monkeypatch.setenv("TRANSFERLITE_REGISTRY", f"s3://{BUCKET}/registry")
     (key,) = upload(s3, cat=jpeg("red", 99))
-    expected = {"image": f"s3://{BUCKET}/{key}", **predictor(jpeg("red", 99)).to_dict()}
+    expected = {**seen(s3, key), **predictor(jpeg("red", 99)).to_dict()}
     answer = lambda_handler(notification(BUCKET, key), None)
     assert answer == {"labelled": 1, "unusable": 0, "records": [expected]}
     assert record_of(s3, key) == expected
@@ -90,7 +101,7 @@ def test_every_photo_of_a_notification_is_labelled(s3: Any) -> None:
 def test_a_photo_with_an_awkward_key_gets_its_record(s3: Any, key: str) -> None:
     s3.put_object(Bucket=BUCKET, Key=key, Body=jpeg("blue"))
     lambda_handler(notification(BUCKET, key), None)
-    assert records(s3) == [f"predictions/{key}.json"]
+    assert records(s3) == [place_of(key)]
     assert record_of(s3, key)["image"] == f"s3://{BUCKET}/{key}"
     assert record_of(s3, key)["label"] == "blue"
 
@@ -121,7 +132,7 @@ def test_a_bad_photo_gets_a_record_that_says_why_and_the_others_are_labelled(s3:
     assert found == answer["records"]
     assert [record.get("error", {}).get("code") for record in found] == ["truncated", "empty", None]
     assert found[1] == {
-        "image": f"s3://{BUCKET}/{keys[1]}",
+        **seen(s3, keys[1]),
         "model_id": predictor.manifest.model_id,
         "error": {"code": "empty", "message": "the file is empty"},
     }
@@ -147,16 +158,16 @@ def test_a_record_of_our_own_is_skipped(s3: Any) -> None:
     both = notification(OUTPUT, "predictions/x.jpg.json")["Records"] + notification(BUCKET, key)["Records"]
     answer = lambda_handler({"Records": both}, None)
     assert [record["image"] for record in answer["records"]] == [f"s3://{BUCKET}/{key}"]
-    assert records(s3) == [f"predictions/{key}.json", "predictions/x.jpg.json"]
+    assert records(s3) == [place_of(key), "predictions/x.jpg.json"]
 
 
 def test_photos_and_predictions_may_share_a_bucket(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRANSFERLITE_OUTPUT_BUCKET", BUCKET)
     (key,) = upload(s3, good=jpeg("blue"))
     assert lambda_handler(notification(BUCKET, key), None)["labelled"] == 1
-    assert lambda_handler(notification(BUCKET, f"predictions/{key}.json"), None)["records"] == []
+    assert lambda_handler(notification(BUCKET, place_of(key)), None)["records"] == []
     found = [item["Key"] for item in s3.list_objects_v2(Bucket=BUCKET)["Contents"]]
-    assert found == [key, f"predictions/{key}.json"]
+    assert found == [key, place_of(key)]
 
 
 def test_s3_s_test_event_labels_nothing(s3: Any) -> None:
@@ -169,7 +180,7 @@ def test_where_s3_fails_the_event_fails_after_the_other_photos(s3: Any, caplog: 
     refuse("GetObject", "SlowDown", 503, key="in/a.jpg")
     with pytest.raises(UnavailableError, match="S3 answered 503 SlowDown"):
         lambda_handler(notification(BUCKET, *keys), None)
-    assert records(s3) == [f"predictions/{key}.json" for key in keys[1:]]
+    assert records(s3) == [place_of(key) for key in keys[1:]]
     (failed,) = [json.loads(record.message) for record in caplog.records if record.levelno == logging.ERROR]
     assert failed["event"] == "failed"
     assert failed["image"] == f"s3://{BUCKET}/{keys[0]}"
@@ -198,10 +209,10 @@ def test_only_the_messages_that_failed_are_sent_again(s3: Any, caplog: pytest.Lo
     bodies = [notification(BUCKET, keys[0], keys[2]), "poison", notification(BUCKET, keys[1])]
     answer = lambda_handler(messages(*bodies), None)
     assert answer == {"batchItemFailures": [{"itemIdentifier": "m0"}, {"itemIdentifier": "m1"}]}
-    assert records(s3) == [f"predictions/{key}.json" for key in keys[1:]]
+    assert records(s3) == [place_of(key) for key in keys[1:]]
     assert record_of(s3, keys[1])["error"]["code"] == "not-image"
     failed = [json.loads(record.message) for record in caplog.records if record.levelno == logging.ERROR]
-    assert [one["message"] for one in failed if one["event"] == "message-failed"] == ["m0", "m1"]
+    assert [one["message_id"] for one in failed if one["event"] == "message-failed"] == ["m0", "m1"]
 
 
 def test_without_a_model_every_message_is_sent_again(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +226,7 @@ def test_each_record_is_logged_as_one_line_of_json(s3: Any, caplog: pytest.LogCa
     with caplog.at_level(logging.INFO, "transferlite"):
         answer = lambda_handler(notification(BUCKET, key), None)
     (line,) = [json.loads(record.message) for record in caplog.records if "labelled" in record.message]
-    place = f"s3://{OUTPUT}/predictions/{key}.json"
+    place = f"s3://{OUTPUT}/{place_of(key)}"
     assert line == {"event": "labelled", "record": place, **answer["records"][0]}
 
 
@@ -284,6 +295,18 @@ def test_a_direct_invocation_needs_no_output_bucket(
     assert lambda_handler({"image": base64.b64encode(data).decode()}, None) == predictor(data).to_dict()
 
 
+def test_a_direct_invocation_may_ask_another_version(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(str(tmp_path / "registry"), trained, "one", "two")
+    monkeypatch.setenv("TRANSFERLITE_REGISTRY", str(tmp_path / "registry"))
+    event = {"image": base64.b64encode(jpeg("red")).decode()}
+    asked = [lambda_handler(event | more, None)["model_id"] for more in ({}, {"model": "one"}, {"model": "two"})]
+    assert asked == ["two", "one", "two"]
+    with pytest.raises(NotFoundError, match="there is no model three"):
+        lambda_handler(event | {"model": "three"}, None)
+
+
 # -- HTTP ------------------------------------------------------------------------------------------------------------
 
 
@@ -328,3 +351,108 @@ def test_settings_mended_later_are_read_again(trained: Trained, monkeypatch: pyt
 def test_an_unknown_event_is_refused() -> None:
     with pytest.raises(InputError, match="unknown event"):
         lambda_handler({"path": "/"}, None)
+
+
+# -- versions, and objects that are overwritten ------------------------------------------------------------------------
+
+
+def of_version(key: str, version: str) -> dict[str, Any]:
+    event = notification(BUCKET, key)
+    event["Records"][0]["s3"]["object"]["versionId"] = version
+    return event
+
+
+def put_versions(s3: Any, *colours: str) -> list[str]:
+    s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    return [s3.put_object(Bucket=BUCKET, Key="cat.jpg", Body=jpeg(colour))["VersionId"] for colour in colours]
+
+
+def test_each_version_has_its_own_record_whatever_the_order_of_events(s3: Any) -> None:
+    first, second = put_versions(s3, "red", "blue")
+    for version in (second, first, second):
+        lambda_handler(of_version("cat.jpg", version), None)
+    assert records(s3) == sorted(place_of(f"cat.jpg@{version}") for version in (first, second))
+    found = [record_of(s3, f"cat.jpg@{version}") for version in (first, second)]
+    assert [(one["version"], one["label"]) for one in found] == [(first, "red"), (second, "blue")]
+
+
+def test_a_version_that_is_gone_or_a_delete_marker_is_missing(s3: Any) -> None:
+    first, second = put_versions(s3, "red", "blue")
+    s3.delete_object(Bucket=BUCKET, Key="cat.jpg", VersionId=first)
+    answer = lambda_handler(of_version("cat.jpg", first), None)
+    assert answer["records"][0]["error"] == {"code": "missing", "message": "does not exist"}
+    refuse("GetObject", "MethodNotAllowed", 405, "cat.jpg")  # S3's answer for a delete marker, which moto has not
+    answer = lambda_handler(of_version("cat.jpg", second), None)
+    assert answer["records"][0]["error"] == {"code": "missing", "message": "is a delete marker"}
+
+
+@pytest.mark.parametrize("version", ["null", "", None])
+def test_the_null_version_is_the_object_itself(s3: Any, version: Any) -> None:
+    (key,) = upload(s3, cat=jpeg("red"))
+    lambda_handler(of_version(key, version), None)
+    assert records(s3) == [place_of(key)]
+
+
+def test_an_object_that_was_overwritten_before_its_event_came_has_the_record_of_what_it_is(s3: Any) -> None:
+    (key,) = upload(s3, cat=jpeg("red"))
+    late = notification(BUCKET, key)
+    upload(s3, cat=jpeg("blue"))
+    for event in (notification(BUCKET, key), late):
+        lambda_handler(event, None)
+        assert record_of(s3, key)["label"] == "blue"
+
+
+def test_the_record_of_an_object_that_is_overwritten_later_is_replaced(s3: Any) -> None:
+    for colour in ("red", "blue", "red"):
+        (key,) = upload(s3, cat=jpeg(colour))
+        assert lambda_handler(notification(BUCKET, key), None)["records"][0]["label"] == colour
+        assert record_of(s3, key)["label"] == colour
+
+
+def test_an_object_that_is_overwritten_while_it_is_looked_at_is_looked_at_again(
+    s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (key,) = upload(s3, cat=jpeg("red"))
+    fetched, fetch = [], photo_source.fetch
+
+    def slow(photo: Any) -> Any:
+        found = fetch(photo)
+        fetched.append(found.etag)
+        if len(fetched) == 1:  # another function labels what is there by now
+            upload(s3, cat=jpeg("blue"))
+            lambda_handler(notification(BUCKET, key), None)
+        return found
+
+    monkeypatch.setattr(service, "fetch", slow)
+    assert lambda_handler(notification(BUCKET, key), None)["records"][0]["label"] == "blue"
+    assert record_of(s3, key)["label"] == "blue"
+    assert len(fetched) == 3
+
+
+def test_the_two_events_of_a_multipart_upload_write_one_record_once(s3: Any) -> None:
+    (key,) = upload(s3, cat=jpeg("red"))
+    both = notification(BUCKET, key, key)
+    both["Records"][1]["eventName"] = "ObjectCreated:CompleteMultipartUpload"
+    written: list[int] = []
+    s3.meta.events.register(
+        "after-call.s3.PutObject", lambda http_response, **_: written.append(http_response.status_code)
+    )
+    lambda_handler(both, None)
+    assert written == [200, 412]
+    assert records(s3) == [place_of(key)]
+
+
+def test_a_photo_that_was_deleted_after_it_was_labelled_keeps_its_label(s3: Any) -> None:
+    (key,) = upload(s3, cat=jpeg("red"))
+    lambda_handler(notification(BUCKET, key), None)
+    s3.delete_object(Bucket=BUCKET, Key=key)
+    assert lambda_handler(notification(BUCKET, key), None)["records"][0]["label"] == "red"
+    assert record_of(s3, key)["label"] == "red"
+
+
+def test_a_record_whose_photo_has_the_longest_key_is_written(s3: Any) -> None:
+    key = "猫" * 341
+    s3.put_object(Bucket=BUCKET, Key=key, Body=jpeg("red"))
+    assert lambda_handler(notification(BUCKET, key), None)["labelled"] == 1
+    (name,) = records(s3)
+    assert len(name.encode()) <= 1024

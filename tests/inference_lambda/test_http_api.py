@@ -1,10 +1,14 @@
 import base64
 import hashlib
+import io
 import json
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jsonschema
+import numpy as np
 import openapi_spec_validator
 import pytest
 
@@ -16,7 +20,15 @@ from inference_lambda.http_events import Form, Request, Response, reply
 from inference_lambda.openapi import DOCUMENT
 from inference_lambda.service import Service
 from inference_lambda.settings import HttpSettings, Settings
-from runtime.errors import AccessDeniedError, InputError, NotFoundError, TransferLiteError, UnavailableError
+from runtime.errors import (
+    AccessDeniedError,
+    BundleError,
+    InputError,
+    NotFoundError,
+    TransferLiteError,
+    UnavailableError,
+)
+from runtime.predictor import Predictor
 from tests.inference_lambda.colours import LABELS, colour_predictor
 from tests.inference_lambda.golden import BUCKET, KEY, NAMES, golden
 from tests.pictures import jpeg
@@ -42,12 +54,24 @@ def objects(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes | TransferLiteEr
     return held
 
 
+def versions(**changes: Any) -> Callable[[str | None], Predictor]:
+    """The predictor in service, which is the only version there is."""
+    predictor = colour_predictor(**changes)
+
+    def get(model_id: str | None = None) -> Predictor:
+        if model_id in {None, predictor.manifest.model_id}:
+            return predictor
+        raise BundleError("secret") if model_id == "broken" else NotFoundError("secret")
+
+    return get
+
+
 @pytest.fixture
 def api(objects: object, monkeypatch: pytest.MonkeyPatch) -> Api:
     """The interface without a key or cross-origin settings, whose callers may name objects of one bucket."""
     assert objects
     service = Service(Settings("unused", None, allowed_buckets=frozenset({BUCKET})))
-    monkeypatch.setattr(service.model, "get", colour_predictor)
+    monkeypatch.setattr(service.model, "get", versions())
     return Api(HttpSettings(), lambda: service)
 
 
@@ -105,7 +129,7 @@ def test_every_senders_request_is_answered_in_its_form(name: str, api: Api) -> N
     else:
         assert answer["headers"]["content-type"] == "application/json"
     if name == "http_alb_health":
-        assert content == {"status": "ok", "model_id": "20260131-235959-3f9a1c07"}
+        assert content == {"status": "ok", "model_id": "20260131-235959-3f9a1c07", "key": "none"}
     else:
         assert (content["label"], len(content["top"])) == ("red", 2)
 
@@ -131,8 +155,13 @@ def test_a_balancers_answer_says_its_status_in_words(api: Api) -> None:
         ("", "", "//health", 404),
         ("", "", "/x/../health", 404),
         ("", "", "/health%2f", 404),
-        ("", "", "", 404),
-        ("", "", "/", 404),
+        ("", "", "", 200),
+        ("", "", "/", 200),
+        ("", "prod", "/prod", 200),
+        ("", "prod", "/prod/", 200),
+        ("/photos", "", "/photos", 200),
+        ("/photos", "prod", "/photos/prod/", 200),
+        ("/photos", "prod", "/photos/production", 404),
     ],
 )
 def test_paths_are_found_below_a_stage_and_a_base_path(base: str, stage: str, path: str, status: int, api: Api) -> None:
@@ -196,7 +225,7 @@ def test_a_photo_is_labelled_however_it_is_sent(request_: Request, api: Api) -> 
 def test_the_query_may_set_top_and_threshold(
     query: dict[str, str], label: str, count: int, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api._service().model, "get", lambda: colour_predictor(threshold=0.99))
+    monkeypatch.setattr(api._service().model, "get", versions(threshold=0.99))
     answer = content_of(api.respond(post(RED, **query)))
     assert (answer["label"], len(answer["top"]), answer["top"][0]["label"]) == (label, count, "red")
 
@@ -205,7 +234,8 @@ def test_the_query_may_set_top_and_threshold(
     "query",
     [
         {"top": "0"}, {"top": "-1"}, {"top": "1001"}, {"top": "9" * 5000}, {"top": "²"}, {"top": ""},
-        {"threshold": "nan"}, {"threshold": "2"}, {"threshold": "x"}, {"treshold": "0.5"}, {"explain": "1"},
+        {"threshold": "nan"}, {"threshold": "2"}, {"threshold": "x"}, {"treshold": "0.5"}, {"explain": "yes"},
+        {"explain": ""}, {"model": ""}, {"model": "../other"}, {"model": "x" * 101},
     ],
 )  # fmt: skip
 def test_a_query_that_is_wrong_is_refused(query: dict[str, str], api: Api) -> None:
@@ -256,6 +286,18 @@ GZIP = {"content-encoding": "gzip"}
         (post_json({"s3_uri": "/etc/passwd"}), 400, "bad-uri"),
         (post_json({"s3_uri": f"s3://{BUCKET}"}), 400, "bad-uri"),
         (post_json({"s3_uri": f"s3://{BUCKET}/in/"}), 400, "bad-uri"),
+        (post_json({"s3_uri": f"s3:///{BUCKET}/x.jpg"}), 400, "bad-uri"),
+        (post_json({"s3_uri": f"s3://{BUCKET}/../other/x.jpg"}), 400, "bad-uri"),
+        (post_json({"s3_uri": f"s3://{BUCKET}/in/.."}), 400, "bad-uri"),
+        (post_json({"s3_uri": f"s3://{BUCKET}/./x.jpg"}), 400, "bad-uri"),
+        (post_json({"s3_uri": f"s3://{BUCKET}/\ud800.jpg"}), 400, "bad-uri"),
+        (post_json({"s3_uri": f"s3://{BUCKET}/a\r\nHost: other"}), 400, "bad-uri"),
+        (post_json({"s3_uri": f"s3://{BUCKET}/{'猫' * 342}"}), 400, "bad-uri"),
+        (post_json({"s3_uri": f"S3://{BUCKET}/x.jpg"}), 400, "bad-uri"),
+        (post_json({"s3_uri": f"s3://{BUCKET.upper()}/x.jpg"}), 403, "bucket-not-allowed"),
+        (post_json({"s3_uri": "s3://arn:aws:s3:us-east-1:1:accesspoint/x.jpg"}), 403, "bucket-not-allowed"),
+        (post_json({"s3_uri": "s3://169.254.169.254/latest/meta-data"}), 403, "bucket-not-allowed"),
+        (post_json({"s3_uri": f"s3://{BUCKET}@other/x.jpg"}), 403, "bucket-not-allowed"),
         (post_json({"s3_uri": "s3://other/x.jpg"}), 403, "bucket-not-allowed"),
         (post_json({"s3_uri": f"s3://{BUCKET}.other/x.jpg"}), 403, "bucket-not-allowed"),
         (post_json({"s3_uri": f"s3://{BUCKET}/gone.jpg"}), 404, "photo-missing"),
@@ -281,7 +323,8 @@ def test_a_request_that_is_wrong_is_told_why(request_: Request, status: int, cod
     ("error", "status", "code"),
     [
         (UnavailableError("secret"), 503, "storage-unavailable"),
-        (AccessDeniedError("secret"), 502, "storage-refused"),
+        (AccessDeniedError("secret"), 403, "photo-forbidden"),
+        (InputError("secret"), 502, "storage-refused"),
     ],
 )
 def test_where_s3_fails_only_what_may_pass_is_to_be_tried_again(
@@ -296,6 +339,70 @@ def test_where_s3_fails_only_what_may_pass_is_to_be_tried_again(
 def test_without_allowed_buckets_no_object_may_be_named(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api._service(), "settings", Settings("unused", None))
     check_problem(api.respond(post_json({"s3_uri": URI})), 403, "bucket-not-allowed")
+
+
+# -- why, and another version ------------------------------------------------------------------------------------------
+
+
+def red_square() -> bytes:
+    """A grey photo with a red square at its upper right, upright once its EXIF is heeded."""
+    from PIL import ExifTags, Image
+
+    image, exif, file = Image.new("RGB", (200, 400), (90, 90, 90)), Image.Exif(), io.BytesIO()
+    image.paste((250, 20, 20), (20, 40, 60, 80))
+    exif[ExifTags.Base.Orientation] = 6  # a quarter turn to the right
+    image.save(file, "PNG", exif=exif)
+    return file.getvalue()
+
+
+def test_an_explanation_lies_where_the_photo_shows_its_label(api: Api) -> None:
+    from PIL import Image
+
+    answer = content_of(api.respond(post(red_square(), explain="1")))
+    check_schema(answer, "Prediction")
+    told = answer["explanation"]
+    assert (answer["label"], told["label"], told["score"]) == ("red", "red", answer["score"])
+    assert told["covered_score"] < told["score"]
+    left, top, right, bottom = told["part"].values()
+    assert left < 0.85 < right  # the middle of the square once it is turned
+    assert top < 0.2 < bottom
+    kind, _, data = told["heat"].partition(",")
+    assert kind == "data:image/png;base64"
+    picture = Image.open(io.BytesIO(base64.b64decode(data)))
+    opacity = np.asarray(picture)[..., 3].astype(float)
+    assert picture.mode == "RGBA"
+    assert opacity[:64, 80:].max() > 0
+    assert opacity[64:].max() == opacity[:, :64].max() == 0
+
+
+def test_without_being_asked_nothing_is_explained(api: Api) -> None:
+    assert content_of(api.respond(post(RED, explain="0"))) == content_of(api.respond(post(RED)))
+    assert "explanation" not in content_of(api.respond(post(RED)))
+
+
+def test_an_explanation_ends_before_the_function_is_stopped(api: Api) -> None:
+    response = api.respond(replace(post(RED, explain="1"), seconds_left=0.5))
+    check_problem(response, 503, "explain-too-slow")
+    assert "0 seconds" in content_of(response)["detail"]
+    assert api.respond(replace(post(RED), seconds_left=0.5)).status == 200
+
+
+@pytest.mark.parametrize("path", ["/predict", "/model"])
+@pytest.mark.parametrize(
+    ("model_id", "status", "code"),
+    [
+        ("20260131-235959-3f9a1c07", 200, ""),
+        ("20990101-000000-00000000", 404, "no-such-model"),
+        ("broken", 503, "model-unavailable"),
+    ],
+)
+def test_a_version_may_be_asked_for(model_id: str, status: int, code: str, path: str, api: Api) -> None:
+    request = post(RED, model=model_id) if path == "/predict" else replace(get(path), query=(("model", model_id),))
+    response = api.respond(request)
+    if code:
+        check_problem(response, status, code)
+    else:
+        assert content_of(response)["model_id"] == model_id
 
 
 # -- the model, health and the document --------------------------------------------------------------------------------
@@ -328,11 +435,26 @@ def test_without_a_model_the_function_is_unavailable(path: str, error: TransferL
 
 
 def test_what_nobody_foresaw_is_told_without_its_text(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> None:
+    def fail(_: str | None) -> None:
         raise RuntimeError("secret")
 
     monkeypatch.setattr(api._service().model, "get", fail)
     check_problem(api.respond(get("/health")), 500, "internal")
+
+
+def test_the_page_may_load_nothing_but_what_it_brings(api: Api) -> None:
+    response = api.respond(get("/"))
+    text = response.text or ""
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    policy = dict(one.split(" ", 1) for one in response.headers["content-security-policy"].split("; "))
+    assert policy["default-src"] == "'none'"
+    for element in ("script", "style"):
+        (content,) = re.findall(f"<{element}>(.*?)</{element}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert policy[f"{element}-src"] == f"'sha256-{digest}'"
+    assert "unsafe" not in response.headers["content-security-policy"]
+    assert re.findall(r"https?://|<script |<style |style=|\bon\w+=|innerHTML", text) == []
+    assert with_settings(api, KEYS).respond(get("/")).status == 200
 
 
 def test_head_is_get_without_a_body(api: Api) -> None:

@@ -22,7 +22,9 @@ def test_the_demo_trains_and_answers_rightly_on_the_users_own_folders(tmp_path: 
     assert "2 of 2 predictions are right" in done.stdout
     (bundle,) = (tmp_path / "out" / "registry" / "models").iterdir()
     assert {"manifest.json", "labels.txt", "float32.tflite", "int8.tflite"} <= {path.name for path in bundle.iterdir()}
-    record = json.loads((tmp_path / "out" / "predictions" / "uploads" / "red" / "red.0.jpg.json").read_bytes())
+    record = json.loads(
+        (tmp_path / "out" / "predictions" / "demo-photos" / "uploads" / "red" / "red.0.jpg.json").read_bytes()
+    )
     assert record["label"] == "red"
     assert record["image"] == "s3://demo-photos/uploads/red/red.0.jpg"
 

@@ -45,7 +45,6 @@ def write_bundle(folder: Path, model_id: str) -> Manifest:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content if name.endswith((".txt", ".csv")) else content + model_id.encode())
-    (folder / MANIFEST).unlink(missing_ok=True)
     manifest = manifest_of(model_id, files=describe_files(folder))
     (folder / MANIFEST).write_bytes(manifest.to_json())
     return manifest

@@ -55,6 +55,14 @@ class MortalStore:
         with self._step():
             return self._inner.get(key, most)
 
+    def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
+        with self._step():
+            yield from self._inner.stream(key, start)
+
+    def get_changed(self, key: str, etag: str) -> Blob | None:
+        with self._step():
+            return self._inner.get_changed(key, etag)
+
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         with self._step():
             return self._inner.put(key, data, if_absent=if_absent, if_match=if_match)

@@ -120,6 +120,27 @@ def test_a_bad_photo_among_good_ones_ends_with_status_2(trained: Trained, photos
     assert run(["predict", str(photos), "--bundle", str(trained.bundle), *form]) == 2
 
 
+def test_a_pattern_is_labelled_and_kept_in_a_file(trained: Trained, photos: Path, tmp_path: Path, capsys: Out) -> None:
+    out = tmp_path / "answers.jsonl"
+    words = ["predict", f"{photos}/**/*[ze]*.[jJ][pP][gG]", "--bundle", str(trained.bundle), "--out", str(out)]
+    assert run(words) == 0
+    assert [line.split(": ")[1][:4] for line in capsys.readouterr().out.splitlines()] == ["red ", "blue"]
+    assert run([*words, "--json"]) == 0
+    assert out.read_text() == 2 * capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [[], ["photo.jpg", "--camera", "0"]])
+def test_either_photos_or_a_camera_is_named(capsys: Out, words: list[str]) -> None:
+    assert run(["predict", *words, "--bundle", "b"]) == 2
+    assert "Give either IMAGE... or --camera." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["photo.jpg", "s3://bucket/prefix"])
+def test_only_local_folders_are_watched(trained: Trained, capsys: Out, place: str) -> None:
+    assert run(["predict", place, "--watch", "--bundle", str(trained.bundle)]) == 2
+    assert "is no local folder to watch" in capsys.readouterr().err
+
+
 def test_a_missing_photo_ends_with_status_2(trained: Trained, photos: Path) -> None:
     assert run(["predict", str(photos / "none.jpg"), "--bundle", str(trained.bundle)]) == 2
 
@@ -167,9 +188,9 @@ def test_a_photo_that_s3_does_not_give_ends_with_status_1(trained: Trained, buck
 
 
 @pytest.mark.parametrize("source", [[], ["--registry", "r", "--bundle", "b"]])
-def test_either_a_registry_or_a_bundle_is_named(capsys: Out, source: list[str]) -> None:
+def test_one_registry_bundle_or_file_is_named(capsys: Out, source: list[str]) -> None:
     assert run(["predict", "x.jpg", *source]) == 2
-    assert "Give either --registry or --bundle." in capsys.readouterr().err
+    assert "Give one of --registry, --bundle or --model FILE.tflite." in capsys.readouterr().err
 
 
 def test_predict_needs_a_photo(capsys: Out) -> None:
@@ -183,7 +204,7 @@ def test_predict_needs_a_photo(capsys: Out) -> None:
         (["--registry", "/no/such/registry"], "there is no channel 'production'"),
         (["--registry", "s3://no-such-bucket"], "there is no bucket no-such-bucket"),
         (["--bundle", "/no/such/bundle"], "/no/such/bundle: holds no bundle"),
-        (["--registry", "https://example.org"], "https:// is not supported"),
+        (["--registry", "ftp://example.org"], "ftp:// is not supported"),
     ],
 )
 def test_a_missing_model_ends_with_status_2_and_one_line(
@@ -278,9 +299,9 @@ def test_promote_and_rollback_say_what_the_channel_names(registry: str, capsys: 
     assert run(["models", "rollback", "--registry", registry]) == 0
     assert run(["models", "promote", "one", "--registry", registry, "--channel", "staging"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "production -> three (was two)",
-        "production -> two",
-        "staging -> one",
+        "production -> three (was two), not signed",
+        "production -> two, not signed",
+        "staging -> one, not signed",
     ]
     assert Registry.open(registry).channel("production").model_id == "two"
 

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from runtime.errors import InputError, PhotoError
-from runtime.explain import HeatMap, explain, overlay
+from runtime.errors import InputError, PhotoError, TimeLimitError
+from runtime.explain import HeatMap, explain, layer, overlay
 from runtime.imaging import InputSpec, decode
 from runtime.interpreter import TFLiteClassifier
 from runtime.locations import read_uri
@@ -236,4 +236,21 @@ def test_what_the_user_can_mend_ends_with_status_2_and_writes_nothing(
 
 def test_one_model_is_asked_for(photo: str, capsys: Out) -> None:
     assert run(["explain", photo, "--out", "heat.png"]) == 2
-    assert "Give either --registry or --bundle" in capsys.readouterr().err
+    assert "Give one of --registry, --bundle or --model FILE.tflite" in capsys.readouterr().err
+
+
+def test_a_layer_over_the_photo_is_the_overlay() -> None:
+    photo = png(picture(200, 30))
+    found = explain(predictor_of(Fake(amount_of_red)), photo)
+    square = np.asarray(Image.open(io.BytesIO(photo)).convert("RGB").resize((128, 128)))
+    laid = Image.fromarray(square).convert("RGBA")
+    laid.alpha_composite(layer(found))
+    assert layer(found).getchannel("A").getextrema() == (0, 191)
+    assert np.abs(np.asarray(laid.convert("RGB"), int) - np.asarray(overlay(square, found))).max() <= 2
+
+
+def test_it_gives_up_when_its_time_is_over() -> None:
+    fake = Fake(amount_of_red)
+    with pytest.raises(TimeLimitError, match="longer than 0 seconds"):
+        explain(predictor_of(fake), png(picture(200, 30)), seconds=0)
+    assert fake.asked == 1

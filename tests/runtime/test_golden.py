@@ -23,12 +23,12 @@ def golden(**expected: Any) -> Golden:
     return Golden(PICTURES, expected or {"float32": EXPECTED, "int8": EXPECTED})
 
 
-def answering(off: float) -> Any:
-    """A model that differs by so much in one probability of the second picture."""
+def answering(off: float, wrong: bytes = b"first") -> Any:
+    """A model that differs by so much in one probability of a picture."""
 
     def answers(picture: bytes) -> NDArray[np.float32]:
         answer: NDArray[np.float32] = EXPECTED[PICTURES.index(picture)].copy()
-        answer[1] += off if picture == b"second" else 0
+        answer[1] += off if picture == wrong else 0
         return answer
 
     return answers
@@ -46,6 +46,12 @@ def test_what_kernels_may_differ_by_passes(variant: str, off: float) -> None:
 def test_more_than_that_is_refused_with_the_difference(variant: str, off: float, says: str) -> None:
     with pytest.raises(BundleError, match=rf"^x\.tflite: .*{says}; the runtime computes it wrongly"):
         golden().check(variant, answering(off), "x.tflite")
+
+
+def test_of_a_coarse_variant_every_picture_is_asked_and_of_an_exact_one_the_least_sure() -> None:
+    with pytest.raises(BundleError, match=r"differs by 0\.3"):
+        golden().check("int8", answering(0.3, b"second"))
+    assert golden().check("float32", answering(0.3, b"second")) == 0
 
 
 def test_an_answer_that_is_no_number_is_refused() -> None:

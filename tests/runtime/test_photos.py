@@ -68,3 +68,42 @@ def test_a_place_without_photos_is_not_found(tmp_path: Path, bucket: Any) -> Non
 def test_a_place_of_an_unknown_scheme_is_refused() -> None:
     with pytest.raises(InputError, match="is not supported"):
         list(find_photos("gs://bucket/photos"))
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in ("a.jpg", "b.txt", "cats/c.JPG", "cats/deep/d.png", "cats/.hidden.jpg", "@eaDir/e.jpg", "odd[1].jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.jpg", ["a.jpg", "odd[1].jpg"]),
+        ("[ab].*", ["a.jpg"]),
+        ("**/*.png", ["cats/deep/d.png"]),
+        ("**", ["a.jpg", "cats/c.JPG", "cats/deep/d.png", "odd[1].jpg"]),
+        ("cat?", ["cats/c.JPG", "cats/deep/d.png"]),
+        ("ca*/deep/*", ["cats/deep/d.png"]),
+        ("odd[1].jpg", ["odd[1].jpg"]),
+    ],
+)
+def test_a_pattern_is_the_photos_that_it_matches_once_each(tree: Path, pattern: str, expected: list[str]) -> None:
+    assert sorted(find_photos(f"{tree}/{pattern}")) == [f"{tree}/{name}" for name in expected]
+
+
+def test_a_pattern_below_a_hidden_folder_and_a_relative_one_are_taken(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree.rename(tree.parent / ".hidden")
+    monkeypatch.chdir(tree.parent / ".hidden")
+    assert list(find_photos("c*/*.JPG")) == ["cats/c.JPG"]
+    assert next(find_photos(f"{tree.parent}/.hidden/*.jpg")).endswith("/.hidden/a.jpg")
+
+
+def test_a_pattern_that_matches_no_photo_is_not_found(tree: Path) -> None:
+    for pattern in ("*.txt", "none/*.jpg", "cats/.*"):
+        with pytest.raises(NotFoundError, match="matches no photos"):
+            list(find_photos(f"{tree}/{pattern}"))

@@ -1,4 +1,7 @@
+import gc
 import io
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +19,8 @@ from runtime.imaging import DECODER_VERSION, InputSpec, decode
 from runtime.predictor import Prediction, Predictor
 from tests.conftest import Trained
 from tests.pictures import COLOURS, jpeg
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +49,12 @@ def test_the_package_offers_the_predictor() -> None:
         _ = runtime.Trainer
 
 
+def test_the_package_and_its_predictor_are_named_without_numpy_and_pillow() -> None:
+    code = "import sys; from runtime import Predictor; print({'numpy', 'PIL', 'boto3', 'click'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "set()\n"
+
+
 @pytest.mark.parametrize("colour", ["blue", "red"])
 @pytest.mark.parametrize("size", [(64, 64), (64, 48), (40, 90), (300, 200)])
 def test_photos_never_seen_are_labelled(predictor: Predictor, colour: str, size: tuple[int, int]) -> None:
@@ -61,6 +72,8 @@ def test_the_same_photo_has_the_same_answer_in_every_form(predictor: Predictor, 
         str(tmp_path / "photo"),
         decode(data),
         decode(data, predictor.manifest.input),
+        Image.open(io.BytesIO(data)),
+        Image.fromarray(decode(data)),
     ):
         assert predictor(photo) == expected
 
@@ -70,6 +83,16 @@ def test_the_pixels_alone_make_the_answer(predictor: Predictor) -> None:
     png = io.BytesIO()
     Image.fromarray(pixels).save(png, "PNG")
     assert predictor(png.getvalue()) == predictor(pixels)
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_a_load_leaves_the_garbage_collector_as_it_was(trained: Trained, collecting: bool) -> None:
+    try:
+        (gc.enable if collecting else gc.disable)()
+        Predictor.load(trained.bundle)
+        assert gc.isenabled() == collecting
+    finally:
+        gc.enable()
 
 
 def test_two_loads_answer_alike(predictor: Predictor, trained: Trained) -> None:
@@ -122,6 +145,29 @@ def test_a_prediction_becomes_the_written_form() -> None:
 def test_a_wrong_array_is_refused(predictor: Predictor, array: NDArray[Any]) -> None:
     with pytest.raises(InputError, match=r"expected uint8 RGB \[H, W, 3\]"):
         predictor(array)
+
+
+def test_an_opened_picture_is_turned_upright_and_laid_over_white(predictor: Predictor) -> None:
+    turned = Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 90, 3), np.uint8))
+    turned.getexif()[0x0112] = 6  # to be turned by 270 degrees
+    clear = Image.new("RGBA", (64, 64), (200, 50, 30, 0))
+    for picture in (turned, clear):
+        file = io.BytesIO()
+        picture.save(file, "PNG", exif=picture.getexif())
+        assert predictor(picture) == predictor(file.getvalue())
+
+
+def test_an_opened_picture_that_is_cut_short_is_a_bad_photo(predictor: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "cut.jpg").write_bytes(jpeg("red")[:-20])
+    with pytest.raises(PhotoError, match=r"cut\.jpg: cannot be decoded") as caught:
+        predictor(Image.open(tmp_path / "cut.jpg"))
+    assert caught.value.code == "truncated"
+
+
+@pytest.mark.parametrize("thing", [None, 7, ["photo.jpg"]])
+def test_what_is_no_form_of_a_photo_is_refused(predictor: Predictor, thing: Any) -> None:
+    with pytest.raises(InputError, match=f"a {type(thing).__name__} is no photo"):
+        predictor(thing)
 
 
 def test_a_missing_photo_is_named(predictor: Predictor, tmp_path: Path) -> None:

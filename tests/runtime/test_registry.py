@@ -2,7 +2,8 @@ import datetime
 import itertools
 import re
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from runtime.bundle import CURRENT, MANIFEST, Manifest, Pointer, check_files, describe_files, find_bundle, read_manifest
+from runtime.device import update
 from runtime.errors import BundleError, ConflictError, InputError, MissingStoreError, NotFoundError
 from runtime.folder import FolderStore
 from runtime.registry import Registry, cache_folder, new_model_id, utc_now
@@ -54,15 +56,15 @@ def names(folder: Path) -> set[str]:
 
 
 class CountingStore(MemoryStore):
-    """Remembers which keys were downloaded."""
+    """Remembers which files were fetched."""
 
     def __init__(self) -> None:
         super().__init__()
         self.downloads: list[str] = []
 
-    def download(self, key: str, path: Path) -> None:
+    def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
         self.downloads.append(key)
-        super().download(key, path)
+        yield from super().stream(key, start)
 
 
 # -- versions --------------------------------------------------------------------------------------------------------
@@ -343,7 +345,7 @@ def test_a_crash_while_pulling_leaves_no_half_bundle_and_the_next_pull_ends(
         assert not (bundle / MANIFEST).exists()
         assert names(Registry(store).pull("one", bundle.parent)) == SERVING
     check_files(bundle, manifest.files_of(["float32", "int8"]))
-    assert step == 5  # after the manifest and three files
+    assert step == 6  # after the manifest, its signature and three files
 
 
 # -- copies ----------------------------------------------------------------------------------------------------------
@@ -402,6 +404,22 @@ def test_a_pull_heals_a_damaged_copy_and_fetches_only_that(
     check_files(bundle, manifest.files_of(["float32", "int8"]))
 
 
+def test_several_who_pull_into_one_cache_do_not_disturb_each_other(publish: Publish, tmp_path: Path) -> None:
+    class Slow(CountingStore):
+        def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
+            for block in super().stream(key, start):
+                for place in range(len(block)):
+                    yield block[place : place + 1]
+                    time.sleep(0.001)
+
+    store = Slow()
+    publish(Registry(store), "one")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: Registry(store).pull("one", tmp_path / "cache"), range(4)))
+    assert len(store.downloads) == 3
+    assert names(tmp_path / "cache" / "one") == SERVING
+
+
 def test_a_file_altered_in_the_registry_is_refused(registry: Registry, publish: Publish, tmp_path: Path) -> None:
     publish(registry, "one")
     registry.store.put("models/one/int8.tflite", b"altered")
@@ -423,9 +441,9 @@ def test_pulling_a_channel_follows_it_and_keeps_the_version_before(publish: Publ
     publish(registry, "one", "two")
     device = tmp_path / "device"
     registry.promote("one", "production")
-    assert registry.pull_current("production", device) == find_bundle(device) == device / "one"
+    assert update(registry, "production", device).bundle == find_bundle(device) == device / "one"
     registry.promote("two", "production")
-    assert registry.pull_current("production", device) == find_bundle(device) == device / "two"
+    assert update(registry, "production", device).bundle == find_bundle(device) == device / "two"
     assert read_manifest(device / "one").model_id == "one"
 
 
@@ -433,12 +451,12 @@ def test_a_failed_pull_of_a_channel_keeps_the_model_that_was_there(publish: Publ
     registry = Registry(MemoryStore())
     publish(registry, "one", "two")
     registry.promote("one", "production")
-    registry.pull_current("production", tmp_path / "device")
+    update(registry, "production", tmp_path / "device")
     before = (tmp_path / "device" / CURRENT).read_bytes()
     registry.promote("two", "production")
-    registry.store.put("models/two/labels.txt", b"altered")
+    registry.store.put("models/two/int8.tflite", b"altered")
     with pytest.raises(BundleError):
-        registry.pull_current("production", tmp_path / "device")
+        update(registry, "production", tmp_path / "device")
     assert (tmp_path / "device" / CURRENT).read_bytes() == before
     assert find_bundle(tmp_path / "device").name == "one"
 
@@ -474,4 +492,19 @@ def test_a_pointer_holds_the_moment_of_its_promotion(publish: Publish) -> None:
     before = utc_now()
     pointer = registry.promote("one", "production")
     assert before <= datetime.datetime.fromisoformat(pointer.updated_at) <= utc_now()
-    assert replace(pointer, updated_at="") == Pointer("one", (), "")
+    assert replace(pointer, updated_at="") == Pointer("one", (), "", "production", pointer.sequence)
+
+
+def test_a_channel_that_has_not_changed_is_not_read_again(registry: Registry, publish: Callable[..., Manifest]) -> None:
+    publish(registry, "one", "two")
+    with pytest.raises(NotFoundError, match="there is no channel 'staging'"):
+        registry.followed_channel("staging")
+    registry.promote("one", "staging")
+    known = registry.followed_channel("staging")
+    assert known[0].model_id == "one"
+    assert registry.followed_channel("staging", known) is known
+    registry.promote("two", "staging")
+    assert registry.followed_channel("staging", known)[0].model_id == "two"
+    registry.store.delete("channels/staging.json")
+    with pytest.raises(NotFoundError, match="there is no channel 'staging'"):
+        registry.followed_channel("staging", known)

@@ -20,18 +20,22 @@ from runtime.errors import (
 from runtime.folder import FolderStore
 from runtime.locations import open_store, read_uri, split_uri
 from runtime.s3 import S3Store, s3_client
+from runtime.s3_quick import QuickS3Store
 from runtime.store import Blob, Entry, MemoryStore, Store, join_uri
 from tests.conftest import BUCKET
 from tests.runtime.faults import refuse
 
 
-@pytest.fixture(params=["folder", "memory", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+@pytest.fixture(params=["folder", "memory", "s3", "quick s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     if request.param == "folder":
         return FolderStore(tmp_path / "store")
     if request.param == "memory":
         return MemoryStore()
     request.getfixturevalue("bucket")
+    if request.param == "quick s3":
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        return cast(Store, QuickS3Store(f"s3://{BUCKET}/some prefix/deeper"))
     return S3Store(BUCKET, "some prefix/deeper")
 
 
@@ -56,6 +60,16 @@ def test_a_second_put_replaces_the_first(store: Store) -> None:
     second = store.put("k", b"second")
     assert store.get("k").data == b"second"
     assert first != second
+
+
+def test_what_has_not_changed_is_not_read_again(store: Store) -> None:
+    etag = store.put("k", b"first")
+    assert store.get_changed("k", etag) is None
+    assert store.get_changed("k", "another") == Blob(b"first", etag)
+    second = store.put("k", b"second")
+    assert store.get_changed("k", etag) == Blob(b"second", second)
+    with pytest.raises(NotFoundError):
+        store.get_changed("gone", etag)
 
 
 def test_a_missing_key_is_not_found_and_named(store: Store) -> None:
@@ -208,11 +222,11 @@ def _eager_threads() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_eager_threads")
 def test_no_increment_is_lost_when_eight_threads_compare_and_swap(store: Store) -> None:
-    each = 4 if isinstance(store, S3Store) else 100
+    each = 4 if isinstance(store, S3Store | QuickS3Store) else 100
     padding = " " * 4096  # hashing this much lets other threads run
     store.put("counter.json", f"0{padding}".encode())
     # moto cannot read an object while it is replaced, so there one request follows another
-    turn = threading.Lock() if isinstance(store, S3Store) else nullcontext()
+    turn = threading.Lock() if isinstance(store, S3Store | QuickS3Store) else nullcontext()
 
     def incremented() -> bool:
         with turn:

@@ -45,8 +45,8 @@ def test_nothing_scores_nothing() -> None:
 def test_the_manifests_form_counts_each_class() -> None:
     written = evaluate(PROBABILITIES, LABELS).to_dict(("cat", "dog", "cow"))
     assert written["classes"] == {
-        "cat": {"photos": 1, "right": 1},
-        "dog": {"photos": 2, "right": 1},
-        "cow": {"photos": 2, "right": 1},
+        "cat": {"photos": 1, "right": 1, "predicted": 3},
+        "dog": {"photos": 2, "right": 1, "predicted": 1},
+        "cow": {"photos": 2, "right": 1, "predicted": 1},
     }
     assert (written["photos"], written["accuracy"]) == (5, 0.6)

@@ -13,6 +13,7 @@ import pytest
 from runtime.bundle import describe_files, read_manifest
 from runtime.errors import InputError
 from runtime.registry import Registry
+from runtime.signing import create_key
 from tests.conftest import Trained
 from tests.pictures import jpeg, write_folders
 from tests.train_job.bases import bases_built_once
@@ -53,6 +54,17 @@ def evaluation(registry: Path, result: Any) -> Any:
 
 def published(registry: Path) -> list[str]:
     return [path.name for path in registry.glob("models/*")] + [path.name for path in registry.glob("channels/*")]
+
+
+def test_an_attempt_after_the_promotion_has_nothing_left_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = write_folders(tmp_path / "photos", 10)
+    monkeypatch.setenv("AWS_BATCH_JOB_ID", "job-1")
+    first = train(photos, tmp_path / "registry")
+    monkeypatch.setenv("AWS_BATCH_JOB_ATTEMPT", "2")
+    again = train(photos, tmp_path / "registry")
+    assert (again.manifest.model_id, again.promoted) == (first.manifest.model_id, True)
+    monkeypatch.setenv("AWS_BATCH_JOB_ID", "job-2")
+    assert train(photos, tmp_path / "registry").manifest.model_id != first.manifest.model_id
 
 
 # -- the model that is trained once for all tests ---------------------------------------------------------------------
@@ -385,3 +397,17 @@ def test_a_csv_of_absent_photos_is_refused_before_tensorflow_is_asked(
     (tmp_path / "labels.csv").write_text(f"File Name,Label\nblue/blue.0.jpg,blue\nred/red.0.jpg,red\n{rows}")
     with pytest.raises(InputError, match="20 of 22 photos"):
         train(photos, tmp_path / "registry", labels=str(tmp_path / "labels.csv"))
+
+
+def test_what_a_training_publishes_and_promotes_is_signed(trained: Trained, tmp_path: Path) -> None:
+    keys = create_key(tmp_path / "key.pem", tmp_path / "key.pub.pem")
+    key = str(tmp_path / "key.pem")
+    model_id = train(trained.photos, tmp_path / "registry", signing_key=key).manifest.model_id
+    device = Registry.open(str(tmp_path / "registry"), str(tmp_path / "key.pub.pem"))
+    assert device.resolve("production") == model_id
+    assert "signing_key" not in device.manifest(model_id).training
+    assert device.keys is not None
+    assert list(device.keys.keys) == list(keys.keys)
+    with pytest.raises(InputError, match=r"channel production: is signed.*--signing-key"):
+        train(trained.photos, tmp_path / "registry")
+    assert [one.model_id for one in device.versions()] == [model_id]

@@ -1,0 +1,39 @@
+"""One execution environment of the function, driven as Lambda's event source mapping does: batches in, answers out.
+
+Messages that the handler names as failed become visible again at once; those of a worker that is killed when their
+visibility timeout is over.
+"""
+
+import sys
+
+import boto3
+
+from inference_lambda.handler import lambda_handler
+
+_ATTRIBUTES = {"messageId": "MessageId", "receiptHandle": "ReceiptHandle", "body": "Body"}
+
+
+def main(queue: str) -> None:
+    """Drain the queue until the process is ended."""
+    sqs = boto3.client("sqs")
+    while True:
+        messages = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=1).get("Messages", [])
+        if not messages:
+            continue
+        records = [
+            {name: one[key] for name, key in _ATTRIBUTES.items()} | {"eventSource": "aws:sqs"} for one in messages
+        ]
+        try:
+            answer = lambda_handler({"Records": records}, None)
+            failed = {one["itemIdentifier"] for one in answer["batchItemFailures"]}
+        except Exception:  # as Lambda does: the whole batch is sent again
+            failed = {one["MessageId"] for one in messages}
+        for one in messages:
+            if one["MessageId"] in failed:
+                sqs.change_message_visibility(QueueUrl=queue, ReceiptHandle=one["ReceiptHandle"], VisibilityTimeout=0)
+            else:
+                sqs.delete_message(QueueUrl=queue, ReceiptHandle=one["ReceiptHandle"])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

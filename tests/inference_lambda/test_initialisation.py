@@ -1,0 +1,34 @@
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import snapshot_restore_py
+
+from inference_lambda import initialisation
+from inference_lambda.service import Service
+from inference_lambda.settings import Settings
+from runtime.s3 import s3_client
+
+
+@pytest.mark.usefixtures("bucket")
+def test_a_snapshot_takes_no_connection_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hooks: list[Any] = []
+    monkeypatch.setattr(snapshot_restore_py, "register_before_snapshot", hooks.append)
+    service = Service(Settings(str(tmp_path), None))
+    closed: list[str] = []
+    client = s3_client()
+    monkeypatch.setattr(client._endpoint.http_session, "close", lambda: closed.append("pool"))
+    initialisation._be_ready_for_a_snapshot(lambda: service)
+    hooks[0]()
+    assert closed == ["pool"]
+    assert s3_client() is not client
+
+
+def test_an_initialisation_that_fails_is_logged_and_ends_well(caplog: pytest.LogCaptureFixture) -> None:
+    def get() -> None:
+        raise OSError("no space left")
+
+    service = cast(Service, SimpleNamespace(model=SimpleNamespace(get=get)))
+    initialisation.prepare(lambda: service)
+    assert '{"event": "not-ready", "reason": "no space left"}' in caplog.text

@@ -1,0 +1,210 @@
+"""The handler as Lambda runs it: AWS's own runtime client in a process of its own, asked through the Runtime API."""
+
+import base64
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from runtime import Predictor
+from tests.conftest import BUCKET, Trained
+from tests.inference_lambda.gate import Gate
+from tests.inference_lambda.models import publish
+from tests.inference_lambda.runtime_api import Function, deliver, drain
+from tests.pictures import jpeg
+
+PHOTO = jpeg("red", 7)
+DIRECT = {"image": base64.b64encode(PHOTO).decode()}
+
+
+@pytest.fixture
+def registry(trained: Trained, tmp_path: Path) -> str:
+    return publish(str(tmp_path / "registry"), trained, "one").store.uri
+
+
+@pytest.fixture
+def function(registry: str) -> Iterator[Function]:
+    with Function({"TRANSFERLITE_REGISTRY": registry}) as function:
+        yield function
+
+
+def test_the_first_answer_and_the_next_are_the_predictor_s_own(function: Function, trained: Trained) -> None:
+    expected = Predictor.load(trained.bundle)(PHOTO).to_dict() | {"model_id": "one"}
+    cold, warm = function.invoke(DIRECT), function.invoke(DIRECT)
+    assert (cold.cold, cold.error, warm.cold, warm.error) == (True, None, False, None)
+    assert cold.init_seconds > 0 == warm.init_seconds
+    for answer in (cold, warm):
+        assert answer.payload["score"] == pytest.approx(expected["score"], abs=1e-5)
+        assert {**answer.payload, "score": 0, "top": 0} == {**expected, "score": 0, "top": 0}
+
+
+def test_an_error_is_told_and_the_process_lives_on(function: Function) -> None:
+    first = function.invoke({"nonsense": 1})
+    assert first.error is not None
+    assert first.error["errorType"] == "InputError"
+    assert "unknown event with the keys ['nonsense']" in first.error["errorMessage"]
+    assert function.invoke({"image": base64.b64encode(b"no photo").decode()}).payload["error"]["code"] == "not-image"
+    good = function.invoke(DIRECT)
+    assert (good.payload["label"], good.cold) == ("red", False)
+
+
+def test_wrong_settings_are_told_to_who_invokes_and_not_by_a_crash_loop() -> None:
+    with Function({}) as function:
+        for cold in (True, False):
+            answer = function.invoke(DIRECT)
+            assert answer.error is not None
+            assert "TRANSFERLITE_REGISTRY is not set" in answer.error["errorMessage"]
+            assert answer.cold is cold
+
+
+def test_a_handler_that_cannot_be_imported_is_an_error_of_the_initialisation(registry: str) -> None:
+    command = [sys.executable, "-m", "awslambdaric", "inference_lambda.no_such.handler"]
+    with Function({"TRANSFERLITE_REGISTRY": registry}, command) as function:
+        for _ in range(2):
+            answer = function.invoke(DIRECT)
+            assert answer.error is not None
+            assert (answer.error["errorType"], answer.cold) == ("Runtime.ImportModuleError", True)
+
+
+def test_a_process_that_dies_is_started_again_and_answers(function: Function) -> None:
+    assert function.invoke(DIRECT).error is None
+    os.kill(function.pid, signal.SIGSTOP)
+    os.kill(function.pid, signal.SIGKILL)
+    again = [function.invoke(DIRECT) for _ in range(2)]
+    assert again[-1].payload["label"] == "red"
+
+
+@pytest.fixture
+def gate(s3_server: str, bucket: Any) -> Iterator[Gate]:
+    gate = Gate(s3_server)
+    gate.open.set()
+    yield gate
+    gate.close()
+
+
+KEYS = ("in/ein Hund+100% 猫 é.jpg", "in/plain.jpg", "in/a=b&c/1.jpg")
+
+
+@pytest.fixture
+def photos(bucket: Any, s3_server: str, trained: Trained) -> str:
+    """A registry in S3, and a queue that S3 tells of every new photo below ``in/``; the value is its URL."""
+    publish(f"s3://{BUCKET}/registry", trained, "one")
+    sqs = boto3.client("sqs", endpoint_url=s3_server)
+    url = str(sqs.create_queue(QueueName="photos", Attributes={"VisibilityTimeout": "0"})["QueueUrl"])
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    rules = {"Key": {"FilterRules": [{"Name": "prefix", "Value": "in/"}]}}
+    queues = [{"QueueArn": arn, "Events": ["s3:ObjectCreated:*"], "Filter": rules}]
+    bucket.put_bucket_notification_configuration(
+        Bucket=BUCKET, NotificationConfiguration={"QueueConfigurations": queues}
+    )
+    bucket.create_bucket(Bucket="predictions")
+    for key in KEYS:
+        bucket.put_object(Bucket=BUCKET, Key=key, Body=PHOTO)
+    bucket.put_object(Bucket=BUCKET, Key="in/broken.jpg", Body=b"no photo")
+    return url
+
+
+def environment(endpoint: str) -> dict[str, str]:
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "TRANSFERLITE_REGISTRY": f"s3://{BUCKET}/registry",
+        "TRANSFERLITE_OUTPUT_BUCKET": "predictions",
+        "TRANSFERLITE_INPUTS": f"s3://{BUCKET}/in/",
+    }
+
+
+def records(bucket: Any) -> dict[str, str]:
+    """The label, or the error's code, by the record's key."""
+    listed = bucket.list_objects_v2(Bucket="predictions").get("Contents", ())
+    bodies = {one["Key"]: bucket.get_object(Bucket="predictions", Key=one["Key"])["Body"].read() for one in listed}
+    read = {key: json.loads(body) for key, body in bodies.items()}
+    return {key: one.get("label") or one["error"]["code"] for key, one in read.items()}
+
+
+EXPECTED = {f"predictions/{BUCKET}/{key}.json": "red" for key in KEYS}
+EXPECTED[f"predictions/{BUCKET}/in/broken.jpg.json"] = "not-image"
+
+
+def left(sqs: Any, url: str) -> int:
+    return int(
+        sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]["ApproximateNumberOfMessages"]
+    )
+
+
+def test_what_s3_tells_the_queue_is_labelled_and_the_queue_ends_empty(photos: str, bucket: Any, s3_server: str) -> None:
+    sqs = boto3.client("sqs", endpoint_url=s3_server)
+    with Function(environment(s3_server)) as function:
+        answers = drain(sqs, photos, function)
+    assert [answer.error for answer in answers] == [None] * len(answers)
+    assert [answer.cold for answer in answers] == [True] + [False] * (len(answers) - 1)
+    assert records(bucket) == EXPECTED
+    assert left(sqs, photos) == 0
+
+
+def test_a_function_that_s3_keeps_waiting_is_killed_at_its_deadline_and_the_photos_are_labelled_later(
+    photos: str, bucket: Any, s3_server: str, gate: Gate
+) -> None:
+    sqs = boto3.client("sqs", endpoint_url=s3_server)
+    with Function(environment(gate.endpoint), timeout=1.5) as function:
+        function.start()
+        killed = function.pid
+        gate.open.clear()
+        late = deliver(sqs, photos, function)
+        assert late is not None
+        assert late.error == {"errorType": "Sandbox.Timedout", "errorMessage": "Task timed out after 1.50 seconds"}
+        assert records(bucket) == {}
+        gate.open.set()
+        function.timeout = 60.0
+        again = drain(sqs, photos, function)
+        assert (again[0].cold, function.pid != killed) == (True, True)
+    assert records(bucket) == EXPECTED
+    assert left(sqs, photos) == 0
+
+
+# -- before the first event --------------------------------------------------------------------------------------------
+
+
+def test_the_model_is_loaded_before_the_first_event(function: Function, registry: str) -> None:
+    function.start()
+    shutil.rmtree(registry)
+    answer = function.invoke(DIRECT)
+    assert (answer.payload["label"], answer.cold) == ("red", False)
+
+
+def test_a_model_that_is_missing_at_the_start_is_looked_for_again_by_the_first_event(
+    trained: Trained, tmp_path: Path
+) -> None:
+    with Function({"TRANSFERLITE_REGISTRY": str(tmp_path / "registry")}) as function:
+        function.start()
+        assert '"event": "not-ready"' in function.log
+        publish(str(tmp_path / "registry"), trained, "one")
+        answer = function.invoke(DIRECT)
+        assert (answer.payload["label"], answer.cold) == ("red", False)
+
+
+def test_a_snapshot_holds_the_model_and_follows_the_channel_when_it_goes_on(
+    s3_server: str, bucket: Any, trained: Trained
+) -> None:
+    opened = publish(f"s3://{BUCKET}/registry", trained, "two", "one")
+    snapshot = {"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start", "TRANSFERLITE_REFRESH_SECONDS": "3600"}
+    with Function(environment(s3_server) | snapshot) as function:
+        function.start()
+        assert '"event"' not in function.log
+        opened.promote("two", "production")
+        assert function.invoke(DIRECT).payload["model_id"] == "two"
+        opened.promote("one", "production")
+        assert function.invoke(DIRECT).payload["model_id"] == "two"  # it looks again in an hour
+
+
+def test_what_the_handler_imports_waits_for_no_library_that_runs_models() -> None:
+    code = "import sys, inference_lambda.handler; print({'numpy', 'PIL', 'boto3', 'obstore'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "set()\n", done.stderr

@@ -1,0 +1,106 @@
+"""The function with a public key: it serves what the owner signed, and keeps it where the channel offers less."""
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from inference_lambda.current_model import CurrentModel
+from inference_lambda.settings import Settings
+from runtime.errors import UntrustedError
+from runtime.registry import Registry
+from tests.conftest import Trained
+from tests.inference_lambda.models import publish
+from tests.runtime.keys import ed25519, owners
+
+
+@pytest.fixture
+def registry(trained: Trained, tmp_path: Path) -> Registry:
+    """A signed registry with the models one and two; production names one."""
+    opened = publish(str(tmp_path / "registry"), trained, "two", "one")
+    signed = owners(opened.store)
+    for model_id in ("two", "one"):
+        signed.sign(model_id)
+        signed.promote(model_id, "production")
+    return signed
+
+
+@pytest.fixture
+def serving(registry: Registry) -> Callable[[], str]:
+    """The id of the model in service; the channel is looked up at each call."""
+    model = CurrentModel(Settings(registry.store.uri, None, refresh_seconds=0))
+    return lambda: model.get().manifest.model_id
+
+
+@pytest.fixture
+def _with_a_key(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRANSFERLITE_PUBLIC_KEY", ed25519().public_keys.to_pem())
+
+
+@pytest.mark.usefixtures("_with_a_key")
+def test_what_the_owner_signs_is_followed(registry: Registry, serving: Callable[[], str]) -> None:
+    assert serving() == "one"
+    registry.promote("two", "production")
+    assert serving() == "two"
+    registry.rollback("production")
+    assert serving() == "one"
+
+
+@pytest.mark.usefixtures("_with_a_key")
+@pytest.mark.parametrize("attack", ["unsigned pointer", "unsigned manifest", "edited pointer", "other key"])
+def test_what_the_owner_did_not_sign_is_refused_and_the_old_model_serves(
+    registry: Registry, serving: Callable[[], str], caplog: pytest.LogCaptureFixture, attack: str
+) -> None:
+    assert serving() == "one"
+    old = registry.channel("production")
+    pointer, store = registry.promote("two", "production"), registry.store
+    if attack == "unsigned manifest":
+        store.delete("models/two/manifest.sig")
+    elif attack == "other key":
+        stranger = ed25519("stranger").sign(store.get("models/two/manifest.json").data)
+        store.put("models/two/manifest.sig", stranger.to_json())
+    else:
+        forged = replace(old, model_id="two") if attack == "edited pointer" else replace(pointer, signature=None)
+        store.put("channels/production.json", forged.to_json())
+    with caplog.at_level(logging.ERROR, "transferlite"):
+        assert serving() == "one"
+    said = [json.loads(record.message) for record in caplog.records]
+    assert said[-1]["event"] == "model-kept"
+    assert "signed" in said[-1]["reason"] or "does not fit its signature" in said[-1]["reason"]
+
+
+@pytest.mark.usefixtures("_with_a_key")
+def test_a_running_function_does_not_follow_an_old_pointer_that_is_shown_again(
+    registry: Registry, serving: Callable[[], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    old = registry.store.get("channels/production.json").data
+    registry.promote("two", "production")
+    assert serving() == "two"
+    registry.store.put("channels/production.json", old)
+    with caplog.at_level(logging.ERROR, "transferlite"):
+        assert serving() == "two"
+    (line,) = (json.loads(record.message) for record in caplog.records)
+    assert "somebody shows an old pointer again" in line["reason"]
+    registry.promote("two", "production")
+    registry.rollback("production")
+    assert serving() == "one"
+
+
+def test_a_cold_start_with_nothing_signed_is_an_error(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(str(tmp_path / "unsigned"), trained, "one")
+    monkeypatch.setenv("TRANSFERLITE_PUBLIC_KEY", ed25519().public_keys.to_pem())
+    with pytest.raises(UntrustedError, match="is not signed, and a public key is configured"):
+        CurrentModel(Settings(str(tmp_path / "unsigned"), None)).get()
+
+
+def test_without_a_key_one_line_says_so(serving: Callable[[], str], caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "transferlite"):
+        serving()
+        serving()
+    events = [json.loads(record.message)["event"] for record in caplog.records]
+    assert events == ["signatures-unchecked"]
