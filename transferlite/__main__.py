@@ -16,6 +16,7 @@ from transferlite import __version__
 COMMANDS = {
     "train": ("train_job.cli", "Train on labelled photos, prove the result, publish and promote it."),
     "check": ("train_job.check_cli", "Say what is wrong with labelled photos, before training on them."),
+    "plan": ("train_job.plan_cli", "Say what a training would find new, without fetching a photo."),
     "predict": ("runtime.cli", "Label photos with a published model (no TensorFlow needed)."),
     "explain": ("runtime.explain_cli", "Show where in a photo a model sees its label (no TensorFlow needed)."),
     "models": ("runtime.models_cli", "List, show, sign, promote, roll back, pull and share published models."),
@@ -27,6 +28,7 @@ COMMANDS = {
     "drift": ("runtime.drift_cli", "Compare what models answered lately with their validation photos."),
     "export": ("export.cli", "Check what runs a .tflite file; make a web page of a model."),
     "inspect": ("train_job.cli", "Show the layers of a backbone."),
+    "cloud": ("transferlite.cloud_cli", "Deploy the loop to AWS; run, watch and schedule it there."),
     "slim": ("transferlite.cli", "Make a folder with only what predicting imports, for a device or a function."),
     "demo": ("transferlite.cli", "Run the whole loop on a local S3 with real pictures."),
 }

@@ -1,11 +1,9 @@
-"""The stack in moto, used as it is meant to be: photos in, predictions out; the schedule's input, jobs out."""
+"""The stack in moto, used as it is meant to be: photos in, predictions out."""
 
 import json
 import re
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -13,32 +11,11 @@ from typing import Any
 import boto3
 import pytest
 from botocore.client import BaseClient
-from moto import mock_aws
 
 from inference_lambda import handler
-from tests.cloud.stack import DEFINITION, deploy, transformed, written
+from tests.cloud.stack import Stack, transformed
 from tests.conftest import Trained
 from tests.pictures import jpeg
-
-SIMULATED = {"stepfunctions": {"execute_state_machine": True}, "batch": {"use_docker": False}}
-
-
-@dataclass(frozen=True)
-class Stack:
-    """A deployed stack: its outputs, and each resource's physical id."""
-
-    outputs: dict[str, str]
-    ids: dict[str, str]
-
-
-@pytest.fixture
-def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
-    for name, value in {"ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "test", "DEFAULT_REGION": "eu-central-1"}.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    with mock_aws(config=SIMULATED):
-        yield Stack(*deploy())
-
 
 # -- predictions ------------------------------------------------------------------------------------------------------
 
@@ -173,128 +150,3 @@ def test_the_function_may_do_what_it_does_and_no_more(stack: Stack, monkeypatch:
         and not any(action == one and fnmatchcase(target, pattern) for action, target in calls)
     }
     assert unused == set()
-
-
-# -- the training machine ---------------------------------------------------------------------------------------------
-
-
-def _recase(value: Any, change: Callable[[str], str]) -> None:
-    """Change the first letter of every key, in place."""
-    if isinstance(value, dict):
-        for key in list(value):
-            value[change(key[0]) + key[1:]] = one = value.pop(key)
-            _recase(one, change)
-    elif isinstance(value, list):
-        for one in value:
-            _recase(one, change)
-
-
-@pytest.fixture
-def machine(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The state machine as deployed; Step Functions writes Batch's parameters in PascalCase, which moto passes on."""
-    from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import state_task_service_batch as moto
-
-    def to_batch(_self: Any, parameters: dict[str, Any], *_: Any, **__: Any) -> None:
-        _recase(parameters, str.lower)
-
-    def from_batch(_self: Any, response: dict[str, Any], *_: Any, **__: Any) -> None:
-        _recase(response, str.upper)
-
-    monkeypatch.setattr(moto.StateTaskServiceBatch, "_normalise_parameters", to_batch)
-    monkeypatch.setattr(moto.StateTaskServiceBatch, "_normalise_response", from_batch)
-    given = written()["Resources"]["Training"]["Properties"]["DefinitionSubstitutions"]
-    values = {name: stack.ids.get(str(value.get("Ref")), f"the {name}") for name, value in given.items()}
-    definition = re.sub(r"\$\{(\w+)\}", lambda found: values[found[1]], DEFINITION.read_text())
-    created = boto3.client("stepfunctions").create_state_machine(
-        name="training", definition=definition, roleArn="arn:aws:iam::123456789012:role/training"
-    )
-    return str(created["stateMachineArn"])
-
-
-def run(machine: str, given: dict[str, Any]) -> str:
-    """Start it and wait; returns how it ended."""
-    client = boto3.client("stepfunctions")
-    started = client.start_execution(stateMachineArn=machine, name="run", input=json.dumps(given))
-    for _ in range(600):
-        status = client.describe_execution(executionArn=started["executionArn"])["status"]
-        if status != "RUNNING":
-            return str(status)
-        time.sleep(0.1)
-    raise AssertionError("the execution does not end")
-
-
-def jobs(stack: Stack, queue: str) -> list[Any]:
-    """The jobs in a queue; each has the number of its ``children``, which are jobs as well and not listed here."""
-    batch = boto3.client("batch")
-    ids = [one["jobId"] for one in batch.list_jobs(jobQueue=stack.ids[queue])["jobSummaryList"]]
-    found = [batch.describe_jobs(jobs=[name])["jobs"][0] for name in ids if ":" not in name]
-    return [job | {"children": sum(name.startswith(f"{job['jobId']}:") for name in ids)} for job in found]
-
-
-@pytest.fixture
-def told(stack: Stack) -> Any:
-    """A function that returns the subjects and messages sent to the topic so far."""
-    sqs = boto3.client("sqs")
-    url = sqs.create_queue(QueueName="told")["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    boto3.client("sns").subscribe(TopicArn=stack.outputs["TopicArn"], Protocol="sqs", Endpoint=arn)
-
-    def read() -> list[tuple[str, str]]:
-        bodies = [json.loads(one["Body"]) for one in sqs.receive_message(QueueUrl=url).get("Messages", [])]
-        return [(body["Subject"], body["Message"]) for body in bodies]
-
-    return read
-
-
-@pytest.mark.parametrize("given", [{"compute": "cpu", "shards": 1}, {}])
-def test_what_the_schedule_starts_is_one_training(stack: Stack, machine: str, told: Any, given: dict[str, Any]) -> None:
-    assert run(machine, given) == "SUCCEEDED"
-    (job,) = jobs(stack, "CpuQueue")
-    assert job["jobName"] == "train"
-    assert job["container"]["command"][:3] == ["train", "--images", "the Photos"]
-    assert job["jobDefinition"] == stack.ids["CpuJob"]
-    ((subject, message),) = told()
-    assert subject == "TransferLite: a new version is published"
-    assert job["jobId"] in message
-    assert jobs(stack, "GpuQueue") == []
-
-
-def test_many_photos_are_shared_out_before_they_are_trained_on(stack: Stack, machine: str) -> None:
-    assert run(machine, {"compute": "gpu", "shards": 4}) == "SUCCEEDED"
-    found = {job["jobName"]: job for job in jobs(stack, "GpuQueue")}
-    assert set(found) == {"extract-features", "train"}
-    assert {name: job["children"] for name, job in found.items()} == {"extract-features": 4, "train": 0}
-    assert found["extract-features"]["container"]["command"][:2] == ["features", "extract"]
-
-
-@pytest.mark.parametrize("shards", [1, 2])
-def test_a_job_that_fails_is_told_and_fails_the_run(
-    stack: Stack, machine: str, told: Any, shards: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MOTO_SIMPLE_BATCH_FAIL_AFTER", "0")
-    assert run(machine, {"compute": "cpu", "shards": shards}) == "FAILED"
-    ((subject, message),) = told()
-    assert subject == "TransferLite: a training failed"
-    assert message.startswith("States.TaskFailed: ")
-    assert "has not changed" in message
-    assert len(jobs(stack, "CpuQueue")) == 1  # nothing is trained on rows that are not there
-
-
-@pytest.mark.parametrize(("status", "ends", "says"), [(3, "SUCCEEDED", "not promoted"), (13, "FAILED", "failed")])
-def test_a_version_that_is_refused_is_told_and_is_no_failure(
-    stack: Stack, machine: str, told: Any, monkeypatch: pytest.MonkeyPatch, status: int, ends: str, says: str
-) -> None:
-    from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import state_task_service_batch as moto
-
-    as_it_was = moto.StateTaskServiceBatch._normalise_response
-
-    def with_status(self: Any, response: dict[str, Any], *more: Any, **named: Any) -> None:
-        as_it_was(self, response, *more, **named)
-        for job in response.get("Jobs", []):
-            job["Container"]["ExitCode"] = status
-
-    monkeypatch.setattr(moto.StateTaskServiceBatch, "_normalise_response", with_status)
-    monkeypatch.setenv("MOTO_SIMPLE_BATCH_FAIL_AFTER", "0")
-    assert run(machine, {"compute": "cpu"}) == ends
-    ((subject, _),) = told()
-    assert says in subject

@@ -13,7 +13,7 @@ from tests.cloud.stack import ROOT, UNKNOWN, Template, deployable, transformed, 
 
 GPUS = {"g4dn.xlarge": 1, "g5.xlarge": 1, "g6.xlarge": 1, "g4dn.2xlarge": 1, "g4dn.12xlarge": 4, "p3.2xlarge": 1}
 """Source: https://aws.amazon.com/ec2/instance-types/#Accelerated_Computing"""
-NO_RESOURCES = {"batch:DescribeJobs"}
+NO_RESOURCES = {"batch:DescribeJobs", "ecr:GetAuthorizationToken"}
 """Actions that know no resources: their policy has to say ``*``."""
 
 

@@ -1,0 +1,86 @@
+"""A stack created, changed and deleted: ``sam deploy`` does the first, CloudFormation the others."""
+
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from runtime.errors import InputError, NotFoundError, TransferLiteError
+from transferlite.cloud_stack import client, explained, find_stack
+
+_CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
+_SECONDS_BETWEEN = 5.0
+
+
+def deploy_stack(stack: str, template: Path, parameters: Mapping[str, str], more: Sequence[str] = ()) -> None:
+    """Run ``sam deploy``; parameters that are not named keep the stack's values, or their defaults.
+
+    Raises:
+        InputError: the SAM CLI or the template is not there.
+        TransferLiteError: it failed, and has printed why.
+    """
+    sam = shutil.which("sam")
+    if sam is None:
+        raise InputError("the SAM CLI is not installed", hint="pipx install aws-sam-cli")
+    if not template.is_file():
+        raise NotFoundError("there is no such template", where=str(template), hint="run it where template.yaml is")
+    words = [sam, "deploy", "--template-file", str(template), "--stack-name", stack, "--resolve-s3"]
+    words += ["--capabilities", *_CAPABILITIES, "--no-confirm-changeset", "--no-fail-on-empty-changeset"]
+    words += ["--tags", "Project=TransferLite"]
+    if parameters:
+        words += ["--parameter-overrides", *(f"{name}={value}" for name, value in parameters.items())]
+    status = subprocess.run([*words, *more], check=False).returncode
+    if status:
+        raise TransferLiteError(f"sam deploy ended with status {status}", where=f"stack {stack}")
+
+
+def change_parameters(stack: str, changes: Mapping[str, str]) -> None:
+    """Update a stack in place with its own template, and wait; a later deployment keeps what was changed."""
+    before = find_stack(stack)
+    unknown = sorted(set(changes) - set(before.parameters))
+    if unknown:
+        raise InputError(f"has no parameter {unknown[0]}", where=f"stack {stack}", hint="deploy the newest template")
+    parameters = [
+        {"ParameterKey": name, "ParameterValue": changes[name]}
+        if name in changes
+        else {"ParameterKey": name, "UsePreviousValue": True}
+        for name in before.parameters
+    ]
+    with explained(f"stack {stack}"):
+        client("cloudformation").update_stack(
+            StackName=stack, UsePreviousTemplate=True, Parameters=parameters, Capabilities=_CAPABILITIES
+        )
+    while (status := find_stack(stack).status).endswith("_IN_PROGRESS"):
+        time.sleep(_SECONDS_BETWEEN)
+    if status != "UPDATE_COMPLETE":
+        raise TransferLiteError(f"the update ended as {status}", where=f"stack {stack}", hint="see its events")
+
+
+def retained(stack: str) -> list[str]:
+    """What stays when the stack is deleted: buckets with all that is in them, and the signing key."""
+    with explained(f"stack {stack}"):
+        pages = client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=stack)
+        kept = {"AWS::S3::Bucket": "bucket", "AWS::KMS::Key": "signing key"}
+        return [
+            f"{kept[one['ResourceType']]} {one['PhysicalResourceId']}"
+            for page in pages
+            for one in page["StackResourceSummaries"]
+            if one["ResourceType"] in kept
+        ]
+
+
+def delete_stack(stack: str) -> None:
+    """Delete it and wait. Raises TransferLiteError where something could not be deleted."""
+    with explained(f"stack {stack}"):
+        client("cloudformation").delete_stack(StackName=stack)
+    while True:
+        try:
+            status = find_stack(stack).status
+        except NotFoundError:
+            return
+        if not status.endswith("_IN_PROGRESS"):
+            break
+        time.sleep(_SECONDS_BETWEEN)
+    if status != "DELETE_COMPLETE":
+        raise TransferLiteError(f"the deletion ended as {status}", where=f"stack {stack}", hint="see its events")
