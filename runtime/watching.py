@@ -1,7 +1,7 @@
 """Which photos are new in folders, and whole, by looking again and again.
 
 Looking works on every file system, network ones and USB sticks among them, of which the kernel's notices (inotify) know
-nothing, and needs no package. A look at 10,000 photos takes about 50 ms of a small device.
+nothing, and needs no package. A look at 10,000 photos took 0.2 s of one x86_64 core.
 """
 
 import os
