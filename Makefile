@@ -27,7 +27,7 @@ lint: $(READY)
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-BENCHMARKS := seed_job forward_table limits growing pipeline head_rows head_peers fine_tune edge scale telemetry lambda_peers
+BENCHMARKS := seed_job forward_table limits growing pipeline head_rows head_peers fine_tune edge scale telemetry lambda_peers variants
 
 bench: $(READY)
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done

@@ -8,6 +8,7 @@ from typing import Any
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
 
 _IDENTIFIER = b"TFL3"
 _SPARE_BYTES = 2**20
@@ -46,10 +47,27 @@ def write(model: Any) -> bytes:
     return bytes(builder.Output())
 
 
-def operator_code(name: str) -> Any:
-    """The builtin operation ``name``, in its first version."""
+def operator_code(name: str, version: int = 1) -> Any:
+    """The builtin operation ``name``."""
     number = getattr(schema.BuiltinOperator, name)
-    return schema.OperatorCodeT(builtinCode=number, deprecatedBuiltinCode=min(number, 127), version=1)
+    return schema.OperatorCodeT(builtinCode=number, deprecatedBuiltinCode=min(number, 127), version=version)
+
+
+def constant(model: Any, tensor: Any) -> NDArray[np.float32] | None:
+    """The values of a float32 constant, in its shape; None of any other tensor."""
+    data = model.buffers[tensor.buffer].data
+    if tensor.type != schema.TensorType.FLOAT32 or data is None:
+        return None
+    return np.asarray(data).view(np.float32).reshape([int(side) for side in tensor.shape])
+
+
+def set_constant(model: Any, tensor: Any, values: NDArray[Any], kind: int) -> None:
+    """Give a constant other values, of the schema's type ``kind``. What it had goes with its last user."""
+    old, new = tensor.buffer, Buffer(np.ascontiguousarray(values).reshape(-1).view(np.uint8))
+    model.buffers.append(new)
+    tensor.buffer, tensor.type = len(model.buffers) - 1, kind
+    if all(other.buffer != old for graph in model.subgraphs for other in graph.tensors):
+        model.buffers[old].data = None
 
 
 def name_ends(model: Any, key: str, image: str, answer: str) -> None:
@@ -74,6 +92,26 @@ def take_uint8(model: Any) -> None:
     cast.builtinOptions = schema.CastOptionsT(schema.TensorType.UINT8, schema.TensorType.FLOAT32)
     graph.operators.insert(0, cast)
     graph.inputs = cast.inputs
+
+
+def take_batch(model: Any, count: int) -> None:
+    """Make a model on a batch of one take ``count`` photos at once: the shapes of what it computes, and of reshapings.
+
+    An operation that holds its batch elsewhere gives a file that cannot be loaded, or answers otherwise.
+    """
+    (graph,) = model.subgraphs
+    for tensor in graph.tensors:
+        if model.buffers[tensor.buffer].data is None and len(tensor.shape) > 1 and tensor.shape[0] == 1:
+            tensor.shape = np.array([count, *tensor.shape[1:]], np.int32)
+            tensor.shapeSignature = None
+    for operator in graph.operators:
+        if model.operatorCodes[operator.opcodeIndex].builtinCode == schema.BuiltinOperator.RESHAPE:
+            shape = graph.tensors[operator.inputs[1]]
+            sides = np.asarray(model.buffers[shape.buffer].data).view(np.int32).copy()
+            if sides[0] == 1:
+                sides[0] = count
+                set_constant(model, shape, sides, schema.TensorType.INT32)
+            operator.builtinOptions, operator.builtinOptionsType = None, 0
 
 
 def activations(model: Any) -> list[int]:

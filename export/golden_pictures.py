@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from export.convert import FLOAT32
 from export.quiet import quiet_native_logs
 from runtime.bundle import GOLDEN, Variant
 from runtime.golden import Golden
 from runtime.imaging import RGB, InputSpec, decode
 from runtime.interpreter import TFLiteClassifier
+from runtime.variants import FLOAT32
 
 KEPT = 2
 """How many pictures a bundle has. Each costs one forward pass whenever the model is loaded."""

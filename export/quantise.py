@@ -28,8 +28,8 @@ Ranges = NDArray[np.float32]
 """The lowest and the highest value of each of ``A`` activations, ``[A, 2]``."""
 
 
-def quantise(content: bytes, photos: Iterable[RGB]) -> bytes:
-    """An int8 file of a float32 one: uint8 in with scale 1 and zero point 0 (raw pixels), uint8 out.
+def note_ranges(content: bytes, photos: Iterable[RGB]) -> bytes:
+    """A float32 file with the range of every activation noted in it, for :func:`quantise`.
 
     Args:
         content: a file from float RGB 0 to 255 ``[1, H, W, 3]``.
@@ -49,7 +49,16 @@ def quantise(content: bytes, photos: Iterable[RGB]) -> bytes:
     for tensor, (low, high) in zip(inside, ranges, strict=True):
         set_range(model, tensor, low, high)
     set_range(model, pixels, 0, 255)
-    return bytes(mlir_quantize(write(model), input_data_type=tf.uint8, output_data_type=tf.uint8))
+    return write(model)
+
+
+def quantise(ranged: bytes, in_float: Sequence[str] = ()) -> bytes:
+    """An int8 file of a float32 one with ranges: uint8 in with scale 1 and zero point 0 (raw pixels), uint8 out.
+
+    The operations that ``in_float`` names, by their output, stay in float32, between conversions to and from integers.
+    """
+    kept = list(in_float) or None
+    return bytes(mlir_quantize(ranged, input_data_type=tf.uint8, output_data_type=tf.uint8, denylisted_nodes=kept))
 
 
 def observe(content: bytes, tensors: Sequence[int], photos: Iterable[RGB]) -> Ranges:

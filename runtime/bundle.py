@@ -52,6 +52,8 @@ class Variant:
         agreement: the share on which its label is the Keras model's.
         max_difference: the largest difference of any probability from the Keras model's.
         milliseconds: what one photo took a TFLite file on one thread of the machine that trained it.
+        in_float: the operations of an int8 file, named by their output, that compute in float32 because the gate did
+            not let them through as integers; most files have none.
     """
 
     path: str
@@ -62,6 +64,34 @@ class Variant:
     agreement: float
     max_difference: float
     milliseconds: float | None = None
+    in_float: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What the gate measured of one variant in one runtime, against the Keras model on the same held-out photos.
+
+    Attributes:
+        variant: its name.
+        runtime: the package that ran it, and its version.
+        photos: how many it was run on; 0 where it could not be run.
+        accuracy: its share of right answers.
+        accuracy_drop: by how much that is less than the Keras model's; below 0 where it is more.
+        recall_drop: the most that any class's recall is less.
+        agreement: the share of photos with the Keras model's label.
+        max_difference: the largest difference of any probability; None where some were no numbers.
+        failure: the limit that did not hold, in words; empty where all did.
+    """
+
+    variant: str
+    runtime: str
+    photos: int = 0
+    accuracy: float = 0.0
+    accuracy_drop: float = 0.0
+    recall_drop: float = 0.0
+    agreement: float = 0.0
+    max_difference: float | None = None
+    failure: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,7 +99,8 @@ class Manifest:
     """All that is known of a version. ``files`` holds every file of the bundle but the manifest and its signature.
 
     ``threshold`` is the probability below which the answer is ``unknown``; 0 answers every photo. ``golden`` is the
-    file of test pictures (runtime/golden.py); bundles made before there were any have none.
+    file of test pictures (runtime/golden.py); bundles made before there were any have none. ``gate`` has a line for
+    each variant and runtime, also of variants that were left out.
     """
 
     model_id: str
@@ -88,6 +119,7 @@ class Manifest:
     calibration: Mapping[str, Any] = field(default_factory=dict)
     decoder_version: int = DECODER_VERSION
     golden: str = ""
+    gate: tuple[Proof, ...] = ()
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -122,7 +154,8 @@ class Manifest:
                 | {
                     "labels": tuple(raw["labels"]),
                     "input": InputSpec(**raw["input"]),
-                    "variants": {name: Variant(**value) for name, value in raw["variants"].items()},
+                    "variants": {name: _variant(value) for name, value in raw["variants"].items()},
+                    "gate": tuple(Proof(**value) for value in raw.get("gate", ())),
                     "files": {path: FileInfo(**value) for path, value in raw["files"].items()},
                 }
             )
@@ -161,6 +194,10 @@ class Manifest:
             reason = self.left_out.get(name, f"it has {', '.join(self.variants)}")
             raise NotFoundError(f"model {self.model_id} has no variant {name!r} ({reason})")
         return self.variants[name]
+
+
+def _variant(raw: Mapping[str, Any]) -> Variant:
+    return Variant(**{**raw, "in_float": tuple(raw.get("in_float", ()))})
 
 
 def _unknown_schema(schema: object) -> str:

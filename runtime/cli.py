@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runtime.errors import TransferLiteError
+from runtime.variants import WHICH_FILE
 
 if TYPE_CHECKING:
     from runtime.answers import Answers
@@ -28,7 +29,7 @@ def model_options(command: Callable[..., None]) -> Callable[..., None]:
             metavar="ID|FILE.tflite",
             help="Use this version, whatever the channel names; or any classifier's file, by itself.",
         ),
-        click.option("--variant", default="float32", show_default=True, help="Which TFLite file: float32, int8."),
+        click.option("--variant", default="float32", show_default=True, help=WHICH_FILE),
         click.option("--threads", type=click.IntRange(1), help="For the interpreter.  [default: all cores]"),
         click.option(
             "--labels", type=click.Path(path_type=Path), help="Of a FILE.tflite: a text file, a label a line."

@@ -25,6 +25,21 @@ def runtime_name() -> str:
     return "ai-edge-litert" if interpreter_class().__module__.startswith("ai_edge_litert") else "tflite-runtime"
 
 
+def runtime_version() -> str:
+    """The same with its version: ``ai-edge-litert 2.3.0``. Raises MissingExtraError."""
+    return with_version(runtime_name())
+
+
+def with_version(package: str) -> str:
+    """A package's name and, where the installation tells it, its version."""
+    from importlib import metadata  # which a cold start need not wait for
+
+    try:
+        return f"{package} {metadata.version(package)}"
+    except metadata.PackageNotFoundError:
+        return package
+
+
 def usable_cores(environment: Mapping[str, str] = os.environ) -> int:
     """The cores this process may run on, at most 8: a photo's forward pass gains nothing from more.
 
@@ -48,18 +63,29 @@ def interpreter_class() -> Any:
 
 
 class TFLiteClassifier:
-    """One loaded classifier with a fixed batch of one. Threads may share it: they take turns.
+    """One loaded classifier with a fixed batch, most often of one. Threads may share it: they take turns.
+
+    Args:
+        path: the file.
+        threads: for the interpreter; all cores if None.
+        interpreter: the class that runs it; that of :func:`runtime_name` if None.
 
     A float input gets normalised pixels. An integer one gets them as they are, or, where there is a normalisation that
     changes them, normalised and quantised.
 
     Raises:
-        BundleError: the file is not a TFLite image classifier with one ``[1, H, W, 3]`` input and one output.
+        BundleError: the file is not a TFLite image classifier with one ``[B, H, W, 3]`` input and one output.
         InputError: its input is float, and there is no normalisation.
     """
 
-    def __init__(self, path: Path, threads: int | None = None, normalisation: Normalisation | None = None) -> None:
-        interpreter = interpreter_class()
+    def __init__(
+        self,
+        path: Path,
+        threads: int | None = None,
+        normalisation: Normalisation | None = None,
+        interpreter: Any = None,
+    ) -> None:
+        interpreter = interpreter or interpreter_class()
         try:
             self._interpreter = interpreter(model_path=str(path), num_threads=threads or usable_cores())
             self._interpreter.allocate_tensors()
@@ -67,11 +93,11 @@ class TFLiteClassifier:
             raise BundleError(f"the runtime cannot load it ({error})", where=str(path)) from error
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         shape = [int(n) for n in inputs[0]["shape"]]
-        if len(inputs) != 1 or len(outputs) != 1 or len(shape) != 4 or (shape[0], shape[3]) != (1, 3):
+        if len(inputs) != 1 or len(outputs) != 1 or len(shape) != 4 or shape[0] < 1 or shape[3] != 3:
             raise BundleError(
                 f"not an image classifier with one [1, H, W, 3] input (it takes {shape})", where=str(path)
             )
-        self.height, self.width = shape[1], shape[2]
+        self.batch, self.height, self.width = shape[:3]
         self._prepare = preparation(inputs[0], normalisation, str(path))
         self.classes = int(outputs[0]["shape"][-1])
         self._input, self._output = inputs[0]["index"], outputs[0]["index"]
@@ -85,10 +111,28 @@ class TFLiteClassifier:
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities ``[N]`` for one image ``[H, W, 3]`` of the model's own size."""
-        pixels = image if self._prepare is None else self._prepare(image)
+        batch = image[None] if self.batch == 1 else np.repeat(image[None], self.batch, axis=0)
+        answer: NDArray[np.float32] = self._run(batch)[0]
+        return answer
+
+    def many(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities ``[M, N]`` for images ``[M, H, W, 3]``, a batch at a time, the last filled up with its last."""
+        answers = np.zeros((len(images), self.classes), np.float32)
+        for start in range(0, len(images), self.batch):
+            batch = images[start : start + self.batch]
+            missing = self.batch - len(batch)
+            full = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing else batch
+            answers[start : start + self.batch] = self._run(full)[: len(batch)]
+        return answers
+
+    def _run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """``[B, H, W, 3]`` -> ``[B, N]``."""
+        pixels = batch if self._prepare is None else np.stack([self._prepare(image) for image in batch])
         with self._turn:
-            self._interpreter.set_tensor(self._input, pixels[None])
+            self._interpreter.set_tensor(self._input, pixels)
             self._interpreter.invoke()
-            raw = self._interpreter.get_tensor(self._output).reshape(-1)  # of a copy
-        values = np.asarray(raw, np.float32)
-        return (values - self.zero) * np.float32(self._scale) if self._scale else values
+            raw = self._interpreter.get_tensor(self._output).reshape(self.batch, -1)  # of a copy
+        values: NDArray[np.float32] = np.asarray(raw, np.float32)
+        if self._scale:
+            values = (values - self.zero) * np.float32(self._scale)
+        return values

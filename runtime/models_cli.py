@@ -88,9 +88,10 @@ def show(model_id: str | None, registry: str, channel: str, as_json: bool) -> No
     if manifest.threshold:
         click.echo(f"below {manifest.threshold:.3f} the answer is unknown")
     for name, value in manifest.variants.items():
+        mixed = f"; {len(value.in_float)} operations in float32" if value.in_float else ""
         click.echo(
             f"{name:<12} {value.size / 2**20:6.1f} MiB  accuracy {value.accuracy:.3f}  agreement {value.agreement:.3f}"
-            f"  largest difference {value.max_difference:.1e}  ({value.runtime}, {value.photos} photos)"
+            f"  largest difference {value.max_difference:.1e}  ({value.runtime}, {value.photos} photos{mixed})"
         )
     for name, reason in manifest.left_out.items():
         click.echo(f"{name:<12} left out: {reason}")

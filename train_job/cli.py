@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from runtime.models_cli import signing_key_option
+from runtime.variants import FLOAT32, TFLITE_VARIANTS
 from train_job.backbones import BACKBONES
 from train_job.options import DEFAULT_SPLIT, TrainOptions
 from train_job.split import Shares
@@ -45,6 +46,13 @@ def _rate(_context: click.Context, _option: click.Parameter, value: float | None
     if value is not None and not 0 < value < math.inf:
         raise click.BadParameter("must be a number above 0")
     return value
+
+
+def _variants(_context: click.Context, _option: click.Parameter, value: str) -> tuple[str, ...]:
+    names = {name.strip() for name in value.split(",") if name.strip()} | {FLOAT32}
+    if unknown := sorted(names - set(TFLITE_VARIANTS)):
+        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(TFLITE_VARIANTS)}")
+    return tuple(name for name in TFLITE_VARIANTS if name in names)
 
 
 _UNITS = {"": 1, "KB": 2**10, "MB": 2**20, "GB": 2**30}
@@ -129,6 +137,62 @@ base_options = _together(
 )
 """What the features of a photo depend on."""
 
+gate_options = _together(
+    click.option(
+        "--variants",
+        default=",".join(TFLITE_VARIANTS),
+        show_default=True,
+        callback=_variants,
+        metavar="A,B",
+        help="The TFLite files to make; float32 always is.",
+    ),
+    click.option(
+        "--batch",
+        default=1,
+        show_default=True,
+        type=click.IntRange(1, 1024),
+        help="Make a second file of each, which takes so many photos at once.",
+    ),
+    click.option(
+        "--max-accuracy-drop",
+        default="1%",
+        show_default=True,
+        callback=_percentage,
+        metavar="SHARE",
+        help="Leave a variant out that loses more; float32 may lose nothing.",
+    ),
+    click.option(
+        "--max-recall-drop",
+        default="10%",
+        show_default=True,
+        callback=_percentage,
+        metavar="SHARE",
+        help="The same of any class.",
+    ),
+    click.option(
+        "--min-agreement",
+        default="95%",
+        show_default=True,
+        callback=_percentage,
+        metavar="SHARE",
+        help="Leave a variant out whose label is less often the Keras model's.",
+    ),
+    click.option(
+        "--max-difference",
+        default=1.0,
+        show_default=True,
+        type=click.FloatRange(0, 1),
+        help="Leave a variant out of which a probability differs more from the Keras model's.",
+    ),
+    click.option(
+        "--legacy-python",
+        envvar="TRANSFERLITE_LEGACY_PYTHON",
+        metavar="FILE",
+        help="A Python with tflite-runtime, to prove the files there too.  [env: TRANSFERLITE_LEGACY_PYTHON]",
+    ),
+)
+"""Which files, and what they have to hold."""
+
 
 @click.command()
 @photo_options
@@ -184,6 +248,7 @@ base_options = _together(
     help="Of a class's test photos, how many a new version may lose.",
 )
 @signing_key_option
+@gate_options
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object as the last line.")
 def train(as_json: bool, **options: Any) -> None:
     """Train on labelled photos, prove the result, publish it and let the channel name it.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from export.other_python import runtime_of
 from export.quiet import quiet_native_logs
 from runtime.bundle import Manifest
 from runtime.errors import BundleError, InputError, NotFoundError
@@ -68,6 +69,8 @@ def _train(options: TrainOptions, report: Reporter, stop: Stop) -> Result:
     started = time.perf_counter()
     phases = Phases()
     with phases("data"):
+        if options.legacy_python is not None:
+            report.line(f"the files will be proven on {runtime_of(options.legacy_python)} too")
         registry = _open_registry(options, report)
         dataset = read_data(options, report)
         dataset.check_share(options.fail_over)

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from runtime.store import join_uri
+from runtime.variants import TFLITE_VARIANTS
 from train_job.split import Shares
 
 DEFAULT_SPLIT = Shares(80, 10, 10)
@@ -53,6 +54,13 @@ class TrainOptions:
     promote: str = "auto"
     tolerance: float = 0.02
     signing_key: str | None = None
+    variants: tuple[str, ...] = TFLITE_VARIANTS
+    batch: int = 1
+    max_accuracy_drop: float = 0.01
+    max_recall_drop: float = 0.1
+    min_agreement: float = 0.95
+    max_difference: float = 1.0
+    legacy_python: str | None = None
 
     @property
     def feature_store(self) -> str:
@@ -61,6 +69,7 @@ class TrainOptions:
 
     def to_dict(self) -> dict[str, Any]:
         """The form kept in the manifest: all that the model may depend on."""
-        kept = asdict(self) | {"split": str(self.split), "classes": list(self.classes)}
+        lists = {"classes": list(self.classes), "variants": list(self.variants)}
+        kept = asdict(self) | {"split": str(self.split), **lists}
         del kept["signing_key"]
         return kept

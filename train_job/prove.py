@@ -1,32 +1,34 @@
 """From a trained classifier to proven files: convert, and run every variant on held-out photos."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import median
 
-from export.convert import FLOAT32, SAVED_MODEL, Graph, write_saved_model, write_tflite
+import numpy as np
+
+from export.convert import convert, write_tflite
+from export.gate import Gate, Verdict
 from export.golden_pictures import write_golden
-from export.metadata import About, add_metadata
-from export.verify import (
-    Answered,
-    Answers,
-    compare,
-    judge,
-    keras_answers,
-    one_thread_milliseconds,
-    saved_model_answers,
-    tflite_answers,
-)
-from runtime.bundle import Variant
+from export.graph import Graph
+from export.metadata import About
+from export.runtimes import Answers, keras_answers, tflite_answers
+from export.saved_model import write_saved_model
+from export.verify import Answered, Limits
+from runtime.bundle import Proof, Variant
 from runtime.errors import GateError
 from runtime.imaging import RGB
+from runtime.interpreter import TFLiteClassifier
 from runtime.registry import new_model_id, utc_now
+from runtime.variants import FLOAT32, INT8, SAVED_MODEL, kind_of
 from train_job.dataset import Example, Split
 from train_job.divide import Job
 from train_job.evaluate import Scores
 from train_job.feature_store import FeatureStore
 from train_job.learn import Learned
+from train_job.options import TrainOptions
 from train_job.progress import Reporter
 from train_job.proof_photos import GATE_PHOTOS, decoded, even_sample
 
@@ -43,26 +45,30 @@ class Exported:
         folder: where they lie.
         variants: those that passed.
         left_out: those that did not, and why.
+        gate: what was measured of each variant in each runtime.
         examples: the test photos of the gate.
         answered: what every form said of them.
-        float32: the float32 file as a function.
         golden: the file of test pictures, below the folder.
     """
 
     about: About
     folder: Path
-    variants: dict[str, Variant]
-    left_out: dict[str, str]
+    variants: Mapping[str, Variant]
+    left_out: Mapping[str, str]
+    gate: tuple[Proof, ...]
     examples: Sequence[Example]
     answered: Answered
-    float32: Answers
     golden: str
 
     def best(self, example: Example, image: RGB) -> int:
         """The class that the float32 file gives a photo; one of the gate's is not run again."""
         place = self._places.get(example.sha256)
-        said = self.float32(image[None])[0] if place is None else self.answered.variants[FLOAT32][place]
+        said = self._float32(image[None])[0] if place is None else self.answered.variants[FLOAT32][place]
         return int(said.argmax())
+
+    @cached_property
+    def _float32(self) -> Answers:
+        return tflite_answers(self.folder / self.variants[FLOAT32].path)
 
     @cached_property
     def _places(self) -> dict[str, int]:
@@ -75,30 +81,35 @@ def prove(job: Job, learned: Learned, folder: Path) -> Exported:
     Raises:
         GateError: the SavedModel or the float32 file does not answer as the Keras model does.
     """
-    classifier, report = learned.classifier, job.report
-    report.line("exporting: SavedModel, float32, int8")
-    store = FeatureStore.open(job.options.feature_store, report.warning)
-    sample = even_sample(learned.examples(Split.TRAIN), classifier.labels, CALIBRATION_PHOTOS)
-    calibration = list(decoded(sample, classifier.input, store))
-    graph = Graph((classifier.features, classifier.head), classifier.input)
-    saved_model = write_saved_model(graph, folder)
+    classifier, options = learned.classifier, job.options
+    job.report.line(f"exporting: SavedModel, {', '.join(options.variants)}")
+    store = FeatureStore.open(options.feature_store, job.report.warning)
+    sample = _sample(learned, Split.TRAIN, CALIBRATION_PHOTOS)
+    calibration = list(decoded(sample, classifier.input, store)) if INT8 in options.variants else []
+    graph = Graph(classifier.features, classifier.head, classifier.input)
+    saved_model = write_saved_model(graph, classifier.labels, folder)
     job.stop.check()
-    tflite = write_tflite(graph, classifier.input, calibration, folder)
     about = _about(learned)
-    for path in tflite.values():
-        add_metadata(path, about)
-    answers = {SAVED_MODEL: saved_model_answers(saved_model)}
-    answers |= {name: tflite_answers(path) for name, path in tflite.items()}
-    examples = even_sample(learned.examples(Split.TEST), classifier.labels, GATE_PHOTOS)
-    answered = compare(keras_answers(classifier.model), answers, _pictures(examples, learned, store, job))
-    paths = {SAVED_MODEL: SAVED_MODEL, **{name: path.name for name, path in tflite.items()}}
-    variants, left_out = judge(answered, paths, folder)
+    converted = convert(graph, calibration, about)
+    files = {SAVED_MODEL: saved_model} | write_tflite(converted, options.variants, folder, options.batch)
+    job.stop.check()
+    examples = _sample(learned, Split.TEST, GATE_PHOTOS)
+    gate = Gate(
+        photos=lambda: _pictures(examples, learned, store, job),
+        labels=classifier.labels,
+        limits=limits(options),
+        most=GATE_PHOTOS,
+        python=options.legacy_python,
+    )
+    verdict = gate.ask(keras_answers(classifier.model), files)
+    if failing := [why for name, why in verdict.refused.items() if kind_of(name) == INT8]:
+        job.report.line(f"int8 does not hold ({failing[0]}): trying with some operations in float32")
+        verdict = gate.rescue_int8(verdict, converted, calibration, folder, options.batch)
+    variants = {name: _variant(path, name, verdict) for name, path in files.items() if name not in verdict.refused}
     check_rows(learned.evaluation.scores[Split.TEST], variants[SAVED_MODEL])
-    for name in variants.keys() & tflite.keys():
-        variants[name] = replace(variants[name], milliseconds=one_thread_milliseconds(tflite[name]))
-    _announce(variants, left_out, report)
+    _announce(verdict, job.report)
     golden = write_golden(folder, variants, classifier.input)
-    return Exported(about, folder, variants, left_out, examples, answered, answers[FLOAT32], golden)
+    return Exported(about, folder, variants, verdict.refused, verdict.proofs, examples, verdict.answered, golden)
 
 
 def _about(learned: Learned) -> About:
@@ -107,13 +118,65 @@ def _about(learned: Learned) -> About:
     return About(*version, classifier.labels, classifier.input, learned.evaluation.threshold)
 
 
-def _announce(variants: dict[str, Variant], left_out: dict[str, str], report: Reporter) -> None:
-    for name, variant in variants.items():
-        report.line(
-            f"{name}: accuracy {variant.accuracy:.4f}, agrees with Keras on {variant.agreement:.2%} of"
-            f" {variant.photos} photos, largest difference {variant.max_difference:.1e}"
-        )
-    for name, reason in left_out.items():
+def _sample(learned: Learned, split: Split, most: int) -> list[Example]:
+    """Photos of a split, from the classes in turn, by content: those of a day lie together, and are like each other."""
+    mixed = sorted(learned.examples(split), key=lambda example: example.sha256)
+    return even_sample(mixed, learned.classifier.labels, most)
+
+
+def limits(options: TrainOptions) -> Limits:
+    """What a variant may lose whose weights or activations are rounded."""
+    return Limits(
+        difference=options.max_difference,
+        accuracy=options.max_accuracy_drop,
+        recall=options.max_recall_drop,
+        disagreement=1 - options.min_agreement,
+    )
+
+
+def _variant(path: Path, name: str, verdict: Verdict) -> Variant:
+    """A variant that passed, with what was measured in the runtime that serves it."""
+    proof = next(one for one in verdict.proofs if one.variant == name)
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    return Variant(
+        path=path.name,
+        size=sum(file.stat().st_size for file in files),
+        runtime=proof.runtime,
+        photos=proof.photos,
+        accuracy=proof.accuracy,
+        agreement=proof.agreement,
+        max_difference=float(proof.max_difference or 0),
+        milliseconds=None if path.is_dir() else one_thread_milliseconds(path),
+        in_float=verdict.in_float if kind_of(name) == INT8 else (),
+    )
+
+
+def one_thread_milliseconds(path: Path) -> float:
+    """What one photo takes a TFLite file here, on one thread: the median of five runs or more in 0.3 s.
+
+    Of a file that takes a batch, its share of one.
+    """
+    model = TFLiteClassifier(path, threads=1)
+    photo = np.full((model.height, model.width, 3), 127, np.uint8)
+    model(photo)  # the first run also sets memory aside
+    took: list[float] = []
+    while len(took) < 5 or sum(took) < 0.3:
+        started = time.perf_counter()
+        model(photo)
+        took.append(time.perf_counter() - started)
+    return 1000 * median(took) / model.batch
+
+
+def _announce(verdict: Verdict, report: Reporter) -> None:
+    for proof in verdict.proofs:
+        if not proof.failure:
+            report.line(
+                f"{proof.variant} on {proof.runtime}: accuracy {proof.accuracy:.4f}, agrees with Keras on"
+                f" {proof.agreement:.2%} of {proof.photos} photos, largest difference {proof.max_difference:.1e}"
+            )
+    if verdict.in_float:
+        report.line(f"int8 keeps {len(verdict.in_float)} operations in float32")
+    for name, reason in verdict.refused.items():
         report.warning(f"{name} is left out: {reason}")
 
 

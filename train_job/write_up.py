@@ -93,6 +93,7 @@ def _manifest(job: Job, learned: Learned, exported: Exported) -> Manifest:
             "precision": evaluation.precision,
         },
         golden=exported.golden,
+        gate=exported.gate,
     )
 
 

@@ -1,5 +1,6 @@
 """The Dockerfiles, as far as they can be seen without building them."""
 
+import os
 import re
 import resource
 import shutil
@@ -70,13 +71,13 @@ def test_the_machine_s_limits_are_not_passed(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_without_root_the_containers_are_skipped_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(podman.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(podman.UnavailableError, match="take root"):
         podman.install_tools()
 
 
 def test_tools_that_cannot_be_installed_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(podman.os, "geteuid", lambda: 0)
-    monkeypatch.setattr(podman.shutil, "which", lambda _: None)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
     with pytest.raises(podman.UnavailableError, match="podman, runc, debootstrap, catatonit are missing"):
         podman.install_tools()

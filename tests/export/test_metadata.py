@@ -9,7 +9,7 @@ import pytest
 
 from export.flat_file import read
 from export.metadata import About, add_metadata
-from export.verify import tflite_answers
+from export.runtimes import tflite_answers
 from runtime.bundle import read_manifest
 from runtime.errors import BundleError
 from runtime.imaging import DECODER_VERSION, InputSpec

@@ -28,9 +28,12 @@ def residual() -> Any:
 
 
 def converted(model: Any) -> bytes:
-    from export.convert import Graph, _convert
+    import keras
 
-    return _convert(Graph((model,), SPEC))
+    from export.convert import convert
+    from export.graph import Graph
+
+    return convert(Graph(model, keras.layers.Identity(), SPEC)).content
 
 
 def test_the_ranges_are_those_of_the_layers_outputs_over_all_photos() -> None:
@@ -61,13 +64,13 @@ def test_what_is_not_finite_in_one_photo_is_not_forgotten() -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_network_that_has_diverged_is_refused(value: float) -> None:
-    from export.quantise import quantise
+    from export.quantise import note_ranges
 
     model = residual()
     kernel, bias = model.get_layer("third").get_weights()
     model.get_layer("third").set_weights([kernel, bias + np.float32(value)])
     with pytest.raises(GateError, match=r"^int8: the model's activations are not finite numbers"):
-        quantise(converted(model), photos(2))
+        note_ranges(converted(model), photos(2))
 
 
 def test_weights_lie_at_multiples_of_16_bytes_in_every_file() -> None:

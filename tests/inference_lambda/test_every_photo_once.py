@@ -9,7 +9,7 @@ import random
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ BAD, DUPLICATED, REFUSED = 0.05, 0.01, 0.03
 DYING, SOON = 0.0015, 0.02
 """The share of all calls before and after which a function dies: about one batch in ten is cut by it."""
 WORKERS = 3
+SOME = 100
+"""Messages that wait in a queue at most about so many: moto looks at all of them for each."""
 VISIBLE_AGAIN = 5
 """Seconds after which a message that a dead function had taken is handed over again."""
 MOST_RECEIVES = 20
@@ -85,16 +87,29 @@ def left(sqs: Any, url: str) -> int:
     return sum(int(found[name]) for name in names)
 
 
-def put_photos(s3: Any, chance: random.Random) -> list[str]:
-    """Photos under awkward keys, in random order: good ones, bad ones, and three that may not be read."""
+def send(sqs: Any, url: str, bodies: list[str]) -> None:
+    for start in range(0, len(bodies), 10):
+        entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(bodies[start : start + 10])]
+        sqs.send_message_batch(QueueUrl=url, Entries=entries)
+
+
+def put_photos(s3: Any, sqs: Any, told: str, chance: random.Random) -> tuple[list[str], list[str]]:
+    """Photos under awkward keys, in random order: good ones, bad ones, and three that may not be read.
+
+    The values are their keys, and the messages in which S3 told of them.
+    """
     keys = [NAMES[number % len(NAMES)].format(number) for number in range(PHOTOS)]
     keys += [f"{FORBIDDEN}/{number}.jpg" for number in range(3)]
     chance.shuffle(keys)
     good = [jpeg(colour, number) for colour in ("blue", "red") for number in range(20)]
     bad = [b"", b"%PDF-1.7", good[0][:-9], good[0][:40]]
-    for key in keys:
+    bodies = []
+    for number, key in enumerate(keys):
         s3.put_object(Bucket=INPUT, Key=key, Body=chance.choice(bad if chance.random() < BAD else good))
-    return keys
+        if number % SOME == 0:
+            bodies += taken(sqs, told)
+    bodies += taken(sqs, told)
+    return keys, [body for body in bodies if "s3:TestEvent" not in body]
 
 
 class Workers:
@@ -146,23 +161,22 @@ def test_every_photo_ends_with_one_record_as_in_a_clean_run(
     incoming, _ = queue(sqs, "incoming", VisibilityTimeout=str(VISIBLE_AGAIN), RedrivePolicy=redrive)
     notified = {"QueueConfigurations": [{"QueueArn": told_arn, "Events": ["s3:ObjectCreated:*"]}]}
     s3.put_bucket_notification_configuration(Bucket=INPUT, NotificationConfiguration=notified)
-    keys = put_photos(s3, chance)
-    bodies = [body for body in taken(sqs, told) if "s3:TestEvent" not in body]
+    keys, bodies = put_photos(s3, sqs, told, chance)
     assert len(bodies) == len(keys)
     bodies += chance.sample(bodies, max(int(DUPLICATED * len(bodies)), 1))
     chance.shuffle(bodies)
     bodies[len(bodies) // 2 : len(bodies) // 2] = POISON
-    for start in range(0, len(bodies), 10):
-        entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(bodies[start : start + 10])]
-        sqs.send_message_batch(QueueUrl=incoming, Entries=entries)
 
     monkeypatch.setenv("TRANSFERLITE_REGISTRY", str(trained.registry))
     monkeypatch.setenv("TRANSFERLITE_OUTPUT_BUCKET", OUTPUT)
     log, begun = tmp_path / "log", time.monotonic()
     workers = Workers(incoming, log)
     try:
-        while left(sqs, incoming):
+        to_send = deque(bodies)
+        while to_send or left(sqs, incoming):
             assert time.monotonic() - begun < 120 + PHOTOS
+            if to_send and left(sqs, incoming) < SOME:
+                send(sqs, incoming, [to_send.popleft() for _ in range(min(SOME, len(to_send)))])
             time.sleep(0.2)
             workers.revive()
     finally:

@@ -94,8 +94,8 @@ def _options(command: click.Command, context: click.Context) -> set[str]:
     return found
 
 
-ELSEWHERE = {"--model_base_path", "--logdir", "--debug", "--help", "--quick", "--photos"}
-"""Options of TensorFlow Serving, TensorBoard, the console script itself and the benchmarks."""
+ELSEWHERE = {"--model_base_path", "--logdir", "--build-arg", "--debug", "--help", "--quick", "--photos"}
+"""Options of TensorFlow Serving, TensorBoard, Docker, the console script itself and the benchmarks."""
 
 OTHERS_COMMAND = re.compile(r"\b(aws|sam|docker|pip|podman|make|npm|curl|openssl|ssh|git)\b|python -m")
 

@@ -7,9 +7,14 @@ import sys
 from importlib.metadata import distributions
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from export.other_python import other_python, runtime_of
 from runtime import Predictor
+from runtime.imaging import decode
+from runtime.interpreter import TFLiteClassifier
+from runtime.variants import TFLITE_VARIANTS
 from tests.conftest import Trained
 from tests.pictures import jpeg
 
@@ -45,7 +50,7 @@ def test_an_edge_install_predicts_as_the_training_machine_does(
     assert pip("--python", python, "install", "--no-compile", f"{wheel}[{extra}]") == 0
     photo = tmp_path / "photo.jpg"
     photo.write_bytes(jpeg("blue", 33))
-    for variant in ("float32", "int8"):
+    for variant in TFLITE_VARIANTS:
         words = ["predict", str(photo), "--bundle", str(trained.bundle), "--variant", variant, "--json"]
         done = subprocess.run(
             [python, "-m", "transferlite", *words],
@@ -60,7 +65,20 @@ def test_an_edge_install_predicts_as_the_training_machine_does(
         expected = Predictor.load(trained.bundle, variant)(photo)
         assert answer["label"] == expected.label
         assert answer["score"] == pytest.approx(expected.score, abs=1e-4 if variant == "float32" else 0.02)
+    assert_the_gate_can_ask(python, extra, trained)
     installed = distributions(path=[str(next((tmp_path / "venv").glob("lib/python*/site-packages")))])
     names = {package.name.lower() for package in installed}
     assert names >= {"transferlite", "numpy", "pillow"}
     assert not names & {"tensorflow", "keras", "pandas", "boto3"}
+
+
+def assert_the_gate_can_ask(python: Path, extra: str, trained: Trained) -> None:
+    """What was installed for a device is a runtime to prove files on, from a machine with TensorFlow."""
+    name = {"edge": "ai-edge-litert", "edge-legacy": "tflite-runtime 2.14.0"}[extra]
+    assert runtime_of(str(python)).startswith(name)
+    paths = sorted(trained.photos.rglob("*.jpg"))
+    photos = np.stack([decode(path.read_bytes(), trained.result.manifest.input) for path in paths])
+    for variant in TFLITE_VARIANTS:
+        path = trained.bundle / f"{variant}.tflite"
+        with other_python(str(python), path) as ask:
+            np.testing.assert_allclose(ask(photos), TFLiteClassifier(path).many(photos), atol=0.05)

@@ -12,6 +12,7 @@ import pytest
 from runtime.folder import FolderStore
 from runtime.locations import open_store
 from runtime.s3 import s3_client
+from runtime.variants import TFLITE_VARIANTS
 from train_job.measures import interval
 from transferlite.demo import local_s3
 
@@ -33,12 +34,12 @@ def train(*words: str, status: int = 0) -> Any:
 
 
 def check(result: Any, least: float) -> None:
-    """Keras, SavedModel and float32 reach ``least``; int8 loses at most 0.01."""
+    """Keras, SavedModel and float32 reach ``least``; the others are all there and lose at most 0.01."""
     keras = result["metrics"]["test"]["accuracy"]
     variants = result["metrics"]["variants"]
     assert keras >= least
     assert variants["saved_model"] == variants["float32"] == keras
-    assert variants["int8"] >= keras - 0.01
+    assert min(variants[name] for name in TFLITE_VARIANTS) >= keras - 0.01
 
 
 def test_cats_and_dogs_through_s3(photo_sets: Path) -> None:

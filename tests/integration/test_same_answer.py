@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from export.verify import saved_model_answers, tflite_answers
+from export.runtimes import saved_model_answers, tflite_answers
 from inference_lambda import handler
 from runtime import Predictor
 from runtime.bundle import MANIFEST, read_manifest
 from runtime.imaging import decode
+from runtime.variants import TFLITE_VARIANTS
 from tests.conftest import Trained
 from tests.pictures import jpeg
 from transferlite.__main__ import run
 
 
-@pytest.mark.parametrize("variant", ["float32", "int8"])
+@pytest.mark.parametrize("variant", TFLITE_VARIANTS)
 def test_every_way_gives_the_same_answer(
     variant: str,
     trained: Trained,

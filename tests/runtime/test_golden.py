@@ -11,16 +11,18 @@ from runtime.bundle import GOLDEN, MANIFEST, FileInfo, Manifest, describe_files,
 from runtime.errors import BundleError
 from runtime.golden import Golden
 from runtime.predictor import Predictor
+from runtime.variants import TFLITE_VARIANTS
 from tests.conftest import Trained
 from tests.pictures import jpeg
 from tests.runtime.bundles import manifest_of
 
 PICTURES = (b"first", b"second")
+NAMES = (*TFLITE_VARIANTS, "float32_batch8")
 EXPECTED = np.array([[0.25, 0.75], [0.9, 0.1]], np.float32)
 
 
 def golden(**expected: Any) -> Golden:
-    return Golden(PICTURES, expected or {"float32": EXPECTED, "int8": EXPECTED})
+    return Golden(PICTURES, expected or dict.fromkeys(NAMES, EXPECTED))
 
 
 def answering(off: float, wrong: bytes = b"first") -> Any:
@@ -34,14 +36,30 @@ def answering(off: float, wrong: bytes = b"first") -> Any:
     return answers
 
 
-@pytest.mark.parametrize(("variant", "off"), [("float32", 0.0), ("float32", 9e-4), ("int8", 0.2), ("int8", -0.2)])
+@pytest.mark.parametrize(
+    ("variant", "off"),
+    [
+        ("float32", 0.0),
+        ("float32", 9e-4),
+        ("float32_batch8", 9e-4),
+        ("float16", 9e-3),
+        ("dynamic", 0.2),
+        ("int8", -0.2),
+    ],
+)
 def test_what_kernels_may_differ_by_passes(variant: str, off: float) -> None:
     assert golden().check(variant, answering(off)) == pytest.approx(abs(off), abs=1e-6)
 
 
 @pytest.mark.parametrize(
     ("variant", "off", "says"),
-    [("float32", 0.002, r"differs by 0\.002 \(limit 0\.001\)"), ("int8", 0.3, r"differs by 0\.3 \(limit 0\.25\)")],
+    [
+        ("float32", 0.002, r"differs by 0\.002 \(limit 0\.001\)"),
+        ("float32_batch8", 0.002, r"differs by 0\.002 \(limit 0\.001\)"),
+        ("float16", 0.02, r"differs by 0\.02 \(limit 0\.01\)"),
+        ("dynamic", 0.3, r"differs by 0\.3 \(limit 0\.25\)"),
+        ("int8", 0.3, r"differs by 0\.3 \(limit 0\.25\)"),
+    ],
 )
 def test_more_than_that_is_refused_with_the_difference(variant: str, off: float, says: str) -> None:
     with pytest.raises(BundleError, match=rf"^x\.tflite: .*{says}; the runtime computes it wrongly"):
@@ -55,7 +73,7 @@ def test_of_a_coarse_variant_every_picture_is_asked_and_of_an_exact_one_the_leas
 
 
 def test_an_answer_that_is_no_number_is_refused() -> None:
-    for variant in ("float32", "int8"):
+    for variant in NAMES:
         with pytest.raises(BundleError, match="differs by nan"):
             golden().check(variant, answering(np.nan))
 
@@ -66,14 +84,14 @@ def test_answers_of_another_count_of_labels_are_refused() -> None:
 
 
 def test_a_variant_without_answers_is_refused() -> None:
-    with pytest.raises(BundleError, match="no answers of float16"):
-        golden().check("float16", answering(0))
+    with pytest.raises(BundleError, match="no answers of float64"):
+        golden().check("float64", answering(0))
 
 
 def test_what_is_stored_is_read_back() -> None:
     read = Golden.from_json(golden().to_json())
     assert read.pictures == PICTURES
-    assert set(read.expected) == {"float32", "int8"}
+    assert set(read.expected) == set(NAMES)
     np.testing.assert_allclose(read.expected["int8"], EXPECTED, atol=1e-7)
 
 
@@ -119,7 +137,7 @@ def test_serving_takes_the_test_pictures_along() -> None:
 def altered(trained: Trained, folder: Path, change: Any) -> Path:
     """The trained bundle with other test pictures, and a manifest that fits them."""
     manifest = read_manifest(trained.bundle)
-    for name in manifest.files_of(["float32", "int8"]):
+    for name in manifest.files_of(TFLITE_VARIANTS):
         (folder / name).write_bytes((trained.bundle / name).read_bytes())
     raw = json.loads((folder / GOLDEN).read_bytes())
     change(raw)
@@ -129,7 +147,7 @@ def altered(trained: Trained, folder: Path, change: Any) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("variant", ["float32", "int8"])
+@pytest.mark.parametrize("variant", TFLITE_VARIANTS)
 def test_a_model_that_answers_otherwise_is_not_loaded(trained: Trained, tmp_path: Path, variant: str) -> None:
     def swap(raw: Any) -> None:
         raw["expected"][variant] = [row[::-1] for row in raw["expected"][variant]]

@@ -12,8 +12,10 @@ import pytest
 
 from runtime.bundle import describe_files, read_manifest
 from runtime.errors import InputError
+from runtime.interpreter import runtime_version, with_version
 from runtime.registry import Registry
 from runtime.signing import create_key
+from runtime.variants import TFLITE_VARIANTS
 from tests.conftest import Trained
 from tests.pictures import jpeg, write_folders
 from tests.train_job.bases import bases_built_once
@@ -118,10 +120,22 @@ def test_the_manifest_says_what_the_model_was_made_of(trained: Trained) -> None:
 
 def test_every_variant_was_run_on_the_held_out_photos(trained: Trained) -> None:
     variants = trained.result.manifest.variants
-    assert list(variants) == ["saved_model", "float32", "int8"]
+    assert list(variants) == ["saved_model", "float32", "float16", "dynamic", "int8"]
     assert {variant.photos for variant in variants.values()} == {2}
     assert {variant.accuracy for variant in variants.values()} == {1}
     assert max(variants[name].max_difference for name in ("saved_model", "float32")) < 1e-4
+    assert {variant.in_float for variant in variants.values()} == {()}
+
+
+def test_every_file_was_run_in_every_runtime_here(trained: Trained) -> None:
+    gate = trained.result.manifest.gate
+    here, tensorflow = runtime_version(), with_version("tensorflow")
+    expected = [(name, at) for name in TFLITE_VARIANTS for at in (here, tensorflow)]
+    assert [(one.variant, one.runtime) for one in gate] == [("saved_model", tensorflow), *expected]
+    assert {(one.photos, one.accuracy, one.accuracy_drop, one.recall_drop, one.failure) for one in gate} == {
+        (2, 1, 0, 0, "")
+    }
+    assert read_manifest(trained.bundle).gate == gate
 
 
 def test_the_data_sets_table_has_each_photo_with_its_hash_and_split(trained: Trained) -> None:
@@ -155,14 +169,14 @@ def test_the_commands_json_has_the_numbers_a_script_needs(trained: Trained) -> N
     assert printed["model_id"] == trained.result.manifest.model_id
     assert printed["labels"] == ["blue", "red"]
     assert printed["metrics"]["test"]["accuracy"] == 1
-    assert printed["metrics"]["variants"] == {"saved_model": 1, "float32": 1, "int8": 1}
+    assert printed["metrics"]["variants"] == dict.fromkeys(("saved_model", *TFLITE_VARIANTS), 1)
     assert printed["registry"] == str(trained.registry)
     assert "total" in printed["seconds"]
 
 
 def test_every_form_of_the_model_is_measured_and_said_to_be_calibrated(trained: Trained) -> None:
     found = evaluation(trained.registry, trained.result)
-    assert list(found["models"]) == ["keras", "saved_model", "float32", "int8"]
+    assert list(found["models"]) == ["keras", "saved_model", *TFLITE_VARIANTS]
     for measured in found["models"].values():
         assert (measured["photos"], measured["right"], measured["accuracy"]) == (2, 2, 1)
         assert measured["confusion"] == [[1, 0], [0, 1]]
@@ -176,7 +190,7 @@ def test_every_form_of_the_model_is_measured_and_said_to_be_calibrated(trained: 
 def test_tflite_files_were_timed_on_one_thread(trained: Trained) -> None:
     variants = trained.result.manifest.variants
     assert variants["saved_model"].milliseconds is None
-    assert all((variants[name].milliseconds or 0) > 0 for name in ("float32", "int8"))
+    assert all((variants[name].milliseconds or 0) > 0 for name in TFLITE_VARIANTS)
 
 
 # -- the next run, with more photos and a bad one ----------------------------------------------------------------------

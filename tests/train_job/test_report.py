@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runtime.bundle import Variant
+from runtime.bundle import Proof, Variant
 from tests.train_job.report_facts import confusion_of, facts, manifest_facts
 from train_job import model_card, plots
 from train_job.dataset import Reject
@@ -211,6 +211,33 @@ def test_a_left_out_variant_says_why_and_a_measured_one_how_quick_it_is() -> Non
         assert "6.7 ms" in words
         assert "12.8 MiB" in words
         assert "agreement 0.50 is below 0.95" in words
+
+
+def test_each_variant_is_there_in_each_runtime_and_what_failed_with_its_reason() -> None:
+    gate = (
+        Proof("float32", "ai-edge-litert 2.3.0", 250, 0.912, 0.0, 0.0, 1.0, 1.2e-6),
+        Proof("dynamic", "tflite-runtime 2.14.0", 50, 0.5, 0.412, 0.75, 0.52, None, "25 of 50 photos right"),
+        Proof("float16", "tflite-runtime 2.14.0", failure="the runtime ended"),
+    )
+    data = facts()
+    mixed = Variant(
+        "int8.tflite", 4_000_000, "ai-edge-litert", 250, 0.91, 0.99, 0.1, 3.0, ("block1/conv", "block1/relu")
+    )
+    data = replace(data, manifest=replace(data.manifest, gate=gate, variants={"int8": mixed}))
+    for text in (Page(render(data)).text, model_card.render(data)):
+        words = text.replace("\u00a0", " ").replace("\\", "")
+        for said in (
+            "1.2e-06",
+            "tflite-runtime 2.14.0",
+            "41.2 %",
+            "75.0 %",
+            "no number",
+            "25 of 50",
+            "the runtime ended",
+        ):
+            assert said in words, said
+        assert "2 of its operations compute in float32" in words
+        assert "block1/conv, block1/relu" in words
 
 
 @pytest.mark.parametrize("epochs", [1, 1000])

@@ -1,0 +1,10 @@
+"""What the tests of the export share."""
+
+import pytest
+
+from tests.export.small import Exported, export
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    return export(tmp_path_factory.mktemp("exported"))
