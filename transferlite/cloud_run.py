@@ -143,7 +143,8 @@ def _seconds(told: Mapping[str, Any]) -> float:
     attempts = [one for one in told.get("attempts", ()) if one.get("startedAt")]
     if told.get("status") == "RUNNING" or not attempts:
         attempts = [*attempts, told] if told.get("startedAt") else attempts
-    return float(sum((one.get("stoppedAt") or time.time() * 1000) - one["startedAt"] for one in attempts)) / 1000
+    now = time.time() * 1000
+    return sum(float(one.get("stoppedAt") or now) - float(one["startedAt"]) for one in attempts) / 1000
 
 
 def hourly(told: Mapping[str, Any]) -> float:

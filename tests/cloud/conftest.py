@@ -69,6 +69,8 @@ def _word_calls_as_step_functions_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its parameters and results are in PascalCase for every service, which moto passes on; a body is read as text."""
     from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import (
         state_task_service_aws_sdk as sdk,
+    )
+    from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import (
         state_task_service_batch as batch,
     )
 

@@ -1,5 +1,6 @@
 """``transferlite cloud`` against a stack in moto."""
 
+import io
 import json
 import os
 import sys
@@ -17,6 +18,7 @@ from train_job.cost import price_table
 from transferlite import cloud_run, cloud_stack
 from transferlite.__main__ import run as run_command
 from transferlite.cloud_run import hourly
+from transferlite.cloud_stack import find_stack
 
 PHOTOS = Callable[[int], None]
 Said = pytest.CaptureFixture[str]
@@ -48,6 +50,7 @@ def test_status_tells_of_an_empty_stack_and_of_one_at_work(
     assert "trainings none yet" in said
     assert "schedule  off, cron(0 3 ? * SUN *) UTC" in said
     publish(stack, trained)
+    boto3.client("lambda").update_event_source_mapping(UUID=stack.ids["InferenceFunctionIncoming"], Enabled=False)
     boto3.client("s3").put_object(Bucket=stack.outputs["DataBucketName"], Key="incoming/a.jpg", Body=b"a")
     name = boto3.client("cloudwatch").describe_alarms()["MetricAlarms"][0]["AlarmName"]
     boto3.client("cloudwatch").set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="test")
@@ -141,15 +144,19 @@ def test_logs_are_those_of_the_jobs_or_of_the_function(capsys: Said) -> None:
     assert "of inference-0" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("machine")
+@pytest.mark.usefixtures("stack")
 def test_destroy_asks_says_what_stays_and_deletes(capsys: Said, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", open(os.devnull))  # noqa: PTH123, SIM115
-    assert run("destroy") == 130
-    assert "bucket photos-models-123456789012" in capsys.readouterr().out
-    assert run("status") == 0
-    assert run("destroy", "--yes") == 0
-    assert capsys.readouterr().out.endswith(f"deleted {NAME}\n")
-    assert run("status") == 2
+    bucket = {"Type": "AWS::S3::Bucket", "DeletionPolicy": "Retain", "Properties": {"BucketName": "small-models"}}
+    boto3.client("cloudformation").create_stack(  # moto does not delete a network in the order of its parts
+        StackName="small", TemplateBody=json.dumps({"Resources": {"ModelBucket": bucket}})
+    )
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    assert run("destroy", "--stack", "small") == 130
+    assert "bucket small-models" in capsys.readouterr().out
+    assert find_stack("small").status == "CREATE_COMPLETE"
+    assert run("destroy", "--stack", "small", "--yes") == 0
+    assert capsys.readouterr().out.endswith("deleted small\n")
+    assert run("status", "--stack", "small") == 2
 
 
 @pytest.mark.usefixtures("stack")

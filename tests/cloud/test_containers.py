@@ -38,7 +38,7 @@ def test_the_training_image_runs_as_the_user_of_the_template_and_hears_sigterm()
     text = (ROOT / "train_job" / "Dockerfile").read_text()
     user = re.search(r"^USER (.+)$", text, re.MULTILINE)
     assert user
-    assert (ROOT / "template.yaml").read_text().count(f'User: "{user[1]}"') == 2
+    assert (ROOT / "template.yaml").read_text().count(f'User: "{user[1]}"') == 4
     assert 'ENTRYPOINT ["transferlite"]' in text
     assert 'VOLUME ["/tmp"]' in text  # or what is mounted over it belongs to root, on Fargate
 

@@ -6,10 +6,12 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import click
 import pytest
 from cfnlint.api import ManualArgs, lint
 
-from tests.cloud.stack import ROOT, UNKNOWN, Template, deployable, transformed, written
+from tests.cloud.stack import DEFINITION, ROOT, UNKNOWN, Template, deployable, resolved, transformed, written
+from transferlite.__main__ import transferlite
 
 GPUS = {"g4dn.xlarge": 1, "g5.xlarge": 1, "g6.xlarge": 1, "g4dn.2xlarge": 1, "g4dn.12xlarge": 4, "p3.2xlarge": 1}
 """Source: https://aws.amazon.com/ec2/instance-types/#Accelerated_Computing"""
@@ -163,14 +165,15 @@ def the_schedule_is_valid_and_off(template: Template) -> None:
     assert (day == "?") != (weekday == "?")  # EventBridge wants just one of them
     text = schedule["Target"]["Input"]["Fn::Sub"]
     given = json.loads(re.sub(r"\$\{(\w+)\}", lambda found: str(parameters[found[1]]["Default"]), text))
-    assert given == {"compute": "cpu", "shards": 1}
+    assert given == {"compute": "cpu"}
     assert schedule["Target"]["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["ScheduleDeadLetters", "Arn"]}}
 
 
 def roles_may_do_what_is_named_to_what_is_named(template: Template) -> None:
     for role in of_type(template, "AWS::IAM::Role").values():
         for policy in role.get("Policies", ()):
-            for statement in policy["PolicyDocument"]["Statement"]:
+            for told in policy["PolicyDocument"]["Statement"]:
+                statement = told.get("Fn::If", [None, told])[1]
                 actions = as_list(statement["Action"])
                 assert not any("*" in action for action in actions)
                 if "*" in as_list(statement["Resource"]):
@@ -189,13 +192,70 @@ def each_service_has_a_role_of_its_own(template: Template) -> None:
 def alarms_are_told(template: Template) -> None:
     alarms = of_type(template, "AWS::CloudWatch::Alarm")
     assert all(alarm["AlarmActions"] == [{"Ref": "Topic"}] for alarm in alarms.values())
-    watched = {(alarm["Namespace"], alarm["MetricName"]) for alarm in alarms.values()}
+    watched = {(alarm["Namespace"], resolved(alarm["MetricName"], {})) for alarm in alarms.values()}
     assert watched == {
         ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
         ("AWS/SQS", "ApproximateAgeOfOldestMessage"),
         ("AWS/Lambda", "Errors"),
         ("AWS/States", "ExecutionsFailed"),
+        ("TransferLite", "photos-PredictionDrift"),
     }
+
+
+def drift_is_looked_for_and_told(template: Template) -> None:
+    schedule, found = properties(template, "DriftSchedule"), properties(template, "DriftSeen")
+    assert template["Parameters"]["DriftState"]["Default"] == "DISABLED"
+    assert schedule["Target"]["Arn"]["Fn::Sub"].endswith(":scheduler:::aws-sdk:batch:submitJob")
+    call = json.loads(schedule["Target"]["Input"]["Fn::Sub"])
+    assert set(call) == {"JobName", "JobQueue", "JobDefinition", "ContainerOverrides"}  # in PascalCase
+    assert_parses(call["ContainerOverrides"]["Command"])
+    assert found["LogGroupName"] == container(template, "DriftJob")["LogConfiguration"]["Options"]["awslogs-group"]
+    assert found["FilterPattern"] == '{ $.over[0] = "*" }'
+    (metric,) = found["MetricTransformations"]
+    assert metric["MetricName"] == properties(template, "DriftAlarm")["MetricName"]
+
+
+def new_labels_start_a_training_only_where_asked_for(template: Template) -> None:
+    rule, role = template["Resources"]["NewLabels"], template["Resources"]["NewLabelsRole"]
+    assert (rule["Condition"], role["Condition"]) == ("TrainsOnLabels", "TrainsOnLabels")
+    assert template["Parameters"]["TrainAfterLabels"]["Default"] == 0
+    detail = rule["Properties"]["EventPattern"]["detail"]
+    assert detail == {"bucket": {"name": [{"Ref": "DataBucket"}]}, "object": {"key": [{"Ref": "LabelsKey"}]}}
+    (target,) = rule["Properties"]["Targets"]
+    assert target["Arn"] == {"Ref": "Training"}
+    assert '"new_labels": ${TrainAfterLabels}' in target["Input"]["Fn::Sub"]
+    assert target["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["ScheduleDeadLetters", "Arn"]}}
+
+
+def the_address_asks_for_iam_and_is_off(template: Template) -> None:
+    url = template["Resources"]["InferenceUrl"]
+    assert url["Condition"] == "HasUrl"
+    assert template["Parameters"]["FunctionUrl"]["Default"] == "off"
+    assert url["Properties"]["AuthType"] == "AWS_IAM"
+
+
+def the_signing_key_signs_and_is_kept(template: Template) -> None:
+    key = template["Resources"]["SigningKey"]
+    assert (key["Condition"], key["DeletionPolicy"]) == ("Signs", "Retain")
+    assert (key["Properties"]["KeySpec"], key["Properties"]["KeyUsage"]) == ("ECC_NIST_P256", "SIGN_VERIFY")
+    granted = json.dumps(properties(template, "TrainRole")["Policies"])
+    assert "kms:Sign" in granted
+    assert "kms:Sign" not in json.dumps(properties(template, "InferenceRole")["Policies"])
+    for job in ("GpuJob", "CpuJob"):
+        assert "TRANSFERLITE_SIGNING_KEY" in json.dumps(container(template, job)["Environment"])
+
+
+def assert_parses(command: list[str]) -> None:
+    """A job's command is one that the console script takes."""
+    group: Any = transferlite
+    words = list(command)
+    while isinstance(group, click.Group):
+        context = click.Context(group)
+        found = group.get_command(context, words.pop(0))
+        assert found is not None, command
+        group = found
+    known = {name for one in group.params for name in one.opts}
+    assert {word for word in words if word.startswith("--")} <= known, command
 
 
 def logs_end(template: Template) -> None:
@@ -283,6 +343,19 @@ BREAKS: list[tuple[Callable[[Template], None], Path, Any]] = [
     ),
     (each_service_has_a_role_of_its_own, ("InferenceFunction", "Role"), {"Fn::GetAtt": ["TrainRole", "Arn"]}),
     (alarms_are_told, ("PhotosWaitAlarm", "AlarmActions"), []),
+    (drift_is_looked_for_and_told, ("DriftSchedule", "Target", "Input"), {"Fn::Sub": '{"jobName": "drift"}'}),
+    (drift_is_looked_for_and_told, ("DriftAlarm", "MetricName"), "Other"),
+    (drift_is_looked_for_and_told, ("DriftSeen", "FilterPattern"), ""),
+    (new_labels_start_a_training_only_where_asked_for, ("NewLabels", "EventPattern", "detail", "object"), {}),
+    (new_labels_start_a_training_only_where_asked_for, ("NewLabels", "Targets", 0, "DeadLetterConfig"), None),
+    (the_address_asks_for_iam_and_is_off, ("InferenceUrl", "AuthType"), "NONE"),
+    (the_signing_key_signs_and_is_kept, ("SigningKey", "KeySpec"), "RSA_2048"),
+    (the_signing_key_signs_and_is_kept, ("CpuJob", "ContainerProperties", "Environment"), []),
+    (
+        roles_may_do_what_is_named_to_what_is_named,
+        ("ExecutionRole", "Policies", 0, "PolicyDocument", "Statement", 1, "Resource"),
+        "*",
+    ),
     (logs_end, ("TrainLogs", "RetentionInDays"), None),
     (training_machines_answer_no_one, ("NoWayIn", "SecurityGroupIngress"), [{"IpProtocol": "-1"}]),
 ]
@@ -318,6 +391,14 @@ def test_the_linter_finds_nothing(template: Template) -> None:
     assert [str(one) for one in lint(json.dumps(template), config=config)] == []
     wrong = changed(template, ("GpuSpot", "ComputeResources", "AllocationStrategy"), "CHEAPEST")
     assert lint(json.dumps(wrong), config=config)
+
+
+def test_the_commands_of_the_state_machine_are_ones_that_there_are() -> None:
+    states = json.loads(DEFINITION.read_text())["States"]
+    for name in ("Extract features", "Train"):
+        assert_parses(states[name]["Parameters"]["ContainerOverrides"]["Command"])
+    text = states["Check"]["Parameters"]["ContainerOverrides"]["Command.$"]
+    assert_parses(re.findall(r"'((?:--)?[a-z-]+)'", text))
 
 
 def test_every_parameter_says_what_it_is_for_and_all_but_the_images_have_a_default() -> None:
