@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKERS ?= 2
 
-.PHONY: demo test lint docs bench simulate slim clean test-containers force
+.PHONY: demo test lint lint-template docs bench simulate slim clean test-containers force
 
 demo: $(READY)
 	$(BIN)/transferlite demo
@@ -23,6 +23,19 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/cfn-lint template.yaml
 	@test ! -x $(BIN)/hadolint || $(BIN)/hadolint train_job/Dockerfile inference_lambda/Dockerfile
+
+# The version is named, as each one brings rules of its own; it wants other packages than .venv, hence a place of its own.
+CHECKOV := 3.3.30
+CHECKOV_READY := .venv-checkov/.ready-$(CHECKOV)
+
+lint-template: $(CHECKOV_READY)
+	.venv-checkov/bin/checkov --config-file .checkov.yaml --file template.yaml
+
+$(CHECKOV_READY):
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed (set PYTHON=/path/to/it)"; exit 1; }
+	test -x .venv-checkov/bin/python || $(PYTHON) -m venv .venv-checkov
+	.venv-checkov/bin/python -m pip install --quiet --disable-pip-version-check checkov==$(CHECKOV)
+	touch $@
 
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
@@ -50,4 +63,4 @@ simulate: $(READY)
 	$(BIN)/python -m simulation $(ARGS)
 
 clean:
-	rm -rf .venv demo-output site .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-checkov demo-output site .mypy_cache .ruff_cache .pytest_cache
