@@ -107,7 +107,7 @@ def receipt(
     training = sorted(_training(prices, total, machine), key=lambda line: line.usd)
     measured = {name: value for name, value in (milliseconds or {}).items() if value is not None}
     predictions = [
-        _prediction(prices, name, value, *on) for name, value in measured.items() for on in _functions(prices)
+        prediction_price(prices, name, value, *on) for name, value in measured.items() for on in _functions(prices)
     ]
     return Receipt(
         prices["region"],
@@ -127,6 +127,26 @@ def price_table() -> dict[str, Any]:
     return table
 
 
+def fargate_hour(prices: Mapping[str, Any], architecture: str, vcpu: float, gib: float) -> float:
+    """USD an hour of a Fargate task."""
+    price = prices["fargate_hour"][architecture]
+    return float(vcpu * price["vcpu"] + gib * price["gib"])
+
+
+def prediction_price(
+    prices: Mapping[str, Any], variant: str, milliseconds: float, architecture: str, memory: int
+) -> PredictionPrice:
+    """1,000 calls of a function: ``milliseconds`` each of one thread with a vCPU, ``memory`` in MB.
+
+    One thread has a vCPU's share below 1,769 MB, and gains nothing above; each call is billed to the next ms.
+    """
+    slowed = milliseconds / min(1.0, memory / _VCPU_MB)
+    billed = max(1, math.ceil(slowed)) / 1000
+    duration = billed * memory / 1024 * prices["lambda"]["gib_second"][architecture]
+    usd = 1000 * (duration + prices["lambda"]["million_requests"] / 1e6)
+    return PredictionPrice(variant, architecture, memory, slowed, usd)
+
+
 def _training(prices: Mapping[str, Any], seconds: float, machine: Machine) -> list[RunPrice]:
     hours = max(seconds, _LEAST_SECONDS) / 3600
     lines = [
@@ -136,8 +156,8 @@ def _training(prices: Mapping[str, Any], seconds: float, machine: Machine) -> li
     on_fargate = machine.kind == "fargate"
     vcpu, gib = (machine.vcpu, machine.gib) if on_fargate else _FARGATE_TASK
     here = _architecture()
-    for architecture, price in prices["fargate_hour"].items():
-        hourly = vcpu * price["vcpu"] + gib * price["gib"]
+    for architecture in prices["fargate_hour"]:
+        hourly = fargate_hour(prices, architecture, vcpu, gib)
         what = f"{vcpu:g} vCPU, {gib:g} GiB, {architecture}"
         lines.append(RunPrice("Fargate", what, hourly, hourly * hours, on_fargate and architecture == here))
     return lines
@@ -145,17 +165,6 @@ def _training(prices: Mapping[str, Any], seconds: float, machine: Machine) -> li
 
 def _functions(prices: Mapping[str, Any]) -> list[tuple[str, int]]:
     return [(architecture, memory) for architecture in prices["lambda"]["gib_second"] for memory in LAMBDA_MEMORIES]
-
-
-def _prediction(
-    prices: Mapping[str, Any], variant: str, milliseconds: float, architecture: str, memory: int
-) -> PredictionPrice:
-    """One thread has a vCPU's share below 1,769 MB, and gains nothing above; each call is billed to the next ms."""
-    slowed = milliseconds / min(1.0, memory / _VCPU_MB)
-    billed = max(1, math.ceil(slowed)) / 1000
-    duration = billed * memory / 1024 * prices["lambda"]["gib_second"][architecture]
-    usd = 1000 * (duration + prices["lambda"]["million_requests"] / 1e6)
-    return PredictionPrice(variant, architecture, memory, slowed, usd)
 
 
 # -- where the job runs ------------------------------------------------------------------------------------------

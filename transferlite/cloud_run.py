@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime.registry import new_model_id, utc_now
-from train_job.cost import price_table
+from train_job.cost import fargate_hour, price_table
 from transferlite.cloud_stack import DeployedStack, client, explained
 
 SECONDS_BETWEEN = 10.0
@@ -153,5 +153,4 @@ def hourly(told: Mapping[str, Any]) -> float:
     asked = {one["type"]: float(one["value"]) for one in told.get("container", {}).get("resourceRequirements", ())}
     if asked.get("GPU"):
         return float(prices["ec2_hour"][_GPU]["usd"])
-    fargate = prices["fargate_hour"]["x86_64"]
-    return float(asked.get("VCPU", 0) * fargate["vcpu"] + asked.get("MEMORY", 0) / 1024 * fargate["gib"])
+    return fargate_hour(prices, "x86_64", asked.get("VCPU", 0), asked.get("MEMORY", 0) / 1024)
