@@ -48,7 +48,17 @@ def edge_install(folder: Path) -> str:
 def train(backbone: str, photos: Path, registry: Path) -> Model:
     """A bundle of that backbone; its base has no weights unless they come with the package."""
     words = ["train", "--labels", f"{photos}/label-train.csv", "--images", f"{photos}/train_img", "--epochs", "3"]
-    words += ["--registry", str(registry), "--backbone", backbone, "--image-size", "224", "--json"]
+    words += [
+        "--registry",
+        str(registry),
+        "--backbone",
+        backbone,
+        "--image-size",
+        "224",
+        "--promote",
+        "always",
+        "--json",
+    ]
     weights = [] if backbone == "efficientnet_lite0" else ["--weights", "none"]
     return Model(backbone, registry / "models" / once("transferlite", *words, *weights)["model_id"])
 

@@ -10,17 +10,21 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runtime.errors import BundleError, InputError, NotFoundError
 from runtime.input_spec import DECODER_VERSION, InputSpec
-from runtime.signing import PublicKeys, Signature
+
+if TYPE_CHECKING:  # a device without a key does without
+    from runtime.signing import PublicKeys, Signature
 
 MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
 LABELS = "labels.txt"
 GOLDEN = "golden.json"
 CURRENT = "current.json"
+PUBLIC_KEY_VARIABLE = "TRANSFERLITE_PUBLIC_KEY"
+"""In the environment: whose signatures are asked for, where no call says otherwise."""
 SCHEMA = 1
 
 _READ_AT_ONCE = 2**20
@@ -217,7 +221,7 @@ class Pointer:
     updated_at: str
     channel: str = ""
     sequence: int = 0
-    signature: Signature | None = None
+    signature: "Signature | None" = None
 
     def __post_init__(self) -> None:
         for model_id in (self.model_id, *self.previous):
@@ -238,13 +242,19 @@ class Pointer:
         """Read a stored pointer. Raises BundleError when it is damaged."""
         try:
             raw = json.loads(data)
-            signature = Signature.from_dict(raw["signature"]) if raw.get("signature") else None
+            signature = _signature(raw["signature"]) if raw.get("signature") else None
             later = (raw.get("channel", ""), raw.get("sequence", 0), signature)
             return cls(raw["model_id"], tuple(raw["previous"]), raw["updated_at"], *later)
         except BundleError as error:
             raise BundleError(error.message, where=where) from None
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError, InputError) as error:
             raise BundleError(f"the pointer cannot be read ({error})", where=where) from error
+
+
+def _signature(raw: Any) -> "Signature":
+    from runtime.signing import Signature
+
+    return Signature.from_dict(raw)
 
 
 def is_model_id(name: str) -> bool:
@@ -289,7 +299,7 @@ def find_bundle(path: Path) -> Path:
     return path
 
 
-def read_manifest(bundle: Path, keys: PublicKeys | None = None) -> Manifest:
+def read_manifest(bundle: Path, keys: "PublicKeys | None" = None) -> Manifest:
     """The manifest of a bundle's folder.
 
     Raises:
@@ -307,8 +317,10 @@ def read_manifest(bundle: Path, keys: PublicKeys | None = None) -> Manifest:
     return Manifest.from_json(data, str(path))
 
 
-def check_signature(keys: PublicKeys, manifest: bytes, signature: bytes | None, where: str) -> None:
+def check_signature(keys: "PublicKeys", manifest: bytes, signature: bytes | None, where: str) -> None:
     """Raises UntrustedError unless ``signature``, of a ``manifest.sig``, is one of ``manifest`` by one of ``keys``."""
+    from runtime.signing import Signature
+
     made = None if signature is None else Signature.from_json(signature, where.replace(MANIFEST, SIGNATURE))
     keys.check(manifest, made, where)
 

@@ -1,17 +1,17 @@
 """A photo in, a label out: the same call in the CLI, in Lambda, on a device and in the export gate."""
 
 import gc
+import os
 import sys
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.bundle import Manifest, check_files, find_bundle, read_manifest
+from runtime.bundle import PUBLIC_KEY_VARIABLE, Manifest, check_files, find_bundle, read_manifest
 from runtime.errors import BundleError
 from runtime.input_spec import DECODER_VERSION, LIKE_DECODERS
-from runtime.signing import PublicKeys
 
 if TYPE_CHECKING:  # at run time these wait for import_what_runs_it
     import numpy as np
@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # at run time these wait for import_what_runs_it
 
     from runtime.imaging import Photo
     from runtime.interpreter import TFLiteClassifier
+    from runtime.signing import PublicKeys
 
 DEFAULT_VARIANT = "float32"
 UNKNOWN = "unknown"
@@ -82,7 +83,7 @@ class Predictor:
                 the bundle's test pictures as it did when it was made.
         """
         bundle = find_bundle(Path(path))
-        manifest = read_manifest(bundle, PublicKeys.configured(public_key))
+        manifest = read_manifest(bundle, _keys(public_key))
         if manifest.decoder_version not in LIKE_DECODERS:
             raise BundleError(
                 f"was trained with photo decoder {manifest.decoder_version}; this release has {DECODER_VERSION}",
@@ -90,10 +91,8 @@ class Predictor:
                 hint="install the TransferLite release that trained it, or train again",
             )
         chosen = manifest.variant(variant)
-        with ThreadPoolExecutor(1) as pool:
-            checked = pool.submit(check_files, bundle, manifest.files_of([variant]))
+        with _Meanwhile(lambda: check_files(bundle, manifest.files_of([variant]))):
             import_what_runs_it()
-            checked.result()
         from runtime.golden import Golden
         from runtime.interpreter import TFLiteClassifier
 
@@ -172,6 +171,42 @@ class Predictor:
         label, score = ranked[0]
         sure = score >= self.manifest.threshold or not self.manifest.threshold  # not all files answer probabilities
         return Prediction(self.manifest.model_id, label if sure else UNKNOWN, score, ranked[: max(top, 0)])
+
+
+def _keys(public_key: str | None) -> "PublicKeys | None":
+    """The keys to check with; without any, what checks them is not imported."""
+    if not (public_key or os.environ.get(PUBLIC_KEY_VARIABLE)):
+        return None
+    from runtime.signing import PublicKeys
+
+    return PublicKeys.configured(public_key)
+
+
+class _Meanwhile(threading.Thread):
+    """Does something while the context runs, whose end waits for it and raises what it raised.
+
+    An executor does the same, and imports 3 ms of logging and queues.
+    """
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        super().__init__(daemon=True)
+        self._work = work
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        """The work; its error is kept."""
+        try:
+            self._work()
+        except BaseException as error:
+            self._error = error
+
+    def __enter__(self) -> None:
+        self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.join()
+        if self._error is not None:
+            raise self._error
 
 
 def import_what_runs_it() -> None:

@@ -11,12 +11,15 @@ from datetime import timedelta
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-import obstore
-from obstore import exceptions
-from obstore.store import S3Store as Bucket
-
-from runtime.errors import ConflictError, UnavailableError
+from runtime.errors import ConflictError, MissingExtraError, UnavailableError
 from runtime.store import BLOCK, Blob, Entry
+
+try:
+    import obstore
+    from obstore import exceptions
+    from obstore.store import S3Store as Bucket
+except ModuleNotFoundError:
+    raise MissingExtraError("obstore", "lambda") from None
 
 if TYPE_CHECKING:
     from runtime.s3 import S3Store

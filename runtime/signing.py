@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from runtime.bundle import PUBLIC_KEY_VARIABLE
 from runtime.errors import BundleError, InputError, MissingExtraError, UntrustedError
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     PublicKey = Ed25519PublicKey | EllipticCurvePublicKey
     PrivateKey = Ed25519PrivateKey | EllipticCurvePrivateKey
 
-PUBLIC_KEY_VARIABLE = "TRANSFERLITE_PUBLIC_KEY"
 KMS = "awskms:///"
 _OF_KMS = (KMS, "arn:")
 _BLOCK = re.compile(r"-----BEGIN ([A-Z ]+)-----(.*?)-----END \1-----", re.DOTALL)

@@ -197,7 +197,7 @@ def test_a_snapshot_holds_the_model_and_follows_the_channel_when_it_goes_on(
     snapshot = {"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start", "TRANSFERLITE_REFRESH_SECONDS": "3600"}
     with Function(environment(s3_server) | snapshot) as function:
         function.start()
-        assert '"event"' not in function.log
+        assert '"event": "not-ready"' not in function.log
         opened.promote("two", "production")
         assert function.invoke(DIRECT).payload["model_id"] == "two"
         opened.promote("one", "production")
