@@ -1,5 +1,6 @@
 """A head's steps as one compiled program with no Python between them, and its answers as another."""
 
+import threading
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -9,6 +10,8 @@ import tensorflow as tf
 
 from train_job.recipe import Recipe
 from train_job.rows import Table
+
+_compiling = threading.Lock()
 
 
 def on_device(rows: Table) -> Any:
@@ -41,10 +44,11 @@ class Program:
         return most <= self.most and (self.recipe.schedule == "constant" or total == self.total)
 
     def compile(self) -> None:
-        """Compile it now: take no step."""
+        """Compile it now: take no step. Programs wait for each other: XLA has crashed compiling two at once."""
         rows = self.most * self.recipe.batch_size
         nothing = tf.zeros((rows, self._width), tf.float16), tf.zeros(rows, tf.int32), tf.ones(self._classes)
-        self._run(tf.constant(0), *nothing)
+        with _compiling:
+            self._run(tf.constant(0), *nothing)
 
     def __call__(self, steps: int, rows: Any, labels: Any, weights: Any) -> tuple[float, float]:
         """Take ``steps`` steps on the first rows of float16 ``[most * batch, D]`` and their labels int32, in order.

@@ -1,6 +1,8 @@
 import subprocess
 import sys
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -567,3 +569,25 @@ def test_a_finished_training_is_not_done_again() -> None:
     assert again == first
     for one, other in zip(weights, expected, strict=True):
         assert one.tobytes() == other.tobytes()
+
+
+def test_programs_are_compiled_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two at once, as of a job that failed early and the next in its process, have ended it by a segmentation fault."""
+    from train_job.recipe import Recipe
+    from train_job.steps import Program
+
+    running: list[int] = []
+    most: list[int] = []
+
+    def compiling(*_: Any) -> None:
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.05)
+        running.pop()
+
+    programs = [Program(make(), Recipe(), 1, 1, False) for _ in range(3)]
+    for program in programs:
+        monkeypatch.setattr(program, "_run", compiling)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(Program.compile, programs))
+    assert most == [1, 1, 1]
