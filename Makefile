@@ -11,7 +11,7 @@ demo: $(READY)
 	$(BIN)/transferlite demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --max-worker-restart 0 $(ARGS)
 
 # Builds both images on a base of debootstrap and runs them; takes root on Debian, some minutes and 10 GB.
 test-containers: $(READY)

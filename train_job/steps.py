@@ -36,7 +36,7 @@ class Program:
         self.recipe, self.total, self.most = recipe, total, most
         self.optimizer = recipe.new_optimizer(total)
         self.optimizer.build(head.trainable_variables)
-        self._width, self._classes = head.input_shape[-1], head.output_shape[-1]
+        self._width, self._classes, self._is_compiled = head.input_shape[-1], head.output_shape[-1], False
         self._run = tf.function(_steps(head, self.optimizer, recipe), jit_compile=compiled, autograph=False)
 
     def suits(self, total: int, most: int) -> bool:
@@ -49,6 +49,7 @@ class Program:
         nothing = tf.zeros((rows, self._width), tf.float16), tf.zeros(rows, tf.int32), tf.ones(self._classes)
         with _compiling:
             self._run(tf.constant(0), *nothing)
+        self._is_compiled = True
 
     def __call__(self, steps: int, rows: Any, labels: Any, weights: Any) -> tuple[float, float]:
         """Take ``steps`` steps on the first rows of float16 ``[most * batch, D]`` and their labels int32, in order.
@@ -56,6 +57,8 @@ class Program:
         ``weights`` ``[C]`` are what a row of each class counts. Returns the sum of the steps' mean losses, and how many
         answers were right.
         """
+        if not self._is_compiled:
+            self.compile()
         loss, right = self._run(tf.constant(steps), rows, labels, weights)
         return float(loss), float(right)
 
