@@ -6,8 +6,9 @@ import json
 import logging
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from inference_lambda.http_body import photo_of
 from inference_lambda.http_events import Form, Request, Response
@@ -19,6 +20,9 @@ from runtime.errors import TransferLiteError
 from runtime.input_spec import READ_BYTES
 from runtime.locations import read_uri
 from runtime.predictor import UNKNOWN, Predictor
+
+if TYPE_CHECKING:
+    from runtime.imaging import RGB
 
 _OPEN = ("/", "/health", "/openapi.json")
 _MOST_KEY_BYTES = 1024  # of an object's key: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
@@ -52,6 +56,7 @@ class Api:
         except Exception:
             _log.exception(json.dumps({"event": "http-failed", "method": request.method, "path": path}))
             response = Problem(500, "internal", "The request failed; the function's log says why.").response()
+            self._count("internal")
         return replace(response, headers={**response.headers, **_ALWAYS, **self._cross_origin(request)})
 
     def _answer(self, request: Request, path: str) -> Response:
@@ -116,32 +121,42 @@ class Api:
         return _json(DOCUMENT)
 
     def _predict(self, request: Request) -> Response:
-        from runtime.imaging import decode  # as above
-
         options = options_of(request, "top", "threshold", "explain", "model")
         photo = photo_of(request)
-        data = self._fetch(photo) if isinstance(photo, str) else photo
+        if isinstance(photo, str):
+            self._check_allowed(photo)
         predictor = self._predictor(options.model_id)
         metrics = self._service().metrics
-        try:
-            with metrics.phase("Decode"):
-                seen = decode(data, predictor.manifest.input)
-        except TransferLiteError as error:
-            problem = photo_problem(error)
-            metrics.count("Errors", "Code", problem.code)
-            raise problem from error
-        with metrics.phase("Invoke"):
-            found = predictor(seen, options.top)
-        if options.threshold is not None:
-            found = replace(found, label=found.top[0][0] if found.score >= options.threshold else UNKNOWN)
-        _log.info(json.dumps({"event": "answered", "model_id": found.model_id, "label": found.label}))
-        answer = found.to_dict()
-        metrics.answered(answer, predictor.manifest.labels, UNKNOWN)
-        if options.explain:
-            from inference_lambda.explanation import explanation_of  # as above
+        with metrics.trace.photo(photo if isinstance(photo, str) else "") as told:
+            seen = self._decoded(photo, predictor)
+            with metrics.phase("Invoke"):
+                found = predictor(seen, options.top)
+            if options.threshold is not None:
+                found = replace(found, label=found.top[0][0] if found.score >= options.threshold else UNKNOWN)
+            _log.info(json.dumps({"event": "answered", "model_id": found.model_id, "label": found.label}))
+            told.update(label=found.label, model_id=found.model_id)
+            answer = found.to_dict()
+            metrics.answered(answer, predictor.manifest.labels, UNKNOWN)
+            if options.explain:
+                from inference_lambda.explanation import explanation_of  # as above
 
-            answer["explanation"] = explanation_of(predictor, seen, request.seconds_left)
+                with metrics.phase("Explain"):
+                    answer["explanation"] = explanation_of(predictor, seen, request.seconds_left)
         return _json(answer)
+
+    def _decoded(self, photo: bytes | str, predictor: Predictor) -> "RGB":
+        """The photo's pixels, fetched first if it is an ``s3://`` URI."""
+        from runtime.imaging import decode  # as above
+
+        metrics, data = self._service().metrics, photo
+        try:
+            if isinstance(data, str):
+                with metrics.phase("Fetch"):
+                    data = read_uri(data, READ_BYTES)
+            with metrics.phase("Decode"):
+                return decode(data, predictor.manifest.input)
+        except TransferLiteError as error:
+            raise photo_problem(error) from error
 
     def _describe(self, request: Request) -> Response:
         manifest = self._predictor(options_of(request, "model").model_id).manifest
@@ -168,8 +183,8 @@ class Api:
         except TransferLiteError as error:
             raise model_problem(error, model_id) from error
 
-    def _fetch(self, uri: str) -> bytes:
-        """The object's bytes. Whoever calls reads through the function's role: buckets have to be allowed."""
+    def _check_allowed(self, uri: str) -> None:
+        """Whoever calls reads through the function's role: buckets have to be allowed."""
         bucket = _bucket_of(uri)
         try:
             allowed = self._service().settings.allowed_buckets
@@ -177,18 +192,18 @@ class Api:
             raise model_problem(error) from error
         if bucket not in (allowed or ()):
             raise Problem(403, "bucket-not-allowed", "Objects of that bucket may not be named.")
-        try:
-            return read_uri(uri, READ_BYTES)
-        except TransferLiteError as error:
-            raise photo_problem(error) from error
 
-    @staticmethod
-    def _told(request: Request, path: str, problem: Problem) -> None:
+    def _told(self, request: Request, path: str, problem: Problem) -> None:
+        self._count(problem.code)
         line = {"event": "http-problem", "method": request.method, "path": path, "status": problem.status}
         cause = {"reason": str(problem.__cause__)} if problem.__cause__ else {}
         _log.log(
             logging.ERROR if problem.status >= 500 else logging.INFO, json.dumps(line | {"code": problem.code} | cause)
         )
+
+    def _count(self, code: str) -> None:
+        with suppress(TransferLiteError):  # without settings there is nothing that counts
+            self._service().metrics.count("Errors", "Code", code)
 
 
 def _json(content: Mapping[str, Any]) -> Response:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -53,15 +53,25 @@ class Service:
             InputError: the registry has no such version as the invocation asks for.
         """
         if request.uri is not None and not self.settings.allows(request.uri):
+            self.metrics.count("Errors", "Code", "forbidden")
             return {"error": {"code": "forbidden", "message": "its bucket is not in TRANSFERLITE_ALLOWED_BUCKETS"}}
         predictor = self.model.get(request.model_id)
         try:
-            data = request.image if request.uri is None else read_uri(request.uri, READ_BYTES)
-            return self.predict(predictor, data or b"").to_dict()
+            with self.metrics.trace.photo(request.uri or "") as told:
+                found = self.predict(predictor, self._data(request)).to_dict()
+                told.update(_searched_by(found))
+                return found
         except TransferLiteError as error:
+            self.metrics.count("Errors", "Code", code_of(error))
             if outcome_of(error, of_photo=True) is not Outcome.UNUSABLE:
                 raise
             return {"error": _described(error)}
+
+    def _data(self, request: Direct) -> bytes:
+        if request.uri is None:
+            return request.image or b""
+        with self.metrics.phase("Fetch"):
+            return read_uri(request.uri, READ_BYTES)
 
     def label(self, request: Notification) -> dict[str, Any]:
         """Label every photo of a notification, each on its own, and write its record to the output bucket.
@@ -138,13 +148,15 @@ class Service:
     def _label_one(self, output: Store, photo: S3Photo) -> Result:
         if photo.key.endswith("/") or self.settings.is_ours(photo.bucket, photo.key):
             return Result(photo, Outcome.SKIPPED)
-        for _ in range(_LOOKS):
-            record, etag = self._look(photo)
-            with self.metrics.phase("Write"):
-                written = write_record(output, record_key(photo), record, partial(is_current, photo, etag))
-            if written is not None:
-                return Result(photo, Outcome.UNUSABLE if "error" in written else Outcome.LABELLED, written)
-        raise ConflictError("is overwritten again and again", where=photo.uri)
+        with self.metrics.trace.photo(photo.uri) as told:
+            for _ in range(_LOOKS):
+                record, etag = self._look(photo)
+                with self.metrics.phase("Write"):
+                    written = write_record(output, record_key(photo), record, partial(is_current, photo, etag))
+                if written is not None:
+                    told.update(_searched_by(written))
+                    return Result(photo, Outcome.UNUSABLE if "error" in written else Outcome.LABELLED, written)
+            raise ConflictError("is overwritten again and again", where=photo.uri)
 
     def _look(self, photo: S3Photo) -> tuple[dict[str, Any], str]:
         """The photo's record as it is now, and the ETag of what was seen."""
@@ -175,6 +187,11 @@ class Service:
                 self.metrics.count("Errors", "Code", result.record["error"]["code"])
             place = f"{output.uri}/{record_key(result.photo)}"
             log.info(json.dumps({"event": "labelled", "record": place, **result.record}, ensure_ascii=False))
+
+
+def _searched_by(answer: Mapping[str, Any]) -> dict[str, str]:
+    """What a trace can be searched by."""
+    return {name: answer[name] for name in ("label", "model_id") if name in answer}
 
 
 def _described(error: TransferLiteError) -> dict[str, str]:

@@ -18,6 +18,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from inference_lambda.tracing import Trace
+
 log = logging.getLogger("transferlite")
 log.setLevel(logging.INFO)
 
@@ -26,7 +28,7 @@ MOST_VALUES = 100
 MOST_LABELS = 50
 """Labels that have a metric of their own, for each costs; the others are counted together as ``other``."""
 
-PHASES = ("Fetch", "Decode", "Invoke", "Write")
+PHASES = ("Fetch", "Decode", "Invoke", "Explain", "Write")
 """What a photo's time goes to."""
 
 _request: dict[str, str] = {}
@@ -100,15 +102,21 @@ class Metrics:
         self._values: dict[str, list[float]] = defaultdict(list)
         self._counts: Counter[tuple[str, str, str]] = Counter()
         self.model_id = ""
+        self.trace = Trace()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Measure a phase, in milliseconds."""
-        begun = time.perf_counter()
+        """Measure a phase, in milliseconds, and tell the trace of it."""
+        begun, failed = time.perf_counter(), None
         try:
             yield
+        except Exception as error:
+            failed = error
+            raise
         finally:
-            self._values[name].append(round((time.perf_counter() - begun) * 1000, 3))
+            seconds = time.perf_counter() - begun
+            self._values[name].append(round(seconds * 1000, 3))
+            self.trace.add(name, seconds, failed)
 
     def count(self, name: str, by: str = "", value: str = "") -> None:
         """Count one, by the value of a dimension if it is given."""

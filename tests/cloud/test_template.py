@@ -15,7 +15,12 @@ from transferlite.__main__ import transferlite
 
 GPUS = {"g4dn.xlarge": 1, "g5.xlarge": 1, "g6.xlarge": 1, "g4dn.2xlarge": 1, "g4dn.12xlarge": 4, "p3.2xlarge": 1}
 """Source: https://aws.amazon.com/ec2/instance-types/#Accelerated_Computing"""
-NO_RESOURCES = {"batch:DescribeJobs", "ecr:GetAuthorizationToken"}
+NO_RESOURCES = {
+    "batch:DescribeJobs",
+    "ecr:GetAuthorizationToken",
+    "xray:PutTraceSegments",
+    "xray:PutTelemetryRecords",
+}
 """Actions that know no resources: their policy has to say ``*``."""
 
 
@@ -234,6 +239,13 @@ def the_address_asks_for_iam_and_is_off(template: Template) -> None:
     assert url["Properties"]["AuthType"] == "AWS_IAM"
 
 
+def the_function_is_traced_only_where_asked_for_and_may_be(template: Template) -> None:
+    assert template["Parameters"]["Tracing"]["Default"] == "PassThrough"
+    assert properties(template, "InferenceFunction")["TracingConfig"] == {"Mode": {"Ref": "Tracing"}}
+    policies = json.dumps(properties(template, "InferenceRole")["Policies"])
+    assert re.search(r'"Fn::If": \["Traces", \{[^}]*"xray:PutTraceSegments", "xray:PutTelemetryRecords"', policies)
+
+
 def the_signing_key_signs_and_is_kept(template: Template) -> None:
     key = template["Resources"]["SigningKey"]
     assert (key["Condition"], key["DeletionPolicy"]) == ("Signs", "Retain")
@@ -349,6 +361,12 @@ BREAKS: list[tuple[Callable[[Template], None], Path, Any]] = [
     (new_labels_start_a_training_only_where_asked_for, ("NewLabels", "EventPattern", "detail", "object"), {}),
     (new_labels_start_a_training_only_where_asked_for, ("NewLabels", "Targets", 0, "DeadLetterConfig"), None),
     (the_address_asks_for_iam_and_is_off, ("InferenceUrl", "AuthType"), "NONE"),
+    (
+        the_function_is_traced_only_where_asked_for_and_may_be,
+        ("InferenceFunction", "TracingConfig"),
+        {"Mode": "Active"},
+    ),
+    (the_function_is_traced_only_where_asked_for_and_may_be, ("InferenceRole", "Policies"), []),
     (the_signing_key_signs_and_is_kept, ("SigningKey", "KeySpec"), "RSA_2048"),
     (the_signing_key_signs_and_is_kept, ("CpuJob", "ContainerProperties", "Environment"), []),
     (

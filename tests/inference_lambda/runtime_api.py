@@ -26,6 +26,7 @@ COMMAND = (sys.executable, "-m", "awslambdaric", HANDLER)
 """What runs in this machine's own Python; a test of an image or of a zip gives another."""
 
 _API = "/2018-06-01/runtime"
+_TRACE = "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=0"
 _ARN = "arn:aws:lambda:us-east-1:111122223333:function:transferlite"
 _INIT_SECONDS = 60.0  # Lambda's ten, for a machine that others share
 _CREDENTIALS = {"AccessKeyId": "k", "SecretAccessKey": "s", "Token": "t", "Expiration": "2099-01-01T00:00:00Z"}
@@ -63,6 +64,7 @@ class Function:
         timeout: seconds that one event may take.
         memory: megabytes that the process is told it has.
         kill: how to end the process, where killing the command is not enough.
+        trace: the X-Ray header of each event; Lambda sends one that is not sampled where tracing is off.
     """
 
     def __init__(
@@ -72,11 +74,12 @@ class Function:
         timeout: float = 60.0,
         memory: int = 1769,
         kill: Callable[["subprocess.Popen[bytes]"], None] = subprocess.Popen.kill,
+        trace: str = _TRACE,
     ) -> None:
         self._command = list(command)
         self.timeout = timeout
         self._kill = kill
-        self._api = _Api()
+        self._api = _Api(trace)
         self._process: subprocess.Popen[bytes] | None = None
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the function
         self._environment = _lambda_s_own(self._api.address, memory) | dict(environment)
@@ -213,7 +216,8 @@ def _lambda_s_own(address: str, memory: int) -> dict[str, str]:
 class _Api:
     """The server: it hands out the event that waits, and takes the answer to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, trace: str) -> None:
+        self.trace = trace
         self._events: queue.Queue[tuple[str, bytes, float]] = queue.Queue()
         self._answers: queue.Queue[tuple[str, Any, dict[str, Any] | None]] = queue.Queue()
         self.ready = threading.Event()
@@ -299,7 +303,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "Lambda-Runtime-Aws-Request-Id": request,
                 "Lambda-Runtime-Deadline-Ms": str(int(deadline * 1000)),
                 "Lambda-Runtime-Invoked-Function-Arn": _ARN,
-                "Lambda-Runtime-Trace-Id": "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=0",
+                "Lambda-Runtime-Trace-Id": self.server_api.trace,
             }
             self._send(200, event, headers)
 

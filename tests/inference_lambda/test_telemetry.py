@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,9 +18,11 @@ from inference_lambda import handler, telemetry
 from inference_lambda.current_model import CurrentModel
 from inference_lambda.handler import lambda_handler
 from inference_lambda.telemetry import MOST_LABELS, MOST_VALUES, LineFormatter, Metrics, begin, dimension
+from runtime.errors import UnavailableError
 from runtime.registry import Registry
 from tests.conftest import BUCKET
 from tests.inference_lambda.colours import colour_predictor
+from tests.inference_lambda.golden import golden
 from tests.inference_lambda.notifications import messages, notification
 from tests.pictures import jpeg
 from tests.runtime.faults import refuse
@@ -96,6 +99,7 @@ def s3(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     predictor = colour_predictor(threshold=0.67)
     monkeypatch.setattr(CurrentModel, "get", lambda *_: predictor)
     handler._service.cache_clear()
+    handler._api.cache_clear()
     for name, colour in (("red", "red"), ("blue", "blue"), ("throttled", "red")):
         bucket.put_object(Bucket=BUCKET, Key=f"{name}.jpg", Body=jpeg(colour))
     bucket.put_object(Bucket=BUCKET, Key="unsure.jpg", Body=jpeg("green"))
@@ -103,6 +107,7 @@ def s3(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     refuse("GetObject", "SlowDown", 503, "throttled.jpg")
     yield bucket
     handler._service.cache_clear()
+    handler._api.cache_clear()
     begin(None)
 
 
@@ -133,6 +138,49 @@ def test_an_invocation_measures_what_it_did(s3: Any, capsys: pytest.CaptureFixtu
         ("Errors", "Code=UnavailableError"): 1,
         ("ColdStart",): 1,
     }
+
+
+def over_http(content: Any) -> Any:
+    event = golden("http_function_url") | {"rawQueryString": "", "isBase64Encoded": False}
+    return event | {"headers": {"content-type": "application/json"}, "body": json.dumps(content)}
+
+
+@pytest.mark.parametrize(
+    ("event", "code"),
+    [
+        ({"s3": f"s3://{BUCKET}/bad.jpg"}, "not-image"),
+        ({"s3": f"s3://{BUCKET}/throttled.jpg"}, "UnavailableError"),
+        ({"s3": "s3://other/a.jpg"}, "forbidden"),
+        (over_http({"s3_uri": f"s3://{BUCKET}/bad.jpg"}), "not-image"),
+        (over_http({"s3_uri": f"s3://{BUCKET}/throttled.jpg"}), "storage-unavailable"),
+        (over_http({"s3_uri": "s3://other/a.jpg"}), "bucket-not-allowed"),
+        (over_http({}), "bad-json"),
+    ],
+)
+def test_an_error_is_counted_by_its_code_however_the_photo_came(
+    event: Any, code: str, s3: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRANSFERLITE_ALLOWED_BUCKETS", BUCKET)
+    with suppress(UnavailableError):
+        lambda_handler(event, CONTEXT)
+    found = totals(checked(capsys.readouterr().out))
+    assert {key: value for key, value in found.items() if key[0] == "Errors"} == {("Errors", f"Code={code}"): 1}
+
+
+def test_the_phases_of_a_photo_are_measured_however_it_comes(s3: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    lambda_handler({"s3": f"s3://{BUCKET}/red.jpg"}, CONTEXT)
+    assert {"Fetch", "Decode", "Invoke"} <= {name for name, *_ in totals(checked(capsys.readouterr().out))}
+
+
+def test_an_http_request_that_fails_by_a_bug_is_counted(
+    s3: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(CurrentModel, "get", fail)
+    assert lambda_handler(golden("http_function_url"), CONTEXT)["statusCode"] == 500
+    assert totals(checked(capsys.readouterr().out))["Errors", "Code=internal"] == 1
 
 
 def test_only_the_first_invocation_is_a_cold_start(s3: Any, capsys: pytest.CaptureFixture[str]) -> None:
