@@ -127,7 +127,7 @@ class Api:
             self._check_allowed(photo)
         predictor = self._predictor(options.model_id)
         metrics = self._service().metrics
-        with metrics.trace.photo(photo if isinstance(photo, str) else "") as told:
+        with self._service().trace.photo(photo if isinstance(photo, str) else "") as told:
             seen = self._decoded(photo, predictor)
             with metrics.phase("Invoke"):
                 found = predictor(seen, options.top)

@@ -17,6 +17,7 @@ from inference_lambda.records import record_key, write_record
 from inference_lambda.s3_events import Batch, Notification, S3Photo
 from inference_lambda.settings import PREFIX, Settings
 from inference_lambda.telemetry import Metrics, log
+from inference_lambda.tracing import Trace
 from runtime.errors import ConflictError, InputError, TransferLiteError
 from runtime.input_spec import READ_BYTES
 from runtime.locations import open_store, read_uri
@@ -33,7 +34,8 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.model = CurrentModel(settings)
-        self.metrics = Metrics(settings.metrics)
+        self.trace = Trace()
+        self.metrics = Metrics(settings.metrics, self.trace.add)
 
     def predict(self, predictor: Predictor, data: bytes, top: int = 3) -> Prediction:
         """The answer for an encoded photo, its phases measured. Raises PhotoError."""
@@ -57,7 +59,7 @@ class Service:
             return {"error": {"code": "forbidden", "message": "its bucket is not in TRANSFERLITE_ALLOWED_BUCKETS"}}
         predictor = self.model.get(request.model_id)
         try:
-            with self.metrics.trace.photo(request.uri or "") as told:
+            with self.trace.photo(request.uri or "") as told:
                 found = self.predict(predictor, self._data(request)).to_dict()
                 told.update(_searched_by(found))
                 return found
@@ -148,7 +150,7 @@ class Service:
     def _label_one(self, output: Store, photo: S3Photo) -> Result:
         if photo.key.endswith("/") or self.settings.is_ours(photo.bucket, photo.key):
             return Result(photo, Outcome.SKIPPED)
-        with self.metrics.trace.photo(photo.uri) as told:
+        with self.trace.photo(photo.uri) as told:
             for _ in range(_LOOKS):
                 record, etag = self._look(photo)
                 with self.metrics.phase("Write"):

@@ -14,11 +14,9 @@ import re
 import sys
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-
-from inference_lambda.tracing import Trace
 
 log = logging.getLogger("transferlite")
 log.setLevel(logging.INFO)
@@ -94,19 +92,20 @@ class Metrics:
 
     Args:
         namespace: CloudWatch's; empty measures nothing.
+        hear: is told of each phase that has ended: its name, its seconds, and what it failed of.
     """
 
-    def __init__(self, namespace: str) -> None:
+    def __init__(self, namespace: str, hear: Callable[[str, float, Exception | None], None] | None = None) -> None:
         self._namespace = namespace
+        self._hear = hear
         self._cold = True
         self._values: dict[str, list[float]] = defaultdict(list)
         self._counts: Counter[tuple[str, str, str]] = Counter()
         self.model_id = ""
-        self.trace = Trace()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Measure a phase, in milliseconds, and tell the trace of it."""
+        """Measure a phase, in milliseconds."""
         begun, failed = time.perf_counter(), None
         try:
             yield
@@ -116,7 +115,8 @@ class Metrics:
         finally:
             seconds = time.perf_counter() - begun
             self._values[name].append(round(seconds * 1000, 3))
-            self.trace.add(name, seconds, failed)
+            if self._hear is not None:
+                self._hear(name, seconds, failed)
 
     def count(self, name: str, by: str = "", value: str = "") -> None:
         """Count one, by the value of a dimension if it is given."""

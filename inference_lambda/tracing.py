@@ -11,7 +11,6 @@ https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
 
 import json
 import os
-import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -103,6 +102,8 @@ def _new_id() -> str:
 
 def _send(document: Mapping[str, Any], where: tuple[str, str]) -> None:
     """Hand it to the daemon or drop it: no name is looked up, and nothing waits for a full buffer or an answer."""
+    import socket  # which a function that is not traced need not wait for
+
     numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
     try:
         (family, kind, _, _, place), *_ = socket.getaddrinfo(*where, type=socket.SOCK_DGRAM, flags=numeric)

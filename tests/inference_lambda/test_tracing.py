@@ -226,7 +226,7 @@ def test_an_address_that_is_none_and_a_trace_that_is_not_sampled_are_no_failure(
     name: str, value: str, traced: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if "\x00" in value:
-        monkeypatch.setattr(handler._service().metrics, "trace", Trace({**os.environ, name: value}))
+        monkeypatch.setattr(handler._service().trace, "_environment", {**os.environ, name: value})
     else:
         monkeypatch.setenv(name, value)
     assert handler.lambda_handler(notification(BUCKET, "a.jpg"), None)["labelled"] == 1
