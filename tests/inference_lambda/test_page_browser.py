@@ -216,6 +216,19 @@ def test_a_photo_that_only_the_function_can_read_is_labelled(opened: Callable[..
     assert not page.page.locator("#photo").is_visible()
 
 
+def test_bars_and_what_is_pressed_are_seen_where_the_system_has_its_own_colours(opened: Callable[..., Opened]) -> None:
+    page = opened(forced_colors="active", viewport=SIZES["phone"])
+    page.drop(jpeg("red"), "a.jpg", "image/jpeg")
+    assert page.answered() == "red"
+    style = "(name) => { const found = getComputedStyle(document.querySelector(name)); return found."
+    assert page.page.evaluate(style + "borderTopStyle }", ".bar") == "solid"
+    assert page.page.evaluate(style + "outlineStyle }", "#why") == "none"
+    page.page.get_by_role("button", name="Where does it see that?").click()
+    page.wait("#why[aria-pressed='true']")
+    page.page.evaluate("document.activeElement.blur()")
+    assert page.page.evaluate(style + "outlineStyle }", "#why") == "solid"
+
+
 def test_an_unsure_answer_is_shown_as_unknown(opened: Callable[..., Opened]) -> None:
     page = opened()
     top = [{"label": "red", "score": 0.61}, {"label": "blue", "score": 0.39}]
