@@ -8,6 +8,8 @@ import os
 import random
 import signal
 import sys
+import time
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -43,10 +45,12 @@ def main(url: str, seed: int, failing: float, dying: float) -> None:
     for operation in ("GetObject", "PutObject", "HeadObject"):
         s3_client().meta.events.register(f"before-call.s3.{operation}", perhaps_fail)
     while True:
-        received = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=1).get("Messages", [])
+        received = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
         if received:
             print("batch", flush=True)
             _hand_over(sqs, url, received)
+        else:
+            time.sleep(0.05)
 
 
 def _refusal(code: str, status: int) -> Any:
@@ -60,10 +64,11 @@ def _hand_over(sqs: Any, url: str, received: list[Any]) -> None:
     answer = lambda_handler({"Records": records}, SimpleNamespace(aws_request_id="test"))
     failed = {one["itemIdentifier"] for one in answer["batchItemFailures"]}
     for one in received:
-        if one["MessageId"] in failed:
-            sqs.change_message_visibility(QueueUrl=url, ReceiptHandle=one["ReceiptHandle"], VisibilityTimeout=0)
-        else:
-            sqs.delete_message(QueueUrl=url, ReceiptHandle=one["ReceiptHandle"])
+        with suppress(sqs.exceptions.ReceiptHandleIsInvalid):  # a slow batch: others were handed the message meanwhile
+            if one["MessageId"] in failed:
+                sqs.change_message_visibility(QueueUrl=url, ReceiptHandle=one["ReceiptHandle"], VisibilityTimeout=0)
+            else:
+                sqs.delete_message(QueueUrl=url, ReceiptHandle=one["ReceiptHandle"])
 
 
 if __name__ == "__main__":

@@ -43,15 +43,10 @@ POISON = ["not JSON", json.dumps({"image": "AAAA"}), json.dumps({"Records": [{"s
 
 
 @pytest.fixture
-def clients(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[Any, Any]]:
+def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Any]]:
     """S3 and SQS, served by moto in a process of its own."""
-    code = (
-        "import logging, time; from moto.server import ThreadedMotoServer;"
-        " logging.getLogger('werkzeug').setLevel(logging.ERROR);"
-        " server = ThreadedMotoServer('127.0.0.1', 0, verbose=False); server.start();"
-        " print('http://%s:%s' % server.get_host_and_port(), flush=True); time.sleep(1e6)"
-    )
-    server = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    words = [sys.executable, "-m", "tests.inference_lambda.queue_server"]
+    server = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.stdout.readline().strip())
@@ -119,6 +114,7 @@ class Workers:
         self.ended: Counter[int] = Counter()
         self._words = [sys.executable, "-m", "tests.inference_lambda.queue_worker", url]
         self._log = log
+        self.errors = log.with_suffix(".errors")
         self._alive = [self._started() for _ in range(WORKERS)]
 
     def _started(self) -> subprocess.Popen[bytes]:
@@ -126,8 +122,8 @@ class Workers:
         number = self.ended.total()
         dying = DYING if number else SOON
         words = [*self._words, str(number), str(REFUSED), str(dying)]
-        with self._log.open("ab") as told:
-            return subprocess.Popen(words, cwd=ROOT, stdout=told, stderr=subprocess.DEVNULL)
+        with self._log.open("ab") as told, self.errors.open("ab") as errors:
+            return subprocess.Popen(words, cwd=ROOT, stdout=told, stderr=errors)
 
     def revive(self) -> None:
         """Start a new one for each that died."""
@@ -206,4 +202,4 @@ def test_every_photo_ends_with_one_record_as_in_a_clean_run(
     assert named == {key for key in keys if FORBIDDEN in key}
     assert errors > 0
     assert words["refused"] > 0
-    assert set(workers.ended) == {-9}
+    assert set(workers.ended) == {-9}, workers.errors.read_text()[-2000:]
