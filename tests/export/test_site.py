@@ -64,6 +64,9 @@ def test_the_page_answers_as_the_predictor_does(page: tuple[WebPage, Predictor],
         web.page.wait_for_selector(f"#answer h2:text-is('{colour}')")
         shown = web.page.inner_text("#answer .row:first-of-type span:last-child")
         assert float(shown.removesuffix(" %")) == pytest.approx(100 * predictor(photo).score, abs=1)
+    web.page.locator("#answer .row span:last-child").first.evaluate("(one) => { one.textContent = '100.0 %'; }")
+    fits = "(all) => all.every((one) => one.scrollWidth <= one.clientWidth && one.clientHeight < 40)"
+    assert web.page.locator("#answer .row span").evaluate_all(fits)
     assert web.failed == []
     origin = web.url.rpartition("/")[0]
     assert {url for url in web.asked if not url.removeprefix("blob:").startswith(origin)} == set()
