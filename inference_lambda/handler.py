@@ -2,6 +2,7 @@
 
 import math
 import os
+import time
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -66,14 +67,15 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
 def _answer(request: Asked, context: object) -> dict[str, Any]:
     if isinstance(request, Request):
         return reply(request, _api().respond(replace(request, seconds_left=_seconds_left(context))))
+    deadline = time.monotonic() + _seconds_left(context)
     if isinstance(request, Batch):
-        return _service().drain(request)
+        return _service().drain(request, deadline)
     if isinstance(request, Notification):
-        return _service().label(request)
+        return _service().label(request, deadline)
     if isinstance(request, Job):
-        return _service().run(request)
+        return _service().run(request, deadline)
     if isinstance(request, Items):
-        return _service().label_items(request)
+        return _service().label_items(request, deadline)
     if isinstance(request, DriftCheck):
         return _service().check_drift(request)
     return _service().answer(request)

@@ -7,7 +7,7 @@ outcome     the photo's record                  queue, notification,    S3 Batch
 LABELLED    its prediction                      done                    ``Succeeded``               the prediction
 UNUSABLE    why it can never be labelled        done                    ``PermanentFailure``        the error, 4xx
 SKIPPED     none: a folder, a record of ours    done                    ``Succeeded``
-LATER       none: throttled, 5xx, no answer     sends it again          ``TemporaryFailure``        raised, 503
+LATER       none: throttled, 5xx, no time       sends it again          ``TemporaryFailure``        raised, 503
 REFUSED     none: forbidden, no model, a bug    sends it again; at      ``PermanentFailure``: the   raised, 403
                                                 last a dead letter      job's report lists it       or 502
 ==========  ==================================  ======================  ==========================  ================
@@ -15,6 +15,8 @@ REFUSED     none: forbidden, no model, a bug    sends it again; at      ``Perman
 What is refused waits for a person, who mends a policy or a model: it has no record, so that it is not taken for done.
 """
 
+import math
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -22,7 +24,10 @@ from typing import Any
 
 from inference_lambda.batch_operations import ResultCode
 from inference_lambda.s3_events import S3Photo
-from runtime.errors import MissingStoreError, NotFoundError, PhotoError, TransferLiteError
+from runtime.errors import MissingStoreError, NotFoundError, PhotoError, TransferLiteError, UnavailableError
+
+_SPARE = 1.0
+"""Seconds of the function's time that are kept for what follows the photos: tags, events, metrics, the answer."""
 
 
 class Outcome(Enum):
@@ -93,7 +98,30 @@ def first_error(results: Iterable[Result]) -> Exception | None:
     return next((one.error for one in results if one.outcome.again), None)
 
 
-def attempt(work: Callable[[S3Photo], Result], photo: S3Photo) -> Result:
+def attempt_all(
+    work: Callable[[S3Photo], Result],
+    photos: Iterable[S3Photo],
+    deadline: float = math.inf,
+    clock: Callable[[], float] = time.monotonic,
+) -> list[Result]:
+    """Each photo's result, those for which there is no time to be sent again.
+
+    A function that is stopped at its deadline has all its photos sent again, those that it had done too; where one
+    photo waits long for S3 each time, the others beside it would end among the dead letters. The first is always tried.
+    """
+    results: list[Result] = []
+    longest = 0.0
+    for photo in photos:
+        begun = clock()
+        if results and begun + longest + _SPARE > deadline:
+            results.append(Result(photo, Outcome.LATER, error=UnavailableError("no time was left for it")))
+            continue
+        results.append(_attempt(work, photo))
+        longest = max(longest, clock() - begun)
+    return results
+
+
+def _attempt(work: Callable[[S3Photo], Result], photo: S3Photo) -> Result:
     """The result of labelling one photo. Whatever goes wrong stays with it: other photos of the batch go on."""
     try:
         return work(photo)

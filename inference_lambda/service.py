@@ -1,6 +1,7 @@
 """One photo in service: fetch, predict, write; and what each source of events is told."""
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -11,7 +12,7 @@ from inference_lambda.companions import accompany
 from inference_lambda.current_model import CurrentModel
 from inference_lambda.distributed_map import Items
 from inference_lambda.events import Direct, DriftCheck
-from inference_lambda.outcomes import Outcome, Result, attempt, code_of, first_error, outcome_of
+from inference_lambda.outcomes import Outcome, Result, attempt_all, code_of, first_error, outcome_of
 from inference_lambda.photo_source import fetch, is_current
 from inference_lambda.records import record_key, write_record
 from inference_lambda.s3_events import Batch, Notification, S3Photo
@@ -29,7 +30,7 @@ _LOOKS = 3
 
 
 class Service:
-    """Answers requests with the current model."""
+    """Answers requests with the current model; a ``deadline`` is of ``time.monotonic()``."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -75,13 +76,13 @@ class Service:
         with self.metrics.phase("Fetch"):
             return read_uri(request.uri, READ_BYTES)
 
-    def label(self, request: Notification) -> dict[str, Any]:
+    def label(self, request: Notification, deadline: float = math.inf) -> dict[str, Any]:
         """Label every photo of a notification, each on its own, and write its record to the output bucket.
 
         Raises:
             Exception: the first error of a photo that is to be sent again, once all the others are done.
         """
-        results = self._label_all(request.photos)
+        results = self._label_all(request.photos, deadline)
         error = first_error(results)
         if error is not None:
             raise error
@@ -89,13 +90,13 @@ class Service:
         bad = sum(one.outcome is Outcome.UNUSABLE for one in results)
         return {"labelled": len(records) - bad, "unusable": bad, "records": records}
 
-    def drain(self, request: Batch) -> dict[str, Any]:
+    def drain(self, request: Batch, deadline: float = math.inf) -> dict[str, Any]:
         """Label the photos of every message. Those that failed are named, so that the queue sends no other again.
 
         What can never succeed fails all the same: the queue then keeps it among its dead letters.
         """
         told = [one.content.photos if isinstance(one.content, Notification) else () for one in request.messages]
-        results = iter(self._label_all([photo for photos in told for photo in photos]))
+        results = iter(self._label_all([photo for photos in told for photo in photos], deadline))
         failed: list[str] = []
         for message, photos in zip(request.messages, told, strict=True):
             error = first_error([next(results) for _ in photos])
@@ -105,15 +106,15 @@ class Service:
                 log.error(json.dumps({"event": "message-failed", "message_id": message.id, "reason": str(error)}))
         return {"batchItemFailures": [{"itemIdentifier": name} for name in failed]}
 
-    def label_items(self, request: Items) -> dict[str, Any]:
+    def label_items(self, request: Items, deadline: float = math.inf) -> dict[str, Any]:
         """Label a state machine's items as :meth:`label` does. Its payload is small: counts, no records."""
-        counts = self.label(Notification(request.photos))
+        counts = self.label(Notification(request.photos), deadline)
         return {"labelled": counts["labelled"], "unusable": counts["unusable"]}
 
-    def run(self, request: Job) -> dict[str, Any]:
+    def run(self, request: Job, deadline: float = math.inf) -> dict[str, Any]:
         """Label the objects of a Batch Operations job's tasks; what is wrong with one is in the completion report."""
         good = {task.id: task.photo for task in request.tasks if isinstance(task.photo, S3Photo)}
-        answers = dict(zip(good, map(_reported, self._label_all(list(good.values()))), strict=True))
+        answers = dict(zip(good, map(_reported, self._label_all(list(good.values()), deadline)), strict=True))
         wrong = {task.id: str(task.photo) for task in request.tasks if isinstance(task.photo, InputError)}
         answers |= {name: (ResultCode.PERMANENT, reason) for name, reason in wrong.items()}
         return request.answer({task.id: answers[task.id] for task in request.tasks})
@@ -138,10 +139,10 @@ class Service:
             raise InputError("TRANSFERLITE_OUTPUT_BUCKET is not set", hint="set it to the predictions' bucket")
         return self.settings.output_bucket
 
-    def _label_all(self, photos: Sequence[S3Photo]) -> list[Result]:
+    def _label_all(self, photos: Sequence[S3Photo], deadline: float) -> list[Result]:
         """Each photo's result, its record written where it has one, and what is to go with the record."""
         output = open_store(f"s3://{self._output_bucket()}")
-        results = [attempt(partial(self._label_one, output), photo) for photo in photos]
+        results = attempt_all(partial(self._label_one, output), photos, deadline)
         results = accompany(results, output, self.settings)
         for one in results:
             self._tell(one, output)

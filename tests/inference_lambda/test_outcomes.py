@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from inference_lambda.current_model import CurrentModel
 from inference_lambda.distributed_map import Items
 from inference_lambda.events import Direct, parse
 from inference_lambda.handler import lambda_handler
-from inference_lambda.outcomes import Outcome, outcome_of
+from inference_lambda.outcomes import Outcome, Result, attempt_all, outcome_of
 from inference_lambda.s3_events import Batch, Message, Notification, S3Photo
 from runtime.errors import (
     AccessDeniedError,
@@ -263,6 +264,37 @@ def test_the_photos_of_one_message_are_independent_and_it_is_sent_again_for_one(
 
 def body_of(*keys: str) -> str:
     return json.dumps({"Records": [{"s3": {"bucket": {"name": BUCKET}, "object": {"key": key}}} for key in keys]})
+
+
+# -- the function's time ---------------------------------------------------------------------------------------------
+
+
+HURRIED = SimpleNamespace(aws_request_id="r", get_remaining_time_in_millis=lambda: 0)
+LEISURED = SimpleNamespace(aws_request_id="r", get_remaining_time_in_millis=lambda: 60_000)
+
+
+def test_what_the_function_has_no_time_for_is_sent_again_and_what_is_done_is_not(s3: Any) -> None:
+    for name in ("a", "b", "c"):
+        s3.put_object(Bucket=BUCKET, Key=f"{name}.jpg", Body=jpeg("red"))
+    records = [{"messageId": one, "eventSource": "aws:sqs", "body": body_of(f"{one}.jpg")} for one in ("a", "b", "c")]
+    answer = lambda_handler({"Records": records}, HURRIED)  # one photo is tried however little time there is
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "b"}, {"itemIdentifier": "c"}]}
+    assert [one["Key"] for one in s3.list_objects_v2(Bucket=OUTPUT)["Contents"]] == [f"predictions/{BUCKET}/a.jpg.json"]
+    assert lambda_handler({"Records": records[1:]}, LEISURED) == {"batchItemFailures": []}
+    assert len(s3.list_objects_v2(Bucket=OUTPUT)["Contents"]) == 3
+
+
+def test_a_photo_that_takes_long_leaves_no_time_for_another_like_it(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 20.0, 20.0, 21.0, 40.5])  # the deadline is at 60; photos begin and end
+    found = attempt_all(lambda photo: Result(photo, Outcome.LABELLED), [PHOTO] * 3, 60.0, lambda: next(clock))
+    assert [one.outcome for one in found] == [Outcome.LABELLED, Outcome.LABELLED, Outcome.LATER]
+
+
+def test_a_job_is_told_to_repeat_the_tasks_that_there_was_no_time_for(s3: Any) -> None:
+    s3.put_object(Bucket=BUCKET, Key=KEY, Body=jpeg("red"))
+    event = golden("batch_operations_2")
+    event["tasks"] += [{**event["tasks"][0], "taskId": "later"}]
+    assert [one["resultCode"] for one in lambda_handler(event, HURRIED)["results"]] == ["Succeeded", "TemporaryFailure"]
 
 
 # -- whose photos may be asked for -----------------------------------------------------------------------------------
