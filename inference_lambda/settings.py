@@ -155,4 +155,10 @@ def _digest(text: str) -> bytes:
         raise InputError(
             "TRANSFERLITE_API_KEY_SHA256 is not 64 hexadecimal digits", hint="printf %s KEY | sha256sum makes it"
         )
-    return bytes.fromhex(text)
+    digest = bytes.fromhex(text)
+    if digest == hashlib.sha256(b"").digest():
+        raise InputError(
+            "TRANSFERLITE_API_KEY_SHA256 has the sha256 of an empty key",
+            hint="set KEY before printf %s KEY | sha256sum",
+        )
+    return digest

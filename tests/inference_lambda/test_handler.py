@@ -59,6 +59,10 @@ def place_of(key: str, bucket: str = BUCKET) -> str:
     return f"predictions/{bucket}/{key}.json"
 
 
+def objects(s3: Any, name: str) -> set[str]:
+    return {one["Key"] for one in s3.list_objects_v2(Bucket=name).get("Contents", ())}
+
+
 def record_of(s3: Any, key: str) -> Any:
     return json.loads(s3.get_object(Bucket=OUTPUT, Key=place_of(key))["Body"].read())
 
@@ -106,11 +110,26 @@ def test_a_photo_with_an_awkward_key_gets_its_record(s3: Any, key: str) -> None:
     assert record_of(s3, key)["label"] == "blue"
 
 
-@pytest.mark.parametrize("key", ["/cat.jpg", "in//cat.jpg"])
-def test_a_key_with_an_empty_part_is_the_photo_it_names(s3: Any, key: str) -> None:
+@pytest.mark.parametrize(
+    "key",
+    [
+        "/cat.jpg",
+        "in//cat.jpg",
+        "./cat.jpg",
+        "in/../cat.jpg",
+        f"a/b/../../../{OUTPUT}/cat.jpg",
+        "../../models/channels/x",
+    ],
+)
+def test_a_key_with_an_empty_part_or_dots_is_the_photo_it_names_and_its_record_stays_in_its_place(
+    s3: Any, key: str
+) -> None:
     s3.put_object(Bucket=BUCKET, Key=key, Body=jpeg("blue"))
+    others = {name: objects(s3, name) for name in (BUCKET, OUTPUT)}
     lambda_handler(notification(BUCKET, key), None)
     assert record_of(s3, key)["label"] == "blue"
+    assert objects(s3, BUCKET) == others[BUCKET]
+    assert objects(s3, OUTPUT) == others[OUTPUT] | {place_of(key)}
 
 
 def test_the_same_event_twice_writes_the_same_bytes(s3: Any) -> None:

@@ -1,5 +1,6 @@
 import base64
 import hashlib
+import hmac
 import io
 import json
 import re
@@ -299,6 +300,26 @@ GZIP = {"content-encoding": "gzip"}
         (post_json({"s3_uri": "s3://169.254.169.254/latest/meta-data"}), 403, "bucket-not-allowed"),
         (post_json({"s3_uri": f"s3://{BUCKET}@other/x.jpg"}), 403, "bucket-not-allowed"),
         (post_json({"s3_uri": "s3://other/x.jpg"}), 403, "bucket-not-allowed"),
+        (post_json({"s3_uri": f"s3://other@{BUCKET}/x.jpg"}), 403, "bucket-not-allowed"),
+        (post_json({"s3_uri": f"s3://key:secret@{BUCKET}/x.jpg"}), 403, "bucket-not-allowed"),
+        (post_json({"s3_uri": f"s3://{BUCKET}:443/x.jpg"}), 403, "bucket-not-allowed"),
+        (post_json({"s3_uri": f"s3://{BUCKET}%2f..%2fother/x.jpg"}), 403, "bucket-not-allowed"),
+        (post_json({"s3_uri": f"s3://{BUCKET}\\..\\other/x.jpg"}), 403, "bucket-not-allowed"),
+        (post_json({"s3_uri": f"s3://{BUCKET}./x.jpg"}), 403, "bucket-not-allowed"),
+        (post_json({"s3_uri": f"s3://{BUCKET} /x.jpg"}), 403, "bucket-not-allowed"),
+        (post_json({"s3_uri": f"s3://{BUCKET}\x00/x.jpg"}), 403, "bucket-not-allowed"),
+        (post_json({"s3_uri": f"s3://{BUCKET.replace('o', 'о')}/x.jpg"}), 403, "bucket-not-allowed"),  # noqa: RUF001
+        (post_json({"s3_uri": f"s3://arn:aws:s3:::{BUCKET}/x.jpg"}), 403, "bucket-not-allowed"),
+        (post_json({"s3_uri": f"s3://arn:aws:s3:eu-west-1:1:accesspoint:{BUCKET}/x.jpg"}), 403, "bucket-not-allowed"),
+        (post_json({"s3_uri": f"s3://arn:aws:s3-object-lambda:eu-west-1:1:accesspoint/{BUCKET}"}), 403,
+         "bucket-not-allowed"),
+        (post_json({"s3_uri": f"s3:/{BUCKET}/x.jpg"}), 400, "bad-uri"),
+        (post_json({"s3_uri": f"s3://{BUCKET}/in/.\x2e/x.jpg"}), 400, "bad-uri"),
+        (post_json({"s3_uri": f" s3://{BUCKET}/x.jpg"}), 400, "bad-uri"),
+        (post_json({"s3_uri": f"file://s3://{BUCKET}/x.jpg"}), 400, "bad-uri"),
+        (post_json({"s3_uri": ["s3://other/x.jpg"]}), 400, "bad-json"),
+        (post(f'{{"s3_uri": "s3://{BUCKET}/x.jpg", "s3_uri": "s3://other/x.jpg"}}'.encode(), "application/json"), 403,
+         "bucket-not-allowed"),
         (post_json({"s3_uri": f"s3://{BUCKET}.other/x.jpg"}), 403, "bucket-not-allowed"),
         (post_json({"s3_uri": f"s3://{BUCKET}/gone.jpg"}), 404, "photo-missing"),
         (post(RED, "multipart/form-data"), 400, "bad-form"),
@@ -511,6 +532,81 @@ def test_a_key_is_asked_for_where_one_is_set(headers: dict[str, str], status: in
 def test_a_digest_that_is_none_is_refused() -> None:
     with pytest.raises(InputError, match="not 64 hexadecimal digits"):
         HttpSettings.from_environment({"TRANSFERLITE_API_KEY_SHA256": "my key"})
+
+
+def test_the_digest_of_nothing_is_refused_for_it_would_let_everyone_in() -> None:
+    with pytest.raises(InputError, match="sha256 of an empty key"):
+        HttpSettings.from_environment({"TRANSFERLITE_API_KEY_SHA256": hashlib.sha256(b"").hexdigest()})
+
+
+def test_every_key_is_compared_and_by_a_comparison_that_takes_as_long_whatever_is_wrong(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[tuple[bytes, bytes]] = []
+    compare = hmac.compare_digest
+
+    def noted(given: bytes, digest: bytes) -> bool:
+        compared.append((given, digest))
+        return compare(given, digest)
+
+    monkeypatch.setattr(hmac, "compare_digest", noted)
+    for key in ("old", "new", "third é", "wrong", "", "x" * 100_000):
+        compared.clear()
+        with_settings(api, KEYS).respond(get("/model", x_api_key=key))
+        assert {digest for _, digest in compared} == set(KEYS.key_digests)
+        assert {given for given, _ in compared} == {hashlib.sha256(key.encode()).digest()}
+
+
+@pytest.mark.parametrize("path", [*DOCUMENT["paths"], "/predict/", "/nowhere"])
+@pytest.mark.parametrize("base", ["", "/photos"])
+def test_a_browser_may_ask_beforehand_on_every_path_without_a_key(path: str, base: str, api: Api) -> None:
+    settings = replace(KEYS, origins=frozenset({"https://a.example"}), base_path=base)
+    asking = get(
+        base + path, "OPTIONS", origin="https://a.example", access_control_request_method="POST",
+        access_control_request_headers="content-type,x-api-key",
+    )  # fmt: skip
+    response = with_settings(api, settings).respond(asking)
+    assert response.status == (404 if path == "/nowhere" else 204)
+    assert response.headers["access-control-allow-origin"] == "https://a.example"
+    assert "POST" in response.headers["access-control-allow-methods"]
+    for name in ("content-type", "x-api-key"):
+        assert name in response.headers["access-control-allow-headers"]
+    assert response.headers["vary"] == "origin"
+    assert "access-control-allow-credentials" not in response.headers
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "null",
+        "https://a.example\r\nset-cookie: a=b",
+        "https://A.example",
+        "https://a.example:443",
+        "https://a.example/",
+    ],
+)
+def test_an_origin_that_is_not_named_exactly_is_told_nothing(origin: str, api: Api) -> None:
+    shared = with_settings(api, HttpSettings(origins=frozenset({"https://a.example"})))
+    response = shared.respond(get("/health", origin=origin))
+    assert {name for name in response.headers if name.startswith("access-control")} == set()
+    assert "\n" not in json.dumps(dict(response.headers))
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "get", ""])
+@pytest.mark.parametrize("path", ["/", "/predict", "/model", "/health", "/openapi.json"])
+def test_every_method_of_every_path_is_answered_by_the_document_or_refused(method: str, path: str, api: Api) -> None:
+    request = replace(get(path), method=method)
+    response = api.respond(request)
+    known = {name.upper() for name in DOCUMENT["paths"][path]}
+    answered = known | ({"HEAD"} if "GET" in known else set())
+    if method == "OPTIONS":
+        assert (response.status, response.text) == (204, None)
+    elif method in answered:
+        assert response.status in {200, 400}
+    else:
+        check_problem(response, 405, "no-such-method")
+        assert set(response.headers["allow"].split(", ")) == answered | {"OPTIONS"}
+    assert (reply(request, response)["body"] == "") == (method in {"OPTIONS", "HEAD"})
 
 
 @pytest.mark.parametrize(
