@@ -100,6 +100,7 @@ def s3(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(CurrentModel, "get", lambda *_: predictor)
     handler._service.cache_clear()
     handler._api.cache_clear()
+    telemetry._swaps.clear()  # of tests before
     for name, colour in (("red", "red"), ("blue", "blue"), ("throttled", "red")):
         bucket.put_object(Bucket=BUCKET, Key=f"{name}.jpg", Body=jpeg(colour))
     bucket.put_object(Bucket=BUCKET, Key="unsure.jpg", Body=jpeg("green"))
