@@ -7,6 +7,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -285,6 +286,20 @@ def test_an_annotation_is_no_longer_than_x_ray_takes(traced: Daemon, monkeypatch
     handler.lambda_handler(notification(BUCKET, "a.jpg"), None)
     (document,) = traced.heard()
     assert document["annotations"]["label"] == "r" * 1000
+
+
+def test_what_fails_between_phases_is_a_fault_and_nothing_of_it_is_kept(xray: Daemon) -> None:
+    trace = Trace({"_X_AMZN_TRACE_ID": SAMPLED, "AWS_XRAY_DAEMON_ADDRESS": xray.address})
+    with suppress(RuntimeError), trace.photo():
+        trace.add("Fetch", 0.0, None)
+        raise RuntimeError("a bug")
+    trace.add("Fetch", 0.0, None)
+    with trace.photo():
+        pass
+    bug, well = xray.heard()
+    assert (phases(bug), flags(bug), bug["annotations"]) == (["Fetch"], {"fault"}, {"code": "internal"})
+    assert (phases(well), flags(well), well["annotations"]) == ([], set(), {})
+    assert vars(trace)["_phases"] is None
 
 
 def test_phases_outside_a_photo_and_an_untraced_photo_keep_nothing() -> None:
