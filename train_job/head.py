@@ -24,6 +24,8 @@ from train_job.rows import Order, RowSet
 from train_job.steps import on_device, predictor
 
 SAVE_SECONDS = 60.0
+SHORT_SECONDS = 5.0
+"""What a finished training took at most of which the state is not saved: it is done again as soon as it is read."""
 PREDICT_BYTES = 2**25
 
 
@@ -83,7 +85,7 @@ def fit_head(
     training.restore(checkpoint)
     for epoch in training.progress.history:
         on_epoch(epoch)
-    saved = time.monotonic()
+    started = saved = time.monotonic()
     for stopping, measured in training.run(_validating(head, validation)):
         if measured is not None:
             on_epoch(measured)
@@ -95,7 +97,8 @@ def fit_head(
         if checkpoint is not None and time.monotonic() - saved > SAVE_SECONDS:
             training.save(checkpoint)
             saved = time.monotonic()
-    training.save(checkpoint)
+    if time.monotonic() - started > SHORT_SECONDS:
+        training.save(checkpoint)
     return training.finish()
 
 
@@ -119,9 +122,7 @@ class _Training:
         progress = self.progress
         if progress.history and self._is_over():
             return
-        streamed = self.plan.window is not None
-        inputs = map_ahead(self._inputs, self._chunks(), 1, 1) if streamed else map(self._inputs, self._chunks())
-        for start, stop, rows, labels in inputs:
+        for start, stop, rows, labels in map_ahead(self._inputs, self._chunks(), 1, 1):
             loss, right = self.program(stop - start, rows, labels, self.weights)
             if not np.isfinite(loss):
                 raise InputError(f"the loss is {loss} in epoch {progress.epoch}", hint="lower --learning-rate")

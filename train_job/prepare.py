@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from train_job.recipe import Recipe
-from train_job.steps import Program
+from train_job.steps import Program, predictor
 
 CHUNK_ROWS, CHUNK_STEPS = 10_000, 1_000
 """What a compiled program does at most: a second on a small CPU, so that a job told to stop can do so in time.
@@ -54,17 +54,21 @@ class Plan:
 
 
 class Prepared:
-    """The program of a training, compiled on a thread while its rows are being made."""
+    """The program of a training and its head's answers, compiled and traced on a thread while its rows are made."""
 
     def __init__(self, head: Any, rows: int, recipe: Recipe, limits: Limits) -> None:
         self._program = new_program(head, Plan.of(rows, head.input_shape[-1], recipe, limits), recipe, limits)
         pool = ThreadPoolExecutor(1, thread_name_prefix="compile")
-        self._compiled = pool.submit(self._program.compile)
+        self._ready = pool.submit(self._prepare, head)
         pool.shutdown(wait=False)
+
+    def _prepare(self, head: Any) -> None:
+        self._program.compile()
+        predictor(head).get_concrete_function()
 
     def program(self) -> Program:
         """The program, as soon as it is ready."""
-        self._compiled.result()
+        self._ready.result()
         return self._program
 
 

@@ -96,8 +96,8 @@ def _steps(head: Any, optimizer: Any, recipe: Recipe) -> Callable[..., tuple[Any
 
 
 @lru_cache(maxsize=2)
-def predictor(head: Any) -> Callable[[Any], Any]:
-    """A function of rows float16 ``[N, D]``, of any number, that gives the head's probabilities ``[N, classes]``.
+def predictor(head: Any) -> Any:
+    """A ``tf.function`` from any number of rows, float16 ``[N, D]``, to the head's probabilities ``[N, classes]``.
 
     One is traced for each head, however often it is asked for.
     """
@@ -106,4 +106,4 @@ def predictor(head: Any) -> Callable[[Any], Any]:
         return head(tf.cast(rows, tf.float32), training=False)
 
     signature = [tf.TensorSpec((None, head.input_shape[-1]), tf.float16)]
-    return tf.function(run, input_signature=signature, autograph=False)  # type: ignore[no-any-return]
+    return tf.function(run, input_signature=signature, autograph=False)

@@ -38,13 +38,12 @@ class _Tensor:
     strides: tuple[int, ...]
 
     def over(self, block: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """The tensor's own contiguous copy, read from its storage's elements ``block``, shape [count]."""
+        """The tensor as a view of its storage's elements ``block`` ``[count]``: copying a transposed one takes time."""
         reach = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True)) + 1
         if self.offset < 0 or min(self.strides, default=0) < 0 or reach > block.size:
             raise InputError(f"tensor of shape {self.shape} reaches outside its storage")
         strides = tuple(step * block.itemsize for step in self.strides)
-        view = np.lib.stride_tricks.as_strided(block[self.offset :], self.shape, strides, writeable=False)
-        return view.copy(order="C")
+        return np.lib.stride_tricks.as_strided(block[self.offset :], self.shape, strides, writeable=False)
 
 
 def _rebuild_tensor(storage: _Storage, offset: int, shape: Any, strides: Any, *_: object) -> _Tensor:
@@ -74,7 +73,7 @@ class _StateDictUnpickler(pickle.Unpickler):
 
 
 def read_state_dict(path: Path) -> dict[str, np.ndarray[Any, Any]]:
-    """The checkpoint's tensors by name, each a contiguous array of the shape PyTorch gave it.
+    """The checkpoint's tensors by name, each read-only and of the shape PyTorch gave it, in whatever order it lies.
 
     Raises:
         InputError: the file is not a legacy PyTorch state dict, is cut short, or names anything but tensors.

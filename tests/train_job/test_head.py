@@ -562,13 +562,21 @@ def test_a_training_that_goes_on_tells_of_the_epochs_that_were_done() -> None:
     assert told == result.history
 
 
-def test_a_finished_training_is_not_done_again() -> None:
+def test_a_finished_training_is_not_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train_job.head.SHORT_SECONDS", 0.0)
     checkpoint = Checkpoint(MemoryStore(), "state.npz", "this job")
     first, expected = run_task("early", checkpoint)
     again, weights = run_task("early", checkpoint, stop=lambda: pytest.fail("it trained"))
     assert again == first
     for one, other in zip(weights, expected, strict=True):
         assert one.tobytes() == other.tobytes()
+
+
+def test_of_a_short_training_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train_job.head.SHORT_SECONDS", 3600.0)
+    checkpoint = Checkpoint(MemoryStore(), "state.npz", "this job")
+    run_task("plain", checkpoint)
+    assert checkpoint.load() is None
 
 
 def test_programs_are_compiled_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
