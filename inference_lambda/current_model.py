@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from inference_lambda.settings import Settings
-from runtime.bundle import Pointer, check_model_id
+from runtime.bundle import check_model_id
 from runtime.errors import BundleError, NotFoundError, TransferLiteError
+from runtime.pointers import Pointer
 from runtime.predictor import Predictor
 from runtime.registry import Registry
 

@@ -16,7 +16,7 @@ from runtime.errors import BundleError, InputError, NotFoundError
 from runtime.input_spec import DECODER_VERSION, InputSpec
 
 if TYPE_CHECKING:  # a device without a key does without
-    from runtime.signing import PublicKeys, Signature
+    from runtime.signing import PublicKeys
 
 MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
@@ -208,55 +208,6 @@ def _unknown_schema(schema: object) -> str:
     return f"manifest schema {schema} is unknown; this release reads {SCHEMA}"
 
 
-@dataclass(frozen=True)
-class Pointer:
-    """What a channel names now, and what it named before, newest first.
-
-    ``sequence`` grows with each change of the channel, so that a device can tell an old pointer that is shown to it
-    again from a rollback, which is a new one. The signature is of all the rest, :meth:`signed_part`.
-    """
-
-    model_id: str
-    previous: tuple[str, ...]
-    updated_at: str
-    channel: str = ""
-    sequence: int = 0
-    signature: "Signature | None" = None
-
-    def __post_init__(self) -> None:
-        for model_id in (self.model_id, *self.previous):
-            check_model_id(model_id)
-        if type(self.sequence) is not int or not isinstance(self.channel, str):
-            raise BundleError("the pointer's sequence is no number, or its channel no name")
-
-    def to_json(self) -> bytes:
-        """The pointer's content as stored."""
-        return json.dumps(asdict(self)).encode() + b"\n"
-
-    def signed_part(self) -> bytes:
-        """The bytes that are signed: the content without the signature."""
-        return json.dumps({name: value for name, value in asdict(self).items() if name != "signature"}).encode()
-
-    @classmethod
-    def from_json(cls, data: bytes, where: str = "") -> "Pointer":
-        """Read a stored pointer. Raises BundleError when it is damaged."""
-        try:
-            raw = json.loads(data)
-            signature = _signature(raw["signature"]) if raw.get("signature") else None
-            later = (raw.get("channel", ""), raw.get("sequence", 0), signature)
-            return cls(raw["model_id"], tuple(raw["previous"]), raw["updated_at"], *later)
-        except BundleError as error:
-            raise BundleError(error.message, where=where) from None
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, InputError) as error:
-            raise BundleError(f"the pointer cannot be read ({error})", where=where) from error
-
-
-def _signature(raw: Any) -> "Signature":
-    from runtime.signing import Signature
-
-    return Signature.from_dict(raw)
-
-
 def is_model_id(name: str) -> bool:
     """Whether a name can be a model id, and so is safe as a folder's name."""
     return re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,99}", name) is not None
@@ -293,6 +244,8 @@ def find_bundle(path: Path) -> Path:
         NotFoundError: there is no bundle.
     """
     if (path / CURRENT).is_file():
+        from runtime.pointers import Pointer
+
         path = path / Pointer.from_json((path / CURRENT).read_bytes(), str(path / CURRENT)).model_id
     if not (path / MANIFEST).is_file():
         raise NotFoundError("holds no bundle (no manifest.json)", where=str(path))

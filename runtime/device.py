@@ -19,11 +19,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from runtime.bundle import CURRENT, MANIFEST, Pointer, is_model_id, read_manifest
+from runtime.bundle import CURRENT, MANIFEST, is_model_id, read_manifest
 from runtime.errors import BundleError, NotFoundError, UntrustedError
 from runtime.folder import TEMPORARY, explained, folder_lock, write_durably
 from runtime.media import BundleFolder
-from runtime.pointers import check_newer
+from runtime.pointers import Pointer, check_newer
 from runtime.registry import Registry
 
 MEMORY = "device.json"

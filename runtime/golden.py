@@ -3,17 +3,22 @@
 A device whose runtime or processor computes a model wrongly, as some do without any error, is told before it answers.
 """
 
+from __future__ import annotations
+
 import base64
 import binascii
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from runtime.errors import BundleError, PhotoError
 from runtime.variants import kind_of
+
+if TYPE_CHECKING:  # a start need not wait for it
+    from numpy.typing import NDArray
 
 TOLERANCE = 0.25
 """How far a probability of a quantised variant may be off.
@@ -49,7 +54,7 @@ class Golden:
         return json.dumps({"pictures": pictures, "expected": expected}).encode() + b"\n"
 
     @classmethod
-    def from_json(cls, data: bytes, where: str = "") -> "Golden":
+    def from_json(cls, data: bytes, where: str = "") -> Golden:
         """Read the stored form. Raises BundleError when it is damaged."""
         try:
             raw = json.loads(data)

@@ -10,6 +10,8 @@ A photo that cannot be used raises :class:`runtime.errors.PhotoError` with one o
 ``too-large``   over :data:`MAX_BYTES`, :data:`MAX_PIXELS` or :data:`MAX_SIDE` (checked before decoding)
 ==============  ==============================================================="""
 
+from __future__ import annotations
+
 import io
 import struct
 import threading
@@ -19,10 +21,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from runtime.errors import InputError, PhotoError
@@ -30,6 +31,9 @@ from runtime.input_spec import DECODER_VERSION as DECODER_VERSION  # noqa: PLC04
 from runtime.input_spec import MAX_BYTES as MAX_BYTES  # noqa: PLC0414
 from runtime.input_spec import READ_BYTES as READ_BYTES  # noqa: PLC0414
 from runtime.input_spec import InputSpec as InputSpec  # noqa: PLC0414
+
+if TYPE_CHECKING:  # a start need not wait for it
+    from numpy.typing import NDArray
 
 DRAFT_DIFFERENCE = 5.0
 """The most that scaling a large JPEG while decoding changes a photo, as a mean over its samples of 0 to 255.
@@ -75,7 +79,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-RGB = NDArray[np.uint8]
+RGB = np.ndarray[Any, np.dtype[np.uint8]]
 """A picture as uint8 ``[H, W, 3]``, upright."""
 
 Photo = bytes | str | Path | RGB | Image.Image

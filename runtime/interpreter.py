@@ -1,16 +1,20 @@
 """A TFLite file as a function of one image, on whichever TFLite runtime is installed."""
 
+from __future__ import annotations
+
 import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from runtime.errors import BundleError, MissingExtraError
 from runtime.normalisation import Normalisation, preparation
+
+if TYPE_CHECKING:  # a start need not wait for it
+    from numpy.typing import NDArray
 
 MEGABYTES_OF_A_CORE = 1769
 """Of a Lambda function's memory. Source: https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html"""

@@ -1,13 +1,17 @@
 """From pixels to what an input of a TFLite file takes, where that is something else than the pixels themselves."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from runtime.errors import BundleError, InputError
+
+if TYPE_CHECKING:  # a start need not wait for it
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,67 @@
 """A channel's pointer as something to trust: checked when it is read, gone on from and signed when it is changed."""
 
 import datetime
-from dataclasses import replace
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from runtime.bundle import Pointer
-from runtime.errors import InputError, UntrustedError
-from runtime.signing import PublicKeys, Signer
+from runtime.bundle import check_model_id
+from runtime.errors import BundleError, InputError, UntrustedError
+
+if TYPE_CHECKING:  # a device without a key does without
+    from runtime.signing import PublicKeys, Signature, Signer
 
 
-def check_pointer(pointer: Pointer, channel: str, keys: PublicKeys, where: str) -> None:
+@dataclass(frozen=True)
+class Pointer:
+    """What a channel names now, and what it named before, newest first.
+
+    ``sequence`` grows with each change of the channel, so that a device can tell an old pointer that is shown to it
+    again from a rollback, which is a new one. The signature is of all the rest, :meth:`signed_part`.
+    """
+
+    model_id: str
+    previous: tuple[str, ...]
+    updated_at: str
+    channel: str = ""
+    sequence: int = 0
+    signature: "Signature | None" = None
+
+    def __post_init__(self) -> None:
+        for model_id in (self.model_id, *self.previous):
+            check_model_id(model_id)
+        if type(self.sequence) is not int or not isinstance(self.channel, str):
+            raise BundleError("the pointer's sequence is no number, or its channel no name")
+
+    def to_json(self) -> bytes:
+        """The pointer's content as stored."""
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+    def signed_part(self) -> bytes:
+        """The bytes that are signed: the content without the signature."""
+        return json.dumps({name: value for name, value in asdict(self).items() if name != "signature"}).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes, where: str = "") -> "Pointer":
+        """Read a stored pointer. Raises BundleError when it is damaged."""
+        try:
+            raw = json.loads(data)
+            signature = _signature(raw["signature"]) if raw.get("signature") else None
+            later = (raw.get("channel", ""), raw.get("sequence", 0), signature)
+            return cls(raw["model_id"], tuple(raw["previous"]), raw["updated_at"], *later)
+        except BundleError as error:
+            raise BundleError(error.message, where=where) from None
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, InputError) as error:
+            raise BundleError(f"the pointer cannot be read ({error})", where=where) from error
+
+
+def _signature(raw: Any) -> "Signature":
+    from runtime.signing import Signature
+
+    return Signature.from_dict(raw)
+
+
+def check_pointer(pointer: Pointer, channel: str, keys: "PublicKeys", where: str) -> None:
     """Raises UntrustedError unless one of ``keys`` signed the pointer, and for this channel."""
     keys.check(pointer.signed_part(), pointer.signature, where)
     if pointer.channel != channel:
@@ -27,7 +80,7 @@ def check_newer(pointer: Pointer, taken: int, where: str) -> None:
 
 
 def trusted(
-    pointer: Pointer | None, channel: str, accepted: PublicKeys | None, signer: Signer | None, where: str
+    pointer: Pointer | None, channel: str, accepted: "PublicKeys | None", signer: "Signer | None", where: str
 ) -> Pointer | None:
     """The channel's pointer as far as a change may rest on it: its history and its sequence.
 
@@ -55,7 +108,7 @@ def next_pointer(
     model_id: str,
     previous: tuple[str, ...],
     old: Pointer | None,
-    signer: Signer | None,
+    signer: "Signer | None",
     now: datetime.datetime,
 ) -> Pointer:
     """The pointer that takes the place of ``old``, signed if there is a signer.

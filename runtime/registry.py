@@ -23,7 +23,6 @@ from runtime.bundle import (
     MANIFEST,
     SIGNATURE,
     Manifest,
-    Pointer,
     check_files,
     check_model_id,
     check_signature,
@@ -41,7 +40,7 @@ from runtime.errors import (
 )
 from runtime.folder import FolderStore
 from runtime.media import open_registry_store
-from runtime.pointers import check_newer, check_pointer, next_pointer, trusted
+from runtime.pointers import Pointer, check_newer, check_pointer, next_pointer, trusted
 from runtime.signing import PublicKeys, Signer, open_signer
 from runtime.store import Blob, Store
 

@@ -13,8 +13,9 @@ import pytest
 
 from inference_lambda.current_model import CurrentModel
 from inference_lambda.settings import Settings
-from runtime.bundle import GOLDEN, FileInfo, Pointer
+from runtime.bundle import GOLDEN, FileInfo
 from runtime.errors import BundleError, InputError, NotFoundError
+from runtime.pointers import Pointer
 from runtime.predictor import Predictor
 from runtime.registry import Registry
 from runtime.s3 import s3_client

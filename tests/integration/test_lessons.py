@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runtime.bundle import Pointer
 from runtime.errors import AccessDeniedError, TransferLiteError
 from runtime.folder import FolderStore
 from runtime.imaging import InputSpec, decode
+from runtime.pointers import Pointer
 from runtime.registry import Registry
 from runtime.s3 import S3Store
 from runtime.store import Blob

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from runtime.bundle import GOLDEN, LABELS, MANIFEST, SIGNATURE, FileInfo, Manifest, Pointer
+from runtime.bundle import GOLDEN, LABELS, MANIFEST, SIGNATURE, FileInfo, Manifest
+from runtime.pointers import Pointer
 from runtime.registry import Registry
 from runtime.signing import LocalKey
 from runtime.store import MemoryStore

@@ -7,7 +7,6 @@ import pytest
 from runtime.bundle import (
     CURRENT,
     Manifest,
-    Pointer,
     Variant,
     check_files,
     check_model_id,
@@ -16,6 +15,7 @@ from runtime.bundle import (
     read_manifest,
 )
 from runtime.errors import BundleError, InputError, NotFoundError
+from runtime.pointers import Pointer
 from tests.runtime.bundles import manifest_of, write_bundle
 
 

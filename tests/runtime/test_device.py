@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from runtime.bundle import CURRENT, MANIFEST, SIGNATURE, Pointer, check_files, find_bundle, read_manifest
+from runtime.bundle import CURRENT, MANIFEST, SIGNATURE, check_files, find_bundle, read_manifest
 from runtime.device import MEMORY, RefusedError, read_memory, settle, update
 from runtime.errors import BundleError, NotFoundError, TransferLiteError, UntrustedError
 from runtime.folder import FolderStore
+from runtime.pointers import Pointer
 from runtime.registry import Registry
 from runtime.store import MemoryStore, Store
 from tests.runtime.bundles import write_bundle

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from runtime.bundle import CURRENT, MANIFEST, Manifest, Pointer, check_files, describe_files, find_bundle, read_manifest
+from runtime.bundle import CURRENT, MANIFEST, Manifest, check_files, describe_files, find_bundle, read_manifest
 from runtime.device import update
 from runtime.errors import BundleError, ConflictError, InputError, MissingStoreError, NotFoundError
 from runtime.folder import FolderStore
+from runtime.pointers import Pointer
 from runtime.registry import Registry, cache_folder, new_model_id, utc_now
 from runtime.s3 import S3Store
 from runtime.store import Blob, MemoryStore, Store

@@ -18,9 +18,10 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from moto import mock_aws
 from moto.kms import utils as moto_kms
 
-from runtime.bundle import MANIFEST, SIGNATURE, Pointer
+from runtime.bundle import MANIFEST, SIGNATURE
 from runtime.errors import AccessDeniedError, BundleError, InputError, UntrustedError
 from runtime.kms import KmsKey
+from runtime.pointers import Pointer
 from runtime.registry import Registry, utc_now
 from runtime.s3 import S3Store
 from runtime.signing import (
