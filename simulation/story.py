@@ -22,26 +22,29 @@ _LEARNS_NOTHING = ("--epochs", "1", "--learning-rate", "1e-9")
 """A training's options that make a challenger which is worse."""
 
 
-def play(seed: int, labelled: int, uploads: int) -> tuple[Ledger, Faults]:
+def play(seed: int, labelled: int, uploads: int, *options: str) -> tuple[Ledger, Faults]:
     """The whole loop once; returns its ledger and what was done to it.
 
     Args:
         seed: of the faults and of all that is left to chance.
         labelled: photos of each class to learn from.
         uploads: new photos after each change of the model.
+        options: more of every training's.
     """
     ledger, faults = Ledger(), Faults(seed)
     with new_world(seed, faults) as world, running(world) as function:
-        _Story(world, function, ledger, labelled, uploads).run()
+        _Story(world, function, ledger, labelled, uploads, options).run()
     ledger.tell("requests to S3 and SQS", sum(faults.counts.values()))
     ledger.tell(f"of them {', '.join(NAMES)}", ", ".join(str(faults.counts[name]) for name in NAMES))
     return ledger, faults
 
 
 class _Story:
-    def __init__(self, world: World, function: Function, ledger: Ledger, labelled: int, uploads: int) -> None:
+    def __init__(
+        self, world: World, function: Function, ledger: Ledger, labelled: int, uploads: int, options: tuple[str, ...]
+    ) -> None:
         self.world, self.function, self.ledger = world, function, ledger
-        self.labelled, self.uploads = labelled, uploads
+        self.labelled, self.uploads, self.options = labelled, uploads, options
         self.rows: list[str] = []
         self.garbage: list[str] = []
         self.promoted: list[str] = []
@@ -83,7 +86,7 @@ class _Story:
         return sum(row.startswith("answered.") for row in self.rows)
 
     def _train(self, why: str, new: int, **given: int) -> None:
-        run = run_training(self.world, kills=self.world.chance.randint(0, 2), **given)
+        run = run_training(self.world, *self.options, kills=self.world.chance.randint(0, 2), **given)
         self._tell(why, run)
         self.ledger.check(f"{why}: status", 0, run.status)
         self.promoted.append(run.said["model_id"])
@@ -134,7 +137,7 @@ class _Story:
         self.function.drain(kills)
 
     def _challenge(self) -> None:
-        run = run_training(self.world, *_LEARNS_NOTHING, kills=self.world.chance.randint(0, 1))
+        run = run_training(self.world, *self.options, *_LEARNS_NOTHING, kills=self.world.chance.randint(0, 1))
         self._tell("challenger", run)
         self.published.append(run.said["model_id"])
         self.ledger.check("challenger: refused with status", 3, run.status)

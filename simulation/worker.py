@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import boto3
-from botocore.exceptions import ClientError
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 from inference_lambda.handler import lambda_handler
 
@@ -18,7 +19,7 @@ _ATTRIBUTES = {"messageId": "MessageId", "receiptHandle": "ReceiptHandle", "body
 
 def main(queue: str, busy: Path) -> None:
     """Drain the queue until the process is ended."""
-    sqs = boto3.client("sqs")
+    sqs = boto3.client("sqs", config=Config(retries={"mode": "standard", "max_attempts": 10}))
     while True:
         messages = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=1).get("Messages", [])
         if not messages:
@@ -34,7 +35,8 @@ def main(queue: str, busy: Path) -> None:
             failed = {one["MessageId"] for one in messages}
         for one in messages:
             handle = {"QueueUrl": queue, "ReceiptHandle": one["ReceiptHandle"]}
-            with suppress(ClientError):  # a repeated request finds its work done; a message that stays comes again
+            # a repeated request finds its work done, and a message that stays comes again
+            with suppress(BotoCoreError, ClientError):
                 if one["MessageId"] in failed:
                     sqs.change_message_visibility(**handle, VisibilityTimeout=0)
                 else:

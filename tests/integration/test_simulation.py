@@ -6,10 +6,11 @@ from simulation.world import new_world
 
 
 def test_nothing_is_lost_or_answered_twice_when_everything_fails_now_and_then() -> None:
-    ledger, faults = play(seed=3, labelled=12, uploads=12)
+    ledger, faults = play(3, 12, 12, "--variants", "float32")
     assert not ledger.wrong, "\n".join(ledger.rows())
     assert faults.counts["refused"]
     assert faults.counts["slow"]
+    assert faults.counts["lost"]
 
 
 def test_a_second_world_in_the_same_process_is_as_empty_as_the_first() -> None:
