@@ -1,4 +1,4 @@
-"""A real S3 server on loopback for benchmarks: SeaweedFS where it is installed (extra ``bench``), else moto, slower."""
+"""A real S3 server on loopback for benchmarks and tests: SeaweedFS where it has a wheel, else moto, slower."""
 
 import os
 import shutil
@@ -48,34 +48,59 @@ class Server:
         )
 
 
+@dataclass(frozen=True)
+class Certificate:
+    """PEM files of a server's certificate and its key."""
+
+    certificate: Path
+    key: Path
+
+
 @contextmanager
 def running_s3(folder: Path) -> Iterator[Server]:
     """A server that keeps its data in ``folder``; it ends with the block."""
-    weed = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     with local_s3() as moto:  # it also points this process's AWS settings to loopback, and puts them back
-        if weed is None:
+        if weed() is None:
             yield Server(moto, "moto")
         else:
-            with _seaweedfs(weed, folder) as endpoint:
-                os.environ["AWS_ENDPOINT_URL"] = endpoint
+            with seaweedfs(folder) as server:
+                os.environ["AWS_ENDPOINT_URL"] = server.http
                 s3_client.cache_clear()
-                yield Server(endpoint, "SeaweedFS")
+                yield Server(server.http, "SeaweedFS")
+
+
+def weed() -> str | None:
+    """SeaweedFS's command, of this environment or else of the machine; None where there is none."""
+    return shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where one server listens; ``https`` is empty where it has no certificate."""
+
+    http: str
+    https: str = ""
 
 
 @contextmanager
-def _seaweedfs(weed: str, folder: Path) -> Iterator[str]:
-    ports = _free_ports(2 * len(_SERVICES))
+def seaweedfs(folder: Path, tls: Certificate | None = None) -> Iterator[Addresses]:
+    """SeaweedFS until the block ends; it takes this process's ``AWS_*`` key and no other."""
+    command = weed()
+    assert command is not None
+    *ports, secure = _free_ports(2 * len(_SERVICES) + 1)
     words = ["-s3", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-volume.max=0"]
     words += ["-master.volumeSizeLimitMB=1024", "-s3.port.iceberg=0", "-s3.port.lance=0"]
     for service, port, grpc in zip(_SERVICES, ports[::2], ports[1::2], strict=True):
         words += [f"-{service}.port={port}", f"-{service}.port.grpc={grpc}"]
+    if tls is not None:
+        words += [f"-s3.port.https={secure}", f"-s3.cert.file={tls.certificate}", f"-s3.key.file={tls.key}"]
     log = folder / "server.log"
     with log.open("w") as file:
-        server = subprocess.Popen([weed, "server", *words], cwd=folder, stdout=file, stderr=subprocess.STDOUT)
+        server = subprocess.Popen([command, "server", *words], cwd=folder, stdout=file, stderr=subprocess.STDOUT)
     try:
-        endpoint = f"http://127.0.0.1:{ports[-2]}"
-        _wait(endpoint, server, log)
-        yield endpoint
+        addresses = Addresses(f"http://127.0.0.1:{ports[-2]}", f"https://127.0.0.1:{secure}" if tls else "")
+        _wait(addresses.http, server, log)
+        yield addresses
     finally:
         server.kill()  # it would take half a minute to put away what no one reads again
         server.wait()

@@ -348,7 +348,10 @@ class Registry:
         return pointer
 
     def _put_surely(self, key: str, data: bytes, if_absent: bool = False, if_match: str | None = None) -> None:
-        """A conditional write. One whose answer was lost is sent again by the client, and then meets its own result."""
+        """A conditional write. One whose answer was lost is sent again by the client, and then meets its own result.
+
+        So does one that meets another writer's, byte for byte: what both wanted is so.
+        """
         try:
             self.store.put(key, data, if_absent=if_absent, if_match=if_match)
         except ConflictError:

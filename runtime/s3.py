@@ -25,6 +25,7 @@ try:
     import botocore.exceptions as aws
     from boto3.exceptions import S3UploadFailedError
     from botocore.config import Config
+    from urllib3.exceptions import HTTPError as BrokenError  # botocore lets it through where a refusal breaks off
 except ModuleNotFoundError:
     raise MissingExtraError("boto3", "s3") from None
 
@@ -35,7 +36,13 @@ MOST_TAGS = 10
 """Of one object. Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html"""
 
 _DENIED = {"AccessDenied", "403", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
-_CUT = (aws.ResponseStreamingError, aws.ReadTimeoutError, aws.IncompleteReadError, aws.FlexibleChecksumError)
+_CUT = (
+    aws.ResponseStreamingError,
+    aws.ReadTimeoutError,
+    aws.IncompleteReadError,
+    aws.FlexibleChecksumError,
+    BrokenError,
+)
 _READS = 3
 _LOST = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
 _SHOWN = {".html": "text/html; charset=utf-8", ".md": "text/markdown; charset=utf-8"}
@@ -197,7 +204,7 @@ class S3Store:
             yield
         except S3UploadFailedError as error:
             raise self._error(where, error.__context__ or error, conditional) from error
-        except (aws.BotoCoreError, aws.ClientError) as error:
+        except (aws.BotoCoreError, aws.ClientError, BrokenError) as error:
             raise self._error(where, error, conditional) from error
 
     def _error(self, where: str, error: BaseException, conditional: bool) -> TransferLiteError:
@@ -207,6 +214,9 @@ class S3Store:
             return AccessDeniedError("no AWS credentials found", where=where, hint="set AWS_PROFILE or run: aws login")
         if isinstance(error, aws.NoRegionError | aws.ParamValidationError | aws.ProfileNotFound):
             return InputError(" ".join(str(error).split()), where=where)
+        if isinstance(error, aws.SSLError):
+            hint = "name the PEM file of its authority in AWS_CA_BUNDLE, or check the network"
+            return UnavailableError(" ".join(str(error).split()), where=where, hint=hint)
         return UnavailableError(" ".join(str(error).split()), where=where, hint="check the network and try again")
 
     def _refusal(self, where: str, error: aws.ClientError, conditional: bool) -> TransferLiteError:

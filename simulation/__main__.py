@@ -2,6 +2,7 @@
 
 import sys
 import time
+import traceback
 
 import click
 
@@ -18,7 +19,12 @@ def main(seed: int, seeds: int, labelled: int, uploads: int) -> None:
     unbalanced = []
     for number in range(seed, seed + seeds):
         started = time.monotonic()
-        ledger, _ = play(number, labelled, uploads)
+        try:
+            ledger, _ = play(number, labelled, uploads)
+        except Exception:  # a part that gave up is a finding, and the other seeds are played all the same
+            click.echo(f"seed {number}\n{traceback.format_exc()}")
+            unbalanced.append(number)
+            continue
         click.echo(f"seed {number}, {time.monotonic() - started:.0f} s")
         for row in ledger.rows():
             click.echo(row)

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -53,6 +54,11 @@ class World:
         """Put an object into the data bucket; below incoming/ S3 notifies the queue."""
         s3_client().put_object(Bucket=DATA, Key=key, Body=data)
 
+    def read(self, key: str) -> bytes:
+        """An object of the data bucket."""
+        data: bytes = s3_client().get_object(Bucket=DATA, Key=key)["Body"].read()
+        return data
+
     def upload(self, key: str, data: bytes, label: str | None) -> None:
         """A new photo to answer; ``label`` is None for one that cannot be used."""
         self.put(key, data)
@@ -96,6 +102,8 @@ class World:
 def new_world(seed: int, faults: Faults) -> Iterator[World]:
     """An account with empty buckets, until the context ends."""
     with local_s3() as endpoint, faulty(endpoint, faults) as bad_day:
+        reset = urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST")
+        urllib.request.urlopen(reset).close()  # moto's servers of one process are one account
         for bucket in (DATA, MODELS, PREDICTIONS):
             s3_client().create_bucket(Bucket=bucket)
         queue, dead = _queues()

@@ -6,17 +6,17 @@ and view: enough to tell how many machines are worth starting. Training itself d
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
 from runtime.bundle import Manifest
 from runtime.errors import MissingStoreError, NotFoundError
 from runtime.locations import write_uri
 from runtime.registry import Registry
-from train_job.dataset import Example
 from train_job.feature_store import FeatureStore
 from train_job.job import read_data
 from train_job.options import TrainOptions
+from train_job.photo_index import PhotoRecord
 from train_job.progress import Reporter
 from train_job.tables import read_dataset_csv
 
@@ -28,7 +28,8 @@ class Plan:
     Attributes:
         photos: that are labelled and there.
         new_photos: of them, those without a row of the backbone.
-        new_labels: photos whose label the newest version did not learn: new ones, and those labelled otherwise now.
+        new_labels: photos whose label the newest version did not learn: new ones, and those labelled otherwise now;
+            not those that are known to be unusable as they are.
         shards: machines that are worth sharing the new photos out to.
         go: whether there are as many new labels as were asked for.
     """
@@ -51,9 +52,14 @@ def make_plan(options: TrainOptions, new_labels: int, max_shards: int, photos_pe
         InputError: labels or photos are not there, or cannot be trained on.
     """
     dataset = read_data(options, report)
-    new = sum(_is_new(FeatureStore.open(options.feature_store, report.warning), options.backbone, dataset.examples))
+    store = FeatureStore.open(options.feature_store, report.warning)
+    records = store.photos().lookup([one.image for one in dataset.examples], [one.stamp for one in dataset.examples])
+    new = sum(_are_new(store, options.backbone, records))
     learnt = _learnt(Registry.open(options.registry))
-    labels = sum(learnt.get(one.image) != one.label for one in dataset.examples)
+    labels = sum(
+        learnt.get(one.image) != one.label and not (record and record.code)
+        for one, record in zip(dataset.examples, records, strict=True)
+    )
     shards = min(max_shards, max(1, math.ceil(new / photos_per_shard)))
     plan = Plan(len(dataset.examples), new, labels, shards, labels >= new_labels)
     report.line(
@@ -70,8 +76,7 @@ def write_plan(plan: Plan, location: str) -> None:
     write_uri(location, plan.to_json().encode())
 
 
-def _is_new(store: FeatureStore, backbone: str, examples: tuple[Example, ...]) -> Iterator[bool]:
-    records = store.photos().lookup([one.image for one in examples], [one.stamp for one in examples])
+def _are_new(store: FeatureStore, backbone: str, records: Iterable[PhotoRecord | None]) -> Iterator[bool]:
     known = [store.keys(space) for space in store.spaces() if space.backbone == backbone]
     for record in records:
         yield record is None or not (record.code or any(record.sha256 in keys for keys in known))

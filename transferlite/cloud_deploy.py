@@ -1,5 +1,6 @@
 """A stack created, changed and deleted: ``sam deploy`` does the first, CloudFormation the others."""
 
+import re
 import shutil
 import subprocess
 import time
@@ -10,6 +11,7 @@ from runtime.errors import InputError, NotFoundError, TransferLiteError
 from transferlite.cloud_stack import client, explained, find_stack
 
 _CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
+_IMAGES = ("TrainImage", "InferenceImage")
 _SECONDS_BETWEEN = 5.0
 
 
@@ -17,7 +19,7 @@ def deploy_stack(stack: str, template: Path, parameters: Mapping[str, str], more
     """Run ``sam deploy``; parameters that are not named keep the stack's values, or their defaults.
 
     Raises:
-        InputError: the SAM CLI or the template is not there.
+        InputError: the SAM CLI or the template is not there, or an image that a new stack needs.
         TransferLiteError: it failed, and has printed why.
     """
     sam = shutil.which("sam")
@@ -27,12 +29,25 @@ def deploy_stack(stack: str, template: Path, parameters: Mapping[str, str], more
         raise NotFoundError("there is no such template", where=str(template), hint="run it where template.yaml is")
     words = [sam, "deploy", "--template-file", str(template), "--stack-name", stack, "--resolve-s3"]
     words += ["--capabilities", *_CAPABILITIES, "--no-confirm-changeset", "--no-fail-on-empty-changeset"]
-    words += ["--tags", "Project=TransferLite"]
+    words += ["--tags", "Project=TransferLite", "--image-repository", _repository(stack, parameters)]
     if parameters:
         words += ["--parameter-overrides", *(f"{name}={value}" for name, value in parameters.items())]
     status = subprocess.run([*words, *more], check=False).returncode
     if status:
         raise TransferLiteError(f"sam deploy ended with status {status}", where=f"stack {stack}")
+
+
+def _repository(stack: str, parameters: Mapping[str, str]) -> str:
+    """Where the function's image lies. sam pushes nothing there, and yet does not start without being told."""
+    try:
+        image = (parameters if {*_IMAGES} <= {*parameters} else {**find_stack(stack).parameters, **parameters})[
+            _IMAGES[1]
+        ]
+    except NotFoundError:
+        (missing, *_) = (name for name in _IMAGES if name not in parameters)
+        hint = "give --train-image and --inference-image"
+        raise InputError(f"is not there yet, and {missing} is not named", where=f"stack {stack}", hint=hint) from None
+    return re.sub(r"(:[^:/@]+)?(@[^@]+)?$", "", image)
 
 
 def change_parameters(stack: str, changes: Mapping[str, str]) -> None:

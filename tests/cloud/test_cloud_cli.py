@@ -12,7 +12,7 @@ import boto3
 import pytest
 
 from tests.cloud.batch import Batch, End
-from tests.cloud.stack import NAME, Stack
+from tests.cloud.stack import NAME, PARAMETERS, Stack
 from tests.conftest import Trained
 from train_job.cost import price_table
 from transferlite import cloud_run, cloud_stack
@@ -178,10 +178,37 @@ def test_deploy_is_sam_deploy_with_the_parameters(
     assert words[:3] == ["deploy", "--template-file", "template.yaml"]
     assert words[words.index("--stack-name") + 1] == NAME
     assert words[-3:] == ["Compute=gpu", "Schedule=rate(1 day)", "TrainImage=a/train:1"]
+    deployed = PARAMETERS["InferenceImage"].removesuffix("/inference:1")
+    assert words[words.index("--image-repository") + 1] == f"{deployed}/inference"
     assert f"s3://{NAME}-models-123456789012/registry" in capsys.readouterr().out
     sam.write_text("#!/bin/sh\nexit 7\n")
     assert run("deploy") == 1
     assert "sam deploy ended with status 7" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("stack")
+@pytest.mark.parametrize("image", ["h:5000/a/b", "h:5000/a/b:1", "h:5000/a/b@sha256:0", "h:5000/a/b:1@sha256:0"])
+def test_sam_is_told_the_repository_of_the_image_or_it_refuses_to_start(
+    image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sam").write_text(f'#!/bin/sh\nprintf "%s\n" "$@" > {tmp_path}/words\n')
+    (tmp_path / "sam").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert run("deploy", "--inference-image", image) == 0
+    words = (tmp_path / "words").read_text().splitlines()
+    assert words[words.index("--image-repository") + 1] == "h:5000/a/b"
+
+
+@pytest.mark.usefixtures("stack")
+def test_a_first_deployment_needs_both_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
+    (tmp_path / "sam").write_text("#!/bin/sh\nexit 7\n")
+    (tmp_path / "sam").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert run("deploy", "--stack", "new", "--train-image", "a/train:1") == 2
+    said = capsys.readouterr().err
+    assert (
+        "stack new: is not there yet, and InferenceImage is not named; give --train-image and --inference-image" in said
+    )
 
 
 def test_deploy_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:

@@ -1,15 +1,18 @@
 """The commands of the README and of every page of the documentation do what is said there."""
 
 import dataclasses
+import importlib.util
 import re
 import shlex
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 
+from runtime import Predictor
 from runtime.bundle import MANIFEST
 from runtime.registry import Registry
 from runtime.s3 import s3_client
@@ -36,23 +39,26 @@ def commands(text: str) -> list[list[str]]:
 
 @pytest.fixture
 def a_users_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket: Any) -> None:
-    """A working directory with ``photos/`` and ``photo.jpg``, and the two buckets of the documentation."""
+    """A working directory with ``photos/``, ``photo.jpg``, the seed's files, and the buckets of the documentation."""
     write_folders(tmp_path / "photos", 10)
     (tmp_path / "photo.jpg").write_bytes(jpeg("red", 100))
     monkeypatch.chdir(tmp_path)
-    for name in ("my-photos", "my-models"):
+    for name in ("my-photos", "my-models", "my-reports"):
         s3_client().create_bucket(Bucket=name)
     rows = ["File Name,Label"]
     for path in Path("photos").rglob("*.jpg"):
         s3_client().put_object(Bucket="my-photos", Key=f"train_img/{path.name}", Body=path.read_bytes())
         rows.append(f"{path.name},{path.parent.name}")
+        Path("train_img").mkdir(exist_ok=True)
+        shutil.copy(path, Path("train_img"))
+    Path("label-train.csv").write_text("\n".join(rows))
     s3_client().put_object(Bucket="my-photos", Key="label-train.csv", Body="\n".join(rows).encode())
     s3_client().put_object(Bucket="my-photos", Key="new/photo.jpg", Body=jpeg("red", 100))
 
 
 @pytest.fixture
 def with_models(a_users_machine: None, trained: Trained) -> None:
-    """The same after two trainings: the channel names the second version in ``models/``."""
+    """The same after two trainings: the channel names the second version, in ``models/`` as in ``my-models``."""
     shutil.copytree(trained.registry, "models")
     registry = Registry.open("models")
     (first,) = registry.versions()
@@ -61,6 +67,13 @@ def with_models(a_users_machine: None, trained: Trained) -> None:
     Path("second", MANIFEST).write_bytes(second.to_json())
     registry.publish(Path("second"), second)
     registry.promote(second.model_id, "production")
+    for path in (path for path in Path("models").rglob("*") if path.is_file()):
+        s3_client().upload_file(str(path), "my-models", path.relative_to("models").as_posix())
+    registry.pull(second.model_id, Path("pulled"))
+    for name, wanted in {"float32.tflite": "float32.tflite", "mobilenet.tflite": "float32.tflite"}.items():
+        shutil.copy(Path("pulled", second.model_id, wanted), name)
+    shutil.copy(Path("pulled", second.model_id, "labels.txt"), "labels.txt")
+    assert run(["models", "pull", "--registry", "models", "--dest", "device"]) == 0
 
 
 @pytest.mark.usefixtures("a_users_machine")
@@ -77,10 +90,88 @@ def test_the_readmes_commands_work_in_their_order(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.usefixtures("with_models")
-@pytest.mark.parametrize("page", [name for name, text in PAGES.items() if commands(text)])
-def test_a_pages_commands_work_in_their_order(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("page", [name for name, text in PAGES.items() if commands(text) or blocks(text, "python")])
+def test_a_pages_commands_and_programs_work_in_their_order(page: str, capsys: pytest.CaptureFixture[str]) -> None:
     for words in commands(PAGES[page]):
         assert run(words) == 0, (words, capsys.readouterr().err)
+    for program in blocks(PAGES[page], "python"):
+        if "mediapipe" not in program:  # an install of its own: test_mediapipe.py
+            exec(program, {"Predictor": Predictor})
+
+
+NOT_RUN = {
+    "transferlite serve": "runs until it is ended: test_serve.py",
+    "transferlite predict inbox --watch": "runs until it is ended: test_watch.py",
+    "transferlite predict --camera": "takes a camera: test_camera.py",
+    "transferlite export web": "takes npm: test_site.py",
+    "transferlite features prune": "takes photos that are gone: test_features_cli.py",
+    "transferlite drift": "takes a week of records: test_drift.py",
+    "transferlite train … --signing-key awskms": "takes a key in KMS: test_signing.py",
+    "transferlite keys show awskms": "takes a key in KMS: test_signing.py",
+    "transferlite cloud": "takes a stack: test_cloud_cli.py, in moto",
+    "transferlite models list --registry s3://photos-models-ACCOUNT": "takes a stack",
+    "make": "the targets are looked up below; each makes an environment of gigabytes",
+    "pip install": "the extras are looked up below; test_installs.py installs some",
+    "python3 -m venv": "makes an environment",
+    "python -m": "the modules are looked up below; benchmarks take minutes",
+    "aws": "the AWS CLI is no dependency; tried by hand on moto, see deploy.md",
+    "sam": "the SAM CLI is no dependency; tried by hand on moto, see deploy.md",
+    "REPOSITORY=$(aws": "as aws",
+    "docker": "make test-containers builds both images with podman",
+    "curl": "takes a server: test_serve.py, and TensorFlow Serving, which no one had",
+    "jq": "a program that is no dependency; tried by hand",
+    "openssl": "test_signing.py has it check a signature",
+    "python3.11 -m venv": "another Python: test_other_python.py",
+    "legacy/bin/pip": "another Python: test_other_python.py",
+    "export": "sets a variable for a shell",
+}
+"""How a command of an ``sh`` block begins, and why it is not run as it stands."""
+
+NO_COMMANDS = {"text", "json", "sql", "ini", "dockerfile"}
+
+
+def not_run(text: str) -> list[str]:
+    """The commands of the ``sh`` blocks, comments and line breaks taken off."""
+    joined = "\n".join(blocks(text, "sh")).replace("\\\n", " ")
+    return [line for line in (re.sub(r"\s+# .*|^# .*", "", line).strip() for line in joined.splitlines()) if line]
+
+
+def test_every_block_is_run_or_has_no_commands_or_has_a_reason_for_each() -> None:
+    used = set()
+    for page, text in {"README.md": README, **PAGES}.items():
+        languages = re.findall(r"^ *```([^\n]*)\n.*?^ *```$", text, re.MULTILINE | re.DOTALL)
+        assert set(languages) <= {"console", "python", "sh"} | NO_COMMANDS, page
+        for line in not_run(text):
+            found = {begins for begins in NOT_RUN if line.startswith(begins)}
+            assert found, (page, line)
+            used |= found
+    assert used == set(NOT_RUN)
+
+
+def test_what_is_not_run_names_what_there_is() -> None:
+    targets = re.findall(r"^([\w.-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for line in (line for text in (README, *PAGES.values()) for line in not_run(text)):
+        words = shlex.split(line)
+        if words[0] == "make":
+            assert words[1] in targets, line
+        if words[:2] == ["pip", "install"] and words[2].startswith(".["):
+            assert set(words[2][2:-1].split(",")) <= set(extras), line
+        if words[:2] == ["python", "-m"]:
+            assert importlib.util.find_spec(words[2]), line
+        if words[0] == "transferlite":
+            assert_exists(words[1:])
+
+
+def assert_exists(words: list[str]) -> None:
+    """A command's words name commands and options that the console script has."""
+    command: click.Command = transferlite
+    while isinstance(command, click.Group):
+        found = command.get_command(click.Context(command), words.pop(0))
+        assert found is not None, words
+        command = found
+    known = {name for one in command.params for name in one.opts}
+    assert {word for word in words if word.startswith("--")} <= known, words
 
 
 def _options(command: click.Command, context: click.Context) -> set[str]:
@@ -94,8 +185,9 @@ def _options(command: click.Command, context: click.Context) -> set[str]:
     return found
 
 
-ELSEWHERE = {"--model_base_path", "--logdir", "--build-arg", "--debug", "--help", "--quick", "--photos"}
-"""Options of TensorFlow Serving, TensorBoard, Docker, the console script itself and the benchmarks."""
+ELSEWHERE = {"--model_base_path", "--logdir", "--build-arg", "--guided", "--image-repository"}
+ELSEWHERE |= {"--debug", "--help", "--quick", "--photos"}
+"""Options of TensorFlow Serving, TensorBoard, Docker, SAM; of the console script itself and the benchmarks."""
 
 OTHERS_COMMAND = re.compile(r"\b(aws|sam|docker|pip|podman|make|npm|curl|openssl|ssh|git)\b|python -m")
 
@@ -109,7 +201,7 @@ def test_every_option_that_is_named_exists() -> None:
 
 
 def test_the_map_of_the_code_names_files_that_exist() -> None:
-    code_map = README.split("## Map of the code")[1].split("```")[1]
+    (code_map,) = blocks(README.split("## Map of the code")[1], "text")
     room = Path()
     for line in code_map.splitlines():
         if line and not line.startswith(" "):
