@@ -18,13 +18,13 @@ import threading
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError
 
 from runtime.errors import InputError, PhotoError
 from runtime.input_spec import DECODER_VERSION as DECODER_VERSION  # noqa: PLC0414 - offered here too
@@ -51,10 +51,12 @@ PHOTO_CODES = frozenset({"empty", "not-image", "unreadable", "truncated", "too-l
 _COMMON = ("JPEG", "PNG", "GIF", "BMP", "PPM")
 _RARE = ("WEBP", "TIFF", "AVIF", "JPEG2000", "DIB", "ICO", "ICNS", "PSD", "DDS", "TGA", "PCX")
 
-# Pillow loads its plugins at the first use of each group, and not safely where several threads are first: the common
-# ones are loaded here, the others, which a cold start need not wait for, when a photo asks for them.
-Image.preinit()
-_loading_rare = threading.Lock()
+# Pillow loads its plugins at the first use of each group, and not safely where several threads are first. Those of what
+# most photos are come with this module; a cold start need not wait for the others, which come when one asks for them.
+_QUICK = (JpegImagePlugin.JpegImageFile.format, PngImagePlugin.PngImageFile.format)
+_loading = threading.Lock()
+_NOT_THIS = (SyntaxError, IndexError, TypeError, struct.error)
+"""What a plugin raises for a file that is not of its kind after all. Source: Pillow's ``Image.open``."""
 
 # Pillow's notes on odd metadata and on large pictures, which are judged here. Once and for all: to change the filters
 # for each photo is not for threads.
@@ -189,10 +191,17 @@ def fit(image: RGB, spec: InputSpec) -> RGB:
 
 
 def _identified(data: bytes) -> Image.Image:
+    for name in _QUICK:
+        opened, accepts = Image.OPEN[name]
+        if accepts is not None and accepts(data[:16]):
+            with suppress(*_NOT_THIS):
+                return opened(io.BytesIO(data), "")
+    with _loading:
+        Image.preinit()
     try:
         return Image.open(io.BytesIO(data), formats=_COMMON)
     except UnidentifiedImageError:
-        with _loading_rare:
+        with _loading:
             Image.init()
         return Image.open(io.BytesIO(data), formats=_RARE)
 

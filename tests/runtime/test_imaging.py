@@ -497,3 +497,28 @@ def test_a_part_of_a_large_jpeg_is_still_found_truncated(share: float) -> None:
     with pytest.raises(PhotoError) as caught:
         decode(data[: int(len(data) * share)], InputSpec(64, 64))
     assert caught.value.code == "truncated"
+
+
+IN_A_NEW_PROCESS = """
+import io, sys
+from concurrent.futures import ThreadPoolExecutor
+from PIL import Image
+from runtime.imaging import decode
+
+assert "PIL.GifImagePlugin" not in sys.modules, "a start waits for what hardly a photo needs"
+with ThreadPoolExecutor(8) as pool:
+    shapes = set(pool.map(lambda data: decode(data).shape, map(bytes.fromhex, sys.argv[1:])))
+print(shapes)
+"""
+
+
+def test_threads_that_are_first_with_a_rare_kind_all_get_it() -> None:
+    def picture(kind: str) -> str:
+        file = io.BytesIO()
+        Image.new("RGB", (5, 4), "red").save(file, kind)
+        return file.getvalue().hex()
+
+    words = [picture(kind) for kind in ("GIF", "BMP", "TIFF", "WEBP") for _ in range(4)]
+    done = subprocess.run([sys.executable, "-c", IN_A_NEW_PROCESS, *words], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.stdout == "{(4, 5, 3)}\n"
