@@ -5,6 +5,7 @@ photos with our predictor's label, of the same variant, and give the largest dif
 """
 
 import json
+import shlex
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.environments import environment
+from benchmarks.predictor_side import __file__ as predictor_side
 from benchmarks.runtime_side import __file__ as side
 from benchmarks.sides import print_table
 from benchmarks.web_page import WebPage, opened
@@ -35,6 +37,9 @@ RUNTIMES = {
     "mediapipe": ("mediapipe", "mediapipe>=1.2"),
 }
 """Each runtime's name for ``runtime_side``, and what pip installs, if it is not here."""
+
+OTHER_PYTHONS = {"ai-edge-litert": ("3.12", "3.13")}
+"""Pythons beside this one, which have to be on PATH."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +90,48 @@ def _runtime_rows(bundle: Path, photos: Photos, folder: Path, only: str | None) 
         if only in (None, name):
             python = environment(folder / str(number), *requirements)
             yield _row(python, runtime, bundle, photos, folder / "pixels.npy", "")
+            yield from _other_rows(name, bundle, photos, folder)
             if runtime == "mediapipe":
                 yield _row(python, runtime, bundle, photos, folder / "paths.txt", ", its own resizing")
+
+
+def _other_rows(name: str, bundle: Path, photos: Photos, folder: Path) -> Iterator[list[str]]:
+    runtime, *requirements = RUNTIMES[name]
+    for version in OTHER_PYTHONS.get(name, ()):
+        try:
+            python = environment(folder / version, *requirements, version=version)
+            yield _row(python, runtime, bundle, photos, folder / "pixels.npy", "")
+        except click.ClickException as error:
+            yield [name, version, "", *[f"not run: {error.message}"] * len(photos.expected)]
+
+
+def _predictor_row(words: str, bundle: Path, photos: Photos, folder: Path) -> list[str]:
+    """Our predictor in the Python that ``words`` start, from the photos' files on."""
+    paths, pixels, target = folder / "paths.txt", folder / "pixels.npy", folder / "answers.npy"
+    np.save(pixels, photos.pixels)
+    paths.write_text("\n".join(str(Path(path).resolve()) for path in photos.paths))
+    said: dict[str, Any] = {"runtime": words, "python": "", "cpu": ""}
+    cells = []
+    for variant in photos.expected:
+        command = [
+            *shlex.split(words),
+            predictor_side,
+            str(bundle.resolve()),
+            variant,
+            *map(str, (paths, pixels, target)),
+        ]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except OSError as error:
+            cells.append(f"not run: {error.strerror}")
+            continue
+        if done.returncode:
+            cells.append(f"no: {(done.stderr.strip() or f'status {done.returncode}').splitlines()[-1][:200]}")
+            continue
+        said = json.loads(done.stdout.splitlines()[-1])
+        cell = photos.cell(variant, np.load(target))
+        cells.append(f"{cell}, test pictures {said['golden']:.0e}, pixels {said['pixels']}")
+    return [f"our predictor on {said['runtime']}", said["python"], said["cpu"], *cells]
 
 
 def _row(python: Path, runtime: str, bundle: Path, photos: Photos, source: Path, note: str) -> list[str]:
@@ -133,7 +178,14 @@ def _needs_rows(bundle: Path) -> Iterator[list[str]]:
 @click.option("--bundle", required=True, type=click.Path(path_type=Path), help="A folder with a model.")
 @click.option("--photos", "location", required=True, help="A folder with photos.")
 @click.option("--only", type=click.Choice([*RUNTIMES, "browser"]))
-def main(bundle: Path, location: str, only: str | None) -> None:
+@click.option(
+    "--python",
+    "pythons",
+    multiple=True,
+    metavar="WORDS",
+    help="Our predictor in this Python instead, as 'qemu-aarch64-static -L ROOT ROOT/usr/bin/python3'; repeatable.",
+)
+def main(bundle: Path, location: str, only: str | None, pythons: tuple[str, ...]) -> None:
     """Print what each variant needs, and how each runtime answers."""
     header = ("runtime", "Python", "CPU", *tflite_variants(bundle))
     words = "python -m benchmarks.compatibility --bundle ... --photos ..."
@@ -141,6 +193,9 @@ def main(bundle: Path, location: str, only: str | None) -> None:
     photos = look(bundle, location)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        if pythons:
+            print_table(words, header, (_predictor_row(one, bundle, photos, folder) for one in pythons))
+            return
         rows = [_runtime_rows(bundle, photos, folder, only)] if only != "browser" else []
         rows += [_browser_rows(bundle, photos, folder)] if only in (None, "browser") else []
         print_table(words, header, (row for several in rows for row in several))

@@ -189,7 +189,7 @@ ELSEWHERE = {"--model_base_path", "--logdir", "--build-arg", "--guided", "--imag
 ELSEWHERE |= {"--debug", "--help", "--quick", "--photos"}
 """Options of TensorFlow Serving, TensorBoard, Docker, SAM; of the console script itself and the benchmarks."""
 
-OTHERS_COMMAND = re.compile(r"\b(aws|sam|docker|pip|podman|make|npm|curl|openssl|ssh|git)\b|python -m")
+OTHERS_COMMAND = re.compile(r"\b(aws|sam|debootstrap|docker|pip|podman|make|npm|curl|openssl|ssh|git)\b|python -m")
 
 
 def test_every_option_that_is_named_exists() -> None:
