@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -127,7 +127,6 @@ def _serve(listener: socket.socket) -> None:
             timeout_graceful_shutdown=5,
         )
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # which uvicorn raises again once it has ended
-        try:
+        with suppress(KeyboardInterrupt):
             uvicorn.Server(config).run([listener])
-        except KeyboardInterrupt:
-            click.echo("stopped")
+        click.echo("stopped")
