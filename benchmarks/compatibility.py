@@ -8,7 +8,7 @@ import json
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from benchmarks.sides import print_table
 from benchmarks.web_page import WebPage, opened
 from export.op_versions import needs, oldest_runtime
 from export.site import write_site
+from runtime.bundle import read_manifest
 from runtime.imaging import decode
 from runtime.photos import find_photos
 from runtime.predictor import Predictor
@@ -44,11 +45,15 @@ OTHER_PYTHONS = {"ai-edge-litert": ("3.12", "3.13")}
 
 @dataclass(frozen=True)
 class Photos:
-    """The photos as files, and as a model takes them: uint8 ``[N, H, W, 3]``; ``expected`` by variant ``[N, C]``."""
+    """The photos as files, and as a model takes them: uint8 ``[N, H, W, 3]``; ``expected`` by variant ``[N, C]``.
+
+    ``labels`` are the bundle's ``[C]``.
+    """
 
     paths: list[str]
     pixels: NDArray[np.uint8]
     expected: dict[str, NDArray[np.float32]]
+    labels: tuple[str, ...]
 
     def cell(self, variant: str, answers: NDArray[np.float32]) -> str:
         """``200/200, 3e-06``."""
@@ -60,11 +65,11 @@ class Photos:
 def look(bundle: Path, location: str) -> Photos:
     """Decode the photos, and ask our predictor with each variant."""
     loaded = {name: Predictor.load(bundle, name) for name in tflite_variants(bundle)}
-    spec = next(iter(loaded.values())).manifest.input
+    manifest = read_manifest(bundle)
     paths = list(find_photos(location))
-    pixels = np.stack([decode(Path(path).read_bytes(), spec) for path in paths])
+    pixels = np.stack([decode(Path(path).read_bytes(), manifest.input) for path in paths])
     expected = {name: np.stack([one.probabilities(photo) for photo in pixels]) for name, one in loaded.items()}
-    return Photos(paths, pixels, expected)
+    return Photos(paths, pixels, expected, manifest.labels)
 
 
 def tflite_variants(bundle: Path) -> dict[str, Path]:
@@ -90,12 +95,13 @@ def _runtime_rows(bundle: Path, photos: Photos, folder: Path, only: str | None) 
         if only in (None, name):
             python = environment(folder / str(number), *requirements)
             yield _row(python, runtime, bundle, photos, folder / "pixels.npy", "")
-            yield from _other_rows(name, bundle, photos, folder)
+            yield from other_rows(name, bundle, photos, folder)
             if runtime == "mediapipe":
                 yield _row(python, runtime, bundle, photos, folder / "paths.txt", ", its own resizing")
 
 
-def _other_rows(name: str, bundle: Path, photos: Photos, folder: Path) -> Iterator[list[str]]:
+def other_rows(name: str, bundle: Path, photos: Photos, folder: Path) -> Iterator[list[str]]:
+    """A row for each of a runtime's :data:`OTHER_PYTHONS`, also of one that is not here; ``folder`` has the pixels."""
     runtime, *requirements = RUNTIMES[name]
     for version in OTHER_PYTHONS.get(name, ()):
         try:
@@ -105,33 +111,39 @@ def _other_rows(name: str, bundle: Path, photos: Photos, folder: Path) -> Iterat
             yield [name, version, "", *[f"not run: {error.message}"] * len(photos.expected)]
 
 
-def _predictor_row(words: str, bundle: Path, photos: Photos, folder: Path) -> list[str]:
-    """Our predictor in the Python that ``words`` start, from the photos' files on."""
-    paths, pixels, target = folder / "paths.txt", folder / "pixels.npy", folder / "answers.npy"
-    np.save(pixels, photos.pixels)
-    paths.write_text("\n".join(str(Path(path).resolve()) for path in photos.paths))
+def predictor_row(words: str, bundle: Path, photos: Photos, folder: Path) -> list[str]:
+    """Our predictor in the Python that ``words`` start, from the photos' files on; ``folder`` is for what passes."""
+    np.save(folder / "pixels.npy", photos.pixels)
+    (folder / "paths.txt").write_text("\n".join(str(Path(path).resolve()) for path in photos.paths))
     said: dict[str, Any] = {"runtime": words, "python": "", "cpu": ""}
     cells = []
     for variant in photos.expected:
-        command = [
-            *shlex.split(words),
-            predictor_side,
-            str(bundle.resolve()),
-            variant,
-            *map(str, (paths, pixels, target)),
-        ]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-        except OSError as error:
-            cells.append(f"not run: {error.strerror}")
-            continue
-        if done.returncode:
-            cells.append(f"no: {(done.stderr.strip() or f'status {done.returncode}').splitlines()[-1][:200]}")
-            continue
-        said = json.loads(done.stdout.splitlines()[-1])
-        cell = photos.cell(variant, np.load(target))
-        cells.append(f"{cell}, test pictures {said['golden']:.0e}, pixels {said['pixels']}")
+            said, answers = ask_predictor(words, bundle, variant, folder)
+            cell = photos.cell(variant, answers)
+            cells.append(f"{cell}, test pictures {said['golden']:.0e}, pixels {said['pixels']}")
+        except click.ClickException as error:
+            cells.append(error.message)
     return [f"our predictor on {said['runtime']}", said["python"], said["cpu"], *cells]
+
+
+def ask_predictor(words: str, bundle: Path, variant: str, folder: Path) -> tuple[dict[str, Any], NDArray[np.float32]]:
+    """What our predictor in another Python says of itself, and its answers to the photos that ``folder`` lists.
+
+    Raises:
+        ClickException: that Python is not there (``not run: …``), or ends with an error (``no: …``).
+    """
+    target = folder / "answers.npy"
+    given = (bundle.resolve(), variant, folder / "paths.txt", folder / "pixels.npy", target)
+    try:
+        command = [*shlex.split(words), predictor_side, *map(str, given)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise click.ClickException(f"not run: {error.strerror}") from None
+    if done.returncode:
+        said = done.stderr.strip() or f"status {done.returncode}"
+        raise click.ClickException(f"no: {said.splitlines()[-1][:200]}")
+    return json.loads(done.stdout.splitlines()[-1]), np.load(target)
 
 
 def _row(python: Path, runtime: str, bundle: Path, photos: Photos, source: Path, note: str) -> list[str]:
@@ -140,10 +152,15 @@ def _row(python: Path, runtime: str, bundle: Path, photos: Photos, source: Path,
     for variant, path in tflite_variants(bundle).items():
         try:
             said, answers = ask(python, runtime, path, source)
-            cells.append(photos.cell(variant, answers))
+            cells.append(photos.cell(variant, answers) + wrong_labels(said.get("labels"), photos.labels))
         except click.ClickException as error:
             cells.append(f"no: {error.message}")
     return [said["runtime"] + note, said["python"], said["cpu"], *cells]
+
+
+def wrong_labels(read: Sequence[str] | None, expected: Sequence[str]) -> str:
+    """A cell's note where a runtime that reads the labels in the file has read other names; else nothing."""
+    return f", labels {', '.join(read)}" if read and list(read) != list(expected) else ""
 
 
 def _browser_rows(bundle: Path, photos: Photos, folder: Path) -> Iterator[list[str]]:
@@ -194,7 +211,7 @@ def main(bundle: Path, location: str, only: str | None, pythons: tuple[str, ...]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if pythons:
-            print_table(words, header, (_predictor_row(one, bundle, photos, folder) for one in pythons))
+            print_table(words, header, (predictor_row(one, bundle, photos, folder) for one in pythons))
             return
         rows = [_runtime_rows(bundle, photos, folder, only)] if only != "browser" else []
         rows += [_browser_rows(bundle, photos, folder)] if only in (None, "browser") else []

@@ -41,6 +41,7 @@ class About:
         labels: one for each output.
         input: what it takes, as uint8 RGB ``[1, H, W, 3]``.
         threshold: the probability below which the answer is ``unknown``; 0 for none.
+        release: of TransferLite, that made it.
     """
 
     model_id: str
@@ -49,12 +50,14 @@ class About:
     labels: tuple[str, ...]
     input: InputSpec
     threshold: float = 0.0
+    release: str = ""
 
     def to_json(self) -> bytes:
         """The archive's entry :data:`~runtime.tflite_metadata.ABOUT`."""
         known = {"model_id": self.model_id, "created_at": self.created_at, "backbone": self.backbone}
+        made_by = {"transferlite": self.release} if self.release else {}
         reading = {"decoder_version": DECODER_VERSION, "resize": self.input.resize, "threshold": self.threshold}
-        return json.dumps(known | reading, indent=2).encode() + b"\n"
+        return json.dumps(known | made_by | reading, indent=2).encode() + b"\n"
 
 
 def add_metadata(path: Path, about: About) -> None:

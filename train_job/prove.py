@@ -31,6 +31,7 @@ from train_job.learn import Learned
 from train_job.options import TrainOptions
 from train_job.progress import Reporter
 from train_job.proof_photos import GATE_PHOTOS, decoded, even_sample
+from train_job.run_record import versions
 
 CALIBRATION_PHOTOS = 100
 ROWS_MAY_DIFFER = 0.01
@@ -115,7 +116,8 @@ def prove(job: Job, learned: Learned, folder: Path) -> Exported:
 def _about(learned: Learned) -> About:
     now, classifier = utc_now(), learned.classifier
     version = (new_model_id(now), now.isoformat(), str(learned.backbone["name"]))
-    return About(*version, classifier.labels, classifier.input, learned.evaluation.threshold)
+    release = versions().get("transferlite", "")
+    return About(*version, classifier.labels, classifier.input, learned.evaluation.threshold, release)
 
 
 def _sample(learned: Learned, split: Split, most: int) -> list[Example]:

@@ -72,6 +72,17 @@ def test_the_int8_files_are_integer_throughout(exported: Exported, trained: Trai
         assert [one["name"] for one in tensors if not np.issubdtype(one["dtype"], np.integer)] == [], name
 
 
+def test_the_int8_files_have_a_scale_for_each_channel_of_a_convolution(exported: Exported, trained: Trained) -> None:
+    for name, path in int8_files(exported, trained).items():
+        kernels = [one for one in interpreter(path).get_tensor_details() if len(one["shape"]) == 4]
+        scales = {tuple(one["shape"]): one["quantization_parameters"]["scales"] for one in kernels}
+        each = [shape for shape, found in scales.items() if len(found) > 1]
+        assert each, name
+        for shape in each:
+            assert len(scales[shape]) in (shape[0], shape[3]), name
+            assert len(set(scales[shape])) > 1, name
+
+
 def keras_answers(exported: Exported, photos: list[Any]) -> Any:
     return np.asarray(exported.keras(np.stack(photos).astype(np.float32), training=False))
 

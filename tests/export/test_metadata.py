@@ -50,6 +50,7 @@ def test_every_tflite_file_of_a_bundle_names_its_version_and_its_labels(trained:
         assert said.about["model_id"] == manifest.model_id == trained.bundle.name
         assert said.about["created_at"] == manifest.created_at
         assert said.about["decoder_version"] == DECODER_VERSION
+        assert said.about["transferlite"] == manifest.software["transferlite"] != ""
 
 
 def test_the_labels_are_an_entry_of_the_file_read_as_a_zip(trained: Trained) -> None:

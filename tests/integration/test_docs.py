@@ -123,6 +123,8 @@ NOT_RUN = {
     "openssl": "test_signing.py has it check a signature",
     "python3.11 -m venv": "another Python: test_other_python.py",
     "legacy/bin/pip": "another Python: test_other_python.py",
+    "debootstrap": "another processor's Debian: qemu; the row's code is tested by test_compatibility.py",
+    "for deb in ROOT": "as debootstrap",
     "export": "sets a variable for a shell",
 }
 """How a command of an ``sh`` block begins, and why it is not run as it stands."""

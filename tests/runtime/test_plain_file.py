@@ -17,7 +17,7 @@ from transferlite.__main__ import run
 
 SPEC = InputSpec(32, 40)
 MEAN, STD = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)
-KINDS = ("float32", "uint8", "int8", "float16", "logits")
+KINDS = ("float32", "uint8", "int8", "float32 to uint8", "float16", "logits")
 
 
 def photos(count: int = 9) -> list[bytes]:
@@ -48,11 +48,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
         network = tf.function(networks.get(kind, networks["probabilities"]))
         graph = network.get_concrete_function(tf.TensorSpec((1, 32, 40, 3), tf.float32))
         converter = tf.lite.TFLiteConverter.from_concrete_functions([graph])
-        if kind in ("uint8", "int8"):
+        if "int" in kind:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.representative_dataset = lambda: ([sample[None]] for sample in samples)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            converter.inference_input_type = converter.inference_output_type = getattr(tf, kind)
+            given, _, answered = kind.partition(" to ")
+            converter.inference_input_type = getattr(tf, given)
+            converter.inference_output_type = getattr(tf, answered or given)
         if kind == "float16":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.target_spec.supported_types = [tf.float16]
@@ -70,7 +72,7 @@ def test_a_file_of_any_type_answers_as_its_network_does(kind: str, made: Any) ->
     np.testing.assert_allclose(answers, expected, atol=0.03 if "int" in kind else 2e-3)
     assert len(set(expected.argmax(axis=1))) > 1
     assert predictor.manifest.labels == ("one", "zwei", "三")
-    assert predictor.manifest.model_id.startswith(f"{kind}-")
+    assert predictor.manifest.model_id.startswith(f"{kind.replace(' ', '-')}-")
 
 
 def test_answers_that_are_no_probabilities_are_not_unknown(made: Any) -> None:

@@ -6,6 +6,7 @@ from click.testing import CliRunner, Result
 from runtime.errors import InputError
 from train_job.cli import train
 from train_job.features_cli import extract
+from train_job.options import TrainOptions
 
 
 def run(*options: str) -> Result:
@@ -43,6 +44,39 @@ def test_a_number_out_of_range_is_refused_with_its_option(option: str, value: st
     result = run(option, value)
     assert result.exit_code == 2
     assert option in result.output
+
+
+class KeptError(Exception):
+    """What the job would have been given."""
+
+
+def limits_of(monkeypatch: pytest.MonkeyPatch, *options: str) -> object:
+    from train_job.prove import limits
+
+    def job(options: TrainOptions, *_: object) -> None:
+        raise KeptError(options)
+
+    monkeypatch.setattr("train_job.job.train", job)
+    kept = run(*options).exception
+    assert isinstance(kept, KeptError)
+    return limits(kept.args[0])
+
+
+def test_the_gate_asks_what_the_options_say_and_has_its_own_limits_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    from export.verify import REDUCED, Limits
+
+    assert vars(limits_of(monkeypatch)) == pytest.approx(vars(REDUCED))  # 1 - 0.95 is not quite 0.05
+    words = [
+        "--max-accuracy-drop",
+        "2%",
+        "--max-recall-drop",
+        "20%",
+        "--min-agreement",
+        "75%",
+        "--max-difference",
+        "0.3",
+    ]
+    assert limits_of(monkeypatch, *words) == Limits(difference=0.3, accuracy=0.02, recall=0.2, disagreement=0.25)
 
 
 def test_photos_that_are_not_there_are_named(tmp_path: Path) -> None:

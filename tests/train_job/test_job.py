@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from runtime.bundle import describe_files, read_manifest
-from runtime.errors import InputError
+from runtime.errors import GateError, InputError
 from runtime.interpreter import runtime_version, with_version
 from runtime.registry import Registry
 from runtime.signing import create_key
@@ -339,6 +340,30 @@ def test_too_many_bad_photos_stop_the_job_and_publish_nothing(tmp_path: Path) ->
     with pytest.raises(InputError, match=r"3 of 11 photos cannot be used \(limit 25%\).*--fail-over"):
         train(photos, tmp_path / "registry", fail_over=0.25)
     assert published(tmp_path / "registry") == []
+
+
+def test_what_the_gate_does_not_let_pass_is_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A float32 file that answers otherwise than Keras stops the job; a rounded one is left out of the version."""
+    from export.runtimes import keras_answers
+
+    off = np.array([1e-3, -1e-3], np.float32)
+    monkeypatch.setattr(
+        "train_job.prove.keras_answers", lambda model: lambda images: keras_answers(model)(images) + off
+    )
+    photos, registry = write_folders(tmp_path / "photos", count=4), tmp_path / "registry"
+    chosen = {"variants": ("float32", "float16"), "max_difference": 0.0}
+    with pytest.raises(GateError, match=r"a probability differs by .* nothing was published"):
+        train(photos, registry, **chosen)
+    assert published(registry) == []
+    off *= 0.05  # as much as an exact form may differ by rounding, and more than this job allows a rounded one
+    result = train(photos, registry, **chosen)
+    assert list(result.manifest.variants) == ["saved_model", "float32"]
+    assert "a probability differs by" in result.manifest.left_out["float16"]
+    bundle = registry / "models" / result.manifest.model_id
+    assert [path.name for path in bundle.glob("*.tflite")] == ["float32.tflite"]
+    assert {one.variant for one in result.manifest.gate if one.failure} == {"float16"}
+    for page in ("report.html", "MODEL_CARD.md"):
+        assert "a probability differs by" in (bundle / page).read_text(encoding="utf-8").replace("\u00a0", " ")
 
 
 def test_a_share_of_bad_photos_just_at_the_limit_is_allowed() -> None:
