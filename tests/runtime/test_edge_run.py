@@ -8,15 +8,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from runtime.bundle import find_bundle, read_manifest
 from runtime.folder import FolderStore
+from runtime.locations import open_store
 from runtime.predictor import Predictor
 from runtime.registry import Registry
-from tests.conftest import Trained
+from tests.conftest import BUCKET, Trained
 from tests.pictures import jpeg
 from tests.runtime.bundles import write_bundle
 from tests.runtime.keys import ed25519, owners
@@ -87,6 +89,25 @@ def test_a_device_takes_what_the_channel_names_and_says_so(
         "manifest.json",
         "manifest.sig",
     }
+
+
+def test_a_registry_in_s3_is_pulled_and_followed_and_an_old_pointer_is_refused(
+    registry: Registry, words: list[str], key: str, bucket: Any, tmp_path: Path, capsys: Out
+) -> None:
+    store, device = open_store(f"s3://{BUCKET}/fleet"), tmp_path / "device"
+    for entry in registry.store.entries():
+        store.put(entry.key, registry.store.get(entry.key).data)
+    pull = ["models", "pull", "--registry", store.uri, "--dest", str(device), "--public-key", key]
+    old = store.get("channels/production.json").data
+    assert run(pull) == 0
+    assert find_bundle(device).name == "one"
+    owners(store).promote("two", "production")
+    assert run([store.uri if word == registry.store.uri else word for word in words] + ["--once"]) == 0
+    assert "production -> two (was one)" in capsys.readouterr().out
+    store.put("channels/production.json", old)
+    assert run(pull) == 1
+    assert "is older" in capsys.readouterr().err
+    assert find_bundle(device).name == "two"
 
 
 def test_a_version_that_answers_otherwise_here_is_refused_and_not_pulled_for_ever(
