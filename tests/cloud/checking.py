@@ -31,9 +31,9 @@ def as_list(value: Any) -> list[Any]:
 def changed(template: Template, path: Path, value: Any) -> Template:
     """A copy in which what is at ``path`` is ``value``: of a section of the template, or of a resource's properties."""
     copied = copy.deepcopy(template)
-    first, *between, last = path
-    place = copied[first] if first in copied else copied["Resources"][first]["Properties"]
-    for step in between:
+    steps = path if path[0] in template else ("Resources", path[0], "Properties", *path[1:])
+    place: Any = copied
+    for step in steps[:-1]:
         place = place[step]
-    place[last] = value
+    place[steps[-1]] = value
     return copied

@@ -12,10 +12,15 @@ from moto import mock_aws
 
 from runtime.s3 import s3_client
 from tests.cloud.batch import Batch, finisher
-from tests.cloud.stack import DEFINITION, Stack, deploy, resolved, written
+from tests.cloud.stack import DEFINITION, Stack, Template, deploy, resolved, transformed, written
 from tests.pictures import jpeg
 
 SIMULATED = {"stepfunctions": {"execute_state_machine": True}, "batch": {"use_docker": False}}
+
+
+@pytest.fixture(scope="session")
+def template() -> Template:
+    return transformed()
 
 
 @contextmanager

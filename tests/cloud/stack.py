@@ -147,12 +147,13 @@ def _chosen(value: Any, values: dict[str, Any]) -> Any:
 
 def holds(condition: str | None, values: dict[str, Any]) -> bool:
     """Whether a condition of the template is true; none is."""
-    return condition is None or _is_true(_transformed()["Conditions"][condition], values)
+    return condition is None or is_true(_transformed()["Conditions"][condition], values)
 
 
-def _is_true(said: Any, values: dict[str, Any]) -> bool:
+def is_true(said: Any, values: dict[str, Any]) -> bool:
+    """Whether ``Fn::Equals``, or ``Fn::Not`` of it, is true of these parameters."""
     if "Fn::Not" in said:
-        return not _is_true(said["Fn::Not"][0], values)
+        return not is_true(said["Fn::Not"][0], values)
     left, right = (str(resolved(one, values)) for one in said["Fn::Equals"])
     return left == right
 
