@@ -55,5 +55,16 @@ OWN_CALLS: dict[str, Callable[[str, Any, dict[str, str]], None]] = {
 }
 """By type: who creates one, of its logical id, its properties with every reference resolved, and the stack's ids."""
 
+
+def signing_key(properties: Any) -> tuple[str, str]:
+    """A key's id and ARN; moto's CloudFormation makes another kind of key, which cannot sign."""
+    wanted = {name: properties[name] for name in ("Description", "KeySpec", "KeyUsage")}
+    made = boto3.client("kms").create_key(**wanted)["KeyMetadata"]
+    return made["KeyId"], made["Arn"]
+
+
+MADE_FIRST = {"AWS::KMS::Key"}
+"""Made before the stack, as resources of the stack name it."""
+
 LEFT_OUT = {"AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy", "AWS::SNS::TopicPolicy"}
 """moto would hold its own plain HTTP to policies that ask for TLS; seaweedfs and their checks stand for them."""

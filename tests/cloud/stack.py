@@ -14,7 +14,7 @@ import boto3
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
-from tests.cloud.own_calls import ACCOUNT, LEFT_OUT, OWN_CALLS
+from tests.cloud.own_calls import ACCOUNT, LEFT_OUT, MADE_FIRST, OWN_CALLS, signing_key
 
 ROOT = Path(__file__).parents[2]
 DEFINITION = ROOT / "train_job" / "training.asl.json"
@@ -24,7 +24,7 @@ PARAMETERS = {
     "InferenceImage": "111122223333.dkr.ecr.eu-central-1.amazonaws.com/inference:1",
     "GpuInstanceTypes": "g4dn.xlarge,g5.xlarge",  # moto splits a list that is given, not a default
 }
-UNKNOWN = LEFT_OUT | set(OWN_CALLS)
+UNKNOWN = LEFT_OUT | MADE_FIRST | set(OWN_CALLS)
 """What moto cannot deploy from a template."""
 NO_ID = {"AWS::CloudWatch::Dashboard", "AWS::KMS::Alias"}
 """What moto deploys, and lists without its logical id."""
@@ -86,6 +86,7 @@ def deploy(**parameters_given: str) -> Stack:
     defaults = {name: str(one["Default"]) for name, one in template["Parameters"].items() if "Default" in one}
     given = defaults | PARAMETERS | parameters_given  # moto compares a default as it is written, which may be a number
     parameters = [{"ParameterKey": key, "ParameterValue": value} for key, value in given.items()]
+    template, made = _with_the_signing_key(template, given)
     body = json.dumps(deployable(template))
     cloudformation.create_stack(
         StackName=NAME, TemplateBody=body, Parameters=parameters, Capabilities=["CAPABILITY_IAM"]
@@ -96,8 +97,20 @@ def deploy(**parameters_given: str) -> Stack:
     assert {one["ResourceStatus"] for one in resources} == {"CREATE_COMPLETE"}
     outputs = {one["OutputKey"]: one["OutputValue"] for one in stack["Outputs"]}
     ids = {one["LogicalResourceId"]: one["PhysicalResourceId"] for one in resources if "LogicalResourceId" in one}
+    ids |= made
     _create_the_rest(template, ids, given | ids)
     return Stack(outputs, ids)
+
+
+def _with_the_signing_key(template: Template, values: dict[str, Any]) -> tuple[Template, dict[str, str]]:
+    """The template with the names of its key put in, where it is asked for, and the key's id."""
+    resource = template["Resources"]["SigningKey"]
+    if not holds(resource["Condition"], values):
+        return template, {}
+    key, arn = signing_key(resource["Properties"])
+    text = json.dumps(template).replace("${SigningKey.Arn}", arn)
+    text = text.replace('{"Fn::GetAtt": ["SigningKey", "Arn"]}', json.dumps(arn))
+    return json.loads(text.replace('{"Ref": "SigningKey"}', json.dumps(key))), {"SigningKey": key}
 
 
 def _create_the_rest(template: Template, ids: dict[str, str], values: dict[str, Any]) -> None:
