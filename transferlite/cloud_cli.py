@@ -42,7 +42,11 @@ def _parameters(_context: click.Context, _option: click.Parameter, values: tuple
 @cloud.command()
 @_stack_option
 @click.option("--train-image", metavar="URI", help="The training image in ECR; needed the first time.")
-@click.option("--inference-image", metavar="URI", help="The function's image in ECR; needed the first time.")
+@click.option(
+    "--inference-image", metavar="URI", help="The function's image in ECR; this or a zip is needed the first time."
+)
+@click.option("--function-zip", metavar="LOCATION", help="The function's zip: a file, which is uploaded, or s3://…")
+@click.option("--code-bucket", metavar="BUCKET", help="Where the file is uploaded to.  [default: as the last time]")
 @click.option("--set", "parameters", multiple=True, callback=_parameters, metavar="NAME=VALUE", help="A parameter.")
 @click.option(
     "--template",
@@ -52,14 +56,27 @@ def _parameters(_context: click.Context, _option: click.Parameter, values: tuple
     help="The template.",
 )
 def deploy(
-    stack: str, train_image: str | None, inference_image: str | None, parameters: dict[str, str], template: Path
+    stack: str,
+    train_image: str | None,
+    inference_image: str | None,
+    function_zip: str | None,
+    code_bucket: str | None,
+    parameters: dict[str, str],
+    template: Path,
 ) -> None:
     """Create the stack or change it, by `sam deploy`; what is not named stays as it is."""
-    from transferlite.cloud_deploy import deploy_stack
+    from transferlite.cloud_deploy import as_image, as_zip, deploy_stack
     from transferlite.cloud_stack import find_stack
 
-    images = {"TrainImage": train_image, "InferenceImage": inference_image}
-    deploy_stack(stack, template, parameters | {name: uri for name, uri in images.items() if uri})
+    if inference_image and function_zip:
+        raise click.UsageError("the function is an image or a zip: name one of --inference-image and --function-zip")
+    if train_image:
+        parameters["TrainImage"] = train_image
+    if inference_image:
+        parameters |= as_image(inference_image)
+    if function_zip:
+        parameters |= as_zip(stack, function_zip, code_bucket)
+    deploy_stack(stack, template, parameters)
     for name, value in find_stack(stack).outputs.items():
         click.echo(f"{name:<20} {value}")
 

@@ -1,5 +1,6 @@
 """A stack created, changed and deleted: ``sam deploy`` does the first, CloudFormation the others."""
 
+import hashlib
 import re
 import shutil
 import subprocess
@@ -8,18 +9,64 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from runtime.errors import InputError, NotFoundError, TransferLiteError
+from runtime.locations import open_store
 from transferlite.cloud_stack import client, explained, find_stack
 
 _CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
-_IMAGES = ("TrainImage", "InferenceImage")
 _SECONDS_BETWEEN = 5.0
+_NO_BUCKET = "none"
+"""What the template's CodeBucket is where the function is an image."""
+
+
+def as_image(uri: str) -> dict[str, str]:
+    """The parameters that have the function be an image in ECR."""
+    return {"FunctionPackage": "Image", "InferenceImage": uri}
+
+
+def as_zip(stack: str, location: str, bucket: str | None) -> dict[str, str]:
+    """The parameters that have the function be a zip: one at ``s3://bucket/key``, or a file that is uploaded first.
+
+    Its key says its content, as CloudFormation takes up new code only under a new key. Without ``bucket`` it goes to
+    the one that the stack's zip is in.
+
+    Raises:
+        InputError: no bucket is known, or the location names no object.
+        NotFoundError: there is no such file.
+    """
+    if location.startswith("s3://"):
+        bucket, _, key = location.removeprefix("s3://").partition("/")
+        if not (bucket and key):
+            raise InputError("names no object", where=location, hint="write s3://BUCKET/lambda.zip")
+        return _zip_at(bucket, key)
+    path = Path(location)
+    if not path.is_file():
+        raise NotFoundError("there is no such file", where=location, hint="make lambda.zip")
+    bucket = bucket or _bucket_of(stack)
+    if not bucket:
+        raise InputError("no bucket is known for it", where=location, hint="name one with --code-bucket")
+    key = f"transferlite/function-{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}.zip"
+    open_store(f"s3://{bucket}").upload(key, path)
+    return _zip_at(bucket, key)
+
+
+def _zip_at(bucket: str, key: str) -> dict[str, str]:
+    return {"FunctionPackage": "Zip", "CodeBucket": bucket, "CodeKey": key}
+
+
+def _bucket_of(stack: str) -> str | None:
+    """The bucket that the stack's function was deployed from."""
+    try:
+        found = find_stack(stack).parameters.get("CodeBucket", _NO_BUCKET)
+    except NotFoundError:
+        return None
+    return found if found != _NO_BUCKET else None
 
 
 def deploy_stack(stack: str, template: Path, parameters: Mapping[str, str], more: Sequence[str] = ()) -> None:
     """Run ``sam deploy``; parameters that are not named keep the stack's values, or their defaults.
 
     Raises:
-        InputError: the SAM CLI or the template is not there, or an image that a new stack needs.
+        InputError: the SAM CLI or the template is not there, or a new stack's image or zip.
         TransferLiteError: it failed, and has printed why.
     """
     sam = shutil.which("sam")
@@ -38,16 +85,16 @@ def deploy_stack(stack: str, template: Path, parameters: Mapping[str, str], more
 
 
 def _repository(stack: str, parameters: Mapping[str, str]) -> str:
-    """Where the function's image lies. sam pushes nothing there, and yet does not start without being told."""
+    """The training image's. sam pushes nothing there, and does not start without being told one, even for a zip."""
     try:
-        image = (parameters if {*_IMAGES} <= {*parameters} else {**find_stack(stack).parameters, **parameters})[
-            _IMAGES[1]
-        ]
+        known = {**find_stack(stack).parameters, **parameters}
     except NotFoundError:
-        (missing, *_) = (name for name in _IMAGES if name not in parameters)
-        hint = "give --train-image and --inference-image"
-        raise InputError(f"is not there yet, and {missing} is not named", where=f"stack {stack}", hint=hint) from None
-    return re.sub(r"(:[^:/@]+)?(@[^@]+)?$", "", image)
+        known = dict(parameters)
+    missing = "TrainImage" if "TrainImage" not in known else "the function"
+    if missing == "TrainImage" or not known.keys() & {"InferenceImage", "CodeKey"}:
+        hint = "give --train-image, and --inference-image or --function-zip"
+        raise InputError(f"is not there yet, and {missing} is not named", where=f"stack {stack}", hint=hint)
+    return re.sub(r"(:[^:/@]+)?(@[^@]+)?$", "", known["TrainImage"])
 
 
 def change_parameters(stack: str, changes: Mapping[str, str]) -> None:

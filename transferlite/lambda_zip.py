@@ -2,6 +2,7 @@
 
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -21,8 +22,10 @@ MOST_BYTES = 250 * 2**20
 _WHEN = (1980, 1, 1, 0, 0, 0)  # the same function is the same file, whenever it is made
 
 
-def write_zip(dest: Path, architecture: str, python: str) -> tuple[int, int]:
+def write_zip(dest: Path, architecture: str, python: str, extras: Sequence[str] = ()) -> tuple[int, int]:
     """Write the function, all that it imports and their bytecode to ``dest``; returns its bytes unpacked and packed.
+
+    ``extras`` are those of this package that it has besides ``lambda``, such as ``signed``.
 
     Raises:
         InputError: there is no such architecture, Lambda's Python of that version cannot run it, or there is no Python
@@ -35,7 +38,7 @@ def write_zip(dest: Path, architecture: str, python: str) -> tuple[int, int]:
         raise InputError(f"Lambda's Python {python} has no LiteRT", hint="name 3.12 or a newer one")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "function"
-        slim.build(folder, ("lambda",), PLATFORMS[architecture], python)
+        slim.build(folder, ("lambda", *extras), PLATFORMS[architecture], python)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         size = sum(path.stat().st_size for path in files)
         if size > MOST_BYTES:
@@ -61,10 +64,11 @@ def _pack(folder: Path, files: list[Path], dest: Path) -> None:
 @click.option("--dest", default="lambda.zip", show_default=True, type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--architecture", default="x86_64", show_default=True, type=click.Choice(list(PLATFORMS)))
 @click.option("--python", default="3.12", show_default=True, metavar="X.Y", help="Lambda's, and on PATH here too.")
-def main(dest: Path, architecture: str, python: str) -> None:
+@click.option("--extra", "extras", multiple=True, metavar="NAME", help="signed, for models that are signed.")
+def main(dest: Path, architecture: str, python: str, extras: tuple[str, ...]) -> None:
     """Write the function as a zip for Lambda; needs a checkout and pip."""
     try:
-        unpacked, packed = write_zip(dest, architecture, python)
+        unpacked, packed = write_zip(dest, architecture, python, extras)
     except TransferLiteError as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{dest}: Python {python}, {architecture}, {packed / 2**20:.1f} MiB, {unpacked / 2**20:.1f} unpacked")

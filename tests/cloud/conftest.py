@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import boto3
@@ -11,21 +12,35 @@ from moto import mock_aws
 
 from runtime.s3 import s3_client
 from tests.cloud.batch import Batch, finisher
-from tests.cloud.stack import DEFINITION, Stack, deploy, resolved, written
+from tests.cloud.stack import DEFINITION, Stack, Template, deploy, resolved, transformed, written
 from tests.pictures import jpeg
 
 SIMULATED = {"stepfunctions": {"execute_state_machine": True}, "batch": {"use_docker": False}}
 
 
+@pytest.fixture(scope="session")
+def template() -> Template:
+    return transformed()
+
+
+@contextmanager
+def simulated_aws(more: dict[str, Any] | None = None) -> Iterator[None]:
+    """An account of moto's, with nothing in it, that every client here finds; ``more`` are options of moto."""
+    settings = {"ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "test", "DEFAULT_REGION": "eu-central-1"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(f"AWS_{name}", value)
+        patch.delenv("AWS_ENDPOINT_URL", raising=False)
+        s3_client.cache_clear()
+        with mock_aws(config=SIMULATED | (more or {})):
+            yield
+        s3_client.cache_clear()
+
+
 @pytest.fixture
-def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
-    for name, value in {"ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "test", "DEFAULT_REGION": "eu-central-1"}.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    s3_client.cache_clear()
-    with mock_aws(config=SIMULATED):
+def stack() -> Iterator[Stack]:
+    with simulated_aws():
         yield deploy()
-    s3_client.cache_clear()
 
 
 @pytest.fixture

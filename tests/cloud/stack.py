@@ -14,6 +14,8 @@ import boto3
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
+from tests.cloud.own_calls import ACCOUNT, LEFT_OUT, MADE_FIRST, OWN_CALLS, signing_key
+
 ROOT = Path(__file__).parents[2]
 DEFINITION = ROOT / "train_job" / "training.asl.json"
 NAME = "photos"
@@ -22,17 +24,8 @@ PARAMETERS = {
     "InferenceImage": "111122223333.dkr.ecr.eu-central-1.amazonaws.com/inference:1",
     "GpuInstanceTypes": "g4dn.xlarge,g5.xlarge",  # moto splits a list that is given, not a default
 }
-UNKNOWN = {
-    "AWS::S3::BucketPolicy",
-    "AWS::SQS::QueuePolicy",
-    "AWS::SNS::TopicPolicy",
-    "AWS::SNS::Subscription",
-    "AWS::Scheduler::Schedule",
-    "AWS::CloudWatch::Alarm",
-    "AWS::Lambda::Url",
-    "AWS::Logs::MetricFilter",
-}
-"""What moto cannot deploy from a template. Alarms and schedules are created by their own calls instead."""
+UNKNOWN = LEFT_OUT | MADE_FIRST | set(OWN_CALLS)
+"""What moto cannot deploy from a template."""
 NO_ID = {"AWS::CloudWatch::Dashboard", "AWS::KMS::Alias"}
 """What moto deploys, and lists without its logical id."""
 
@@ -93,6 +86,7 @@ def deploy(**parameters_given: str) -> Stack:
     defaults = {name: str(one["Default"]) for name, one in template["Parameters"].items() if "Default" in one}
     given = defaults | PARAMETERS | parameters_given  # moto compares a default as it is written, which may be a number
     parameters = [{"ParameterKey": key, "ParameterValue": value} for key, value in given.items()]
+    template, made = _with_the_signing_key(template, given)
     body = json.dumps(deployable(template))
     cloudformation.create_stack(
         StackName=NAME, TemplateBody=body, Parameters=parameters, Capabilities=["CAPABILITY_IAM"]
@@ -103,60 +97,81 @@ def deploy(**parameters_given: str) -> Stack:
     assert {one["ResourceStatus"] for one in resources} == {"CREATE_COMPLETE"}
     outputs = {one["OutputKey"]: one["OutputValue"] for one in stack["Outputs"]}
     ids = {one["LogicalResourceId"]: one["PhysicalResourceId"] for one in resources if "LogicalResourceId" in one}
-    _notify(template["Resources"]["DataBucket"]["Properties"]["NotificationConfiguration"], ids)
-    for resource in template["Resources"].values():
-        if resource["Type"] == "AWS::CloudWatch::Alarm":
-            boto3.client("cloudwatch").put_metric_alarm(**_alarm(resource["Properties"], ids))
-        if resource["Type"] == "AWS::Scheduler::Schedule":
-            boto3.client("scheduler").create_schedule(**_schedule(resource["Properties"], ids | given))
+    ids |= made
+    _create_the_rest(template, ids, given | ids)
     return Stack(outputs, ids)
 
 
-def _alarm(properties: Any, ids: dict[str, str]) -> dict[str, Any]:
-    """An alarm as ``PutMetricAlarm`` takes it, without what only its dimensions would need resolved."""
-    name = properties["AlarmDescription"].split(",")[0].split(";")[0].rstrip(".")
-    kept = {key: value for key, value in properties.items() if key not in {"Dimensions", "Tags", "MetricName"}}
-    return kept | {
-        "AlarmName": f"{NAME}-{name}",
-        "MetricName": resolved(properties["MetricName"], ids),
-        "AlarmActions": [ids["Topic"]],
-        "OKActions": [],
-    }
+def _with_the_signing_key(template: Template, values: dict[str, Any]) -> tuple[Template, dict[str, str]]:
+    """The template with the names of its key put in, where it is asked for, and the key's id."""
+    resource = template["Resources"]["SigningKey"]
+    if not holds(resource["Condition"], values):
+        return template, {}
+    key, arn = signing_key(resource["Properties"])
+    text = json.dumps(template).replace("${SigningKey.Arn}", arn)
+    text = text.replace('{"Fn::GetAtt": ["SigningKey", "Arn"]}', json.dumps(arn))
+    return json.loads(text.replace('{"Ref": "SigningKey"}', json.dumps(key))), {"SigningKey": key}
 
 
-def _schedule(properties: Any, values: dict[str, Any]) -> dict[str, Any]:
-    """A schedule as ``CreateSchedule`` takes it."""
-    target = properties["Target"]
-    return {
-        "Name": resolved(properties["Name"], values),
-        "ScheduleExpression": resolved(properties["ScheduleExpression"], values),
-        "ScheduleExpressionTimezone": resolved(properties["ScheduleExpressionTimezone"], values),
-        "State": resolved(properties["State"], values),
-        "FlexibleTimeWindow": properties["FlexibleTimeWindow"],
-        "Target": {
-            "Arn": resolved(target["Arn"], values),
-            "RoleArn": f"arn:aws:iam::{ACCOUNT}:role/schedule",
-            "Input": resolved(target["Input"], values),
-        },
-    }
+def _create_the_rest(template: Template, ids: dict[str, str], values: dict[str, Any]) -> None:
+    """What moto's CloudFormation does not know, and the data bucket's notifications, which it passes over."""
+    for name, resource in template["Resources"].items():
+        if resource["Type"] in OWN_CALLS and holds(resource.get("Condition"), values):
+            OWN_CALLS[resource["Type"]](name, resolved(resource["Properties"], values), ids)
+    told = template["Resources"]["DataBucket"]["Properties"]["NotificationConfiguration"]
+    _notify(resolved(told, values), ids)
 
 
-ACCOUNT = "123456789012"
 PSEUDO = {"AWS::StackName": NAME, "AWS::AccountId": ACCOUNT, "AWS::Region": "eu-central-1", "AWS::Partition": "aws"}
+NOTHING = {"Ref": "AWS::NoValue"}
 
 
 def resolved(value: Any, values: dict[str, Any]) -> Any:
-    """``Ref`` and ``Fn::Sub`` of names that are resources, parameters or CloudFormation's own, put in."""
+    """``Ref``, ``Fn::Sub`` and ``Fn::If`` of resources, parameters and CloudFormation's own names, put in.
+
+    A list of words is split; an attribute of a resource (``Fn::GetAtt``) stays as it is.
+    """
     known = PSEUDO | values
-    if isinstance(value, dict) and "Ref" in value:
-        return known[value["Ref"]]
-    if isinstance(value, dict) and "Fn::Sub" in value:
+    if isinstance(value, list):
+        return [resolved(one, values) for one in value if one != NOTHING]
+    if not isinstance(value, dict):
+        return value
+    if "Ref" in value:
+        found = known[value["Ref"]]
+        return found.split(",") if value["Ref"] in {"GpuInstanceTypes", "CorsOrigins"} else found
+    if "Fn::Sub" in value:
         return re.sub(r"\$\{([\w:]+)\}", lambda found: str(known[found[1]]), value["Fn::Sub"])
-    return value
+    if "Fn::If" in value:
+        condition, then, otherwise = value["Fn::If"]
+        return resolved(then if holds(condition, values) else otherwise, values)
+    if "Fn::Join" in value:
+        return value["Fn::Join"][0].join(resolved(value["Fn::Join"][1], values))
+    chosen = {name: _chosen(one, values) for name, one in value.items()}
+    return {name: resolved(one, values) for name, one in chosen.items() if one != NOTHING}
+
+
+def _chosen(value: Any, values: dict[str, Any]) -> Any:
+    """A side of an ``Fn::If``, which may be nothing; anything else as it is."""
+    if not (isinstance(value, dict) and "Fn::If" in value):
+        return value
+    condition, then, otherwise = value["Fn::If"]
+    return then if holds(condition, values) else otherwise
+
+
+def holds(condition: str | None, values: dict[str, Any]) -> bool:
+    """Whether a condition of the template is true; none is."""
+    return condition is None or is_true(_transformed()["Conditions"][condition], values)
+
+
+def is_true(said: Any, values: dict[str, Any]) -> bool:
+    """Whether ``Fn::Equals``, or ``Fn::Not`` of it, is true of these parameters."""
+    if "Fn::Not" in said:
+        return not is_true(said["Fn::Not"][0], values)
+    left, right = (str(resolved(one, values)) for one in said["Fn::Equals"])
+    return left == right
 
 
 def _notify(configuration: Any, ids: dict[str, str]) -> None:
-    """Set up the data bucket's notifications, which moto's CloudFormation passes over."""
     sqs = boto3.client("sqs")
     url = ids["IncomingQueue"]
     queue = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -168,6 +183,7 @@ def _notify(configuration: Any, ids: dict[str, str]) -> None:
         }
         for one in configuration["QueueConfigurations"]
     ]
+    bridge: dict[str, Any] = {"EventBridgeConfiguration": {}} if "EventBridgeConfiguration" in configuration else {}
     boto3.client("s3").put_bucket_notification_configuration(
-        Bucket=ids["DataBucket"], NotificationConfiguration={"QueueConfigurations": wanted}
+        Bucket=ids["DataBucket"], NotificationConfiguration={"QueueConfigurations": wanted, **bridge}
     )

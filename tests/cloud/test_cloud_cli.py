@@ -165,50 +165,101 @@ def test_a_stack_that_is_not_there_is_named(capsys: Said) -> None:
     assert "stack other: does not exist" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("stack")
-def test_deploy_is_sam_deploy_with_the_parameters(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said
-) -> None:
-    sam = tmp_path / "sam"
-    sam.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/words\n')
-    sam.chmod(0o755)
+@pytest.fixture
+def sam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    """A stand-in for the SAM CLI; the function returns the words that it was last given."""
+    program = tmp_path / "sam"
+    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/words\n')
+    program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return lambda: (tmp_path / "words").read_text().splitlines()
+
+
+def parameters_of(words: list[str]) -> dict[str, str]:
+    pairs = [word.partition("=") for word in words[words.index("--parameter-overrides") + 1 :]]
+    return {name: value for name, _, value in pairs}
+
+
+@pytest.mark.usefixtures("stack")
+def test_deploy_is_sam_deploy_with_the_parameters(sam: Callable[[], list[str]], tmp_path: Path, capsys: Said) -> None:
     assert run("deploy", "--train-image", "a/train:1", "--set", "Compute=gpu", "--set", "Schedule=rate(1 day)") == 0
-    words = (tmp_path / "words").read_text().splitlines()
+    words = sam()
     assert words[:3] == ["deploy", "--template-file", "template.yaml"]
     assert words[words.index("--stack-name") + 1] == NAME
     assert words[-3:] == ["Compute=gpu", "Schedule=rate(1 day)", "TrainImage=a/train:1"]
-    deployed = PARAMETERS["InferenceImage"].removesuffix("/inference:1")
-    assert words[words.index("--image-repository") + 1] == f"{deployed}/inference"
     assert f"s3://{NAME}-models-123456789012/registry" in capsys.readouterr().out
-    sam.write_text("#!/bin/sh\nexit 7\n")
+    (tmp_path / "sam").write_text("#!/bin/sh\nexit 7\n")
     assert run("deploy") == 1
     assert "sam deploy ended with status 7" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("stack")
-@pytest.mark.parametrize("image", ["h:5000/a/b", "h:5000/a/b:1", "h:5000/a/b@sha256:0", "h:5000/a/b:1@sha256:0"])
-def test_sam_is_told_the_repository_of_the_image_or_it_refuses_to_start(
-    image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("version", ["", ":1", "@sha256:0", ":1@sha256:0"])
+def test_sam_is_told_a_repository_or_it_refuses_to_start(sam: Callable[[], list[str]], version: str) -> None:
+    repository = "111122223333.dkr.ecr.eu-central-1.amazonaws.com/a/b"
+    assert run("deploy", "--train-image", repository + version) == 0
+    words = sam()
+    assert words[words.index("--image-repository") + 1] == repository
+    assert run("deploy", "--function-zip", "s3://code/lambda.zip") == 0  # then it is that of the image deployed
+    words = sam()
+    assert words[words.index("--image-repository") + 1] == PARAMETERS["TrainImage"].removesuffix(":1")
+
+
+@pytest.mark.usefixtures("stack", "sam")
+@pytest.mark.parametrize(
+    ("words", "missing"),
+    [
+        (("--train-image", "a/train:1"), "the function"),
+        (("--inference-image", "a/inference:1"), "TrainImage"),
+        (("--function-zip", "s3://code/lambda.zip"), "TrainImage"),
+    ],
+)
+def test_a_first_deployment_needs_the_training_image_and_the_function(
+    words: tuple[str, ...], missing: str, capsys: Said
 ) -> None:
-    (tmp_path / "sam").write_text(f'#!/bin/sh\nprintf "%s\n" "$@" > {tmp_path}/words\n')
-    (tmp_path / "sam").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert run("deploy", "--inference-image", image) == 0
-    words = (tmp_path / "words").read_text().splitlines()
-    assert words[words.index("--image-repository") + 1] == "h:5000/a/b"
+    assert run("deploy", "--stack", "new", *words) == 2
+    assert (
+        f"stack new: is not there yet, and {missing} is not named; "
+        "give --train-image, and --inference-image or --function-zip" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.usefixtures("stack")
-def test_a_first_deployment_needs_both_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
-    (tmp_path / "sam").write_text("#!/bin/sh\nexit 7\n")
-    (tmp_path / "sam").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert run("deploy", "--stack", "new", "--train-image", "a/train:1") == 2
-    said = capsys.readouterr().err
-    assert (
-        "stack new: is not there yet, and InferenceImage is not named; give --train-image and --inference-image" in said
-    )
+def test_deploy_uploads_a_zip_under_a_key_of_its_content(sam: Callable[[], list[str]], tmp_path: Path) -> None:
+    boto3.client("s3").create_bucket(Bucket="code", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    keys = []
+    for content in (b"one", b"two", b"two"):
+        (tmp_path / "lambda.zip").write_bytes(content)
+        assert run("deploy", "--function-zip", str(tmp_path / "lambda.zip"), "--code-bucket", "code") == 0
+        given = parameters_of(sam())
+        keys.append(given.pop("CodeKey"))
+        assert given == {"FunctionPackage": "Zip", "CodeBucket": "code"}
+        assert boto3.client("s3").get_object(Bucket="code", Key=keys[-1])["Body"].read() == content
+    assert keys[0] != keys[1] == keys[2]
+
+
+@pytest.mark.usefixtures("stack")
+def test_deploy_takes_a_zip_that_is_in_s3_or_an_image(sam: Callable[[], list[str]]) -> None:
+    assert run("deploy", "--function-zip", "s3://code/a/lambda.zip") == 0
+    assert parameters_of(sam()) == {"FunctionPackage": "Zip", "CodeBucket": "code", "CodeKey": "a/lambda.zip"}
+    assert run("deploy", "--inference-image", "a/inference:1") == 0
+    assert parameters_of(sam()) == {"FunctionPackage": "Image", "InferenceImage": "a/inference:1"}
+
+
+@pytest.mark.usefixtures("stack", "sam")
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("s3://code",), "s3://code: names no object"),
+        (("no.zip",), "no.zip: there is no such file"),
+        ((__file__,), "name one with --code-bucket"),
+        ((__file__, "--stack", "new"), "name one with --code-bucket"),
+        ((__file__, "--inference-image", "a/inference:1"), "an image or a zip"),
+    ],
+)
+def test_deploy_says_what_is_wrong_with_a_zip(words: tuple[str, ...], says: str, capsys: Said) -> None:
+    assert run("deploy", "--function-zip", *words) == 2
+    assert says in capsys.readouterr().err
 
 
 def test_deploy_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:

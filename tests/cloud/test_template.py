@@ -1,16 +1,15 @@
 """Each property that the template promises, and that its check sees when it is broken."""
 
-import copy
 import json
 import re
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
 import pytest
 from cfnlint.api import ManualArgs, lint
 
-from tests.cloud.stack import DEFINITION, ROOT, UNKNOWN, Template, deployable, resolved, transformed, written
+from tests.cloud.checking import Break, Check, Path, as_list, changed, container, of_type, properties
+from tests.cloud.stack import DEFINITION, ROOT, UNKNOWN, Template, deployable, resolved, written
 from transferlite.__main__ import transferlite
 
 GPUS = {"g4dn.xlarge": 1, "g5.xlarge": 1, "g6.xlarge": 1, "g4dn.2xlarge": 1, "g4dn.12xlarge": 4, "p3.2xlarge": 1}
@@ -22,28 +21,6 @@ NO_RESOURCES = {
     "xray:PutTelemetryRecords",
 }
 """Actions that know no resources: their policy has to say ``*``."""
-
-
-@pytest.fixture(scope="module")
-def template() -> Template:
-    return transformed()
-
-
-def of_type(template: Template, kind: str) -> dict[str, Any]:
-    return {name: one["Properties"] for name, one in template["Resources"].items() if one["Type"] == kind}
-
-
-def properties(template: Template, name: str) -> Any:
-    return template["Resources"][name]["Properties"]
-
-
-def statements(template: Template, kind: str) -> Iterator[Any]:
-    for policy in of_type(template, kind).values():
-        yield from policy["PolicyDocument"]["Statement"]
-
-
-def as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 # -- the checks -------------------------------------------------------------------------------------------------------
@@ -81,14 +58,14 @@ def only_incoming_photos_are_told_and_predictions_go_elsewhere(template: Templat
             told
         )
         assert bool(told) == (name == "DataBucket")
-    function = properties(template, "InferenceFunction")
-    assert function["Environment"]["Variables"]["TRANSFERLITE_OUTPUT_BUCKET"] == {"Ref": "PredictionBucket"}
+    for function in of_type(template, "AWS::Lambda::Function").values():
+        assert function["Environment"]["Variables"]["TRANSFERLITE_OUTPUT_BUCKET"] == {"Ref": "PredictionBucket"}
 
 
 def no_photo_is_lost_on_its_way(template: Template) -> None:
-    queue, function = properties(template, "IncomingQueue"), properties(template, "InferenceFunction")
+    queue, functions = properties(template, "IncomingQueue"), of_type(template, "AWS::Lambda::Function")
     assert queue["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": ["IncomingDeadLetters", "Arn"]}
-    assert queue["VisibilityTimeout"] >= 6 * function["Timeout"]
+    assert queue["VisibilityTimeout"] >= 6 * max(one["Timeout"] for one in functions.values())
     (source,) = of_type(template, "AWS::Lambda::EventSourceMapping").values()
     assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
     assert source["EventSourceArn"] == {"Fn::GetAtt": ["IncomingQueue", "Arn"]}
@@ -133,10 +110,6 @@ def gpu_machines_have_gpus_and_disk(template: Template) -> None:
     (disk,) = properties(template, "GpuMachine")["LaunchTemplateData"]["BlockDeviceMappings"]
     assert disk["Ebs"]["VolumeSize"] >= 100
     assert disk["Ebs"]["Encrypted"] is True
-
-
-def container(template: Template, job: str) -> Any:
-    return properties(template, job)["ContainerProperties"]
 
 
 def jobs_run_as_no_one_on_a_root_that_cannot_be_written(template: Template) -> None:
@@ -241,7 +214,8 @@ def the_address_asks_for_iam_and_is_off(template: Template) -> None:
 
 def the_function_is_traced_only_where_asked_for_and_may_be(template: Template) -> None:
     assert template["Parameters"]["Tracing"]["Default"] == "PassThrough"
-    assert properties(template, "InferenceFunction")["TracingConfig"] == {"Mode": {"Ref": "Tracing"}}
+    for function in of_type(template, "AWS::Lambda::Function").values():
+        assert function["TracingConfig"] == {"Mode": {"Ref": "Tracing"}}
     policies = json.dumps(properties(template, "InferenceRole")["Policies"])
     assert re.search(r'"Fn::If": \["Traces", \{[^}]*"xray:PutTraceSegments", "xray:PutTelemetryRecords"', policies)
 
@@ -285,8 +259,7 @@ def training_machines_answer_no_one(template: Template) -> None:
 
 # -- and what breaks them ----------------------------------------------------------------------------------------------
 
-Path = tuple[str | int, ...]
-BREAKS: list[tuple[Callable[[Template], None], Path, Any]] = [
+BREAKS: list[Break] = [
     (
         buckets_are_private_encrypted_and_kept,
         ("DataBucket", "PublicAccessBlockConfiguration", "BlockPublicPolicy"),
@@ -328,6 +301,22 @@ BREAKS: list[tuple[Callable[[Template], None], Path, Any]] = [
     ),
     (machines_are_none_between_runs_and_updated_in_place, ("CpuSpot", "ReplaceComputeEnvironment"), True),
     (spot_comes_before_on_demand, ("GpuQueue", "ComputeEnvironmentOrder", 0, "Order"), 3),
+    (gpu_machines_have_gpus_and_disk, ("Parameters", "GpuInstanceTypes", "Default"), "g4dn.xlarge,m5.large"),
+    (
+        gpu_machines_have_gpus_and_disk,
+        ("GpuMachine", "LaunchTemplateData", "BlockDeviceMappings", 0, "Ebs", "VolumeSize"),
+        30,
+    ),
+    (
+        gpu_machines_have_gpus_and_disk,
+        ("GpuMachine", "LaunchTemplateData", "BlockDeviceMappings", 0, "Ebs", "Encrypted"),
+        False,
+    ),
+    (
+        training_machines_answer_no_one,
+        ("GpuMachine", "LaunchTemplateData", "MetadataOptions", "HttpTokens"),
+        "optional",
+    ),
     (gpu_machines_have_gpus_and_disk, ("GpuJob", "ContainerProperties", "ResourceRequirements", 0, "Value"), "0"),
     (
         jobs_run_as_no_one_on_a_root_that_cannot_be_written,
@@ -366,6 +355,7 @@ BREAKS: list[tuple[Callable[[Template], None], Path, Any]] = [
         ("InferenceFunction", "TracingConfig"),
         {"Mode": "Active"},
     ),
+    (the_function_is_traced_only_where_asked_for_and_may_be, ("ZipFunction", "TracingConfig"), None),
     (the_function_is_traced_only_where_asked_for_and_may_be, ("InferenceRole", "Policies"), []),
     (the_signing_key_signs_and_is_kept, ("SigningKey", "KeySpec"), "RSA_2048"),
     (the_signing_key_signs_and_is_kept, ("CpuJob", "ContainerProperties", "Environment"), []),
@@ -379,28 +369,16 @@ BREAKS: list[tuple[Callable[[Template], None], Path, Any]] = [
 ]
 
 
-def changed(template: Template, path: Path, value: Any) -> Template:
-    """A copy in which the property at ``path`` is ``value``."""
-    copied = copy.deepcopy(template)
-    resource, *between, last = path
-    place = copied["Resources"][resource]["Properties"]
-    for step in between:
-        place = place[step]
-    place[last] = value
-    return copied
-
-
 @pytest.mark.parametrize("check", list(dict.fromkeys(one for one, _, _ in BREAKS)))
-def test_the_template_keeps_its_promise(template: Template, check: Callable[[Template], None]) -> None:
+def test_the_template_keeps_its_promise(template: Template, check: Check) -> None:
     check(template)
 
 
 @pytest.mark.parametrize(("check", "path", "value"), BREAKS)
-def test_a_broken_promise_is_seen(
-    template: Template, check: Callable[[Template], None], path: Path, value: Any
-) -> None:
+def test_a_broken_promise_is_seen(template: Template, check: Check, path: Path, value: Any) -> None:
+    broken = changed(template, path, value)  # a path that is not there is no broken promise
     with pytest.raises((AssertionError, KeyError, ValueError, TypeError)):
-        check(changed(template, path, value))
+        check(broken)
 
 
 def test_the_linter_finds_nothing(template: Template) -> None:
@@ -424,10 +402,10 @@ def test_the_runbook_has_a_row_for_every_alarm(template: Template) -> None:
     assert sorted(rows) == sorted(of_type(template, "AWS::CloudWatch::Alarm"))
 
 
-def test_every_parameter_says_what_it_is_for_and_all_but_the_images_have_a_default() -> None:
+def test_every_parameter_says_what_it_is_for_and_all_but_the_training_image_have_a_default() -> None:
     parameters = written()["Parameters"]
     assert all(one["Description"] for one in parameters.values())
-    assert {name for name, one in parameters.items() if "Default" not in one} == {"TrainImage", "InferenceImage"}
+    assert {name for name, one in parameters.items() if "Default" not in one} == {"TrainImage"}
     grouped = written()["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
     assert {name for group in grouped for name in group["Parameters"]} == set(parameters)
 

@@ -12,9 +12,8 @@ from typing import Any
 
 import boto3
 import pytest
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from moto import mock_aws
 from moto.kms import utils as moto_kms
 
@@ -61,13 +60,8 @@ def signer(request: pytest.FixtureRequest) -> Signer:
 
 @pytest.fixture
 def kms_alias(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """An alias of a P-256 key in moto's KMS, taught to sign a digest as it is: moto hashes even that once more."""
-
-    def sign(self: Any, message: bytes, signing_algorithm: str) -> bytes:
-        assert signing_algorithm == "ECDSA_SHA_256"
-        return bytes(self.private_key.sign(message, ec.ECDSA(Prehashed(hashes.SHA256()))))
-
-    monkeypatch.setattr(moto_kms.ECDSAPrivateKey, "sign", sign)
+    """An alias of a P-256 key in moto's KMS."""
+    monkeypatch.setattr(moto_kms.ECDSAPrivateKey, "sign", made.sign_digest)
     with mock_aws():
         client = boto3.client("kms")
         key = client.create_key(KeyUsage="SIGN_VERIFY", KeySpec="ECC_NIST_P256")["KeyMetadata"]
