@@ -1,19 +1,16 @@
 """The stack in moto, used as it is meant to be: photos in, predictions out."""
 
 import json
-import re
 import tempfile
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-from botocore.client import BaseClient
 
 from inference_lambda import handler
-from tests.cloud.stack import Stack, transformed
+from tests.cloud.stack import Stack
 from tests.conftest import Trained
 from tests.pictures import jpeg
 
@@ -81,74 +78,3 @@ def test_a_message_that_always_fails_ends_among_the_dead_letters(stack: Stack) -
     assert len(drain(url)) == 5
     (dead,) = sqs.receive_message(QueueUrl=stack.outputs["DeadLettersUrl"])["Messages"]
     assert dead["Body"] == "poison"
-
-
-# -- what the function may do ------------------------------------------------------------------------------------------
-
-NEEDS = {
-    "GetObject": "s3:GetObject",
-    "HeadObject": "s3:GetObject",
-    "DownloadFile": "s3:GetObject",
-    "PutObject": "s3:PutObject",
-    "ListObjectsV2": "s3:ListBucket",
-}
-"""Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html"""
-BY_LAMBDA = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
-"""What Lambda's event source does in the function's name: https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html"""
-BY_LOGGING = {"logs:CreateLogStream", "logs:PutLogEvents"}
-FOR_VERSIONS = {"s3:GetObjectVersion"}
-"""Events name a version only once the data bucket is given versions."""
-FOR_A_CLEAR_ANSWER = {"s3:ListBucket"}
-"""Without it S3 answers 403 for an object that is not there: it is granted, and no call uses it."""
-
-
-def granted(stack: Stack, role: str) -> list[tuple[str, str]]:
-    """Each action of a role's own policies, with the pattern of what it may be done to."""
-
-    def named(resource: Any) -> str:
-        if "Fn::GetAtt" in resource:
-            return f"arn:aws:s3:::{stack.ids[resource['Fn::GetAtt'][0]]}"
-        return re.sub(r"\$\{(\w+)\.Arn\}", lambda found: f"arn:aws:s3:::{stack.ids[found[1]]}", resource["Fn::Sub"])
-
-    pairs = []
-    for policy in transformed()["Resources"][role]["Properties"]["Policies"]:
-        for statement in policy["PolicyDocument"]["Statement"]:
-            if "Fn::If" in statement:
-                continue  # of the signing key, which is off
-            actions, resources = statement["Action"], statement["Resource"]
-            actions = actions if isinstance(actions, list) else [actions]
-            resources = resources if isinstance(resources, list) else [resources]
-            pairs += [(action, named(resource)) for action in actions for resource in resources]
-    return pairs
-
-
-@pytest.mark.usefixtures("function")
-def test_the_function_may_do_what_it_does_and_no_more(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[str, str]] = []
-    data = stack.outputs["DataBucketName"]
-    boto3.client("s3").put_object(Bucket=data, Key="incoming/a.jpg", Body=jpeg("red"))
-    boto3.client("s3").put_object(Bucket=data, Key="incoming/bad.jpg", Body=b"no photo")
-    events = boto3.client("sqs").receive_message(QueueUrl=stack.outputs["IncomingQueueUrl"], MaxNumberOfMessages=10)
-    original = BaseClient._make_api_call
-
-    def recorded(self: Any, name: str, parameters: dict[str, Any]) -> Any:
-        key = parameters.get("Key")
-        calls.append((NEEDS[name], f"arn:aws:s3:::{parameters['Bucket']}" + (f"/{key}" if key else "")))
-        return original(self, name, parameters)
-
-    monkeypatch.setattr(BaseClient, "_make_api_call", recorded)
-    records = [
-        {"messageId": one["MessageId"], "body": one["Body"], "eventSource": "aws:sqs"} for one in events["Messages"]
-    ]
-    for _ in range(2):  # a queue may hand a message over twice: then the record that is there is read
-        assert handler.lambda_handler({"Records": records}, None) == {"batchItemFailures": []}
-    allowed = granted(stack, "InferenceRole")
-    for action, target in calls:
-        assert any(action == one and fnmatchcase(target, pattern) for one, pattern in allowed), (action, target)
-    unused = {
-        (one, pattern)
-        for one, pattern in allowed
-        if one not in BY_LAMBDA | BY_LOGGING | FOR_A_CLEAR_ANSWER | FOR_VERSIONS
-        and not any(action == one and fnmatchcase(target, pattern) for action, target in calls)
-    }
-    assert unused == set()

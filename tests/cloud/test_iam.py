@@ -1,0 +1,298 @@
+"""Each role may do what is done in its name, and nothing else.
+
+What our own code does is recorded at the local AWS, by the key that signs it; what AWS's services do is told from what
+they are set up with.
+"""
+
+import copy
+import json
+import re
+import tempfile
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from moto.kms import utils as moto_kms
+
+from inference_lambda import handler
+from runtime.s3 import s3_client
+from tests.cloud import service_needs
+from tests.cloud.policies import OUR_BUCKETS, Account, Pair, Spare, differences
+from tests.cloud.requests_made import Requests, requests_recorded
+from tests.cloud.stack import Template, transformed
+from tests.pictures import jpeg
+from tests.train_job.bases import bases_built_once
+from transferlite.__main__ import run
+from transferlite.demo import local_s3
+
+# -- what is recorded -------------------------------------------------------------------------------------------------
+
+
+def put_photos(colours: str, numbers: range) -> None:
+    """Photos of each colour, and the table that labels every photo there is."""
+    s3, bucket = boto3.client("s3"), OUR_BUCKETS["DataBucket"]
+    for name in [f"{colour}/{number}.jpg" for colour in colours.split() for number in numbers]:
+        colour, _, number = name.removesuffix(".jpg").partition("/")
+        s3.put_object(Bucket=bucket, Key=f"photos/{name}", Body=jpeg(colour, int(number)))
+    found = s3.list_objects_v2(Bucket=bucket, Prefix="photos/")["Contents"]
+    names = [one["Key"].removeprefix("photos/") for one in found]
+    table = "\n".join(["File Name,Label", *(f"{name},{name.split('/')[0]}" for name in names)])
+    s3.put_object(Bucket=bucket, Key="labels.csv", Body=table.encode())
+
+
+def command(account: Account, state: str) -> list[str]:
+    """What the state machine has a job run, of an execution that is named ``one-run``."""
+    overrides = service_needs.definition(account)["States"][state]["Parameters"]["ContainerOverrides"]
+    if "Command" in overrides:
+        return [str(word) for word in overrides["Command"]]
+    text = overrides["Command.$"].removeprefix("States.Array(")
+    text = text.replace("$$.Execution.Name", "'one-run'").replace("$.given.new_labels", "'0'")
+    text = re.sub(r"States\.Format\('([^']*)', '([^']*)'\)", lambda found: f"'{found[1].format(found[2])}'", text)
+    return re.findall(r"'([^']*)'", text)
+
+
+@contextmanager
+def as_role(role: str, **environment: str) -> Iterator[None]:
+    """Meanwhile, every request is signed with the role's own key."""
+    from train_job.fetch import _bucket as of_job
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"AWS_ACCESS_KEY_ID": role, "AWS_REGION": "us-east-1", **environment}.items():
+            patch.setenv(name, value)
+        for cached in (s3_client, of_job, handler._service):
+            cached.cache_clear()
+        yield
+    for cached in (s3_client, of_job, handler._service):
+        cached.cache_clear()
+
+
+def train_twice(account: Account) -> None:
+    """Plan, rows, training; then more photos, a warm start, a merge of small parts; and attempts that come too late."""
+    job = account.properties("CpuJob")["ContainerProperties"]
+    environment = {one["Name"]: one["Value"] for one in job["Environment"]}
+    small = ["--image-size", "64"]
+    short = [*small, "--epochs", "3", "--variants", "float32", "--hidden-units", "8"]
+    for numbers in (range(12), range(12, 14)):
+        put_photos("blue red", numbers)
+        with as_role("CheckRole"):
+            assert run(command(account, "Check")) == 0
+        with as_role("TrainRole", **environment, AWS_BATCH_JOB_ARRAY_INDEX="0", AWS_BATCH_JOB_ARRAY_SIZE="2"):
+            assert run([*command(account, "Extract features"), *small]) == 0
+        more = ["--warm-start"] if numbers[0] else []
+        for attempt in ("1", "2"):
+            with as_role("TrainRole", **environment, AWS_BATCH_JOB_ID="job", AWS_BATCH_JOB_ATTEMPT=attempt):
+                assert run([*command(account, "Train"), *short, *more]) == 0
+
+
+def label(account: Account) -> None:
+    """Photos of an event, with and without a version, twice each, and a photo that a caller names."""
+    data, s3 = OUR_BUCKETS["DataBucket"], boto3.client("s3")
+    s3.put_bucket_versioning(Bucket=data, VersioningConfiguration={"Status": "Enabled"})
+    version = s3.put_object(Bucket=data, Key="incoming/a.jpg", Body=jpeg("red"))["VersionId"]
+    s3.put_object(Bucket=data, Key="incoming/bad.jpg", Body=b"no photo")
+    photos: list[dict[str, Any]] = [{"key": "incoming/a.jpg", "versionId": version}, {"key": "incoming/bad.jpg"}]
+    written = [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "eventVersion": "2.1"} for _ in photos]
+    events = [
+        one | {"s3": {"bucket": {"name": data}, "object": photo | {"sequencer": "0A", "size": 1, "eTag": "1"}}}
+        for one, photo in zip(written, photos, strict=True)
+    ]
+    records = [
+        {"messageId": str(number), "eventSource": "aws:sqs", "body": json.dumps({"Records": [event]})}
+        for number, event in enumerate(events)
+    ]
+    with as_role("InferenceRole", **account.properties("InferenceFunction")["Environment"]["Variables"]):
+        for _ in range(2):  # a queue may hand a message over twice: then the record that is there is read
+            assert handler.lambda_handler({"Records": records}, None) == {"batchItemFailures": []}
+        assert handler.lambda_handler({"s3": f"s3://{data}/incoming/a.jpg"}, None)["label"] == "red"
+        (found,) = handler.lambda_handler({"drift": {"since": "7d"}}, None)["models"]
+        assert found["photos"] == 1
+
+
+def look_for_drift(account: Account) -> None:
+    """As the schedule has it done."""
+    given = json.loads(account.properties("DriftSchedule")["Target"]["Input"])
+    with as_role("DriftRole"):
+        assert run(given["ContainerOverrides"]["Command"]) in {0, 3}
+
+
+@contextmanager
+def _small_and_quick(folder: Path) -> Iterator[None]:
+    def sign(self: Any, message: bytes, signing_algorithm: str) -> bytes:
+        assert signing_algorithm == "ECDSA_SHA_256"
+        return bytes(self.private_key.sign(message, ec.ECDSA(Prehashed(hashes.SHA256()))))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(moto_kms.ECDSAPrivateKey, "sign", sign)  # moto hashes a digest once more
+        patch.setattr("train_job.embed.SMALL_PARTS", 1)
+        patch.setattr("train_job.head.SAVE_SECONDS", 0.0)
+        patch.setattr(tempfile, "tempdir", str(folder))
+        yield
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Account, Requests]:
+    """The account, and what was asked for in it by each role of ours."""
+    folder = tmp_path_factory.mktemp("iam")
+    with local_s3() as url, requests_recorded() as requests, _small_and_quick(folder), bases_built_once():
+        reset = urllib.request.Request(f"{url}/moto-api/reset", method="POST")
+        urllib.request.urlopen(reset).close()
+        for bucket in OUR_BUCKETS.values():
+            s3_client().create_bucket(Bucket=bucket)
+        key = boto3.client("kms").create_key(KeyUsage="SIGN_VERIFY", KeySpec="ECC_NIST_P256")["KeyMetadata"]
+        account = Account(transformed(), {"SigningKey": key["Arn"]})
+        train_twice(account)
+        label(account)
+        look_for_drift(account)
+        urllib.request.urlopen(reset).close()
+    return account, requests
+
+
+# -- what is allowed --------------------------------------------------------------------------------------------------
+
+_LISTING = "https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html"
+"""Under Permissions: without s3:ListBucket an object that is not there is 403, which no one can tell from a refusal."""
+_PARTS = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html"
+
+
+def missing_is_404(*buckets: str) -> list[Spare]:
+    """The right to list, for the answers that it changes."""
+    why = "an object that is not there is told from one that may not be read"
+    return [Spare("s3:ListBucket", f"arn:aws:s3:::{OUR_BUCKETS[name]}", why, _LISTING) for name in buckets]
+
+
+def uploads_are_given_up(*prefixes: str) -> list[Spare]:
+    """The right to drop what was sent, of an upload that breaks off; here none does."""
+    models, why = OUR_BUCKETS["ModelBucket"], "an upload that breaks off leaves no parts, which would cost"
+    return [Spare("s3:AbortMultipartUpload", f"arn:aws:s3:::{models}/{one}", why, _PARTS) for one in prefixes]
+
+
+SPARE = {
+    "TrainRole": uploads_are_given_up("registry/models/*"),
+    "InferenceRole": missing_is_404("DataBucket", "ModelBucket"),
+    "DriftRole": missing_is_404("ModelBucket"),
+}
+BY_US = {"CheckRole", "TrainRole", "InferenceRole", "DriftRole"}
+NEEDS: dict[str, Callable[[Account], set[Pair]]] = {
+    "CheckRole": lambda _: set(),
+    "TrainRole": lambda _: set(),
+    "DriftRole": lambda _: set(),
+    "InferenceRole": lambda account: service_needs.of_lambda(account, "InferenceRole"),
+    "TrainingRole": service_needs.of_the_machine,
+    "ScheduleRole": lambda account: service_needs.of_schedules(account, "ScheduleRole"),
+    "DriftScheduleRole": lambda account: service_needs.of_schedules(account, "DriftScheduleRole"),
+    "NewLabelsRole": lambda account: service_needs.of_rules(account, "NewLabelsRole"),
+    "ExecutionRole": lambda account: service_needs.of_containers(account, "ExecutionRole"),
+    "InstanceRole": service_needs.of_instances,
+}
+"""What services do in a role's name; what our own code does is recorded."""
+USERS = {
+    "CheckRole": ("ecs-tasks.amazonaws.com", {"CheckJob"}),
+    "TrainRole": ("ecs-tasks.amazonaws.com", {"CpuJob", "GpuJob"}),
+    "DriftRole": ("ecs-tasks.amazonaws.com", {"DriftJob"}),
+    "ExecutionRole": ("ecs-tasks.amazonaws.com", {"CheckJob", "CpuJob", "GpuJob", "DriftJob"}),
+    "InferenceRole": ("lambda.amazonaws.com", {"InferenceFunction"}),
+    "TrainingRole": ("states.amazonaws.com", {"Training"}),
+    "ScheduleRole": ("scheduler.amazonaws.com", {"TrainingSchedule"}),
+    "DriftScheduleRole": ("scheduler.amazonaws.com", {"DriftSchedule"}),
+    "NewLabelsRole": ("events.amazonaws.com", {"NewLabels"}),
+    "InstanceRole": ("ec2.amazonaws.com", {"InstanceProfile"}),
+}
+"""Who takes each role on, and for what: the same image trains on either machine, and ECS starts every container."""
+
+
+def compared(account: Account, requests: Requests, role: str) -> set[tuple[str, str, str]]:
+    """How what a role may do differs from what is done with it."""
+    needs = NEEDS[role](account) | (requests.made[role] if role in BY_US else set())
+    return differences(account.granted(role), needs, SPARE.get(role, ()))
+
+
+def test_every_role_of_the_template_is_compared() -> None:
+    account = Account(transformed(), {})
+    assert account.roles() == NEEDS.keys() == USERS.keys()
+    assert {role: (account.principals(role), set(account.users(role))) for role in USERS} == {
+        role: ({principal}, users) for role, (principal, users) in USERS.items()
+    }
+
+
+@pytest.mark.parametrize("role", sorted(NEEDS))
+def test_a_role_may_do_what_is_done_with_it_and_nothing_else(recorded: tuple[Account, Requests], role: str) -> None:
+    assert compared(*recorded, role) == set()
+
+
+def test_every_request_is_one_of_a_role_or_of_this_test(recorded: tuple[Account, Requests]) -> None:
+    assert recorded[1].made.keys() == BY_US | {"demo"}
+
+
+# -- and the comparison sees what is changed --------------------------------------------------------------------------
+
+
+def statements(template: Template, role: str) -> list[Any]:
+    """Those of a role's own policies, conditions taken as they hold."""
+    policies = template["Resources"][role]["Properties"].get("Policies", ())
+    told = [one for policy in policies for one in policy["PolicyDocument"]["Statement"]]
+    return [one["Fn::If"][1] if "Fn::If" in one else one for one in told]
+
+
+def each_grant() -> list[tuple[str, int, str, int]]:
+    """Every role's every statement, and in it each of its actions and each of its resources."""
+    return [
+        (role, number, part, index)
+        for role in sorted(NEEDS)
+        for number, one in enumerate(statements(transformed(), role))
+        for part in ("Action", "Resource")
+        for index in range(len(one[part]) if isinstance(one[part], list) else 1)
+    ]
+
+
+@pytest.mark.parametrize(("role", "number", "part", "index"), each_grant())
+def test_an_action_or_a_resource_that_is_taken_away_is_missed(
+    recorded: tuple[Account, Requests], role: str, number: int, part: str, index: int
+) -> None:
+    account, requests = recorded
+    changed = Account(transformed(), account.named)
+    statement = statements(changed.template, role)[number]
+    values = statement[part] if isinstance(statement[part], list) else [statement[part]]
+    statement[part] = values[:index] + values[index + 1 :]
+    assert compared(changed, requests, role) != set()
+
+
+@pytest.mark.parametrize("role", sorted(NEEDS))
+def test_a_policy_that_is_taken_away_or_an_action_too_many_is_seen(
+    recorded: tuple[Account, Requests], role: str
+) -> None:
+    account, requests = recorded
+    without, more = Account(transformed(), account.named), Account(transformed(), account.named)
+    properties = without.template["Resources"][role]["Properties"]
+    properties.pop("Policies", None)
+    properties.pop("ManagedPolicyArns", None)
+    assert {kind for kind, _, _ in compared(without, requests, role)} >= {"refused"}
+    unused = {"Effect": "Allow", "Action": "s3:DeleteBucket", "Resource": "arn:aws:s3:::photos-data"}
+    policies = more.template["Resources"][role]["Properties"].setdefault("Policies", [])
+    policies.append({"PolicyName": "more", "PolicyDocument": {"Statement": [unused]}})
+    assert compared(more, requests, role) == {("unused", "s3:DeleteBucket", "arn:aws:s3:::photos-data")}
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "111122223333.dkr.ecr.eu-central-1.amazonaws.com/train:1",
+        "111122223333.dkr.ecr.us-gov-west-1.amazonaws.com/team/photos/train@sha256:0a1b",
+        "111122223333.dkr.ecr.cn-north-1.amazonaws.com.cn/train:1@sha256:0a1b",
+        "111122223333.dkr.ecr.eu-central-1.amazonaws.com/train",
+    ],
+)
+def test_the_image_may_be_pulled_from_its_own_repository_alone(image: str) -> None:
+    template = transformed()
+    template["Parameters"] = copy.deepcopy(template["Parameters"]) | {"TrainImage": {"Default": image}}
+    account = Account(template, {"TrainImage": image})
+    assert (
+        differences(account.granted("ExecutionRole"), service_needs.of_containers(account, "ExecutionRole"), ())
+        == set()
+    )
