@@ -197,7 +197,7 @@ USERS = {
     "TrainRole": ("ecs-tasks.amazonaws.com", {"CpuJob", "GpuJob"}),
     "DriftRole": ("ecs-tasks.amazonaws.com", {"DriftJob"}),
     "ExecutionRole": ("ecs-tasks.amazonaws.com", {"CheckJob", "CpuJob", "GpuJob", "DriftJob"}),
-    "InferenceRole": ("lambda.amazonaws.com", {"InferenceFunction"}),
+    "InferenceRole": ("lambda.amazonaws.com", {"InferenceFunction", "ZipFunction"}),
     "TrainingRole": ("states.amazonaws.com", {"Training"}),
     "ScheduleRole": ("scheduler.amazonaws.com", {"TrainingSchedule"}),
     "DriftScheduleRole": ("scheduler.amazonaws.com", {"DriftSchedule"}),
