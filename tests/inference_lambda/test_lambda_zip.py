@@ -9,6 +9,7 @@ import awslambdaric
 import pytest
 import simplejson
 import snapshot_restore_py
+from click.testing import CliRunner
 
 from runtime.errors import InputError, TransferLiteError
 from tests.conftest import Trained
@@ -97,3 +98,16 @@ def test_the_same_function_is_the_same_file(tmp_path: Path, monkeypatch: pytest.
     for name in ("one.zip", "two.zip"):
         lambda_zip.write_zip(tmp_path / name, "arm64", "3.12")
     assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
+
+
+def test_the_zip_of_signed_models_has_what_checks_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def noted(folder: Path, extras: tuple[str, ...], *_: object) -> None:
+        folder.mkdir()
+        (folder / "extras.txt").write_text(" ".join(extras))
+
+    monkeypatch.setattr(slim, "build", noted)
+    dest = tmp_path / "lambda.zip"
+    result = CliRunner().invoke(lambda_zip.main, ["--dest", str(dest), "--extra", "signed"])
+    assert result.exit_code == 0, result.output
+    with zipfile.ZipFile(dest) as archive:
+        assert archive.read("extras.txt") == b"lambda signed"
