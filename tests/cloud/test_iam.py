@@ -25,7 +25,7 @@ from inference_lambda import handler
 from runtime.s3 import s3_client
 from tests.cloud import service_needs
 from tests.cloud.policies import OUR_BUCKETS, Account, Pair, Spare, differences
-from tests.cloud.requests_made import Requests, requests_recorded
+from tests.cloud.requests_made import Requests, asked_of_s3, requests_recorded
 from tests.cloud.stack import Template, transformed
 from tests.pictures import jpeg
 from tests.train_job.bases import bases_built_once
@@ -296,3 +296,21 @@ def test_the_image_may_be_pulled_from_its_own_repository_alone(image: str) -> No
         differences(account.granted("ExecutionRole"), service_needs.of_containers(account, "ExecutionRole"), ())
         == set()
     )
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query", "action", "target"),
+    [
+        ("GET", "/b/k/猫.jpg", "", "s3:GetObject", "b/k/猫.jpg"),
+        ("GET", "/b/k", "versionId=1", "s3:GetObjectVersion", "b/k"),
+        ("POST", "/b/k", "uploads", "s3:PutObject", "b/k"),
+        ("DELETE", "/b/k", "uploadId=1", "s3:AbortMultipartUpload", "b/k"),
+        ("PUT", "/b/k", "tagging", "s3:PutObjectTagging", "b/k"),
+        ("GET", "/b", "list-type=2&prefix=k", "s3:ListBucket", "b"),
+        ("PUT", "/b", "", "s3:PUT, of no known action", "b"),
+    ],
+)
+def test_a_request_asks_for_the_action_that_its_method_and_query_say(
+    method: str, path: str, query: str, action: str, target: str
+) -> None:
+    assert asked_of_s3(method, path, query) == (action, f"arn:aws:s3:::{target}")
