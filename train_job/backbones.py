@@ -44,3 +44,8 @@ BACKBONES = {
         Backbone("resnet50", "ResNet50", 224, 2048, Normalisation.CAFFE),
     )
 }
+
+
+def has_packaged_weights(backbone: Backbone, weights: str) -> bool:
+    """Whether ``--weights`` names those that come in a package, which are read without Keras."""
+    return backbone.application is None and weights in {"default", "imagenet"}

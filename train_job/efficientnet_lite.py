@@ -8,12 +8,11 @@ import hashlib
 import importlib.resources
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-from keras import layers
 
 from runtime.errors import MissingExtraError
 from train_job.torch_weights import read_state_dict
@@ -64,6 +63,7 @@ _STAGES = (
     _Stage(3, 1, 6, 320, 1),
 )
 _STEM, _HEAD, _CLASSES = 32, 1280, 1000
+_TOP = "classes"
 
 
 def _blocks() -> Iterator[Block]:
@@ -93,6 +93,9 @@ def efficientnet_lite0(
     ``include_top`` to ImageNet's probabilities ``[N, 1000]``. ``kernels`` is the Keras initializer of its convolutions;
     random numbers take time, and are of no use where :func:`load_imagenet` is to follow.
     """
+    import keras  # the weights are read while TensorFlow is imported
+    from keras import layers
+
     x = image = keras.Input(input_shape, name="image")
     for block in BLOCKS:
         before = x
@@ -102,11 +105,13 @@ def efficientnet_lite0(
             x = layers.Add(name=f"{block.name}_add")([x, before])
     if include_top:
         x = layers.GlobalAveragePooling2D(name="pool")(x)
-        x = layers.Dense(_CLASSES, activation="softmax", name="classes")(x)
+        x = layers.Dense(_CLASSES, activation="softmax", name=_TOP)(x)
     return keras.Model(image, x, name="efficientnet_lite0")
 
 
 def _convolved(x: Any, one: Convolution, kernels: str) -> Any:
+    from keras import layers
+
     same: dict[str, Any] = {"padding": "same", "use_bias": False, "name": f"{one.name}_conv"}
     if one.filters:
         x = layers.Conv2D(one.filters, one.kernel, one.stride, kernel_initializer=kernels, **same)(x)
@@ -124,8 +129,9 @@ def load_imagenet(model: Any) -> None:
             layer.set_weights(_weights_of(layer, state))
 
 
+@lru_cache(maxsize=1)
 def read_imagenet() -> State:
-    """The package's weights.
+    """The package's weights, read once.
 
     Raises:
         MissingExtraError: the package is not installed.
@@ -147,6 +153,12 @@ def state_sha256(state: State) -> str:
     return digest.hexdigest()
 
 
+@lru_cache(maxsize=1)
+def imagenet_sha256() -> str:
+    """:func:`state_sha256` of the package's weights. Raises as :func:`read_imagenet`."""
+    return state_sha256(read_imagenet())
+
+
 def kernel_of(one: Convolution, state: State) -> np.ndarray[Any, Any]:
     """The kernel as Keras has it: ``[k, k, I, O]``, or ``[k, k, C, 1]`` of a depthwise convolution."""
     weight = state[f"{_torch_name(f'{one.name}_conv')}.weight"]
@@ -163,7 +175,7 @@ _BY_LAYER = {f"{one.name}_{part}": one for block in BLOCKS for one in block.conv
 
 
 def _weights_of(layer: Any, state: State) -> list[np.ndarray[Any, Any]]:
-    if isinstance(layer, layers.Dense):
+    if layer.name == _TOP:
         return [state["_fc.weight"].T, state["_fc.bias"]]
     one = _BY_LAYER[layer.name]
     return batch_norm_of(one, state) if layer.name.endswith("_bn") else [kernel_of(one, state)]

@@ -11,11 +11,11 @@ import numpy as np
 from runtime.errors import TransferLiteError
 from runtime.imaging import InputSpec
 from runtime.locations import open_store, split_uri
-from train_job.backbones import BACKBONES, Backbone
+from train_job.backbones import BACKBONES, Backbone, has_packaged_weights
 from train_job.bases import build_base, weights_sha256
 from train_job.cut import Cut, find_cut
 from train_job.dataset import Example
-from train_job.efficientnet_lite import State, read_imagenet, state_sha256
+from train_job.efficientnet_lite import State, imagenet_sha256, read_imagenet
 from train_job.efficientnet_lite_file import feature_file
 from train_job.feature_store import FeatureStore, Space
 from train_job.features import Extracted, Wanted, extract
@@ -40,9 +40,9 @@ class FrozenBase:
         self.backbone: Backbone = BACKBONES[options.backbone]
         size = options.image_size or self.backbone.size
         self.spec = InputSpec(size, size)
-        packaged = self.backbone.application is None and options.weights in {"default", "imagenet"}
+        packaged = has_packaged_weights(self.backbone, options.weights)
         self._state: State | None = read_imagenet() if packaged else None
-        self.sha256 = state_sha256(self._state) if self._state else weights_sha256(self.keras)
+        self.sha256 = imagenet_sha256() if packaged else weights_sha256(self.keras)
         self.cut: Cut | None = find_cut(self.keras, options.fine_tune_from) if options.fine_tune_from else None
         self.views = view_names(options.augment, options.views)
 

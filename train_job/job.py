@@ -7,6 +7,7 @@ have got wrong and that can be seen without TensorFlow is seen before TensorFlow
 import gc
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,9 @@ from runtime.bundle import Manifest
 from runtime.errors import BundleError, InputError, NotFoundError
 from runtime.locations import open_store
 from runtime.registry import Registry, check_channel
+from train_job.backbones import BACKBONES, has_packaged_weights
 from train_job.dataset import Dataset, left_out
+from train_job.efficientnet_lite import imagenet_sha256
 from train_job.labels import read_dataset
 from train_job.options import TrainOptions
 from train_job.progress import Phases, Reporter
@@ -80,7 +83,9 @@ def _train(options: TrainOptions, report: Reporter, stop: Stop) -> Result:
             return Result(done, options.registry, phases.seconds, promoted=True)
         report.line(f"attempt {attempt()}: going on from what is kept")
     report.line("loading TensorFlow")
-    with quiet_native_logs():
+    with quiet_native_logs(), ThreadPoolExecutor(1) as other_core:
+        if has_packaged_weights(BACKBONES[options.backbone], options.weights):
+            other_core.submit(imagenet_sha256)  # which keeps them for the base; what is wrong is said there
         from train_job.champion import compare_with_champion
         from train_job.divide import Job
         from train_job.learn import forget_checkpoints, learn
