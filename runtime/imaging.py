@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, JpegImagePlugin, PpmImagePlugin, UnidentifiedImageError
 
 from runtime.errors import InputError, PhotoError
 from runtime.input_spec import DECODER_VERSION as DECODER_VERSION  # noqa: PLC0414 - offered here too
@@ -52,8 +52,9 @@ _COMMON = ("JPEG", "PNG", "GIF", "BMP", "PPM")
 _RARE = ("WEBP", "TIFF", "AVIF", "JPEG2000", "DIB", "ICO", "ICNS", "PSD", "DDS", "TGA", "PCX")
 
 # Pillow loads its plugins at the first use of each group, and not safely where several threads are first. Those of what
-# most photos are come with this module; a cold start need not wait for the others, which come when one asks for them.
-_QUICK = (JpegImagePlugin.JpegImageFile.format, PngImagePlugin.PngImageFile.format)
+# most photos are, and of a bundle's test pictures, come with this module; a cold start need not wait for the others,
+# which come when a photo asks for them.
+_QUICK = (JpegImagePlugin.JpegImageFile.format, PpmImagePlugin.PpmImageFile.format)
 _loading = threading.Lock()
 _NOT_THIS = (SyntaxError, IndexError, TypeError, struct.error)
 """What a plugin raises for a file that is not of its kind after all. Source: Pillow's ``Image.open``."""
