@@ -41,7 +41,7 @@ def running() -> Iterator[Running]:
         for name, value in (OWNER | {"NO_PROXY": "127.0.0.1"}).items():
             patch.setenv(name, value)
         with seaweedfs(folder, tls) as addresses:
-            boto3.client("s3", endpoint_url=addresses.http).create_bucket(Bucket=REAL_BUCKET)
+            boto3.Session().client("s3", endpoint_url=addresses.http).create_bucket(Bucket=REAL_BUCKET)
             yield Running(addresses, tls.certificate)
     shutil.rmtree(folder, ignore_errors=True)
 
