@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from runtime.ahead import map_ahead
 from runtime.errors import InputError, StoppedError
 from train_job.checkpoint import Arrays, Checkpoint
-from train_job.evaluate import evaluate
 from train_job.prepare import DEFAULT_LIMITS, Limits, Plan, Prepared, new_program
 from train_job.recipe import Epoch, Recipe
 from train_job.rows import Order, RowSet
-from train_job.steps import on_device, predictor
+from train_job.steps import HeldOut, Labelled, on_device, predictor
 
 SAVE_SECONDS = 60.0
 SHORT_SECONDS = 5.0
@@ -81,14 +80,14 @@ def fit_head(
     """
     if recipe.needs_validation and not len(validation):
         raise InputError("there is no validation photo to choose the best epoch by", hint="change --split")
-    training = _Training(head, train, recipe, limits, prepared)
+    training = _Training(head, train, validation, recipe, limits, prepared)
     training.restore(checkpoint)
     for epoch in training.progress.history:
         on_epoch(epoch)
     started = saved = time.monotonic()
-    for stopping, measured in training.run(_validating(head, validation)):
-        if measured is not None:
-            on_epoch(measured)
+    for stopping, measured in training.run():
+        for epoch in measured:
+            on_epoch(epoch)
         if stopping:
             break
         if stop():
@@ -102,9 +101,25 @@ def fit_head(
     return training.finish()
 
 
+@dataclass(frozen=True)
+class _Chunk:
+    """What one call does: ``steps`` steps from ``start`` in ``epoch``, and as many in the epochs that follow."""
+
+    epoch: int
+    start: int
+    steps: int
+    epochs: int
+
+
 class _Training:
     def __init__(
-        self, head: Any, rows: RowSet, recipe: Recipe, limits: Limits, prepared: Prepared | None = None
+        self,
+        head: Any,
+        rows: RowSet,
+        validation: RowSet,
+        recipe: Recipe,
+        limits: Limits,
+        prepared: Prepared | None = None,
     ) -> None:
         self.head, self.rows, self.recipe = head, rows, recipe
         self.plan = plan = Plan.of(len(rows), int(rows.table.shape[1]), recipe, limits)
@@ -115,45 +130,56 @@ class _Training:
         self.program, self.optimizer = program, program.optimizer
         self.weights = tf.constant(recipe.weights_of(rows.labels, head.output_shape[-1]))
         self.resident = None if plan.window else on_device(rows.take(slice(None)))
+        self.validation = _Validation(validation, program.held_out)
         self.progress = Progress()
 
-    def run(self, validate: Callable[[], tuple[float | None, float | None]]) -> Iterator[tuple[bool, Epoch | None]]:
-        """One compiled program after another; yields whether to stop, and at an epoch's end what it measured."""
+    def run(self) -> Iterator[tuple[bool, list[Epoch]]]:
+        """One call of the program after another; yields whether to stop, and the epochs that it ended."""
         progress = self.progress
         if progress.history and self._is_over():
             return
-        for start, stop, rows, labels in map_ahead(self._inputs, self._chunks(), 1, 1):
-            loss, right = self.program(stop - start, rows, labels, self.weights)
-            if not np.isfinite(loss):
-                raise InputError(f"the loss is {loss} in epoch {progress.epoch}", hint="lower --learning-rate")
-            progress.loss, progress.right, progress.step = progress.loss + loss, progress.right + right, stop
-            if stop < self.plan.steps:
-                yield False, None
-                continue
-            measured = self._end_epoch(*validate())
-            yield self._is_over(), measured
+        for chunk, rows in map_ahead(self._inputs, self._chunks(), 1, 1):
+            ends = chunk.start + chunk.steps == self.plan.steps
+            steps, measured = chunk.steps, np.zeros((chunk.epochs, 4))
+            for piece in self.validation.pieces() if ends else [self.validation.nothing]:
+                measured += self.program(chunk.epochs, steps, rows, self.weights, piece)
+                steps = 0
+            ended = []
+            for loss, right, nats, val_right in measured.tolist():
+                if not np.isfinite(loss):
+                    raise InputError(f"the loss is {loss} in epoch {progress.epoch}", hint="lower --learning-rate")
+                progress.loss, progress.right = progress.loss + loss, progress.right + right
+                progress.step = chunk.start + chunk.steps
+                if ends:
+                    ended.append(self._end_epoch(nats, val_right))
+            yield bool(ended) and self._is_over(), ended
 
-    def _chunks(self) -> Iterator[tuple[int, int, int]]:
-        """The epoch and the steps ``[start, stop)`` in it of each program, from where the training stands."""
-        step = self.progress.step
-        for epoch in range(self.progress.epoch, self.recipe.epochs + 1):
-            for start in range(step, self.plan.steps, self.plan.chunk):
-                yield epoch, start, min(start + self.plan.chunk, self.plan.steps)
-            step = 0
+    def _chunks(self) -> Iterator[_Chunk]:
+        """What each call does, from where the training stands: several epochs where that is all the same."""
+        steps, chunk = self.plan.steps, self.plan.chunk
+        alone = self.plan.most == chunk or len(self.validation.rows) > self.program.held_out
+        together = 1 if alone else self.program.most // steps
+        epoch, start = self.progress.epoch, self.progress.step
+        while epoch <= self.recipe.epochs:
+            epochs = min(together, self.recipe.epochs + 1 - epoch) if start == 0 else 1
+            yield _Chunk(epoch, start, min(chunk, steps - start), epochs)
+            start += chunk
+            if start >= steps:
+                epoch, start = epoch + epochs, 0
 
-    def _inputs(self, chunk: tuple[int, int, int]) -> tuple[int, int, Any, Any]:
-        """Where the chunk starts and stops, and what the program takes: rows and labels, filled up with any."""
-        epoch, start, stop = chunk
-        batch, before = self.recipe.batch_size, (epoch - 1) * self.plan.steps
-        places = self.order.places((before + start) * batch, (before + stop) * batch)
+    def _inputs(self, chunk: _Chunk) -> tuple[_Chunk, Labelled]:
+        """The chunk, and what the program takes: rows and labels, filled up with any."""
+        batch, first = self.recipe.batch_size, (chunk.epoch - 1) * self.plan.steps + chunk.start
+        places = self.order.places(first * batch, (first + chunk.epochs * chunk.steps) * batch)
         places = np.concatenate([places, np.zeros(self.program.most * batch - len(places), np.int64)])
         rows = on_device(self.rows.take(places)) if self.resident is None else tf.gather(self.resident, places)
-        return start, stop, rows, tf.constant(self.rows.labels[places])
+        return chunk, (rows, tf.constant(self.rows.labels[places]))
 
-    def _end_epoch(self, val_loss: float | None, val_accuracy: float | None) -> Epoch:
-        progress, steps = self.progress, self.plan.steps
+    def _end_epoch(self, nats: float, val_right: float) -> Epoch:
+        progress, steps, held_out = self.progress, self.plan.steps, len(self.validation.rows)
         accuracy = progress.right / (steps * self.recipe.batch_size)
-        measured = Epoch(progress.epoch, progress.loss / steps, accuracy, val_loss, val_accuracy)
+        validated = (nats / held_out, val_right / held_out) if held_out else (None, None)
+        measured = Epoch(progress.epoch, progress.loss / steps, accuracy, *validated)
         progress.history.append(measured)
         if self.recipe.needs_validation and measured == _best(progress.history):
             progress.best_epoch, progress.best = measured.epoch, self.head.get_weights()
@@ -211,19 +237,30 @@ def _best(history: list[Epoch]) -> Epoch:
     return min(history, key=lambda epoch: np.inf if epoch.val_loss is None else epoch.val_loss)
 
 
-def _validating(head: Any, rows: RowSet) -> Callable[[], tuple[float | None, float | None]]:
-    """A function that measures the log loss and accuracy on ``rows``; few of them stay on the device."""
-    predict, chunk = predictor(head), _chunk(rows)
-    resident = on_device(rows.take(slice(None))) if 0 < len(rows) <= chunk else None
+class _Validation:
+    """Validation rows in pieces of ``most``, as a program takes them; the first piece stays on the device."""
 
-    def measure() -> tuple[float | None, float | None]:
-        if not len(rows):
-            return None, None
-        found = _in_chunks(predict, rows, chunk) if resident is None else predict(resident).numpy()
-        scores = evaluate(found, rows.labels)
-        return scores.log_loss, scores.accuracy
+    def __init__(self, rows: RowSet, most: int) -> None:
+        self.rows, self.most = rows, most
+        self._first = self._piece(0)
+        self.nothing: HeldOut = (0, *self._first[1:])
 
-    return measure
+    def pieces(self) -> Iterator[HeldOut]:
+        """All of them: one that is empty where there are no rows."""
+        yield self._first
+        yield from map(self._piece, range(self.most, len(self.rows), self.most))
+
+    def _piece(self, start: int) -> HeldOut:
+        some = slice(start, min(start + self.most, len(self.rows)))
+        count = some.stop - start
+        if not count:
+            return 0, tf.zeros((self.most, self.rows.table.shape[1]), tf.float16), tf.zeros(self.most, tf.int32)
+        filled = [0, self.most - count]
+        return (
+            count,
+            tf.pad(on_device(self.rows.take(some)), [filled, [0, 0]]),
+            tf.pad(self.rows.labels[some], [filled]),
+        )
 
 
 def predict_rows(head: Any, rows: RowSet) -> NDArray[np.float32]:

@@ -31,13 +31,18 @@ DEFAULT_LIMITS = Limits()
 
 @dataclass(frozen=True)
 class Plan:
-    """A training in numbers: steps an epoch, steps in a compiled program, and the window rows are shuffled in.
+    """A training in numbers: steps an epoch, and how they are parted among the calls of a compiled program.
 
-    There is a window where rows stream from their table: they are more than the memory allows.
+    Attributes:
+        steps: of an epoch.
+        chunk: steps of one epoch in a call.
+        most: steps in a call: those of several epochs, where they are so short, and none is chosen among them.
+        window: what rows are shuffled in where they stream from their table: they are more than the memory allows.
     """
 
     steps: int
     chunk: int
+    most: int
     window: int | None
 
     @classmethod
@@ -48,9 +53,16 @@ class Plan:
         """
         steps, streams = recipe.steps(count), 2 * count * width > limits.memory
         rows = min(limits.chunk_rows, limits.memory // (6 * width)) if streams else limits.chunk_rows
-        chunk = max(1, min(rows // recipe.batch_size, CHUNK_STEPS))
-        even = -(-steps // -(-steps // chunk))
-        return cls(steps, even, chunk * recipe.batch_size if streams else None)
+        limit = max(1, min(rows // recipe.batch_size, CHUNK_STEPS))
+        chunk = _even(steps, limit)
+        one = streams or chunk < steps or recipe.needs_validation
+        most = chunk if one else steps * _even(recipe.epochs, limit // steps)
+        return cls(steps, chunk, most, limit * recipe.batch_size if streams else None)
+
+
+def _even(total: int, most: int) -> int:
+    """``total`` in as few parts of at most ``most`` as can be, all of about this size."""
+    return -(-total // -(-total // most))
 
 
 class Prepared:
@@ -74,4 +86,4 @@ class Prepared:
 
 def new_program(head: Any, plan: Plan, recipe: Recipe, limits: Limits) -> Program:
     """A program that suits ``plan``, not compiled yet."""
-    return Program(head, recipe, recipe.epochs * plan.steps, plan.chunk, limits.compiled)
+    return Program(head, recipe, recipe.epochs * plan.steps, plan.most, limits.compiled)

@@ -1,4 +1,4 @@
-"""A head's steps as one compiled program with no Python between them, and its answers as another."""
+"""A head's epochs as one compiled program with no Python between their steps, and its answers as another."""
 
 import threading
 from collections.abc import Callable
@@ -6,10 +6,19 @@ from functools import lru_cache
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
+from train_job.evaluate import SMALLEST
 from train_job.recipe import Recipe
 from train_job.rows import Table
+
+Labelled = tuple[Any, Any]
+"""Rows on the device, float16 ``[N, D]``, and their labels, int32 ``[N]``."""
+HeldOut = tuple[int, Any, Any]
+"""How many of the labelled rows that follow count; the others only fill up."""
+HELD_OUT_BYTES = 2**23
 
 _compiling = threading.Lock()
 
@@ -22,13 +31,15 @@ def on_device(rows: Table) -> Any:
 
 
 class Program:
-    """Up to ``most`` steps in one call. It does not depend on the rows, and so can be compiled before they are known.
+    """Whole epochs, or a part of one, in one call, and what held-out rows say of the head after each.
+
+    It does not depend on the rows, and so can be compiled before they are known.
 
     Args:
         head: a Keras model from rows ``[N, D]`` to probabilities ``[N, C]``.
         recipe: how to learn.
         total: the steps of the whole training, which a schedule depends on.
-        most: steps in one call.
+        most: steps in one call, those of all its epochs together.
         compiled: whether XLA compiles it.
     """
 
@@ -37,33 +48,63 @@ class Program:
         self.optimizer = recipe.new_optimizer(total)
         self.optimizer.build(head.trainable_variables)
         self._width, self._classes, self._is_compiled = head.input_shape[-1], head.output_shape[-1], False
-        self._run = tf.function(_steps(head, self.optimizer, recipe), jit_compile=compiled, autograph=False)
+        self.held_out = recipe.batch_size * max(1, HELD_OUT_BYTES // (2 * self._width * recipe.batch_size))
+        """Held-out rows that one call measures."""
+        self._run = tf.function(_epochs(head, self.optimizer, recipe, most), jit_compile=compiled, autograph=False)
 
-    def suits(self, total: int, most: int) -> bool:
-        """Whether it can do a training of ``total`` steps, ``most`` of them in a call."""
-        return most <= self.most and (self.recipe.schedule == "constant" or total == self.total)
+    def suits(self, total: int, least: int) -> bool:
+        """Whether it can do a training of ``total`` steps, ``least`` of them or more in a call."""
+        return least <= self.most and (self.recipe.schedule == "constant" or total == self.total)
 
     def compile(self) -> None:
         """Compile it now: take no step. Programs wait for each other: XLA has crashed compiling two at once."""
-        rows = self.most * self.recipe.batch_size
-        nothing = tf.zeros((rows, self._width), tf.float16), tf.zeros(rows, tf.int32), tf.ones(self._classes)
+        rows, zero = self.most * self.recipe.batch_size, tf.constant(0)
         with _compiling:
-            self._run(tf.constant(0), *nothing)
+            self._run(zero, zero, *self._no(rows), tf.ones(self._classes), zero, *self._no(self.held_out))
         self._is_compiled = True
 
-    def __call__(self, steps: int, rows: Any, labels: Any, weights: Any) -> tuple[float, float]:
-        """Take ``steps`` steps on the first rows of float16 ``[most * batch, D]`` and their labels int32, in order.
+    def __call__(self, epochs: int, steps: int, rows: Labelled, weights: Any, held_out: HeldOut) -> NDArray[np.float32]:
+        """Take ``steps`` steps, measure the held-out rows, and that ``epochs`` times.
 
-        ``weights`` ``[C]`` are what a row of each class counts. Returns the sum of the steps' mean losses, and how many
-        answers were right.
+        Args:
+            epochs: how often.
+            steps: of each.
+            rows: float16 ``[most * batch, D]`` and their labels int32, of which the first are used, in order.
+            weights: ``[C]``, what a row of each class counts.
+            held_out: how many, float16 ``[held_out, D]``, and their labels int32.
+
+        Returns ``[epochs, 4]``: the sum of the steps' mean losses, and how many answers were right; of the held-out
+        rows the summed log loss, and how many answers were right.
         """
         if not self._is_compiled:
             self.compile()
-        loss, right = self._run(tf.constant(steps), rows, labels, weights)
-        return float(loss), float(right)
+        numbers = tf.constant(epochs), tf.constant(steps)
+        count, *held = held_out
+        found: NDArray[np.float32] = self._run(*numbers, *rows, weights, tf.constant(count), *held).numpy()
+        return found[:epochs]
+
+    def _no(self, rows: int) -> Labelled:
+        return tf.zeros((rows, self._width), tf.float16), tf.zeros(rows, tf.int32)
 
 
-def _steps(head: Any, optimizer: Any, recipe: Recipe) -> Callable[..., tuple[Any, Any]]:
+def _epochs(head: Any, optimizer: Any, recipe: Recipe, most: int) -> Callable[..., Any]:
+    learn, measure = _learning(head, optimizer, recipe), _measuring(head, recipe.batch_size)
+
+    def run(
+        epochs: Any, steps: Any, rows: Any, labels: Any, weights: Any, count: Any, held: Any, held_labels: Any
+    ) -> Any:
+        def one(number: Any, found: Any) -> tuple[Any, Any]:
+            learnt = learn(number * steps, steps, rows, labels, weights)
+            measured = measure(count, held, held_labels)
+            return number + 1, tf.tensor_scatter_nd_update(found, [[number]], [tf.stack([*learnt, *measured])])
+
+        return tf.while_loop(lambda number, _: number < epochs, one, (tf.constant(0), tf.zeros((most, 4))))[1]
+
+    return run
+
+
+def _learning(head: Any, optimizer: Any, recipe: Recipe) -> Callable[..., tuple[Any, Any]]:
+    """A function that takes ``steps`` steps from the step ``first`` of the rows."""
     variables, batch = head.trainable_variables, recipe.batch_size
     smoothed = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
     sparse = keras.losses.SparseCategoricalCrossentropy()
@@ -79,20 +120,47 @@ def _steps(head: Any, optimizer: Any, recipe: Recipe) -> Callable[..., tuple[Any
             probabilities = head(x, training=False)  # dropout off, BatchNormalization as it is
             loss = loss_of(y, probabilities, weights)
         optimizer.apply(tape.gradient(loss, variables), variables)
-        return loss, tf.reduce_sum(tf.cast(tf.equal(tf.argmax(probabilities, 1, tf.int32), y), tf.float32))
+        return loss, _right(probabilities, y)
 
-    def run(steps: Any, rows: Any, labels: Any, weights: Any) -> tuple[Any, Any]:
+    def learn(first: Any, steps: Any, rows: Any, labels: Any, weights: Any) -> tuple[Any, Any]:
         def one(number: Any, loss_sum: Any, right: Any) -> tuple[Any, Any, Any]:
-            x = tf.slice(rows, (number * batch, 0), (batch, rows.shape[1]))
-            y = tf.slice(labels, (number * batch,), (batch,))
-            loss, hits = step(tf.cast(x, tf.float32), y, weights)
+            x, y = _batch(number, batch, rows, labels)
+            loss, hits = step(x, y, weights)
             return number + 1, loss_sum + loss, right + hits
 
-        start = (tf.constant(0), tf.constant(0.0), tf.constant(0.0))
-        _, loss_sum, right = tf.while_loop(lambda number, *_: number < steps, one, start)
+        start = (first, tf.constant(0.0), tf.constant(0.0))
+        _, loss_sum, right = tf.while_loop(lambda number, *_: number < first + steps, one, start)
         return loss_sum, right
 
-    return run
+    return learn
+
+
+def _measuring(head: Any, batch: int) -> Callable[..., tuple[Any, Any]]:
+    """A function that measures the head on the first ``count`` rows."""
+
+    def measure(count: Any, rows: Any, labels: Any) -> tuple[Any, Any]:
+        def one(number: Any, nats: Any, right: Any) -> tuple[Any, Any, Any]:
+            x, y = _batch(number, batch, rows, labels)
+            counted = tf.cast(number * batch + tf.range(batch) < count, tf.float32)
+            probabilities = head(x, training=False)
+            chosen = tf.gather(probabilities, y, batch_dims=1)
+            lost = -tf.math.log(tf.clip_by_value(chosen, SMALLEST, 1.0))
+            return number + 1, nats + tf.reduce_sum(counted * lost), right + _right(probabilities, y, counted)
+
+        start = (tf.constant(0), tf.constant(0.0), tf.constant(0.0))
+        _, nats, right = tf.while_loop(lambda number, *_: number * batch < count, one, start)
+        return nats, right
+
+    return measure
+
+
+def _batch(number: Any, batch: int, rows: Any, labels: Any) -> tuple[Any, Any]:
+    x = tf.slice(rows, (number * batch, 0), (batch, rows.shape[1]))
+    return tf.cast(x, tf.float32), tf.slice(labels, (number * batch,), (batch,))
+
+
+def _right(probabilities: Any, labels: Any, counted: Any = 1.0) -> Any:
+    return tf.reduce_sum(counted * tf.cast(tf.equal(tf.argmax(probabilities, 1, tf.int32), labels), tf.float32))
 
 
 @lru_cache(maxsize=2)

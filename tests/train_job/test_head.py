@@ -3,6 +3,7 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -391,33 +392,87 @@ def test_a_table_far_larger_than_the_limit_is_never_in_memory_and_a_smaller_one_
 
 
 @pytest.mark.parametrize(
-    ("settings", "limits", "lengths"),
+    ("settings", "limits", "calls"),
     [
-        ({"batch_size": 20}, {"chunk_rows": 80}, {3}),
-        ({"batch_size": 20}, {"chunk_rows": 100}, {3}),
-        ({"batch_size": 20}, {"chunk_rows": 19}, {1}),
-        ({"batch_size": 20}, {"chunk_rows": 10_000}, {6}),
-        ({"batch_size": 1, "steps_per_epoch": 1003}, {}, {502, 501}),
-        ({"batch_size": 20}, {"memory": 1500}, {1}),
+        ({}, {"chunk_rows": 80}, [(1, 3), (1, 3)] * 5),
+        ({}, {"chunk_rows": 100}, [(1, 3), (1, 3)] * 5),
+        ({}, {"chunk_rows": 19}, [(1, 1)] * 6 * 5),
+        ({}, {"chunk_rows": 120}, [(1, 6)] * 5),
+        ({}, {"chunk_rows": 240}, [(2, 6), (2, 6), (1, 6)]),
+        ({}, {"chunk_rows": 480}, [(3, 6), (2, 6)]),  # not four and one
+        ({}, {"chunk_rows": 10_000}, [(5, 6)]),
+        ({"keep_best": True}, {"chunk_rows": 10_000}, [(1, 6)] * 5),
+        ({"early_stopping": 9}, {"chunk_rows": 10_000}, [(1, 6)] * 5),
+        ({"batch_size": 1, "steps_per_epoch": 1003}, {}, [(1, 502), (1, 501)] * 5),
+        ({}, {"memory": 1500}, [(1, 1)] * 6 * 5),
     ],
 )
 def test_a_program_is_called_for_few_steps_of_about_the_same_number(
-    settings: dict[str, Any], limits: dict[str, Any], lengths: set[int], monkeypatch: pytest.MonkeyPatch
+    settings: dict[str, Any],
+    limits: dict[str, Any],
+    calls: list[tuple[int, int]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from train_job import steps
     from train_job.prepare import Limits
 
-    found: list[int] = []
+    found: list[tuple[int, int]] = []
+    settings = {"batch_size": 20} | settings
 
-    def counted(self: Any, count: int, rows: Any, labels: Any, _weights: Any) -> tuple[float, float]:
-        assert len(rows) == len(labels) == self.most * settings["batch_size"] >= count * settings["batch_size"]
-        found.append(count)
-        return 0.0, 0.0
+    def counted(self: Any, epochs: int, count: int, rows: Any, _weights: Any, _held_out: Any) -> Any:
+        assert len(rows[0]) == len(rows[1]) == self.most * settings["batch_size"]
+        assert epochs * count <= self.most
+        found.append((epochs, count))
+        return np.zeros((epochs, 4))
 
     monkeypatch.setattr(steps.Program, "__call__", counted)
-    fitted(make(), row_set(*data()), epochs=2, limits=Limits(**limits), **settings)
-    assert set(found) == lengths
-    assert sum(found) == 2 * settings.get("steps_per_epoch", 6)
+    some = row_set(*data(seed=1))
+    history = fitted(make(), row_set(*data()), some, epochs=5, limits=Limits(**limits), **settings).history
+    assert found == calls
+    assert [epoch.epoch for epoch in history] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_several_epochs_in_one_call_are_what_they_are_one_by_one(compiled: bool) -> None:
+    from train_job.prepare import Limits
+
+    results = []
+    for chunk_rows in (40, 120, 300, 10_000):
+        head = make()
+        limits = Limits(chunk_rows=chunk_rows, compiled=compiled)
+        results.append((fit(head, *data(), data(70, 1), epochs=7, batch_size=20, limits=limits), head.get_weights()))
+    (parts, expected), *others = results
+    for history, weights in others:
+        for epoch, wanted in zip(history, parts, strict=True):
+            assert epoch == replace(wanted, loss=pytest.approx(wanted.loss, rel=1e-5))  # sums of parts of an epoch
+        for one, other in zip(weights, expected, strict=True):
+            assert one.tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize("held_out", [1, 20, 69, 70, 71, 10_000])
+@pytest.mark.parametrize("asked", [{}, {"keep_best": True}])
+def test_validation_measures_every_row_once_whatever_the_pieces(
+    held_out: int, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from train_job.evaluate import evaluate
+    from train_job.head import fit_head, predict_rows
+    from train_job.recipe import Recipe
+
+    monkeypatch.setattr("train_job.steps.HELD_OUT_BYTES", held_out * 2 * WIDTH)
+    head, validation, after = make(), wrong(*data(70, 1)), []
+
+    def tell(epoch: Any) -> None:
+        after.append((epoch, evaluate(predict_rows(head, validation), validation.labels)))
+
+    recipe = Recipe(epochs=3, batch_size=20, **asked)
+    fit_head(head, row_set(*data()), validation, recipe, tell, limits=uncompiled())
+    last, scores = after[-1]
+    assert last.epoch == 3
+    assert last.val_loss == pytest.approx(scores.log_loss, rel=1e-5)
+    assert last.val_accuracy == pytest.approx(scores.accuracy)
+    if asked:  # the head is told of at each epoch's end
+        for epoch, then in after:
+            assert (epoch.val_loss, epoch.val_accuracy) == pytest.approx((then.log_loss, then.accuracy), rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -425,7 +480,8 @@ def test_a_program_is_called_for_few_steps_of_about_the_same_number(
     [
         (120, {}, True, True),
         (200, {}, True, False),  # more were expected than came
-        (60, {}, False, False),
+        (60, {}, True, True),  # fewer were: fewer epochs go into a call
+        (20, {}, False, False),
         (120, {"schedule": "cosine"}, True, True),
         (200, {"schedule": "cosine"}, False, False),  # it would end at another rate
         (200, {"schedule": "cosine", "steps_per_epoch": 4}, True, False),
@@ -465,7 +521,8 @@ TASKS: dict[str, dict[str, Any]] = {
     "cosine": {"epochs": 2, "schedule": "cosine", "optimizer": "adam"},
     "best": {"epochs": 4, "keep_best": True, "learning_rate": 0.05},
     "early": {"epochs": 12, "early_stopping": 1, "learning_rate": 0.05},
-    "streamed": {"epochs": 1, "streamed": True},
+    "streamed": {"epochs": 1, "memory": 2000},
+    "together": {"epochs": 5, "chunk_rows": 240},
 }
 COMPILED = {"plain"}
 """For the others XLA, which takes a second for each attempt, makes no difference to what is saved."""
@@ -475,8 +532,8 @@ def run_task(name: str, checkpoint: Any, stop: Any = lambda: False) -> tuple[Any
     from train_job.prepare import Limits
 
     settings = dict(TASKS[name])
-    memory = 2000 if settings.pop("streamed", False) else 2**30
-    limits = Limits(memory, chunk_rows=60, compiled=name in COMPILED)
+    memory, chunk_rows = settings.pop("memory", 2**30), settings.pop("chunk_rows", 60)
+    limits = Limits(memory, chunk_rows, compiled=name in COMPILED)
     head = make()
     result = fitted(
         head,
@@ -546,8 +603,8 @@ def test_a_training_that_goes_on_tells_of_the_epochs_that_were_done() -> None:
     from train_job.head import fit_head
     from train_job.recipe import Recipe
 
-    some = row_set(*data(40))
-    kept: dict[str, Any] = {"checkpoint": Checkpoint(MemoryStore(), "state.npz", "this job"), "limits": uncompiled()}
+    some, limits = row_set(*data(40)), uncompiled(chunk_rows=50)
+    kept: dict[str, Any] = {"checkpoint": Checkpoint(MemoryStore(), "state.npz", "this job"), "limits": limits}
     asked: list[None] = []
 
     def third_time() -> bool:
@@ -560,6 +617,25 @@ def test_a_training_that_goes_on_tells_of_the_epochs_that_were_done() -> None:
     result = fit_head(make(), some, some, Recipe(epochs=5), told.append, **kept)
     assert [epoch.epoch for epoch in told] == [1, 2, 3, 4, 5]
     assert told == result.history
+
+
+def test_a_training_stopped_within_an_epoch_goes_on_with_calls_of_several() -> None:
+    from train_job.prepare import Limits
+
+    def run(checkpoint: Checkpoint | None, chunk_rows: int, stop: bool) -> tuple[Any, list[Any]]:
+        head, limits = make(), Limits(chunk_rows=chunk_rows, compiled=False)
+        settings: dict[str, Any] = {"epochs": 4, "batch_size": 20, "limits": limits, "checkpoint": checkpoint}
+        result = fitted(head, row_set(*data()), wrong(*data(seed=1)), stop=lambda: stop, **settings)
+        return result, head.get_weights()
+
+    checkpoint = Checkpoint(MemoryStore(), "state.npz", "this job")
+    with pytest.raises(StoppedError):
+        run(checkpoint, 80, True)
+    result, weights = run(checkpoint, 10_000, False)
+    whole, expected = run(None, 80, False)
+    assert [epoch.val_loss for epoch in result.history] == [epoch.val_loss for epoch in whole.history]
+    for one, other in zip(weights, expected, strict=True):
+        assert one.tobytes() == other.tobytes()
 
 
 def test_a_finished_training_is_not_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
