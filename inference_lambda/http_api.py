@@ -132,7 +132,7 @@ class Api:
             with metrics.phase("Invoke"):
                 found = predictor(seen, options.top)
             if options.threshold is not None:
-                found = replace(found, label=found.top[0][0] if found.score >= options.threshold else UNKNOWN)
+                found = found._replace(label=found.top[0][0] if found.score >= options.threshold else UNKNOWN)
             _log.info(json.dumps({"event": "answered", "model_id": found.model_id, "label": found.label}))
             told.update(label=found.label, model_id=found.model_id)
             answer = found.to_dict()

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runtime.errors import BundleError, InputError, NotFoundError
 from runtime.input_spec import DECODER_VERSION, InputSpec
@@ -43,8 +43,7 @@ class FileInfo:
             raise BundleError(f"{self.sha256!r} of {self.size!r} bytes describes no file")
 
 
-@dataclass(frozen=True)
-class Variant:
+class Variant(NamedTuple):  # a dataclass takes 0.4 ms of each start, this a tenth
     """One form of the model and what the gate measured of it on held-out photos.
 
     Attributes:
@@ -71,8 +70,7 @@ class Variant:
     in_float: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Proof:
+class Proof(NamedTuple):
     """What the gate measured of one variant in one runtime, against the Keras model on the same held-out photos.
 
     Attributes:
@@ -142,9 +140,14 @@ class Manifest:
             if path in {MANIFEST, SIGNATURE}:
                 raise BundleError(f"the file {path!r} would describe itself")
 
+    def to_dict(self) -> dict[str, Any]:
+        """What the manifest holds, for JSON."""
+        variants = {name: variant._asdict() for name, variant in self.variants.items()}
+        return asdict(self) | {"variants": variants, "gate": [proof._asdict() for proof in self.gate]}
+
     def to_json(self) -> bytes:
         """The manifest's content as stored."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False).encode() + b"\n"
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False).encode() + b"\n"
 
     @classmethod
     def from_json(cls, data: bytes, where: str = "") -> "Manifest":

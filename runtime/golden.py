@@ -5,12 +5,10 @@ A device whose runtime or processor computes a model wrongly, as some do without
 
 from __future__ import annotations
 
-import base64
 import binascii
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -35,8 +33,7 @@ Where the processor can, a runtime may be told to compute a float16 file in halv
 """
 
 
-@dataclass(frozen=True)
-class Golden:
+class Golden(NamedTuple):
     """Test pictures and what was said of them.
 
     Attributes:
@@ -50,7 +47,7 @@ class Golden:
     def to_json(self) -> bytes:
         """The form stored in a bundle."""
         expected = {name: [[round(float(p), 7) for p in row] for row in rows] for name, rows in self.expected.items()}
-        pictures = [base64.b64encode(picture).decode() for picture in self.pictures]
+        pictures = [binascii.b2a_base64(picture, newline=False).decode() for picture in self.pictures]
         return json.dumps({"pictures": pictures, "expected": expected}).encode() + b"\n"
 
     @classmethod
@@ -58,7 +55,7 @@ class Golden:
         """Read the stored form. Raises BundleError when it is damaged."""
         try:
             raw = json.loads(data)
-            pictures = tuple(base64.b64decode(picture, validate=True) for picture in raw["pictures"])
+            pictures = tuple(binascii.a2b_base64(picture, strict_mode=True) for picture in raw["pictures"])
             expected = {name: np.array(rows, np.float32) for name, rows in raw["expected"].items()}
         except (ValueError, LookupError, TypeError, AttributeError, binascii.Error) as error:
             raise BundleError(f"the test pictures cannot be read ({error})", where=where) from error

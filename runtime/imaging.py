@@ -19,9 +19,8 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, JpegImagePlugin, PpmImagePlugin, UnidentifiedImageError
@@ -89,8 +88,7 @@ Photo = bytes | str | Path | RGB | Image.Image
 """An encoded photo (its bytes or its local path), or a decoded one: upright pixels, or as Pillow has it."""
 
 
-@dataclass(frozen=True)
-class Decoded:
+class Decoded(NamedTuple):
     """A decoded photo and the file it came from.
 
     Attributes:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from runtime.errors import BundleError, MissingExtraError
-from runtime.normalisation import Normalisation, preparation
 
 if TYPE_CHECKING:  # a start need not wait for it
     from numpy.typing import NDArray
+
+    from runtime.normalisation import Normalisation
 
 MEGABYTES_OF_A_CORE = 1769
 """Of a Lambda function's memory. Source: https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html"""
@@ -66,6 +67,15 @@ def interpreter_class() -> Any:
     return Interpreter
 
 
+def _preparation(details: Any, normalisation: Normalisation | None, where: str) -> Any:
+    """See :func:`runtime.normalisation.preparation`, which files that take pixels as they are need not wait for."""
+    if normalisation is None and details["dtype"] == np.uint8:
+        return None
+    from runtime.normalisation import preparation
+
+    return preparation(details, normalisation, where)
+
+
 class TFLiteClassifier:
     """One loaded classifier with a fixed batch, most often of one. Threads may share it: they take turns.
 
@@ -102,7 +112,7 @@ class TFLiteClassifier:
                 f"not an image classifier with one [1, H, W, 3] input (it takes {shape})", where=str(path)
             )
         self.batch, self.height, self.width = shape[:3]
-        self._prepare = preparation(inputs[0], normalisation, str(path))
+        self._prepare = _preparation(inputs[0], normalisation, str(path))
         self.classes = int(outputs[0]["shape"][-1])
         self._input, self._output = inputs[0]["index"], outputs[0]["index"]
         quantised = outputs[0]["dtype"] != np.float32

@@ -1,7 +1,7 @@
 """``transferlite models``: published versions and channels, and copies of them for devices; TensorFlow-free."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,7 +76,7 @@ def show(model_id: str | None, registry: str, channel: str, as_json: bool) -> No
     manifest = opened.manifest(opened.resolve(channel, model_id))
     signature = opened.signature(manifest.model_id)
     if as_json:
-        click.echo(json.dumps(asdict(manifest), ensure_ascii=False))
+        click.echo(json.dumps(manifest.to_dict(), ensure_ascii=False))
         return
     test = manifest.metrics["test"]
     click.echo(f"{manifest.model_id}, made {manifest.created_at} from {manifest.backbone['name']}")

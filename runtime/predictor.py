@@ -5,9 +5,8 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runtime.bundle import PUBLIC_KEY_VARIABLE, Manifest, check_files, find_bundle, read_manifest
 from runtime.errors import BundleError
@@ -26,8 +25,7 @@ UNKNOWN = "unknown"
 """The label of a photo of which the model is less sure than its manifest's threshold asks."""
 
 
-@dataclass(frozen=True)
-class Prediction:
+class Prediction(NamedTuple):
     """One photo's answer: the best label, its probability, and the ``(label, probability)`` of the best few.
 
     Below the model's threshold the label is :data:`UNKNOWN`; the score and the best few are what they are.

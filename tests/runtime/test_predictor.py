@@ -55,6 +55,13 @@ def test_the_package_and_its_predictor_are_named_without_numpy_and_pillow() -> N
     assert done.stdout == "set()\n"
 
 
+def test_a_start_waits_for_nothing_that_it_does_not_need(trained: Trained) -> None:
+    code = f"from runtime import Predictor; Predictor.load({str(trained.bundle)!r}); import sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    unneeded = {"base64", "boto3", "click", "runtime.normalisation", "runtime.plain_file", "runtime.signing"}
+    assert unneeded & set(done.stdout.split()) == set()
+
+
 @pytest.mark.parametrize("colour", ["blue", "red"])
 @pytest.mark.parametrize("size", [(64, 64), (64, 48), (40, 90), (300, 200)])
 def test_photos_never_seen_are_labelled(predictor: Predictor, colour: str, size: tuple[int, int]) -> None:
