@@ -38,7 +38,7 @@ def program(batch: int, shapes: list[tuple[int, ...]]) -> Any:
     def run(rows: Any, labels: Any, order: Any) -> Any:
         found = [tf.zeros(shape) for shape in shapes]
         for step in tf.range(tf.shape(order)[0]):
-            found = gradients(tf.gather(rows, order[step]), tf.gather(labels, order[step]))
+            found = gradients(tf.cast(tf.gather(rows, order[step]), tf.float32), tf.gather(labels, order[step]))
             for weight, square, gradient in zip(weights, squares, found, strict=True):
                 square.assign(_DECAY * square + (1 - _DECAY) * gradient * gradient)
                 weight.assign_sub(_RATE * gradient * tf.math.rsqrt(square + _EPSILON))

@@ -1,12 +1,19 @@
-"""Training the head on many rows, against the same matrix products and nothing else, by turns in one process."""
+"""Training the head on many rows, against its arithmetic alone, by turns in one process.
+
+That is once the five matrix products of a step and nothing else, and once these with the update of the weights that the
+recipe asks for (benchmarks/head_floor.py).
+"""
 
 import os
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import click
 import numpy as np
 
+from benchmarks.head_floor import program
 from benchmarks.sides import print_table
 
 WIDTH, HIDDEN, CLASSES = 1280, 1024, 10
@@ -55,14 +62,14 @@ def ours(table: Any, labels: Any, batch: int, epochs: int, memory: int) -> float
     return time.perf_counter() - start
 
 
-def floor(program: Any, count: int, batch: int, epochs: int) -> float:
-    """Seconds of the products of as many epochs, without compilation."""
+def floor(run: Callable[[Any], Any], count: int, batch: int, epochs: int) -> float:
+    """Seconds of as many epochs of a program of an order ``[steps, batch]``, without compilation."""
     import tensorflow as tf
 
     start = time.perf_counter()
     for epoch in range(epochs):
         order = np.random.default_rng(epoch).permutation(count)[: count // batch * batch].reshape(-1, batch)
-        program(tf.constant(order, tf.int32)).numpy()
+        run(tf.constant(order, tf.int32)).numpy()
     return time.perf_counter() - start
 
 
@@ -72,7 +79,7 @@ def floor(program: Any, count: int, batch: int, epochs: int) -> float:
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--quick", is_flag=True, help="A tenth of the rows.")
 def main(rows: int, epochs: int, rounds: int, quick: bool) -> None:
-    """Print the least seconds of both sides and their ratio, for two sizes of batch, rows in memory and streamed."""
+    """Print the least seconds of all sides and their ratios, for two sizes of batch, rows in memory and streamed."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow as tf
 
@@ -80,21 +87,26 @@ def main(rows: int, epochs: int, rounds: int, quick: bool) -> None:
     random = np.random.default_rng(0)
     labels = random.integers(0, CLASSES, count).astype(np.int32)
     table = random.random((count, WIDTH), np.float32).astype(np.float16)
-    device = tf.constant(table)
+    device, one_hot = tf.constant(table), tf.constant(np.eye(CLASSES, dtype=np.float32)[labels])
 
     def row(batch: int, memory: int, name: str) -> list[str]:
-        program = products(device, batch)
-        floor(program, count, batch, 1)
-        pairs = [
-            (ours(table, labels, batch, epochs, memory), floor(program, count, batch, epochs)) for _ in range(rounds)
-        ]
-        mine, least = (min(column) for column in zip(*pairs, strict=True))
-        return [f"{batch}", name, f"{mine:.1f} s", f"{least:.1f} s", f"**{mine / least:.2f}x**"]
+        update = program(batch, [(WIDTH, HIDDEN), (HIDDEN,), (HIDDEN, CLASSES), (CLASSES,)])
+        floors = products(device, batch), partial(update, device, one_hot)
+        for each in floors:
+            floor(each, count, batch, 1)
+        sides: list[Callable[[], float]] = [lambda: ours(table, labels, batch, epochs, memory)]
+        sides += [partial(floor, each, count, batch, epochs) for each in floors]
+        mine, *least = (
+            min(column) for column in zip(*([side() for side in sides] for _ in range(rounds)), strict=True)
+        )
+        compared = [text for seconds in least for text in (f"{seconds:.1f} s", f"**{mine / seconds:.2f}x**")]
+        return [f"{batch}", name, f"{mine:.1f} s", *compared]
 
     table_rows = (
         row(batch, memory, name) for batch in (50, 500) for memory, name in ((2**40, "in memory"), (2**26, "streamed"))
     )
-    header = ("batch", "rows", f"fit_head, {epochs} epoch{'s' * (epochs > 1)}", "matrix products alone", "ratio")
+    mine = f"fit_head, {epochs} epoch{'s' * (epochs > 1)}"
+    header = ("batch", "rows", mine, "matrix products alone", "ratio", "products and updates", "ratio")
     print_table(f"python -m benchmarks.head_rows --rows {count} --epochs {epochs}", header, table_rows)
 
 
