@@ -13,6 +13,7 @@ import pytest
 
 from runtime.bundle import describe_files, read_manifest
 from runtime.errors import GateError, InputError
+from runtime.imaging import decode
 from runtime.interpreter import runtime_version, with_version
 from runtime.registry import Registry
 from runtime.signing import create_key
@@ -364,6 +365,29 @@ def test_what_the_gate_does_not_let_pass_is_not_published(tmp_path: Path, monkey
     assert {one.variant for one in result.manifest.gate if one.failure} == {"float16"}
     for page in ("report.html", "MODEL_CARD.md"):
         assert "a probability differs by" in (bundle / page).read_text(encoding="utf-8").replace("\u00a0", " ")
+
+
+def test_int8_is_calibrated_with_the_training_photos_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from train_job import prove
+
+    photos, registry = write_folders(tmp_path / "photos", 20), tmp_path / "registry"
+    calibrated_with: list[bytes] = []
+    convert = prove.convert
+
+    def watched(graph: Any, calibration: Any, about: Any) -> Any:
+        calibrated_with.extend(image.tobytes() for image in calibration)
+        return convert(graph, calibration, about)
+
+    monkeypatch.setattr(prove, "convert", watched)
+    result = train(photos, registry, variants=("float32", "int8"))
+    split_of = splits(registry, result)
+    assert set(split_of.values()) == {"train", "validation", "test"}
+    files = [path.read_bytes() for path in photos.rglob("*.jpg")]
+    learnt_from = [data for data in files if split_of[hashlib.sha256(data).hexdigest()] == "train"]
+    expected = [decode(data, result.manifest.input).tobytes() for data in learnt_from]
+    assert sorted(calibrated_with) == sorted(expected)
 
 
 def test_a_share_of_bad_photos_just_at_the_limit_is_allowed() -> None:
