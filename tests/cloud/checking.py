@@ -1,8 +1,10 @@
 """Reading a template's properties, and breaking them: what its checks have in common."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import pytest
 
 from tests.cloud.stack import Template
 
@@ -37,3 +39,19 @@ def changed(template: Template, path: Path, value: Any) -> Template:
         place = place[step]
     place[steps[-1]] = value
     return copied
+
+
+def promises(breaks: Sequence[Break]) -> tuple[Callable[..., None], Callable[..., None]]:
+    """A test that the template passes each check, and one that no check passes a template that is broken for it."""
+
+    @pytest.mark.parametrize("check", list(dict.fromkeys(one for one, _, _ in breaks)))
+    def keeps(template: Template, check: Check) -> None:
+        check(template)
+
+    @pytest.mark.parametrize(("check", "path", "value"), breaks)
+    def is_seen(template: Template, check: Check, path: Path, value: Any) -> None:
+        broken = changed(template, path, value)  # a path that is not there is no broken promise
+        with pytest.raises((AssertionError, AttributeError, LookupError, ValueError, TypeError)):
+            check(broken)
+
+    return keeps, is_seen
