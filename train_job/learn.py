@@ -95,12 +95,9 @@ def learn(job: Job, dataset: Dataset) -> Learned:
         earlier = before(job.registry, options.channel, shares)
         if not options.classes:
             dataset = replace(dataset, labels=earlier.order(dataset.labels))
+    limits = Limits(options.memory_limit)
     with job.phases("features"):
-        keras.utils.set_random_seed(options.seed)
-        head = head_model(BACKBONES[options.backbone].width, options.hidden_units, len(dataset.labels))
-        limits = Limits(options.memory_limit)
-        most_rows = len(dataset.examples) * len(view_names(options.augment, options.views))
-        prepared = Prepared(head, most_rows, recipe, limits)
+        head, prepared = _begin(options, dataset, recipe, limits)
         base = FrozenBase(options)
     with tempfile.TemporaryDirectory(prefix="transferlite-") as folder:
         divided = divide(job, base, dataset, shares, earlier, Path(folder))
@@ -142,6 +139,14 @@ def learn(job: Job, dataset: Dataset) -> Learned:
         new=divided.new,
         earlier=earlier.splits,
     )
+
+
+def _begin(options: TrainOptions, dataset: Dataset, recipe: Recipe, limits: Limits) -> tuple[Any, Prepared]:
+    """A new head, and its program, which is compiled from now on."""
+    keras.utils.set_random_seed(options.seed)
+    head = head_model(BACKBONES[options.backbone].width, options.hidden_units, len(dataset.labels))
+    most_rows = len(dataset.examples) * len(view_names(options.augment, options.views))
+    return head, Prepared(head, most_rows, recipe, limits)
 
 
 def _check_precision(options: TrainOptions, divided: Divided) -> None:
