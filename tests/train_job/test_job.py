@@ -370,17 +370,16 @@ def test_what_the_gate_does_not_let_pass_is_not_published(tmp_path: Path, monkey
 def test_int8_is_calibrated_with_the_training_photos_and_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from train_job import prove
+    from export.convert import convert
 
     photos, registry = write_folders(tmp_path / "photos", 20), tmp_path / "registry"
     calibrated_with: list[bytes] = []
-    convert = prove.convert
 
     def watched(graph: Any, calibration: Any, about: Any) -> Any:
         calibrated_with.extend(image.tobytes() for image in calibration)
         return convert(graph, calibration, about)
 
-    monkeypatch.setattr(prove, "convert", watched)
+    monkeypatch.setattr("train_job.prove.convert", watched)
     result = train(photos, registry, variants=("float32", "int8"))
     split_of = splits(registry, result)
     assert set(split_of.values()) == {"train", "validation", "test"}
