@@ -124,7 +124,7 @@ def _small_and_quick(folder: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(moto_kms.ECDSAPrivateKey, "sign", sign)  # moto hashes a digest once more
         patch.setattr("train_job.embed.SMALL_PARTS", 1)
-        patch.setattr("train_job.head.SAVE_SECONDS", 0.0)
+        patch.setattr("train_job.head.SHORT_SECONDS", 0.0)  # so that a state is saved
         patch.setattr(tempfile, "tempdir", str(folder))
         yield
 
