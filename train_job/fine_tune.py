@@ -40,7 +40,7 @@ def fine_tune(
     frozen = top.get_weights()
     before = evaluate(predict_rows(top, validation), validation.labels).log_loss if len(validation) else None
     fitted = fit_head(top, train, validation, recipe, on_epoch, limits=limits, checkpoint=checkpoint, stop=stop)
-    if before is not None and (fitted.history[fitted.epoch - 1].val_loss or 0.0) >= before:
+    if before is not None and evaluate(predict_rows(top, validation), validation.labels).log_loss >= before:
         top.set_weights(frozen)
         return top, None
     return top, fitted

@@ -143,7 +143,7 @@ class _Training:
             steps, measured = chunk.steps, np.zeros((chunk.epochs, 4))
             for piece in self.validation.pieces() if ends else [self.validation.nothing]:
                 measured += self.program(chunk.epochs, steps, rows, self.weights, piece)
-                steps = 0
+                steps = 0  # only the first piece's call learns too
             ended = []
             for loss, right, nats, val_right in measured.tolist():
                 if not np.isfinite(loss):
@@ -156,9 +156,10 @@ class _Training:
 
     def _chunks(self) -> Iterator[_Chunk]:
         """What each call does, from where the training stands: several epochs where that is all the same."""
-        steps, chunk = self.plan.steps, self.plan.chunk
-        alone = self.plan.most == chunk or len(self.validation.rows) > self.program.held_out
-        together = 1 if alone else self.program.most // steps
+        steps, chunk, held_out = self.plan.steps, self.plan.chunk, len(self.validation.rows)
+        alone = self.plan.most == chunk or held_out > self.program.held_out
+        measuring = held_out // (3 * self.recipe.batch_size)  # in steps: only forward, a third of one's work
+        together = 1 if alone else max(1, self.program.most // (steps + measuring))
         epoch, start = self.progress.epoch, self.progress.step
         while epoch <= self.recipe.epochs:
             epochs = min(together, self.recipe.epochs + 1 - epoch) if start == 0 else 1

@@ -12,6 +12,8 @@ CHUNK_ROWS, CHUNK_STEPS = 10_000, 1_000
 
 Its rows are copied together first: 26 MB of them for EfficientNet-Lite0.
 """
+_TOGETHER_BYTES = 2**25
+"""The rows of several epochs that are copied together for one call."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,9 @@ class Plan:
         limit = max(1, min(rows // recipe.batch_size, CHUNK_STEPS))
         chunk = _even(steps, limit)
         one = streams or chunk < steps or recipe.needs_validation
-        most = chunk if one else steps * _even(recipe.epochs, limit // steps)
+        room = min(_TOGETHER_BYTES, limits.memory // 3) // (2 * width * recipe.batch_size)
+        together = max(1, min(limit, room) // steps)
+        most = chunk if one else steps * _even(recipe.epochs, together)
         return cls(steps, chunk, most, limit * recipe.batch_size if streams else None)
 
 

@@ -426,10 +426,39 @@ def test_a_program_is_called_for_few_steps_of_about_the_same_number(
         return np.zeros((epochs, 4))
 
     monkeypatch.setattr(steps.Program, "__call__", counted)
-    some = row_set(*data(seed=1))
+    some = row_set(*data(40, seed=1))
     history = fitted(make(), row_set(*data()), some, epochs=5, limits=Limits(**limits), **settings).history
     assert found == calls
     assert [epoch.epoch for epoch in history] == [1, 2, 3, 4, 5]
+
+
+def test_epochs_that_measure_many_rows_are_fewer_to_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    from train_job import steps
+
+    called: list[int] = []
+
+    def counted(_self: Any, epochs: int, *_: Any) -> Any:
+        called.append(epochs)
+        return np.zeros((epochs, 4))
+
+    monkeypatch.setattr(steps.Program, "__call__", counted)
+    for validation in (0, 40, 240, 10_000):
+        called.clear()
+        fit(make(), *data(), data(validation, 1) if validation else None, epochs=5, batch_size=20)
+        assert called == {0: [5], 40: [5], 240: [3, 2], 10_000: [1] * 5}[validation]
+
+
+@pytest.mark.parametrize(
+    ("width", "memory", "epochs"), [(1280, 2**30, 50), (2048, 2**30, 40), (100_000, 2**30, 1), (1280, 2**24, 10)]
+)
+def test_the_rows_of_one_call_are_bounded_in_bytes(width: int, memory: int, epochs: int) -> None:
+    from train_job.prepare import Limits, Plan
+    from train_job.recipe import Recipe
+
+    plan = Plan.of(200, width, Recipe(epochs=200), Limits(memory))
+    assert (plan.steps, plan.chunk, plan.window) == (4, 4, None)
+    assert plan.most == 4 * epochs
+    assert epochs == 1 or 2 * width * 50 * plan.most <= min(2**25, memory // 3)
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -522,7 +551,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "best": {"epochs": 4, "keep_best": True, "learning_rate": 0.05},
     "early": {"epochs": 12, "early_stopping": 1, "learning_rate": 0.05},
     "streamed": {"epochs": 1, "memory": 2000},
-    "together": {"epochs": 5, "chunk_rows": 240},
+    "together": {"epochs": 5, "chunk_rows": 400},
 }
 COMPILED = {"plain"}
 """For the others XLA, which takes a second for each attempt, makes no difference to what is saved."""
