@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtime.errors import BundleError, MissingExtraError
+from runtime.errors import BundleError, InputError, MissingExtraError
 
 if TYPE_CHECKING:  # a start need not wait for it
     from numpy.typing import NDArray
@@ -67,13 +67,42 @@ def interpreter_class() -> Any:
     return Interpreter
 
 
-def _preparation(details: Any, normalisation: Normalisation | None, where: str) -> Any:
-    """See :func:`runtime.normalisation.preparation`, which files that take pixels as they are need not wait for."""
-    if normalisation is None and details["dtype"] == np.uint8:
-        return None
-    from runtime.normalisation import preparation
+def _preparation(
+    details: Any, normalisation: Normalisation | None, where: str
+) -> Callable[[NDArray[np.uint8]], NDArray[Any]] | None:
+    """What makes of pixels ``[H, W, 3]`` an input of these ``details``; None where it takes them as they are.
 
-    return preparation(details, normalisation, where)
+    A float input takes normalised pixels. An integer one takes them as they are (int8: less 128), or, where there is a
+    normalisation that changes them, normalised and quantised.
+    Source: https://www.tensorflow.org/lite/models/convert/metadata, "Normalization and quantization parameters"
+
+    Raises:
+        BundleError: it is of another type.
+        InputError: it is float, and there is no normalisation.
+    """
+    kind = np.dtype(details["dtype"])
+    if kind == np.float32:
+        if normalisation is None:
+            raise InputError(
+                "takes float pixels, and neither it nor you say how they are normalised",
+                where=where,
+                hint="give --mean and --std: 0 and 255 for 0 to 1, 127.5 and 127.5 for -1 to 1, 0 and 1 for 0 to 255",
+            )
+        return normalisation
+    if kind not in (np.uint8, np.int8):
+        raise BundleError(f"takes {kind} pixels", where=where, hint="float32, uint8 and int8 are known")
+    scale, zero = details["quantization"]
+    limits = np.iinfo(kind)
+    if scale and normalisation is not None and {*normalisation.mean, *normalisation.std} != {0.0, 1.0}:
+
+        def quantised(image: NDArray[np.uint8]) -> NDArray[Any]:
+            steps = np.rint(normalisation(image) / scale) + zero
+            return np.asarray(np.clip(steps, limits.min, limits.max), kind)
+
+        return quantised
+    if kind == np.int8:
+        return lambda image: (image ^ 0x80).view(np.int8)  # 0 to 255 as -128 to 127
+    return None
 
 
 class TFLiteClassifier:
