@@ -85,9 +85,7 @@ def fit_head(
     for epoch in training.progress.history:
         on_epoch(epoch)
     started = saved = time.monotonic()
-    for stopping, measured in training.run():
-        for epoch in measured:
-            on_epoch(epoch)
+    for stopping in training.run(on_epoch):
         if stopping:
             break
         if stop():
@@ -133,8 +131,8 @@ class _Training:
         self.validation = _Validation(validation, program.held_out)
         self.progress = Progress()
 
-    def run(self) -> Iterator[tuple[bool, list[Epoch]]]:
-        """One call of the program after another; yields whether to stop, and the epochs that it ended."""
+    def run(self, on_epoch: Callable[[Epoch], None]) -> Iterator[bool]:
+        """One call of the program after another; yields after each whether that was the last."""
         progress = self.progress
         if progress.history and self._is_over():
             return
@@ -144,15 +142,15 @@ class _Training:
             for piece in self.validation.pieces() if ends else [self.validation.nothing]:
                 measured += self.program(chunk.epochs, steps, rows, self.weights, piece)
                 steps = 0  # only the first piece's call learns too
-            ended = []
             for loss, right, nats, val_right in measured.tolist():
                 if not np.isfinite(loss):
                     raise InputError(f"the loss is {loss} in epoch {progress.epoch}", hint="lower --learning-rate")
                 progress.loss, progress.right = progress.loss + loss, progress.right + right
-                progress.step = chunk.start + chunk.steps
                 if ends:
-                    ended.append(self._end_epoch(nats, val_right))
-            yield bool(ended) and self._is_over(), ended
+                    on_epoch(self._end_epoch(nats, val_right))
+            if not ends:
+                progress.step = chunk.start + chunk.steps
+            yield ends and self._is_over()
 
     def _chunks(self) -> Iterator[_Chunk]:
         """What each call does, from where the training stands: several epochs where that is all the same."""

@@ -235,6 +235,22 @@ def test_a_loss_that_is_no_number_stops_the_training_with_advice() -> None:
         fit(make(), *data(), epochs=5, learning_rate=1e38, optimizer="sgd")
 
 
+@pytest.mark.parametrize("chunk_rows", [20, 10_000])
+def test_epochs_before_a_loss_that_is_no_number_are_told(chunk_rows: int) -> None:
+    from train_job.head import fit_head
+    from train_job.recipe import Recipe
+
+    rows, labels = data(160)
+    recipe = Recipe(epochs=8, steps_per_epoch=1, batch_size=20)
+    rows[Order(len(rows), recipe.seed).places(3 * 20, 4 * 20)[0], 0] = np.inf  # of the fourth epoch
+    train = row_set(rows, labels)
+    nothing = RowSet(train.table, train.ids[:0], train.labels[:0])
+    told: list[Any] = []
+    with pytest.raises(InputError, match=r"the loss is .* in epoch 4"):
+        fit_head(make(), train, nothing, recipe, told.append, limits=uncompiled(chunk_rows=chunk_rows))
+    assert [epoch.epoch for epoch in told] == [1, 2, 3]
+
+
 def test_the_learning_rate_is_used() -> None:
     head = make()
     before = head.get_weights()
