@@ -15,7 +15,7 @@ test: $(READY)
 
 # Builds both images on a base of debootstrap and runs them; takes root on Debian, some minutes and 10 GB.
 test-containers: $(READY)
-	$(BIN)/python -m pytest -s tests/cloud/containers.py $(ARGS)
+	$(BIN)/python -m pytest -s tests/template/containers.py $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
@@ -47,7 +47,7 @@ bench: $(READY)
 
 # The function as a zip: `make lambda.zip ARGS='--architecture arm64 --python 3.13'`; a Python of that version is on PATH.
 lambda.zip: $(READY) force
-	$(BIN)/python -m transferlite.lambda_zip --dest $@ $(ARGS)
+	$(BIN)/python -m transferlite.packaging.lambda_zip --dest $@ $(ARGS)
 
 # What a device imports and nothing else: `make slim DEST=device`; more options: transferlite slim --help
 slim: $(READY)

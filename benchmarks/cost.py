@@ -1,4 +1,4 @@
-"""What training, keeping and predicting cost, by the prices of ``train_job/prices.json`` and the assumptions it prints.
+"""What training, keeping and predicting cost, by ``transferlite/cloud/prices.json`` and the assumptions it prints.
 
 Calculated: nothing is measured here. Rates that were measured are named with the benchmark that did; the others are
 said to be assumed. Every one is an option.
@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from train_job.cost import fargate_hour, prediction_price, price_table
+from train_job.reporting.cost import prediction_price
+from transferlite.cloud.prices import fargate_hour, price_table
 
 SIZES = (200, 10_000, 1_000_000)
 """Photos of the worked table."""
@@ -36,7 +37,7 @@ class Assumptions:
     )
     gpu_photos: float = _assumed(400, f"photos/s from S3 to rows on a {GPU}", "assumed: no GPU was there to measure")
     cpu_row_us: float = _assumed(
-        64, "µs a row and epoch of the head on 4 vCPUs", "measured so too: `benchmarks.head_rows`"
+        64, "µs a row and epoch of the head on 4 vCPUs", "measured so too: `benchmarks.head.rows`"
     )
     gpu_row_us: float = _assumed(5, f"µs a row and epoch of the head on a {GPU}", "assumed")
     epochs: float = _assumed(100, "epochs over all photos, old and new", "`transferlite train`'s default")
@@ -49,8 +50,12 @@ class Assumptions:
     version_mb: float = _assumed(
         60, "MB a published version, 30 of which are kept", "sizes of EfficientNet-Lite0's files"
     )
-    float32_ms: float = _assumed(34, "ms of a float32 prediction on one vCPU", "measured, busy: `benchmarks.variants`")
-    int8_ms: float = _assumed(13, "ms of an int8 prediction on one vCPU", "measured, busy: `benchmarks.variants`")
+    float32_ms: float = _assumed(
+        34, "ms of a float32 prediction on one vCPU", "measured, busy: `benchmarks.runtimes.variants`"
+    )
+    int8_ms: float = _assumed(
+        13, "ms of an int8 prediction on one vCPU", "measured, busy: `benchmarks.runtimes.variants`"
+    )
     around_ms: float = _assumed(40, "ms to fetch and decode a photo and write its record", "assumed")
     memory_mb: float = _assumed(1024, "MB of the function", "`FunctionMemory` of the template")
     arriving: float = _assumed(1, "photos/s that come day and night, to a machine that waits for them", "assumed")

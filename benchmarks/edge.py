@@ -19,7 +19,7 @@ from pathlib import Path
 import click
 
 from benchmarks.photos import real_photos, seed_photos
-from benchmarks.sides import ROOT, Side, once, print_table
+from benchmarks.sides.processes import ROOT, Side, once, print_table
 
 SCRIPT = str(ROOT / "benchmarks" / "edge_side.py")
 SIDES = ("bare", "ours")

@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from benchmarks.photos import Kind, decoded, real_photos, write_folders
-from benchmarks.sides import once, print_table
+from benchmarks.sides.processes import once, print_table
 
 LAYER = "block13_expand_conv"
 STAGE = ["--fine-tune-from", LAYER, "--fine-tune-epochs", "10", "--fine-tune-learning-rate", "0.001"]
@@ -39,9 +39,10 @@ def epoch_seconds(photos: Path, count: int = 160, batch: int = 50, rounds: int =
     import keras
     import tensorflow as tf
 
-    from train_job.cut import top_model
-    from train_job.embed import FrozenBase
-    from train_job.model import feature_model, head_model
+    from train_job.backbones.build import feature_model
+    from train_job.backbones.fine_tune_cut import top_model
+    from train_job.extraction.frozen_backbone import FrozenBase
+    from train_job.head.model import head_model
     from train_job.options import TrainOptions
 
     base = FrozenBase(TrainOptions(str(photos), "", fine_tune_from=LAYER))

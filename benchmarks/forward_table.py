@@ -14,9 +14,9 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.forward_side import WAYS
-from benchmarks.sides import Side, once, print_table
-from train_job.backbones import BACKBONES, Backbone
+from benchmarks.sides.forward import WAYS
+from benchmarks.sides.processes import Side, once, print_table
+from train_job.backbones.catalog import BACKBONES, Backbone
 
 _HEADER = (
     "backbone",
@@ -39,12 +39,12 @@ def measure(backbone: Backbone, rounds: int, count: int, folder: Path) -> list[s
     weights = "default" if backbone.application is None else str(folder / f"{backbone.name}.weights.h5")
     common = ["--backbone", backbone.name, "--weights", weights, "--size", str(backbone.size), "--count", str(count)]
     if weights != "default":
-        once("benchmarks.forward_side", "prepare", *common)
+        once("benchmarks.sides.forward", "prepare", *common)
     with ExitStack() as stack:
         sides, ready = {}, {}
         for way in WAYS:
             words = [way, *common, "--rows", str(folder / f"{way}.npy")]
-            sides[way] = stack.enter_context(Side("benchmarks.forward_side", *words))
+            sides[way] = stack.enter_context(Side("benchmarks.sides.forward", *words))
             ready[way] = sides[way].ask("ready")  # before the next begins: they would take each other's time
         seconds = [{way: side.ask("round") for way, side in sides.items()} for _ in range(rounds)]
     rate = {way: count / statistics.median(each[way] for each in seconds) for way in WAYS}

@@ -8,7 +8,7 @@ import click
 
 from benchmarks.photos import USUAL
 from benchmarks.s3_server import put_photos, running_s3
-from benchmarks.sides import once, print_table
+from benchmarks.sides.processes import once, print_table
 
 
 def extract(features: str) -> dict[str, Any]:

@@ -24,15 +24,15 @@ import simplejson
 import snapshot_restore_py
 
 from benchmarks.photos import USUAL, real_photos, seed_photos
-from benchmarks.sides import ROOT, once, print_table
-from runtime.bundle import read_manifest
-from runtime.folder import FolderStore
-from runtime.predictor import Predictor
-from runtime.registry import Registry
-from runtime.s3 import s3_client
+from benchmarks.sides.processes import ROOT, once, print_table
 from tests.inference_lambda.runtime_api import HANDLER, Function
-from transferlite import slim
-from transferlite.demo import local_s3
+from transferlite.packaging import slim
+from transferlite.packaging.demo import local_s3
+from transferlite.predict.predictor import Predictor
+from transferlite.registry.local_bundle import read_manifest
+from transferlite.registry.open_registry import Registry
+from transferlite.storage.folder import FolderStore
+from transferlite.storage.s3_boto3 import s3_client
 
 CORES = 2
 MEGABYTES = CORES * 1769

@@ -22,8 +22,9 @@ from obstore.store import S3Store
 from benchmarks.photos import USUAL, real_photos, seed_photos
 from benchmarks.s3_server import put_photos, running_s3
 from benchmarks.seed_cases import BATCH, CASES, PHOTOS, STEPS, Case
-from benchmarks.sides import Side, print_table
-from runtime.imaging import InputSpec, decode
+from benchmarks.sides.processes import Side, print_table
+from transferlite.images.decoder import decode
+from transferlite.images.input_spec import InputSpec
 
 FETCHED = 1000
 _CLIENTS = 16
@@ -68,9 +69,9 @@ def measuring(case: Case, photos: Path, rows: Path | None = None) -> Iterator[Ca
     head_words = ["--rows", str(PHOTOS), "--width", str(case.width), "--batch", str(BATCH), "--steps", str(STEPS)]
     with ExitStack() as stack:
         sides = [
-            Side("benchmarks.forward_side", "converter", *words),
-            Side("benchmarks.forward_side", "tensorflow", *words, *(["--rows", str(rows)] if rows else [])),
-            Side("benchmarks.head_floor", *head_words),
+            Side("benchmarks.sides.forward", "converter", *words),
+            Side("benchmarks.sides.forward", "tensorflow", *words, *(["--rows", str(rows)] if rows else [])),
+            Side("benchmarks.head.floor", *head_words),
         ]
         for side in sides:
             stack.enter_context(side)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from runtime.ahead import map_ahead
+from transferlite.storage.prefetch import map_ahead
 
 CORES = len(os.sched_getaffinity(0))
 

@@ -22,15 +22,16 @@ from obstore.store import S3Store
 from benchmarks.limits import decode_limit, fetch_limit
 from benchmarks.photos import USUAL
 from benchmarks.s3_server import put_photos, running_s3
-from benchmarks.sides import print_table
-from runtime.imaging import InputSpec, decode
-from train_job.embed import FrozenBase
-from train_job.feature_store import FeatureStore
-from train_job.features import extract
-from train_job.forward import Forward, Source
-from train_job.labels import read_dataset
+from benchmarks.sides.processes import print_table
+from train_job.data.labels.read_labels import read_dataset
+from train_job.extraction.extract_features import extract
+from train_job.extraction.forward_pass import Forward, Source
+from train_job.extraction.frozen_backbone import FrozenBase
 from train_job.options import TrainOptions
 from train_job.progress import Reporter
+from train_job.store.feature_store import FeatureStore
+from transferlite.images.decoder import decode
+from transferlite.images.input_spec import InputSpec
 
 
 class _Quiet(Reporter):

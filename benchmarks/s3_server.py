@@ -18,9 +18,9 @@ import obstore
 from obstore.store import S3Store
 
 from benchmarks.photos import Kind
-from runtime.ahead import map_ahead
-from runtime.s3 import s3_client
-from transferlite.demo import local_s3
+from transferlite.packaging.demo import local_s3
+from transferlite.storage.prefetch import map_ahead
+from transferlite.storage.s3_boto3 import s3_client
 
 _SERVICES = ("master", "volume", "filer", "s3")
 _CLIENTS = 16

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from benchmarks.photos import Kind, write_folders
-from benchmarks.sides import once, print_table
+from benchmarks.sides.processes import once, print_table
 
 KIND = Kind(classes=10, width=96, height=72)
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from benchmarks.limits import Limits, measuring, median
 from benchmarks.photos import real_photos, seed_photos
 from benchmarks.seed_cases import BATCH, CASES, EPOCHS, PHOTOS, STEPS, STEPS_PER_EPOCH, Case
-from benchmarks.sides import once, print_table
+from benchmarks.sides.processes import once, print_table
 
 Rows = NDArray[np.float32]
 
@@ -58,14 +58,14 @@ def one_round(case: Case, photos: Path, steps: int, limits: Callable[[], Limits]
     """Every side once."""
     common = ["--photos", str(photos / "train_img"), "--count", str(PHOTOS)]
     common += ["--batch", str(BATCH), "--steps", str(steps)]
-    rounds.keras_steps += once("benchmarks.keras_fit", *case.words, *common)
+    rounds.keras_steps += once("benchmarks.sides.keras_fit", *case.words, *common)
     rounds.limits.append(limits())
     seconds = train(photos, case)
     rounds.training.append(seconds["data"] + seconds["features"] + seconds["head"])
     rounds.whole.append(seconds["total"])
     click.echo(f"{case.name}: {json.dumps(seconds)}", err=True)
     if has_torch(case):
-        torch = once("benchmarks.torch_fit", "--size", str(case.size), "--rows", str(rows / "torch.npy"), *common)
+        torch = once("benchmarks.sides.torch_fit", "--size", str(case.size), "--rows", str(rows / "torch.npy"), *common)
         rounds.torch_steps += torch["steps"]
         rounds.torch_kept.append(sum(torch["kept"].values()))
         click.echo(f"PyTorch, rows kept: {json.dumps(torch['kept'])}", err=True)

@@ -1,4 +1,4 @@
-"""What logs and metrics add to a cold start: ``inference_lambda/telemetry.py`` beside Powertools for AWS Lambda.
+"""What logs and metrics add to a cold start: our telemetry module beside Powertools for AWS Lambda.
 
 Each side is a process from its start to its end, by turns with the others: the floor is a bare interpreter with Pillow.
 """
@@ -10,12 +10,13 @@ import time
 
 import click
 
-from benchmarks.sides import ROOT, print_table
+from benchmarks.sides.processes import ROOT, print_table
 
 _FLOOR = "from PIL import Image; Image.preinit()"
 SIDES = {
     "floor: interpreter + Pillow": _FLOOR,
-    "+ inference_lambda/telemetry.py": f"{_FLOOR}; from inference_lambda.telemetry import Metrics; Metrics('n')",
+    "+ inference_lambda/observability/telemetry.py": f"{_FLOOR}; "
+    "from inference_lambda.observability.telemetry import Metrics; Metrics('n')",
     "+ Powertools' Logger and Metrics": (
         f"{_FLOOR}; from aws_lambda_powertools import Logger, Metrics; Logger(service='s'); Metrics('n', 's')"
     ),

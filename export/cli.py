@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from runtime.errors import InputError
+from transferlite.errors import InputError
 
 
 @click.group()
@@ -23,7 +23,7 @@ def check(model: Path, asked: tuple[str, ...], as_json: bool) -> None:
     The exit status is 2 where a runtime that --profile names does not. A runtime that takes a file may still compute it
     wrongly: the gate of a training and the test pictures of a bundle see to that.
     """
-    from export.op_versions import needs, oldest_runtime, profiles, refused
+    from export.tflite.op_versions import needs, oldest_runtime, profiles, refused
 
     unknown = [name for name in asked if name not in profiles()]
     if unknown:
@@ -63,7 +63,7 @@ def web(bundle: Path, dest: Path, variant: str, modules: Path | None) -> None:
 
     Serve the folder from anywhere, an S3 bucket or CloudFront for example: photos do not leave the browser.
     """
-    from export.site import write_site
+    from export.browser.site import write_site
 
     files = write_site(bundle, dest, variant, modules)
     size = sum((dest / name).stat().st_size for name in files)

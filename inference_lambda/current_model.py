@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from inference_lambda.settings import Settings
-from runtime.bundle import check_model_id
-from runtime.errors import BundleError, NotFoundError, TransferLiteError
-from runtime.pointers import Pointer
-from runtime.predictor import Predictor
-from runtime.registry import Registry
+from transferlite.errors import BundleError, NotFoundError, TransferLiteError
+from transferlite.predict.predictor import Predictor
+from transferlite.registry.channel_pointer import Pointer
+from transferlite.registry.manifest import check_model_id
+from transferlite.registry.open_registry import Registry
 
 PINNED = 2
 """Versions kept loaded beside the one in service, because requests named them: the memory and /tmp of so many."""

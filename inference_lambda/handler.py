@@ -7,16 +7,16 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from inference_lambda.batch_operations import Job
-from inference_lambda.distributed_map import Items
-from inference_lambda.events import Asked, DriftCheck, parse
-from inference_lambda.http_api import Api
-from inference_lambda.http_events import Request, reply
+from inference_lambda.events.batch_operations import Job
+from inference_lambda.events.distributed_map import Items
+from inference_lambda.events.http import Request, reply
+from inference_lambda.events.parse import Asked, DriftCheck, parse
+from inference_lambda.events.s3 import Batch, Notification
+from inference_lambda.http.api import Api
 from inference_lambda.initialisation import prepare
-from inference_lambda.s3_events import Batch, Notification
+from inference_lambda.observability.telemetry import begin, log_lines
 from inference_lambda.service import Service
 from inference_lambda.settings import HttpSettings, Settings
-from inference_lambda.telemetry import begin, log_lines
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
     log_lines()

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Callable
 from threading import Thread
 
+from inference_lambda.observability.telemetry import log
 from inference_lambda.service import Service
-from inference_lambda.telemetry import log
-from runtime.predictor import import_what_runs_it
+from transferlite.predict.predictor import import_what_runs_it
 
 
 def prepare(service: Callable[[], Service]) -> None:
@@ -44,7 +44,7 @@ def _be_ready_for_a_snapshot(service: Callable[[], Service]) -> None:
     from snapshot_restore_py import register_before_snapshot
 
     def let_go() -> None:
-        from runtime.s3 import s3_client
+        from transferlite.storage.s3_boto3 import s3_client
 
         s3_client().close()
         s3_client.cache_clear()

@@ -7,23 +7,24 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from inference_lambda.batch_operations import Job, ResultCode
-from inference_lambda.companions import accompany
 from inference_lambda.current_model import CurrentModel
-from inference_lambda.distributed_map import Items
-from inference_lambda.events import Direct, DriftCheck
-from inference_lambda.outcomes import Outcome, Result, attempt_all, code_of, first_error, outcome_of
-from inference_lambda.photo_source import fetch, is_current
-from inference_lambda.records import record_key, write_record
-from inference_lambda.s3_events import Batch, Notification, S3Photo
+from inference_lambda.events.batch_operations import Job, ResultCode
+from inference_lambda.events.distributed_map import Items
+from inference_lambda.events.outcomes import Outcome, Result, attempt_all, code_of, first_error, outcome_of
+from inference_lambda.events.parse import Direct, DriftCheck
+from inference_lambda.events.s3 import Batch, Notification, S3Photo
+from inference_lambda.observability.telemetry import Metrics, log
+from inference_lambda.observability.tracing import Trace
+from inference_lambda.records.photo_source import fetch, is_current
+from inference_lambda.records.prediction_record import record_key, write_record
+from inference_lambda.records.tags_events_lines import accompany
 from inference_lambda.settings import PREFIX, Settings
-from inference_lambda.telemetry import Metrics, log
-from inference_lambda.tracing import Trace
-from runtime.errors import ConflictError, InputError, TransferLiteError
-from runtime.input_spec import READ_BYTES
-from runtime.locations import open_store, read_uri
-from runtime.predictor import UNKNOWN, Prediction, Predictor
-from runtime.store import Store
+from transferlite.errors import ConflictError, InputError, TransferLiteError
+from transferlite.images.input_spec import READ_BYTES
+from transferlite.inference.prediction import UNKNOWN, Prediction
+from transferlite.predict.predictor import Predictor
+from transferlite.storage.locations import open_store, read_uri
+from transferlite.storage.store import Store
 
 _LOOKS = 3
 """How often a photo is looked at that is overwritten meanwhile."""
@@ -40,7 +41,7 @@ class Service:
 
     def predict(self, predictor: Predictor, data: bytes, top: int = 3) -> Prediction:
         """The answer for an encoded photo, its phases measured. Raises PhotoError."""
-        from runtime.imaging import decode  # NumPy and Pillow, which a start need not wait for
+        from transferlite.images.decoder import decode  # NumPy and Pillow, which a start need not wait for
 
         with self.metrics.phase("Decode"):
             picture = decode(data, predictor.manifest.input)
@@ -121,7 +122,7 @@ class Service:
 
     def check_drift(self, request: DriftCheck) -> dict[str, Any]:
         """What ``transferlite drift`` finds in the output bucket; indices of the model in service become metrics."""
-        from runtime.drift import LARGE, find_drift
+        from transferlite.monitoring.drift import LARGE, find_drift
 
         records = f"s3://{self._output_bucket()}/{self.settings.lines or PREFIX}"
         _, found = find_drift(records, self.settings.registry, request.since)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from runtime.errors import InputError
+from transferlite.errors import InputError
 
 PREFIX = "predictions/"
 """Where records are in the output bucket."""

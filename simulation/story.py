@@ -9,14 +9,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from runtime.errors import TransferLiteError
-from runtime.s3 import s3_client
 from simulation.faults import NAMES, Faults
 from simulation.function import Function, running
 from simulation.ledger import Ledger
 from simulation.pictures import COLOURS, photo, poison
 from simulation.training import Run, run_training
 from simulation.world import DATA, MODELS, World, new_world
+from transferlite.errors import TransferLiteError
+from transferlite.storage.s3_boto3 import s3_client
 
 _LEARNS_NOTHING = ("--epochs", "1", "--learning-rate", "1e-9")
 """A training's options that make a challenger which is worse."""

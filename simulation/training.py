@@ -17,8 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from runtime.locations import read_uri
 from simulation.world import DATA, REGISTRY, World
+from transferlite.storage.locations import read_uri
 
 _DEFINITION = Path(__file__).parents[1] / "train_job" / "training.asl.json"
 _ATTEMPTS = 5

@@ -13,10 +13,10 @@ from urllib.parse import quote_plus
 
 import boto3
 
-from runtime.registry import Registry
-from runtime.s3 import s3_client
 from simulation.faults import Faults, faulty
-from transferlite.demo import local_s3
+from transferlite.packaging.demo import local_s3
+from transferlite.registry.open_registry import Registry
+from transferlite.storage.s3_boto3 import s3_client
 
 DATA, MODELS, PREDICTIONS = "sim-data", "sim-models", "sim-predictions"
 REGISTRY = f"s3://{MODELS}/registry"

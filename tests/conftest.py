@@ -13,8 +13,8 @@ import botocore.session
 import pytest
 from moto.server import ThreadedMotoServer
 
-from runtime.s3 import s3_client
 from tests.pictures import write_folders
+from transferlite.storage.s3_boto3 import s3_client
 
 BUCKET = "test-bucket"
 
@@ -80,8 +80,8 @@ class Trained:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    from train_job.job import train
     from train_job.options import TrainOptions
+    from train_job.pipeline.train_job import train
     from train_job.progress import Reporter
 
     root = tmp_path_factory.mktemp("trained")

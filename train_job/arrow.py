@@ -1,6 +1,6 @@
 """Arrow, or how to get it."""
 
-from runtime.errors import MissingExtraError
+from transferlite.errors import MissingExtraError
 
 try:
     import pyarrow as pa

@@ -3,9 +3,9 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from runtime.store import join_uri
-from runtime.variants import TFLITE_VARIANTS
-from train_job.split import Shares
+from train_job.data.split import Shares
+from transferlite.inference.variants import TFLITE_VARIANTS
+from transferlite.storage.store import join_uri
 
 DEFAULT_SPLIT = Shares(80, 10, 10)
 

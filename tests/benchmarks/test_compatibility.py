@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import environments
-from benchmarks.compatibility import Photos, look, other_rows, predictor_row, wrong_labels
+from benchmarks.runtimes import environments
+from benchmarks.runtimes.compatibility import Photos, look, other_rows, predictor_row, wrong_labels
 from tests.conftest import Trained
 
 PYTHON = "{}.{}.{}".format(*sys.version_info)
@@ -67,8 +67,8 @@ def test_another_python_has_a_row_of_its_own_or_the_reason_why_not(
         return Path(sys.executable)
 
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("benchmarks.compatibility.environment", environment)
-    monkeypatch.setattr("benchmarks.compatibility.OTHER_PYTHONS", {"ai-edge-litert": ("3.11", "3.99")})
+    monkeypatch.setattr("benchmarks.runtimes.compatibility.environment", environment)
+    monkeypatch.setattr("benchmarks.runtimes.compatibility.OTHER_PYTHONS", {"ai-edge-litert": ("3.11", "3.99")})
     photos = look(trained.bundle, str(next(trained.photos.rglob("*.jpg"))))
     np.save(tmp_path / "pixels.npy", photos.pixels)
     there, not_there = other_rows("ai-edge-litert", trained.bundle, photos, tmp_path)

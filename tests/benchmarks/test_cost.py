@@ -4,8 +4,8 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.cost import Assumptions, events, machines, main, page, predictions, storage, training
-from benchmarks.sides import ROOT
-from train_job.cost import price_table
+from benchmarks.sides.processes import ROOT
+from transferlite.cloud.prices import price_table
 
 PRICES = price_table()
 USUAL = Assumptions()

@@ -3,7 +3,7 @@ from pathlib import Path
 import click
 import pytest
 
-from benchmarks.environments import environment
+from benchmarks.runtimes.environments import environment
 
 
 def test_a_python_that_is_not_on_the_path_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

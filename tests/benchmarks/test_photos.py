@@ -5,8 +5,9 @@ import numpy as np
 
 from benchmarks.photos import Kind, decoded, seed_photos, write_folders
 from benchmarks.s3_server import put_photos, running_s3
-from runtime.imaging import InputSpec, decode
-from runtime.s3 import S3Store
+from transferlite.images.decoder import decode
+from transferlite.images.input_spec import InputSpec
+from transferlite.storage.s3_boto3 import S3Store
 
 
 def test_generated_photos_are_all_different_and_the_same_every_time() -> None:

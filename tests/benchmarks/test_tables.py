@@ -6,7 +6,7 @@ from benchmarks.forward_table import float16_steps
 from benchmarks.limits import Limits, median
 from benchmarks.seed_cases import CASES
 from benchmarks.seed_job import Rounds, check_rows, table
-from benchmarks.sides import Side
+from benchmarks.sides.processes import Side
 
 
 def test_a_side_that_ends_is_reported_in_its_own_words() -> None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from runtime.imaging import InputSpec, decode
-from runtime.variants import TFLITE_VARIANTS
 from tests.pictures import COLOURS, jpeg
+from transferlite.images.decoder import decode
+from transferlite.images.input_spec import InputSpec
+from transferlite.inference.variants import TFLITE_VARIANTS
 
 SPEC = InputSpec(32, 40)
 LABELS = ("Käfer", "two words", "third")
@@ -33,9 +34,9 @@ def export(folder: Path) -> Exported:
     import keras
     from keras import layers
 
-    from export.convert import convert, write_tflite
-    from export.graph import Graph
-    from export.saved_model import write_saved_model
+    from export.saved_model.graph import Graph
+    from export.saved_model.write import write_saved_model
+    from export.tflite.convert import convert, write_tflite
 
     keras.utils.set_random_seed(0)
     scaled = [layers.Rescaling(1 / 127.5, -1), layers.Normalization(mean=[0.1, 0.0, -0.1], variance=[1.2, 1.0, 0.8])]

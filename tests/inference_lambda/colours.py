@@ -5,10 +5,10 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.bundle import Manifest, Variant
-from runtime.imaging import InputSpec
-from runtime.interpreter import TFLiteClassifier
-from runtime.predictor import Predictor
+from transferlite.images.input_spec import InputSpec
+from transferlite.inference.interpreter import TFLiteClassifier
+from transferlite.predict.predictor import Predictor
+from transferlite.registry.manifest import Manifest, Variant
 
 LABELS = ("blue", "red", "green")
 _CHANNELS = (2, 0, 1)

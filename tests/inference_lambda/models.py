@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from runtime.bundle import read_manifest
-from runtime.registry import Registry
 from tests.conftest import Trained
+from transferlite.registry.local_bundle import read_manifest
+from transferlite.registry.open_registry import Registry
 
 
 def publish(uri: str, trained: Trained, *model_ids: str, channel: str = "production") -> Registry:

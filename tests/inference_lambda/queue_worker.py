@@ -16,7 +16,7 @@ from typing import Any
 import boto3
 
 from inference_lambda.handler import lambda_handler
-from runtime.s3 import s3_client
+from transferlite.storage.s3_boto3 import s3_client
 
 FORBIDDEN = "forbidden"
 """Photos with this in their key may not be read."""

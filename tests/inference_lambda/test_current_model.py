@@ -13,16 +13,16 @@ import pytest
 
 from inference_lambda.current_model import CurrentModel
 from inference_lambda.settings import Settings
-from runtime.bundle import GOLDEN, FileInfo
-from runtime.errors import BundleError, InputError, NotFoundError
-from runtime.pointers import Pointer
-from runtime.predictor import Predictor
-from runtime.registry import Registry
-from runtime.s3 import s3_client
 from tests.conftest import BUCKET, Trained
 from tests.inference_lambda.models import publish
 from tests.pictures import jpeg
-from tests.runtime.faults import refuse
+from tests.transferlite.faults import refuse
+from transferlite.errors import BundleError, InputError, NotFoundError
+from transferlite.predict.predictor import Predictor
+from transferlite.registry.channel_pointer import Pointer
+from transferlite.registry.manifest import GOLDEN, FileInfo
+from transferlite.registry.open_registry import Registry
+from transferlite.storage.s3_boto3 import s3_client
 
 
 class Clock:

@@ -19,12 +19,12 @@ import boto3
 import pytest
 
 from inference_lambda import handler
-from inference_lambda.records import record_key
-from inference_lambda.s3_events import S3Photo
-from runtime.s3 import s3_client
+from inference_lambda.events.s3 import S3Photo
+from inference_lambda.records.prediction_record import record_key
 from tests.conftest import Trained
 from tests.inference_lambda.queue_worker import FORBIDDEN
 from tests.pictures import jpeg
+from transferlite.storage.s3_boto3 import s3_client
 
 ROOT = Path(__file__).parents[2]
 PHOTOS = int(os.environ.get("TRANSFERLITE_TEST_EVENTS", "300"))

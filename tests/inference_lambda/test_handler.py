@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 
-from inference_lambda import handler, photo_source, service
+from inference_lambda import handler, service
 from inference_lambda.handler import lambda_handler
-from runtime.errors import InputError, MissingStoreError, NotFoundError, UnavailableError
-from runtime.predictor import Predictor
+from inference_lambda.records import photo_source
 from tests.conftest import BUCKET, Trained
 from tests.inference_lambda.golden import golden
 from tests.inference_lambda.models import publish
 from tests.inference_lambda.notifications import TEST_EVENT, eventbridge, messages, notification, through_sns
 from tests.pictures import jpeg
-from tests.runtime.faults import refuse
+from tests.transferlite.faults import refuse
+from transferlite.errors import InputError, MissingStoreError, NotFoundError, UnavailableError
+from transferlite.predict.predictor import Predictor
 
 OUTPUT = "test-predictions"
 

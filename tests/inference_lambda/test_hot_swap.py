@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from runtime.bundle import FileInfo, read_manifest, sha256_of
-from runtime.registry import Registry
 from tests.conftest import Trained
 from tests.inference_lambda.serving import Served, serving
 from tests.pictures import jpeg
+from transferlite.registry.local_bundle import read_manifest, sha256_of
+from transferlite.registry.manifest import FileInfo
+from transferlite.registry.open_registry import Registry
 
 REQUESTS = int(os.environ.get("TRANSFERLITE_TEST_REQUESTS", "150"))
 VERSIONS = ("one", "two", "three")

@@ -8,7 +8,7 @@ import snapshot_restore_py
 from inference_lambda import initialisation
 from inference_lambda.service import Service
 from inference_lambda.settings import Settings
-from runtime.s3 import s3_client
+from transferlite.storage.s3_boto3 import s3_client
 
 
 @pytest.mark.usefixtures("bucket")

@@ -13,16 +13,18 @@ from typing import Any
 
 import pytest
 
-from inference_lambda import handler, photo_source, service, telemetry
+from inference_lambda import handler, service
 from inference_lambda.current_model import CurrentModel
+from inference_lambda.events.s3 import S3Photo
 from inference_lambda.handler import lambda_handler
-from inference_lambda.records import record_key
-from inference_lambda.s3_events import S3Photo
-from runtime.errors import AccessDeniedError, UnavailableError
-from runtime.store import Blob, Entry, MemoryStore
+from inference_lambda.observability import telemetry
+from inference_lambda.records import photo_source
+from inference_lambda.records.prediction_record import record_key
 from tests.inference_lambda.colours import colour_predictor
 from tests.inference_lambda.notifications import eventbridge, notification, through_sns
 from tests.pictures import COLOURS, jpeg
+from transferlite.errors import AccessDeniedError, UnavailableError
+from transferlite.storage.store import Blob, Entry, MemoryStore
 
 PHOTOS = int(os.environ.get("TRANSFERLITE_TEST_EVENTS", "300"))
 BAD, REFUSED, TWICE = 0.05, 0.03, 0.01

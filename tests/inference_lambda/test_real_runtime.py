@@ -14,12 +14,12 @@ from typing import Any
 import boto3
 import pytest
 
-from runtime import Predictor
 from tests.conftest import BUCKET, Trained
 from tests.inference_lambda.gate import Gate
 from tests.inference_lambda.models import publish
 from tests.inference_lambda.runtime_api import Function, deliver, drain
 from tests.pictures import jpeg
+from transferlite import Predictor
 
 PHOTO = jpeg("red", 7)
 DIRECT = {"image": base64.b64encode(PHOTO).decode()}

@@ -15,14 +15,14 @@ from urllib.parse import urlsplit
 import pytest
 
 from inference_lambda import handler
-from inference_lambda.asgi import application
 from inference_lambda.handler import lambda_handler
-from inference_lambda.http_body import MOST_BYTES
+from inference_lambda.http.asgi import application
+from inference_lambda.http.body import MOST_BYTES
 from tests.conftest import Trained
 from tests.inference_lambda.models import publish
 from tests.inference_lambda.serving import Served, serving
 from tests.pictures import jpeg
-from transferlite.__main__ import run
+from transferlite.cli.main import run
 
 RED = jpeg("red", 99)
 FORM = "multipart/form-data; boundary=edge"
@@ -167,8 +167,9 @@ print(answer["statusCode"], *sys.modules)
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
     status, *loaded = done.stdout.split()
     assert status == "200"
-    rooms = {name.partition(".")[2] for name in loaded if name.startswith(("inference_lambda.", "runtime."))}
-    assert not rooms & {"page", "openapi", "explanation", "explain", "asgi", "serve_cli"}
+    ours = {name.rpartition(".")[2] for name in loaded if name.startswith(("inference_lambda.", "transferlite."))}
+    assert "predictor" in ours
+    assert not ours & {"page", "openapi", "explanation", "explain", "asgi", "serve"}
     assert not {"uvicorn", "asyncio", "click", "PIL.ImageFilter"} & set(loaded)
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from inference_lambda.settings import Settings
-from runtime.errors import InputError
+from transferlite.errors import InputError
 
 
 def test_only_the_registry_must_be_named() -> None:

@@ -10,11 +10,11 @@ import pytest
 
 from inference_lambda.current_model import CurrentModel
 from inference_lambda.settings import Settings
-from runtime.errors import UntrustedError
-from runtime.registry import Registry
 from tests.conftest import Trained
 from tests.inference_lambda.models import publish
-from tests.runtime.keys import ed25519, owners
+from tests.transferlite.keys import ed25519, owners
+from transferlite.errors import UntrustedError
+from transferlite.registry.open_registry import Registry
 
 
 @pytest.fixture

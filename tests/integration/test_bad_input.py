@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import BUCKET
 from tests.pictures import jpeg, write_folders
-from transferlite.__main__ import run
+from transferlite.cli.main import run
 
 
 def train(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:

@@ -12,13 +12,13 @@ from typing import Any
 import click
 import pytest
 
-from runtime import Predictor
-from runtime.bundle import MANIFEST
-from runtime.registry import Registry
-from runtime.s3 import s3_client
 from tests.conftest import Trained
 from tests.pictures import jpeg, write_folders
-from transferlite.__main__ import run, transferlite
+from transferlite import Predictor
+from transferlite.cli.main import run, transferlite
+from transferlite.registry.manifest import MANIFEST
+from transferlite.registry.open_registry import Registry
+from transferlite.storage.s3_boto3 import s3_client
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

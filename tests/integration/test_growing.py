@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.errors import StoppedError
-from runtime.s3 import s3_client
 from tests.pictures import COLOURS, jpeg, write_folders
 from tests.train_job.bases import bases_built_once
-from transferlite.__main__ import run
-from transferlite.demo import local_s3
+from transferlite.cli.main import run
+from transferlite.errors import StoppedError
+from transferlite.packaging.demo import local_s3
+from transferlite.storage.s3_boto3 import s3_client
 
 SMALL: dict[str, Any] = {"backbone": "mobilenet_v3_small", "weights": "none", "image_size": 32, "hidden_units": 8}
 
@@ -61,8 +61,8 @@ def put(colour: str, number: int) -> None:
 
 
 def train(**settings: Any) -> Any:
-    from train_job import job
     from train_job.options import TrainOptions
+    from train_job.pipeline import train_job as job
     from train_job.progress import Reporter
 
     all_settings = SMALL | {"epochs": 3} | settings
@@ -116,7 +116,7 @@ def test_a_retrain_costs_only_the_new_photos_and_goes_on_from_what_was_learnt(
 
 def rows_in(location: Path) -> dict[str, bytes]:
     """Every row of a feature store's only space, by the photo's sha256."""
-    from train_job.feature_store import FeatureStore
+    from train_job.store.feature_store import FeatureStore
 
     store = FeatureStore.open(str(location))
     (space,) = store.spaces()
@@ -131,7 +131,7 @@ def known_digests(known: Any) -> list[bytes]:
 
 
 def extract(photos: Path, location: Path, shard: str) -> None:
-    from train_job.extract_job import Shard, extract_features
+    from train_job.extraction.shards import Shard, extract_features
     from train_job.options import TrainOptions
     from train_job.progress import Reporter
 
@@ -145,8 +145,8 @@ def test_shards_of_which_two_died_and_were_run_again_equal_one_process(
 ) -> None:
     photos = write_folders(tmp_path / "photos", 20, tuple(COLOURS))
     extract(photos, tmp_path / "whole", "0/1")
-    monkeypatch.setattr("train_job.features.PART_BYTES", 4 * 576 * 2)
-    from train_job import features
+    monkeypatch.setattr("train_job.extraction.extract_features.PART_BYTES", 4 * 576 * 2)
+    from train_job.extraction import extract_features as features
 
     done = [0]
     plain = features._Work._note

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from runtime import Predictor
-from transferlite.__main__ import run
+from transferlite import Predictor
+from transferlite.cli.main import run
 
 pytestmark = pytest.mark.photos
 
@@ -25,10 +25,10 @@ BEYOND_PILLOW = {"made-here/bomb_12000x12000_rgb.png"}
 JUDGE = """
 import json, sys
 from pathlib import Path
-from runtime.errors import PhotoError
-from runtime.imaging import InputSpec, decode
-from train_job.facts import examine
-from train_job.run_record import peak_memory
+from transferlite.errors import PhotoError
+from transferlite.images.decoder import InputSpec, decode
+from train_job.data.photo_facts import examine
+from train_job.pipeline.run_record import peak_memory
 
 codes = {}
 for name in json.load(sys.stdin):
@@ -171,10 +171,10 @@ def test_a_check_finds_exactly_what_is_bad(mess: Mess, tmp_path: Path) -> None:
 @pytest.fixture(scope="session")
 def pets(mess: Mess, photo_sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A model trained on the mess with everything by default: its bundle and its manifest."""
-    from train_job.job import train
+    from train_job.data.split import Shares
     from train_job.options import TrainOptions
+    from train_job.pipeline.train_job import train
     from train_job.progress import Reporter
-    from train_job.split import Shares
 
     registry = tmp_path_factory.mktemp("pets")
     tests = str(photo_sets / "catsdogs" / "test_img")

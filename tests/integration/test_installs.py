@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.other_python import other_python, runtime_of
-from runtime import Predictor
-from runtime.imaging import decode
-from runtime.interpreter import TFLiteClassifier
-from runtime.variants import TFLITE_VARIANTS
+from export.gate.other_python import other_python, runtime_of
 from tests.conftest import Trained
 from tests.pictures import jpeg
+from transferlite import Predictor
+from transferlite.images.decoder import decode
+from transferlite.inference.interpreter import TFLiteClassifier
+from transferlite.inference.variants import TFLITE_VARIANTS
 
 ROOT = Path(__file__).parents[2]
 NO_PATH = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runtime.errors import AccessDeniedError, TransferLiteError
-from runtime.folder import FolderStore
-from runtime.imaging import InputSpec, decode
-from runtime.pointers import Pointer
-from runtime.registry import Registry
-from runtime.s3 import S3Store
-from runtime.store import Blob
 from tests.conftest import Trained
 from tests.pictures import jpeg, write_folders
+from transferlite.errors import AccessDeniedError, TransferLiteError
+from transferlite.images.decoder import decode
+from transferlite.images.input_spec import InputSpec
+from transferlite.registry.channel_pointer import Pointer
+from transferlite.registry.open_registry import Registry
+from transferlite.storage.folder import FolderStore
+from transferlite.storage.s3_boto3 import S3Store
+from transferlite.storage.store import Blob
 
 
 def test_a_webp_with_a_cut_exif_block_is_decoded() -> None:
@@ -27,7 +28,7 @@ def test_a_webp_with_a_cut_exif_block_is_decoded() -> None:
 
 
 def test_a_channel_is_not_moved_to_a_version_that_lacks_a_variant_it_serves(trained: Trained) -> None:
-    from train_job.promotion import unserved
+    from train_job.pipeline.promotion import unserved
 
     registry = Registry.open(str(trained.registry))
     variants = trained.result.manifest.variants
@@ -46,7 +47,7 @@ def test_training_keeps_float32_exact_on_gpus(trained: Trained) -> None:
 
 
 def test_a_name_that_is_not_utf_8_and_one_without_a_photos_ending_are_left_out(tmp_path: Path) -> None:
-    from train_job.labels import read_dataset
+    from train_job.data.labels.read_labels import read_dataset
 
     photos = write_folders(tmp_path / "photos", 2)
     Path(os.fsdecode(os.fsencode(photos / "red") + b"/caf\xe9.jpg")).write_bytes(jpeg("red", 9))
@@ -70,8 +71,8 @@ def test_a_channel_that_names_what_cannot_be_read_does_not_stop_the_next_trainin
     trained: Trained, tmp_path: Path, content: bytes | None
 ) -> None:
     from train_job.options import DEFAULT_SPLIT
-    from train_job.promotion import unserved
-    from train_job.tables import Before, before
+    from train_job.pipeline.csv_records import Before, before
+    from train_job.pipeline.promotion import unserved
 
     registry = Registry.open(str(tmp_path))
     registry.store.put("channels/production.json", Pointer("gone", (), "").to_json())
@@ -84,8 +85,8 @@ def test_a_channel_that_names_what_cannot_be_read_does_not_stop_the_next_trainin
 
 
 def test_one_object_that_s3_will_not_give_stops_no_job(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from train_job.dataset import Example, Reject
-    from train_job.loading import load_photos
+    from train_job.data.dataset import Example, Reject
+    from train_job.data.load_photos import load_photos
 
     assert bucket
 

@@ -8,11 +8,12 @@ import click
 import numpy as np
 import pytest
 
-from benchmarks.environments import environment
-from benchmarks.runtime_side import __file__ as side
-from runtime import Predictor
-from runtime.imaging import InputSpec, decode
+from benchmarks.runtimes.environments import environment
+from benchmarks.runtimes.runtime_side import __file__ as side
 from tests.conftest import Trained
+from transferlite import Predictor
+from transferlite.images.decoder import decode
+from transferlite.images.input_spec import InputSpec
 
 CASES = (("float32", "pixels.npy", 1e-3), ("int8", "pixels.npy", 0.05), ("float32", "photos.txt", 0.5))
 """The last decodes and resizes by itself, otherwise than our decoder."""

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from runtime import Predictor
-from runtime.registry import Registry
-from runtime.s3 import s3_client
 from tests.pictures import jpeg, write_folders
-from transferlite.demo import local_s3
+from transferlite import Predictor
+from transferlite.packaging.demo import local_s3
+from transferlite.registry.open_registry import Registry
+from transferlite.storage.s3_boto3 import s3_client
 
 QUICK = ["--backbone", "mobilenet_v3_small", "--weights", "none", "--image-size", "32", "--epochs", "2"]
 

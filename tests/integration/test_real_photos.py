@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from runtime.folder import FolderStore
-from runtime.locations import open_store
-from runtime.s3 import s3_client
-from runtime.variants import TFLITE_VARIANTS
-from train_job.measures import interval
-from transferlite.demo import local_s3
+from train_job.evaluation.metrics import interval
+from transferlite.inference.variants import TFLITE_VARIANTS
+from transferlite.packaging.demo import local_s3
+from transferlite.storage.folder import FolderStore
+from transferlite.storage.locations import open_store
+from transferlite.storage.s3_boto3 import s3_client
 
 pytestmark = pytest.mark.photos
 

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.registry import Registry
 from tests.pictures import write_folders
+from transferlite.registry.open_registry import Registry
 
 PHOTOS = 120
 KILLS = int(os.environ.get("TRANSFERLITE_TEST_KILLS", "1"))
@@ -71,7 +71,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Alone:
 
 
 def rows_kept(registry: Path) -> int:
-    from train_job.feature_store import FeatureStore
+    from train_job.store.feature_store import FeatureStore
 
     store = FeatureStore.open(str(registry / "features"))
     return sum(len(store.keys(space)) for space in store.spaces() if space.layer == "pool")

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from export.runtimes import saved_model_answers, tflite_answers
+from export.gate.runtimes import saved_model_answers, tflite_answers
 from inference_lambda import handler
-from runtime import Predictor
-from runtime.bundle import MANIFEST, read_manifest
-from runtime.imaging import decode
-from runtime.variants import TFLITE_VARIANTS
 from tests.conftest import Trained
 from tests.pictures import jpeg
-from transferlite.__main__ import run
+from transferlite import Predictor
+from transferlite.cli.main import run
+from transferlite.images.decoder import decode
+from transferlite.inference.variants import TFLITE_VARIANTS
+from transferlite.registry.local_bundle import read_manifest
+from transferlite.registry.manifest import MANIFEST
 
 
 @pytest.mark.parametrize("variant", TFLITE_VARIANTS)

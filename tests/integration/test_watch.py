@@ -15,7 +15,8 @@ from tests.pictures import jpeg
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = (
-    "import sys, runtime.watching; runtime.watching.PATIENCE = 3.0; from transferlite.__main__ import main; main()"
+    "import sys, transferlite.edge.watch_photos; transferlite.edge.watch_photos.PATIENCE = 3.0; "
+    "from transferlite.cli.main import main; main()"
 )
 
 

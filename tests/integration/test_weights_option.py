@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import BUCKET
 from tests.pictures import write_folders
-from transferlite.__main__ import run
+from transferlite.cli.main import run
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +15,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """InceptionV3 without its top, saved in both file forms, and the sha256 of its weights."""
     import keras
 
-    from train_job.bases import weights_sha256
+    from train_job.backbones.build import weights_sha256
 
     folder = tmp_path_factory.mktemp("weights")
     base = keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(75, 75, 3))
@@ -26,7 +26,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def weights_used(folder: Path, weights: str) -> str:
     """The hash of the weights with which rows are made of two photos."""
-    from train_job.feature_store import FeatureStore
+    from train_job.store.feature_store import FeatureStore
 
     photos, rows = str(write_folders(folder / "photos", 1)), str(folder / "rows")
     quick = ["--backbone", "inception_v3", "--image-size", "75", "--weights", weights]

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.imaging import InputSpec
+from transferlite.images.input_spec import InputSpec
 
 
 @cache
 def _built(*arguments: Any) -> Any:
-    from train_job.bases import build_base
+    from train_job.backbones.build import build_base
 
     return build_base(*arguments)
 
@@ -24,7 +24,8 @@ def _built(*arguments: Any) -> Any:
 @contextmanager
 def bases_built_once() -> Iterator[None]:
     """Meanwhile, jobs that ask for the same base share it. A test that has put its own in the place is left alone."""
-    from train_job import bases, embed
+    from train_job.backbones import build as bases
+    from train_job.extraction import frozen_backbone as embed
 
     with pytest.MonkeyPatch.context() as patch:
         if vars(embed)["build_base"] is bases.build_base:
@@ -50,17 +51,17 @@ def shaken(base: Any) -> Any:
 @cache
 def backbone_base(name: str, size: int) -> Any:
     """A backbone of the table with random weights, shaken."""
-    from train_job.backbones import BACKBONES
-    from train_job.bases import build_base
+    from train_job.backbones.build import build_base
+    from train_job.backbones.catalog import BACKBONES
 
     return shaken(build_base(BACKBONES[name], (size, size, 3), "none"))
 
 
 def backbone_features(name: str, size: int, cut_from: str | None = None) -> Any:
     """The feature model of such a base, with a second output at the cut if one is named."""
-    from train_job.backbones import BACKBONES
-    from train_job.cut import find_cut
-    from train_job.model import feature_model
+    from train_job.backbones.build import feature_model
+    from train_job.backbones.catalog import BACKBONES
+    from train_job.backbones.fine_tune_cut import find_cut
 
     base = backbone_base(name, size)
     cut = find_cut(base, cut_from) if cut_from else None

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from runtime.folder import FolderStore
-from runtime.s3 import S3Store
-from runtime.store import MemoryStore, Store
 from tests.conftest import BUCKET
+from transferlite.storage.folder import FolderStore
+from transferlite.storage.s3_boto3 import S3Store
+from transferlite.storage.store import MemoryStore, Store
 
 
 @pytest.fixture(params=["folder", "memory", "s3"])

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.imaging import InputSpec
-from runtime.store import Blob, MemoryStore
-from train_job.feature_store import FeatureStore, Space
+from train_job.store.feature_store import FeatureStore, Space
+from transferlite.images.input_spec import InputSpec
+from transferlite.storage.store import Blob, MemoryStore
 
 WIDTH = 6
 SPACE = Space("efficientnet_lite0", "ab" * 32, InputSpec(64, 64), WIDTH)

@@ -4,15 +4,15 @@ from typing import Any
 
 import numpy as np
 
-from runtime.bundle import Manifest
-from runtime.imaging import RGB
-from tests.runtime.bundles import manifest_of
-from train_job.cost import Machine, receipt
-from train_job.dataset import Reject
-from train_job.evaluate import Scores
-from train_job.recipe import Epoch
-from train_job.report_data import Mistake, NearDuplicate, ReportData, SuspectPhoto
-from train_job.saliency import overlay, thumbnail
+from tests.transferlite.bundles import manifest_of
+from train_job.data.dataset import Reject
+from train_job.head.recipe import Epoch
+from train_job.reporting.cost import Machine, receipt
+from train_job.reporting.grad_cam import overlay, thumbnail
+from train_job.reporting.report_data import Mistake, NearDuplicate, ReportData, SuspectPhoto
+from train_job.scores import Scores
+from transferlite.images.decoder import RGB
+from transferlite.registry.manifest import Manifest
 
 MACHINE = Machine("this machine, 2 cores, x86_64")
 

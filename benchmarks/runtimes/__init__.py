@@ -1,0 +1,1 @@
+"""Benchmarks and tables of TFLite runtimes: compatibility, operator versions, variants."""

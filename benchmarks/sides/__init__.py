@@ -1,0 +1,1 @@
+"""Programs that a benchmark starts as separate processes, one per side."""

@@ -1,0 +1,157 @@
+"""One way to run a frozen base, in a process of its own: what ``forward_table.py`` and ``limits.py`` compare.
+
+``tensorflow``: a ``tf.function`` on batches of 32. ``ours``: what a training job on a CPU runs. ``converter``: nothing
+but LiteRT interpreters, one a core, on the file that the official converter makes, and ready float arrays.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.photos import decoded
+from benchmarks.sides.processes import answer
+from train_job.backbones.catalog import BACKBONES, Backbone
+
+Images = NDArray[np.uint8]
+Rows = NDArray[np.float32]
+Run = Callable[[Images], Rows]
+"""From images ``[N, H, W, 3]`` to rows ``[N, D]``."""
+
+_BATCH = 32
+
+
+def feature_model(backbone: Backbone, weights: str, size: int) -> Any:
+    """The Keras model that all ways are made from."""
+    from train_job.backbones import build
+    from transferlite.images.input_spec import InputSpec
+
+    return build.feature_model(build.build_base(backbone, (size, size, 3), weights), backbone, InputSpec(size, size))
+
+
+def tensorflow(model: Any) -> Run:
+    """Batches of 32."""
+    import tensorflow as tf
+
+    forward = tf.function(lambda images: model(tf.cast(images, tf.float32), training=False))
+
+    def run(images: Images) -> Rows:
+        starts = range(0, len(images), _BATCH)
+        return np.concatenate([forward(tf.constant(images[start : start + _BATCH])).numpy() for start in starts])
+
+    return run
+
+
+def ours(model: Any) -> Run:
+    """``train_job.extraction.forward_pass`` on the file that ``train_job.backbones.litert.translate_model`` writes."""
+    from train_job.backbones.litert.translate_model import translate
+    from train_job.extraction.forward_pass import cores, with_litert
+
+    forward = with_litert(translate(model), cores())
+
+    def run(images: Images) -> Rows:
+        outputs = forward.run((place, partial(images.__getitem__, place)) for place in range(len(images)))
+        return np.stack([rows[0] for _, rows in outputs])
+
+    return run
+
+
+def converter(model: Any) -> Run:
+    """The official converter on the frozen graph, which gives a smaller file than from the variables."""
+    import tensorflow as tf
+    from ai_edge_litert.interpreter import Interpreter
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    forward = tf.function(lambda pixels: model(pixels, training=False))
+    traced = forward.get_concrete_function(tf.TensorSpec((1, *model.inputs[0].shape[1:])))
+    frozen = convert_variables_to_constants_v2(traced)
+    content = tf.lite.TFLiteConverter.from_concrete_functions([frozen]).convert()
+    interpreters = [Interpreter(model_content=content, num_threads=1) for _ in os.sched_getaffinity(0)]
+    for interpreter in interpreters:
+        interpreter.allocate_tensors()
+    return lambda images: _on_threads(interpreters, images)
+
+
+def _on_threads(interpreters: list[Any], images: Images) -> Rows:
+    """Every interpreter on its own share of the images, and nothing between them."""
+    pixels = images.astype(np.float32)
+    rows = np.empty((len(images), interpreters[0].get_output_details()[0]["shape"][-1]), np.float32)
+
+    def work(interpreter: Any, places: range) -> None:
+        input_index = interpreter.get_input_details()[0]["index"]
+        output_index = interpreter.get_output_details()[0]["index"]
+        for place in places:
+            interpreter.set_tensor(input_index, pixels[place : place + 1])
+            interpreter.invoke()
+            rows[place] = interpreter.get_tensor(output_index)[0]
+
+    shares = [range(number, len(images), len(interpreters)) for number in range(len(interpreters))]
+    threads = [Thread(target=work, args=pair) for pair in zip(interpreters, shares, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return rows
+
+
+WAYS: dict[str, Callable[[Any], Run]] = {"tensorflow": tensorflow, "ours": ours, "converter": converter}
+
+
+def prepare(backbone: Backbone, size: int, file: str) -> None:
+    """Save random weights under which rows are of a usual size: BatchNormalization measures its input once."""
+    import keras
+
+    from train_job.backbones.build import build_base, normalise
+
+    base = build_base(backbone, (size, size, 3), "none")
+    base.trainable = True
+    for layer in base.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    base(normalise(decoded(None, 8, size).astype(np.float32), backbone.normalisation), training=True)
+    base.save_weights(file)
+
+
+@click.command()
+@click.argument("way", type=click.Choice([*WAYS, "prepare"]))
+@click.option("--backbone", required=True, type=click.Choice(list(BACKBONES)))
+@click.option("--weights", required=True)
+@click.option("--size", required=True, type=int)
+@click.option("--photos", type=click.Path(path_type=Path), help="A folder of JPEGs; generated ones by default.")
+@click.option("--count", default=64, show_default=True)
+@click.option("--rows", type=click.Path(path_type=Path), help="Where to leave the rows, as .npy.")
+def main(way: str, backbone: str, weights: str, size: int, photos: Path | None, count: int, rows: Path | None) -> None:
+    """Answer ``ready`` and ``round``: the seconds it took to get ready, and those of all the images once.
+
+    ``prepare`` only makes the file of weights that ``--weights`` names.
+    """
+    if way == "prepare":
+        prepare(BACKBONES[backbone], size, weights)
+        return click.echo(json.dumps(weights))
+    images = decoded(photos, count, size)
+    model = feature_model(BACKBONES[backbone], weights, size)
+    start = time.perf_counter()
+    run = WAYS[way](model)
+    run(images[:_BATCH])
+    ready = time.perf_counter() - start
+    if rows is not None:
+        np.save(rows, run(images))
+
+    def timed() -> float:
+        start = time.perf_counter()
+        run(images)
+        return time.perf_counter() - start
+
+    return answer({"ready": lambda: ready, "round": timed})
+
+
+if __name__ == "__main__":
+    main()

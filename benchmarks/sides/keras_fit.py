@@ -1,0 +1,71 @@
+"""The other side of the seed's job: a frozen base in plain Keras ``fit``, run for a few steps and timed by the step.
+
+It is given what favours it: photos already decoded and in memory, so that only forward, backward and update remain.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from benchmarks.photos import decoded
+
+SKIPPED = 3
+"""First steps that are not counted: they trace and compile."""
+
+
+def build(backbone: str, weights: str, size: int) -> Any:
+    """The walk-through's model: the base not trainable, its head in place, compiled with rmsprop."""
+    import keras
+
+    from train_job.backbones.build import build_base, normalise
+    from train_job.backbones.catalog import BACKBONES
+
+    chosen = BACKBONES[backbone]
+    base = build_base(chosen, (size, size, 3), weights)
+    image = keras.Input((size, size, 3))
+    x = keras.layers.GlobalAveragePooling2D()(base(normalise(image, chosen.normalisation)))
+    x = keras.layers.Dense(1024, activation="relu")(x)
+    model = keras.Model(image, keras.layers.Dense(2, activation="softmax")(x))
+    model.compile(optimizer="rmsprop", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def seconds_a_step(model: Any, images: Any, labels: Any, batch: int, steps: int) -> list[float]:
+    """Wall seconds of each of ``steps`` steps of ``fit``, after some that are not counted."""
+    import keras
+    import tensorflow as tf
+
+    moments: list[float] = []
+
+    def note(_batch: int, logs: Any = None) -> None:
+        moments.append(time.perf_counter())
+
+    clock = keras.callbacks.LambdaCallback(on_train_batch_end=note)
+    data = tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(len(images)).repeat().batch(batch)
+    model.fit(data.prefetch(tf.data.AUTOTUNE), steps_per_epoch=SKIPPED + steps, callbacks=[clock], verbose=0)
+    return [after - before for before, after in zip(moments[SKIPPED - 1 :], moments[SKIPPED:], strict=False)]
+
+
+@click.command()
+@click.option("--photos", required=True, type=click.Path(path_type=Path))
+@click.option("--backbone", required=True)
+@click.option("--weights", default="default")
+@click.option("--size", required=True, type=int)
+@click.option("--count", required=True, type=int)
+@click.option("--batch", default=50)
+@click.option("--steps", default=5)
+def main(photos: Path, backbone: str, weights: str, size: int, count: int, batch: int, steps: int) -> None:
+    """Print the seconds of each counted step as a JSON list."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    images = decoded(photos, count, size)
+    labels = np.arange(count) % 2
+    click.echo(json.dumps(seconds_a_step(build(backbone, weights, size), images, labels, batch, steps)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Write a static web page that runs the model in a browser."""

@@ -1,0 +1,1 @@
+"""Run every exported variant on held-out photos and compare it with the Keras model."""

@@ -1,0 +1,1 @@
+"""Write the Keras classifier as a SavedModel."""

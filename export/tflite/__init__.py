@@ -1,0 +1,1 @@
+"""Write the classifier as TFLite files: convert, quantise, add metadata, check operator versions."""

@@ -1,0 +1,1 @@
+"""JSON log lines, CloudWatch metrics and X-Ray segments."""

@@ -1,0 +1,188 @@
+"""The page in a real browser, with LiteRT.js as npm has it, beside the predictor."""
+
+import hashlib
+import io
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.runtimes.web_page import WebPage, opened
+from export.browser import site as site_module
+from export.browser.site import write_site
+from tests.conftest import Trained
+from tests.pictures import jpeg
+from transferlite import Predictor
+from transferlite.cli.main import run
+from transferlite.errors import InputError, UnavailableError
+from transferlite.images.decoder import decode, fit
+from transferlite.images.input_spec import InputSpec
+from transferlite.registry.local_bundle import read_manifest
+from transferlite.registry.manifest import MANIFEST
+
+FILES = {
+    *("index.html", "page.css", "page.js", "photo.js", "classifier.js", "icon.svg", "model.tflite", "model.json"),
+    *("litert/core.js", "litert/core.json", "litert/wasm-utils.js"),
+    *(f"litert/wasm/litert_wasm_{kind}.{end}" for kind in ("internal", "compat_internal") for end in ("js", "wasm")),
+}
+
+
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """LiteRT.js in a ``node_modules``, from npm."""
+    try:
+        with site_module.downloaded() as fetched:
+            return Path(shutil.copytree(fetched, tmp_path_factory.mktemp("npm") / "node_modules"))
+    except (InputError, UnavailableError) as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module", params=["float32", "int8"])
+def page(
+    request: pytest.FixtureRequest, trained: Trained, modules: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[WebPage, Predictor]]:
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        pytest.skip("no chromium on this machine")
+    folder = tmp_path_factory.mktemp("site")
+    assert set(write_site(trained.bundle, folder, request.param, modules)) == FILES
+    with opened(folder) as opened_page:
+        yield opened_page, Predictor.load(trained.bundle, request.param)
+
+
+@pytest.mark.enable_socket
+def test_the_page_answers_as_the_predictor_does(page: tuple[WebPage, Predictor], tmp_path: Path) -> None:
+    web, predictor = page
+    for number, colour in enumerate(("blue", "red", "blue")):
+        photo = tmp_path / f"{number}.jpg"
+        photo.write_bytes(jpeg(colour, 70 + number, (90, 61)))
+        web.page.set_input_files("#file", str(photo))
+        web.page.wait_for_selector(f"#answer h2:text-is('{colour}')")
+        shown = web.page.inner_text("#answer .row:first-of-type span:last-child")
+        assert float(shown.removesuffix(" %")) == pytest.approx(100 * predictor(photo).score, abs=1)
+    web.page.locator("#answer .row span:last-child").first.evaluate("(one) => { one.textContent = '100.0 %'; }")
+    fits = "(all) => all.every((one) => one.scrollWidth <= one.clientWidth && one.clientHeight < 40)"
+    assert web.page.locator("#answer .row span").evaluate_all(fits)
+    assert web.failed == []
+    origin = web.url.rpartition("/")[0]
+    assert {url for url in web.asked if not url.removeprefix("blob:").startswith(origin)} == set()
+    assert any(url.endswith("model.tflite") for url in web.asked)
+
+
+@pytest.mark.enable_socket
+def test_the_same_pixels_have_the_same_probabilities(page: tuple[WebPage, Predictor]) -> None:
+    web, predictor = page
+    random = np.random.default_rng(0)
+    for _ in range(5):
+        pixels = random.integers(0, 256, (64, 64, 3), np.uint8)
+        tolerance = predictor.resolution * 8 or 1e-3
+        np.testing.assert_allclose(web.probabilities(pixels), predictor.probabilities(pixels), atol=tolerance)
+
+
+@pytest.mark.enable_socket
+@pytest.mark.parametrize("shape", [(48, 64), (64, 64), (300, 500), (7, 9), (64, 1000), (65, 63), (63, 90)])
+def test_the_page_resizes_bit_for_bit_as_pillow_does(shape: tuple[int, int], page: tuple[WebPage, Predictor]) -> None:
+    image = np.random.default_rng(1).integers(0, 256, (*shape, 3), np.uint8)
+    np.testing.assert_array_equal(page[0].resized(image, 64, 80), fit(image, InputSpec(64, 80)))
+
+
+def encoded(kind: str) -> bytes:
+    file = io.BytesIO()
+    picture = Image.open(io.BytesIO(jpeg("green", 5, (120, 80))))
+    if kind == "turned":
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        half = Image.new("RGB", (120, 80), "red")
+        half.paste((0, 0, 255), (0, 0, 60, 80))
+        half.save(file, "JPEG", quality=95, exif=exif)
+    elif kind == "transparent":
+        picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+        picture.save(file, "PNG")
+    elif kind == "grey":
+        picture.convert("L").save(file, "PNG")
+    elif kind == "palette":
+        picture.convert("P").save(file, "GIF")
+    else:
+        picture.resize((3000, 2000)).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+@pytest.mark.enable_socket
+@pytest.mark.parametrize("kind", ["turned", "transparent", "grey", "palette", "large"])
+def test_the_page_sees_the_picture_that_the_decoder_sees(kind: str, page: tuple[WebPage, Predictor]) -> None:
+    photo = encoded(kind)
+    mine = decode(photo, InputSpec(64, 64)).astype(int)
+    theirs = page[0].pixels(photo, 64, 64).astype(int)
+    assert np.abs(mine - theirs).mean() < 1.5
+    assert np.ptp(mine) > 50 or kind == "large"
+
+
+@pytest.mark.enable_socket
+def test_a_file_that_is_no_picture_is_said_to_be_none(page: tuple[WebPage, Predictor], tmp_path: Path) -> None:
+    web, _ = page
+    (tmp_path / "notes.jpg").write_text("no picture")
+    web.page.set_input_files("#file", str(tmp_path / "notes.jpg"))
+    web.page.wait_for_selector("#message:text('cannot read that file')")
+    assert web.page.query_selector("#answer h2") is None
+    assert web.failed == []
+
+
+def test_below_the_threshold_the_page_says_unknown(trained: Trained, modules: Path, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    bundle = Path(shutil.copytree(trained.bundle, tmp_path / "bundle"))
+    (bundle / MANIFEST).write_bytes(replace(read_manifest(bundle), threshold=0.75).to_json())
+    write_site(bundle, tmp_path / "site", "int8", modules)
+    about = json.loads((tmp_path / "site" / "model.json").read_text(encoding="utf-8"))
+    assert about["threshold"] == 0.75
+    assert about["labels"] == ["blue", "red"]
+    assert (about["scale"], about["height"]) == (Predictor.load(bundle, "int8").resolution, 64)
+    script = f"""
+import {{ Classifier }} from "{tmp_path}/site/judge.mjs";
+const classifier = new Classifier({json.dumps(about)}, null);
+for (const scores of [[0.7, 0.3], [0.2, 0.8]]) {{
+  classifier.probabilities = async () => scores;
+  console.log((await classifier.answer(null)).label);
+}}"""
+    source = (tmp_path / "site" / "classifier.js").read_text()
+    (tmp_path / "site" / "judge.mjs").write_text(source.replace("import { Tensor", "// import { Tensor"))
+    if (node := shutil.which("node")) is None:
+        pytest.skip("no node on this machine")
+    command = [node, "--input-type=module", "-e", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["unknown", "red"]
+
+
+def test_the_command_needs_the_runtime(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["export", "web", "--bundle", str(trained.bundle), "--dest", str(tmp_path / "site")]
+    assert run([*words, "--litert", str(tmp_path)]) == 2
+    assert "has no @litertjs/core/dist/index.js; npm install @litertjs/core@" in capsys.readouterr().err
+
+
+def test_without_npm_the_command_says_what_to_do(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert run(["export", "web", "--bundle", str(trained.bundle), "--dest", str(tmp_path / "site")]) == 2
+    assert "npm is not installed; install Node.js, or give --litert" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"), [(0, "something else than was expected"), (1, "npm did not download it")]
+)
+def test_what_npm_gives_is_checked(status: int, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pack(command: list[str], **_options: Any) -> subprocess.CompletedProcess[str]:
+        folder = command[command.index("--pack-destination") + 1]
+        (Path(folder) / "core.tgz").write_bytes(hashlib.sha256(b"another").digest())
+        return subprocess.CompletedProcess(command, status, "core.tgz\n", "no network")
+
+    monkeypatch.setattr("export.browser.site.shutil.which", lambda name: "/usr/bin/npm")
+    monkeypatch.setattr("export.browser.site.subprocess.run", pack)
+    with pytest.raises(UnavailableError, match=reason):
+        site_module.copy_runtime(tmp_path)

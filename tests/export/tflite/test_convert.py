@@ -1,0 +1,147 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.conftest import Trained
+from tests.export.small import LABELS, SPEC, Exported, pictures
+from transferlite.inference.variants import TFLITE_VARIANTS
+
+
+def interpreter(path: Path) -> Any:
+    from ai_edge_litert.interpreter import Interpreter
+
+    loaded = Interpreter(model_path=str(path))
+    loaded.allocate_tensors()
+    return loaded
+
+
+def test_the_files_are_named_for_their_variant(exported: Exported) -> None:
+    assert {name: path.name for name, path in exported.tflite.items()} == {
+        "float32": "float32.tflite",
+        "float16": "float16.tflite",
+        "dynamic": "dynamic.tflite",
+        "int8": "int8.tflite",
+    }
+    assert exported.saved_model.name == "saved_model"
+    assert (exported.saved_model / "1" / "saved_model.pb").is_file()
+
+
+@pytest.mark.parametrize("name", TFLITE_VARIANTS)
+def test_a_tflite_file_takes_one_uint8_photo(exported: Exported, name: str) -> None:
+    loaded = interpreter(exported.tflite[name])
+    (image,) = loaded.get_input_details()
+    (answer,) = loaded.get_output_details()
+    assert (image["shape"].tolist(), image["dtype"]) == ([1, 32, 40, 3], np.uint8)
+    assert (answer["shape"].tolist(), answer["dtype"]) == ([1, 3], np.uint8 if name == "int8" else np.float32)
+
+
+@pytest.mark.parametrize("name", TFLITE_VARIANTS)
+def test_a_tflite_file_answers_by_its_signature(exported: Exported, name: str) -> None:
+    from export.gate.runtimes import tflite_answers
+
+    loaded = interpreter(exported.tflite[name])
+    signature = {"inputs": ["image"], "outputs": ["probabilities"]}
+    assert loaded.get_signature_list() == {"serving_default": signature}
+    assert [one["name"] for one in (*loaded.get_input_details(), *loaded.get_output_details())] == [
+        "image",
+        "probabilities",
+    ]
+    runner, photo = loaded.get_signature_runner(), pictures(1)[0]
+    (output,) = runner.get_output_details().values()
+    scale, zero = output["quantization"]
+    answer = runner(image=photo[None])["probabilities"]
+    answer = answer if name != "int8" else (answer.astype(np.float32) - zero) * np.float32(scale)
+    np.testing.assert_array_equal(answer, tflite_answers(exported.tflite[name])(photo[None]))
+
+
+def int8_files(exported: Exported, trained: Trained) -> dict[str, Path]:
+    return {"small": exported.tflite["int8"], "EfficientNet-Lite0": trained.bundle / "int8.tflite"}
+
+
+def test_the_int8_files_take_raw_pixels(exported: Exported, trained: Trained) -> None:
+    for name, path in int8_files(exported, trained).items():
+        (image,) = interpreter(path).get_input_details()
+        assert image["quantization"] == (1.0, 0), name
+
+
+def test_the_int8_files_are_integer_throughout(exported: Exported, trained: Trained) -> None:
+    for name, path in int8_files(exported, trained).items():
+        tensors = interpreter(path).get_tensor_details()
+        assert [one["name"] for one in tensors if not np.issubdtype(one["dtype"], np.integer)] == [], name
+
+
+def test_the_int8_files_have_a_scale_for_each_channel_of_a_convolution(exported: Exported, trained: Trained) -> None:
+    for name, path in int8_files(exported, trained).items():
+        kernels = [one for one in interpreter(path).get_tensor_details() if len(one["shape"]) == 4]
+        scales = {tuple(one["shape"]): one["quantization_parameters"]["scales"] for one in kernels}
+        each = [shape for shape, found in scales.items() if len(found) > 1]
+        assert each, name
+        for shape in each:
+            assert len(scales[shape]) in (shape[0], shape[3]), name
+            assert len(set(scales[shape])) > 1, name
+
+
+def keras_answers(exported: Exported, photos: list[Any]) -> Any:
+    return np.asarray(exported.keras(np.stack(photos).astype(np.float32), training=False))
+
+
+@pytest.mark.parametrize(
+    ("name", "tolerance"), [("float32", 1e-5), ("float16", 0.01), ("dynamic", 0.05), ("int8", 0.05)]
+)
+def test_a_tflite_file_answers_as_keras_does(exported: Exported, name: str, tolerance: float) -> None:
+    from export.gate.runtimes import tflite_answers
+
+    photos = pictures(9)
+    expected = keras_answers(exported, photos)
+    assert np.ptp(expected, axis=0).max() > 0.2
+    np.testing.assert_allclose(tflite_answers(exported.tflite[name])(np.stack(photos)), expected, atol=tolerance)
+
+
+def test_the_exported_weights_do_not_follow_the_model_afterwards(exported: Exported) -> None:
+    from export.gate.runtimes import saved_model_answers
+
+    photos = pictures(2)
+    before = saved_model_answers(exported.saved_model)(np.stack(photos))
+    last = exported.keras.layers[-1].weights[-1]
+    value = last.numpy()
+    last.assign(value + np.arange(3))
+    after = saved_model_answers(exported.saved_model)(np.stack(photos))
+    last.assign(value)
+    np.testing.assert_array_equal(before, after)
+
+
+def test_converting_writes_nothing_on_the_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    import keras
+    from keras import layers
+
+    from export.saved_model.graph import Graph
+    from export.saved_model.write import write_saved_model
+    from export.tflite.convert import convert, write_tflite
+
+    base = keras.Sequential([keras.Input((32, 40, 3)), layers.GlobalAveragePooling2D()])
+    graph = Graph(base, keras.Sequential([keras.Input((3,)), layers.Dense(2, "softmax")]), SPEC)
+    write_saved_model(graph, LABELS, tmp_path)
+    write_tflite(convert(graph, pictures(2)), TFLITE_VARIANTS, tmp_path)
+    captured = capfd.readouterr()
+    assert captured.err == ""
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize("batch", [2, 5])
+@pytest.mark.parametrize("variant", TFLITE_VARIANTS)
+def test_a_file_of_a_batch_answers_each_photo_as_the_file_of_one(
+    exported: Exported, tmp_path: Path, variant: str, batch: int
+) -> None:
+    from export.gate.runtimes import tensorflow_answers, tflite_answers
+    from export.tflite.convert import write_tflite
+
+    files = write_tflite(exported.converted, [variant], tmp_path, batch)
+    assert list(files) == [variant, f"{variant}_batch{batch}"]
+    assert interpreter(files[f"{variant}_batch{batch}"]).get_input_details()[0]["shape"].tolist() == [batch, 32, 40, 3]
+    photos = np.stack(pictures(7))
+    for answers in (tflite_answers, tensorflow_answers):
+        expected = answers(files[variant])(photos)
+        np.testing.assert_allclose(answers(files[f"{variant}_batch{batch}"])(photos), expected, atol=1e-6)
+        np.testing.assert_allclose(answers(files[f"{variant}_batch{batch}"])(photos[:1]), expected[:1], atol=1e-6)

@@ -1,0 +1,138 @@
+import contextlib
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.gate.runtimes import tflite_answers
+from export.tflite.metadata import About, add_metadata
+from export.tflite.tflite_file import read
+from tests.conftest import Trained
+from transferlite.errors import BundleError
+from transferlite.images.input_spec import DECODER_VERSION, InputSpec
+from transferlite.inference.tflite_metadata import read_metadata
+from transferlite.registry.local_bundle import read_manifest
+
+LABELS = ("chat", "狗", "a, b; c", "with\u2028separator", " spaces ")
+
+
+def about(**changes: object) -> About:
+    known = {"model_id": "20260131-235959-3f9a1c07", "created_at": "2026-01-31T23:59:59+00:00", "backbone": "lite0"}
+    return About(**known | {"labels": LABELS, "input": InputSpec(64, 64)} | changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def bare(trained: Trained, tmp_path: Path) -> Path:
+    """The float32 file without its metadata."""
+    from export.tflite.tflite_file import write
+
+    model = read((trained.bundle / "float32.tflite").read_bytes())
+    model.metadata = []
+    path = tmp_path / "bare.tflite"
+    path.write_bytes(write(model))
+    return path
+
+
+def tflite_files(trained: Trained) -> list[Path]:
+    return sorted(trained.bundle.glob("*.tflite"))
+
+
+def test_every_tflite_file_of_a_bundle_names_its_version_and_its_labels(trained: Trained) -> None:
+    manifest = read_manifest(trained.bundle)
+    assert len(tflite_files(trained)) >= 2
+    for path in tflite_files(trained):
+        said = read_metadata(path)
+        assert said.labels == manifest.labels
+        assert (said.mean, said.std) == ((0.0,), (1.0,))
+        assert said.about["model_id"] == manifest.model_id == trained.bundle.name
+        assert said.about["created_at"] == manifest.created_at
+        assert said.about["decoder_version"] == DECODER_VERSION
+        assert said.about["transferlite"] == manifest.software["transferlite"] != ""
+
+
+def test_the_labels_are_an_entry_of_the_file_read_as_a_zip(trained: Trained) -> None:
+    for path in tflite_files(trained):
+        with zipfile.ZipFile(path) as archive:
+            assert archive.testzip() is None
+            assert archive.read("labels.txt") == (trained.bundle / "labels.txt").read_bytes() == b"blue\nred\n"
+            assert json.loads(archive.read("transferlite.json"))["model_id"] == trained.bundle.name
+
+
+def test_any_label_comes_back_as_it_was(bare: Path) -> None:
+    add_metadata(bare, about())
+    assert read_metadata(bare).labels == LABELS
+
+
+def test_a_file_without_metadata_says_nothing(bare: Path) -> None:
+    said = read_metadata(bare)
+    assert (said.labels, said.mean, said.std, said.about) == ((), (), (), {})
+
+
+def test_metadata_change_no_answer_and_are_the_same_bytes_each_time(bare: Path, tmp_path: Path) -> None:
+    again = Path(shutil.copy(bare, tmp_path / "again.tflite"))
+    photos = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
+    before = tflite_answers(bare)(photos)
+    add_metadata(bare, about(labels=("blue", "red")))
+    add_metadata(again, about(labels=("blue", "red")))
+    np.testing.assert_array_equal(tflite_answers(bare)(photos), before)
+    assert bare.read_bytes() == again.read_bytes()
+
+
+def test_tensorflow_loads_a_file_with_metadata(trained: Trained) -> None:
+    import tensorflow as tf
+
+    loaded = tf.lite.Interpreter(model_path=str(trained.bundle / "int8.tflite"))
+    loaded.allocate_tensors()
+    assert loaded.get_signature_list() == {"serving_default": {"inputs": ["image"], "outputs": ["probabilities"]}}
+
+
+def test_the_metadatas_own_bytes_are_as_the_schema_has_them(bare: Path) -> None:
+    """Read with the flatbuffers package, slot by slot, where the product reads with its own few lines."""
+    from flatbuffers.number_types import Float32Flags, Int8Flags, Uint8Flags
+    from flatbuffers.table import Table
+
+    add_metadata(bare, about(threshold=0.75))
+    model = read(bare.read_bytes())
+    (entry,) = [one for one in model.metadata if one.name == b"TFLITE_METADATA"]
+    data = model.buffers[entry.buffer].data.tobytes()
+    assert data[4:8] == b"M001"
+
+    def follow(table: Table, slot: int, item: int | None = None) -> Table:
+        offset = table.Offset(4 + 2 * slot)
+        place = table.Vector(offset) + 4 * item if item is not None else offset + table.Pos
+        return Table(data, table.Indirect(place))
+
+    def text(table: Table, slot: int) -> str:
+        return bytes(table.String(table.Offset(4 + 2 * slot) + table.Pos)).decode()
+
+    root = Table(data, int.from_bytes(data[:4], "little"))
+    assert [text(root, slot) for slot in (2, 7)] == ["20260131-235959-3f9a1c07", "1.0.0"]
+    assert "uint8 RGB of 64x64" in text(root, 1)
+    graph = follow(root, 3, 0)
+    image, probabilities = follow(graph, 2, 0), follow(graph, 3, 0)
+    assert (text(image, 0), text(probabilities, 0)) == ("image", "probabilities")
+    content = follow(image, 3)
+    assert content.GetSlot(4, 0, Uint8Flags) == 2  # ImageProperties
+    assert follow(content, 1).GetSlot(4, 0, Int8Flags) == 1  # RGB
+    unit = follow(probabilities, 4, 0)
+    assert unit.GetSlot(4, 0, Uint8Flags) == 3  # ScoreThresholdingOptions
+    assert follow(unit, 1).GetSlot(4, 0, Float32Flags) == 0.75
+    assert text(follow(probabilities, 6, 0), 0) == "labels.txt"
+
+
+def test_damaged_metadata_never_end_in_another_error(bare: Path) -> None:
+    add_metadata(bare, about())
+    content = bare.read_bytes()
+    start, end = content.index(b"M001") - 4, content.index(b"PK\x03\x04")
+    near = [*range(start, start + 1000, 9), *range(end, len(content), 9)]
+    refused = 0
+    for place in near:
+        bare.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        with contextlib.suppress(BundleError):
+            read_metadata(bare)
+            continue
+        refused += 1
+    assert refused > 3

@@ -1,0 +1,349 @@
+"""X-Ray's subsegments, as the daemon beside a traced function gets them: a UDP socket stands for it."""
+
+import base64
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from inference_lambda import handler
+from inference_lambda.current_model import CurrentModel
+from inference_lambda.observability.tracing import Trace, daemon, parent
+from tests.conftest import BUCKET, Trained
+from tests.inference_lambda.colours import colour_predictor
+from tests.inference_lambda.golden import golden
+from tests.inference_lambda.models import publish
+from tests.inference_lambda.notifications import messages, notification
+from tests.inference_lambda.runtime_api import Function
+from tests.pictures import jpeg
+from tests.transferlite.faults import refuse
+
+OUTPUT = "test-predictions"
+TRACE, SEGMENT = "1-5759e988-bd862e3fe1be46a994272793", "53995c3f42cd8ad8"
+SAMPLED = f"Root={TRACE};Parent={SEGMENT};Sampled=1;Lineage=1:a87bd80c:0"
+
+_ID = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
+_PART: dict[str, Any] = {
+    "id": _ID,
+    "name": {"type": "string", "pattern": r"^[\w\s.:/%&#=+\\@-]{1,200}$"},
+    "start_time": {"type": "number"},
+    "end_time": {"type": "number"},
+    "error": {"const": True},
+    "fault": {"const": True},
+    "cause": {
+        "type": "object",
+        "required": ["exceptions"],
+        "properties": {
+            "exceptions": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["id", "message", "type"],
+                    "properties": {"id": _ID, "message": {"type": "string"}, "type": {"type": "string"}},
+                    "additionalProperties": False,
+                },
+            }
+        },
+        "additionalProperties": False,
+    },
+}
+_NAMES = {"type": "object", "propertyNames": {"pattern": "^[A-Za-z0-9_]+$"}}
+DOCUMENT = {
+    "type": "object",
+    "required": ["id", "name", "start_time", "end_time", "trace_id", "parent_id", "type"],
+    "properties": {
+        **_PART,
+        "trace_id": {"type": "string", "pattern": "^1-[0-9a-f]{8}-[0-9a-f]{24}$"},
+        "parent_id": _ID,
+        "type": {"const": "subsegment"},
+        "annotations": {**_NAMES, "additionalProperties": {"type": "string", "maxLength": 1000}},
+        "metadata": {"type": "object", "additionalProperties": {"type": "object"}},
+        "subsegments": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["id", "name", "start_time", "end_time"],
+                "properties": _PART,
+                "additionalProperties": False,
+            },
+        },
+    },
+    "additionalProperties": False,
+}
+"""A subsegment that is sent by itself: https://docs.aws.amazon.com/xray/latest/devguide/xray-api-segmentdocuments.html"""
+VALIDATOR = jsonschema.Draft202012Validator(DOCUMENT)
+
+
+class Daemon:
+    """What listens where the X-Ray daemon would."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self._socket.settimeout(0.2)
+        self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
+
+    def heard(self) -> list[dict[str, Any]]:
+        """All that has come, each held to the protocol and to the form of a subsegment."""
+        found: list[dict[str, Any]] = []
+        while True:
+            try:
+                head, _, body = self._socket.recv(65536).partition(b"\n")
+            except TimeoutError:
+                return found
+            assert json.loads(head) == {"format": "json", "version": 1}
+            document = json.loads(body)
+            VALIDATOR.validate(document)
+            parts = [document, *document.get("subsegments", ())]
+            assert len({one["id"] for one in parts}) == len(parts)
+            for one in parts:
+                assert document["start_time"] - 0.001 <= one["start_time"] <= one["end_time"]
+                assert one["end_time"] <= document["end_time"] + 0.001 <= time.time() + 1
+            found.append(document)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def xray() -> Iterator[Daemon]:
+    daemon = Daemon()
+    yield daemon
+    daemon.close()
+
+
+def phases(document: dict[str, Any]) -> list[str]:
+    """What was done with a photo, and what went wrong where: ``Decode error``."""
+    flags = ("error", "fault")
+    return [" ".join([one["name"], *(flag for flag in flags if flag in one)]) for one in document["subsegments"]]
+
+
+def flags(document: dict[str, Any]) -> set[str]:
+    return {flag for flag in ("error", "fault") if document.get(flag)}
+
+
+# -- under Lambda's own runtime client ---------------------------------------------------------------------------------
+
+GOOD, BAD, GONE = "in/ein Hund+100% 猫 é.jpg", "in/bad.jpg", "in/gone.jpg"
+PHOTOS = messages(notification(BUCKET, GOOD, BAD), notification(BUCKET, GONE), notification("no-such-bucket", "a.jpg"))
+
+
+@pytest.fixture
+def function(bucket: Any, s3_server: str, trained: Trained, tmp_path: Path) -> Callable[..., Function]:
+    """Makes a function whose trace and daemon are given, on an S3 with photos."""
+    registry = publish(str(tmp_path / "registry"), trained, "one").store.uri
+    bucket.create_bucket(Bucket=OUTPUT)
+    bucket.put_object(Bucket=BUCKET, Key=GOOD, Body=jpeg("red"))
+    bucket.put_object(Bucket=BUCKET, Key=BAD, Body=b"%PDF-1.7")
+    environment = {"AWS_ENDPOINT_URL": s3_server, "TRANSFERLITE_OUTPUT_BUCKET": OUTPUT}
+
+    def make(trace: str, address: str) -> Function:
+        own = {"TRANSFERLITE_REGISTRY": registry, "AWS_XRAY_DAEMON_ADDRESS": address}
+        return Function(environment | own, trace=trace)
+
+    return make
+
+
+def test_each_photo_of_a_traced_function_is_a_subsegment_of_its_phases(
+    function: Callable[..., Function], xray: Daemon
+) -> None:
+    with function(SAMPLED, xray.address) as traced:
+        answer = traced.invoke(PHOTOS)
+        assert answer.payload == {"batchItemFailures": [{"itemIdentifier": "m2"}]}
+        good, bad, gone, refused = heard = xray.heard()
+        traced.invoke({"image": base64.b64encode(jpeg("blue")).decode()})
+        (direct,) = xray.heard()
+    assert {(one["trace_id"], one["parent_id"], one["name"]) for one in [*heard, direct]} == {(TRACE, SEGMENT, "photo")}
+    assert [phases(one) for one in heard] == [
+        ["Fetch", "Decode", "Invoke", "Write"],
+        ["Fetch", "Decode error", "Write"],
+        ["Fetch error", "Write"],
+        ["Fetch fault"],
+    ]
+    assert [flags(one) for one in heard] == [set(), {"error"}, {"error"}, {"fault"}]
+    assert good["annotations"] == {"label": "red", "model_id": "one"}
+    assert bad["annotations"] == {"code": "not-image", "model_id": "one"}
+    assert gone["annotations"] == {"code": "missing", "model_id": "one"}
+    assert refused["annotations"] == {"code": "no-bucket"}
+    assert good["metadata"] == {"transferlite": {"image": f"s3://{BUCKET}/{GOOD}"}}
+    (cause,) = bad["subsegments"][1]["cause"]["exceptions"]
+    assert (cause["type"], "not an image" in cause["message"]) == ("PhotoError", True)
+    assert phases(direct) == ["Decode", "Invoke"]
+    assert direct["annotations"] == {"label": "blue", "model_id": "one"}
+    assert "metadata" not in direct
+
+
+def test_a_function_without_a_daemon_answers_all_the_same(function: Callable[..., Function], xray: Daemon) -> None:
+    xray.close()
+    with function(SAMPLED, xray.address) as traced:
+        answer = traced.invoke(PHOTOS)
+        assert (answer.error, answer.payload) == (None, {"batchItemFailures": [{"itemIdentifier": "m2"}]})
+        assert "Traceback" not in traced.log
+
+
+# -- in this process ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def traced(bucket: Any, xray: Daemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
+    """This process as a function that is traced; the value is its daemon."""
+    bucket.create_bucket(Bucket=OUTPUT)
+    settings = {"REGISTRY": "unused", "OUTPUT_BUCKET": OUTPUT, "ALLOWED_BUCKETS": BUCKET}
+    for name, value in settings.items():
+        monkeypatch.setenv(f"TRANSFERLITE_{name}", value)
+    monkeypatch.setenv("_X_AMZN_TRACE_ID", SAMPLED)
+    monkeypatch.setenv("AWS_XRAY_DAEMON_ADDRESS", xray.address)
+    predictor = colour_predictor()
+    monkeypatch.setattr(CurrentModel, "get", lambda *_: predictor)
+    handler._service.cache_clear()
+    handler._api.cache_clear()
+    bucket.put_object(Bucket=BUCKET, Key="a.jpg", Body=jpeg("red"))
+    yield xray
+    handler._service.cache_clear()
+    handler._api.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AWS_XRAY_DAEMON_ADDRESS", "localhost:2000"),
+        ("AWS_XRAY_DAEMON_ADDRESS", "127.0.0.1:x"),
+        ("AWS_XRAY_DAEMON_ADDRESS", "127.0.0.1:123456789"),
+        ("AWS_XRAY_DAEMON_ADDRESS", "a\x00b:2000"),
+        ("AWS_XRAY_DAEMON_ADDRESS", "é" * 500 + ":2000"),
+        ("_X_AMZN_TRACE_ID", SAMPLED.replace("Sampled=1", "Sampled=0")),
+        ("_X_AMZN_TRACE_ID", ""),
+    ],
+)
+def test_an_address_that_is_none_and_a_trace_that_is_not_sampled_are_no_failure(
+    name: str, value: str, traced: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "\x00" in value:
+        monkeypatch.setattr(handler._service().trace, "_environment", {**os.environ, name: value})
+    else:
+        monkeypatch.setenv(name, value)
+    assert handler.lambda_handler(notification(BUCKET, "a.jpg"), None)["labelled"] == 1
+    assert traced.heard() == []
+
+
+def test_a_daemon_that_takes_nothing_keeps_no_photo_waiting(xray: Daemon) -> None:
+    trace = Trace({"_X_AMZN_TRACE_ID": SAMPLED, "AWS_XRAY_DAEMON_ADDRESS": xray.address})
+    for _ in range(1000):  # more than the socket's buffer holds, which nobody reads meanwhile
+        with trace.photo("s3://b/" + "a" * 1000):
+            pass
+    assert 0 < len(xray.heard()) < 1000
+
+
+@pytest.mark.parametrize(
+    ("operation", "key", "told"),
+    [("GetObject", "a.jpg", ["Fetch fault"]), ("PutObject", ".json", ["Fetch", "Decode", "Invoke", "Write fault"])],
+)
+def test_what_s3_refuses_is_a_fault_of_its_phase_and_of_the_photo(
+    operation: str, key: str, told: list[str], traced: Daemon
+) -> None:
+    refuse(operation, "SlowDown", 503, key)
+    with pytest.raises(Exception, match="SlowDown"):
+        handler.lambda_handler(notification(BUCKET, "a.jpg"), None)
+    (document,) = traced.heard()
+    assert phases(document) == told
+    assert flags(document) == {"fault"}
+    assert document["annotations"]["code"] == "UnavailableError"
+
+
+def over_http(content: Any, query: str = "") -> Any:
+    event = golden("http_function_url") | {"rawQueryString": query, "isBase64Encoded": False}
+    return event | {"headers": {"content-type": "application/json"}, "body": json.dumps(content)}
+
+
+def test_a_photo_over_http_is_traced_too(traced: Daemon) -> None:
+    asked = [
+        ({"s3_uri": f"s3://{BUCKET}/a.jpg"}, "explain=1", ["Fetch", "Decode", "Invoke", "Explain"], set()),
+        ({"image": base64.b64encode(jpeg("red")).decode()}, "", ["Decode", "Invoke"], set()),
+        ({"image": base64.b64encode(b"%PDF-1.7").decode()}, "", ["Decode error"], {"error"}),
+        ({"s3_uri": f"s3://{BUCKET}/gone.jpg"}, "", ["Fetch error"], {"error"}),
+    ]
+    for content, query, told, wrong in asked:
+        handler.lambda_handler(over_http(content, query), None)
+        (document,) = traced.heard()
+        assert (phases(document), flags(document)) == (told, wrong)
+    handler.lambda_handler(over_http({"s3_uri": "s3://other/a.jpg"}), None)
+    handler.lambda_handler({"s3": f"s3://{BUCKET}/a.jpg"}, None)
+    (document,) = traced.heard()
+    assert phases(document) == ["Fetch", "Decode", "Invoke"]
+
+
+def test_an_annotation_is_no_longer_than_x_ray_takes(traced: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = colour_predictor(labels=("blue", "r" * 5000, "green"))
+    monkeypatch.setattr(CurrentModel, "get", lambda *_: predictor)
+    handler.lambda_handler(notification(BUCKET, "a.jpg"), None)
+    (document,) = traced.heard()
+    assert document["annotations"]["label"] == "r" * 1000
+
+
+def test_what_fails_between_phases_is_a_fault_and_nothing_of_it_is_kept(xray: Daemon) -> None:
+    trace = Trace({"_X_AMZN_TRACE_ID": SAMPLED, "AWS_XRAY_DAEMON_ADDRESS": xray.address})
+    with suppress(RuntimeError), trace.photo():
+        trace.add("Fetch", 0.0, None)
+        raise RuntimeError("a bug")
+    trace.add("Fetch", 0.0, None)
+    with trace.photo():
+        pass
+    bug, well = xray.heard()
+    assert (phases(bug), flags(bug), bug["annotations"]) == (["Fetch"], {"fault"}, {"code": "internal"})
+    assert (phases(well), flags(well), well["annotations"]) == ([], set(), {})
+    assert vars(trace)["_phases"] is None
+
+
+def test_phases_outside_a_photo_and_an_untraced_photo_keep_nothing() -> None:
+    trace = Trace({})
+    trace.add("Fetch", 0.1, None)
+    with trace.photo("s3://b/a.jpg"):
+        trace.add("Fetch", 0.1, None)
+    assert vars(trace)["_phases"] is None
+
+
+@pytest.mark.parametrize(
+    ("header", "found"),
+    [
+        (SAMPLED, (TRACE, SEGMENT)),
+        (f"Sampled=1;Parent={SEGMENT};Root={TRACE}", (TRACE, SEGMENT)),
+        (SAMPLED.replace("=1;", "=0;"), None),
+        (f"Root={TRACE};Parent={SEGMENT}", None),
+        (f"Root={TRACE};Sampled=1", None),
+        ("Sampled=1", None),
+        ("nonsense", None),
+        ("", None),
+    ],
+)
+def test_only_a_trace_that_is_sampled_is_added_to(header: str, found: tuple[str, str] | None) -> None:
+    assert parent(header) == found
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        ("169.254.79.129:2000", ("169.254.79.129", "2000")),
+        ("[::1]:2000", ("::1", "2000")),
+        ("tcp:127.0.0.1:2000 udp:127.0.0.2:2001", ("127.0.0.2", "2001")),
+        ("udp:127.0.0.2:2001 tcp:127.0.0.1:2000", ("127.0.0.2", "2001")),
+        ("127.0.0.1", None),
+        ("", None),
+    ],
+)
+def test_the_daemons_address_is_as_the_sdks_have_it(address: str, found: tuple[str, str] | None) -> None:
+    assert daemon(address) == found
+
+
+def test_names_in_a_trace_are_those_of_the_metrics() -> None:
+    from inference_lambda.observability.telemetry import PHASES
+
+    assert PHASES == ("Fetch", "Decode", "Invoke", "Explain", "Write")
+    assert all(re.fullmatch(r"[A-Z]\w+", name) for name in PHASES)

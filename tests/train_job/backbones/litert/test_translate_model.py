@@ -1,0 +1,119 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.train_job.bases import backbone_features, pictures
+from train_job.backbones.catalog import BACKBONES
+
+
+def run(content: bytes, images: list[Any]) -> list[np.ndarray[Any, Any]]:
+    """What LiteRT gives for each of the file's outputs, ``[N, D]``."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    rows: list[list[Any]] = [[] for _ in interpreter.get_output_details()]
+    for image in images:
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image[None].astype(np.float32))
+        interpreter.invoke()
+        for found, output in zip(rows, interpreter.get_output_details(), strict=True):
+            found.append(interpreter.get_tensor(output["index"])[0])
+    return [np.stack(found) for found in rows]
+
+
+def close(found: Any, expected: Any) -> None:
+    """Equal within a hundredth of what float16 can tell apart at the largest value."""
+    expected = np.asarray(expected).reshape(found.shape)
+    assert expected.std() > 0
+    assert np.abs(found - expected).max() <= np.spacing(np.float16(np.abs(expected).max())) / 4
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_each_backbones_file_answers_as_keras_does(name: str) -> None:
+    from train_job.backbones.litert.translate_model import translate
+
+    size = 96 if name == "inception_v3" else 64
+    model, images = backbone_features(name, size), pictures(3, size)
+    (rows,) = run(translate(model), images)
+    close(rows, model(np.stack(images).astype(np.float32), training=False))
+
+
+CUTS = [("efficientnet_lite0", "block13_expand_conv"), ("mobilenet_v3_small", "120"), ("resnet50", "150")]
+
+
+@pytest.mark.parametrize(("name", "layer"), CUTS)
+def test_the_activation_at_a_cut_is_a_second_output(name: str, layer: str) -> None:
+    from train_job.backbones.litert.translate_model import translate
+
+    model, images = backbone_features(name, 64, layer), pictures(2, 64)
+    found = run(translate(model), images)
+    expected = model(np.stack(images).astype(np.float32), training=False)
+    assert len(found) == 2
+    for rows, values in zip(found, expected, strict=True):
+        close(rows, values)
+
+
+def small(*layers: Any) -> Any:
+    import keras
+
+    keras.utils.set_random_seed(0)
+    return keras.Sequential([keras.Input((12, 10, 3)), *layers])
+
+
+def test_layers_that_cannot_be_folded_are_operations_of_their_own() -> None:
+    from keras import layers
+
+    from train_job.backbones.litert.translate_model import translate
+
+    norm = layers.BatchNormalization()
+    model = small(
+        layers.BatchNormalization(),
+        layers.Activation("relu"),
+        layers.Conv2D(4, 3, strides=2, padding="same", activation="silu"),
+        layers.MaxPooling2D(2, padding="same"),
+        norm,
+        layers.ReLU(6.0),
+        layers.DepthwiseConv2D(3, padding="valid", depth_multiplier=2, use_bias=True),
+        layers.Activation("sigmoid"),
+    )
+    norm.set_weights([np.array([1.0, 2, 3, 4]), np.zeros(4), np.array([0.1, -0.2, 0, 0]), np.array([1, 2, 0.5, 1])])
+    images = pictures(2, 12)
+    images = [image[:, :10] for image in images]
+    (rows,) = run(translate(model), images)
+    np.testing.assert_allclose(rows, np.asarray(model(np.stack(images).astype(np.float32))).reshape(2, -1), atol=1e-5)
+
+
+def test_a_layer_whose_output_is_used_twice_is_not_folded_away() -> None:
+    import keras
+    from keras import layers
+
+    from train_job.backbones.litert.translate_model import translate
+
+    keras.utils.set_random_seed(1)
+    pixels = keras.Input((8, 8, 3))
+    conv = layers.Conv2D(3, 1)(pixels)
+    norm = layers.BatchNormalization()
+    joined = layers.Add()([conv, layers.ReLU()(norm(conv))])
+    model = keras.Model(pixels, joined)
+    norm.set_weights([np.ones(3) * 2, np.ones(3), np.ones(3) * 5, np.ones(3) * 3])
+    images = pictures(2, 8)
+    (rows,) = run(translate(model), images)
+    expected = np.asarray(model(np.stack(images).astype(np.float32))).reshape(2, -1)
+    np.testing.assert_allclose(rows, expected, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["layer", "activation", "groups"])
+def test_what_is_not_known_is_said_and_not_guessed(kind: str) -> None:
+    from keras import layers
+
+    from train_job.backbones.litert.layers import UnknownLayerError
+    from train_job.backbones.litert.translate_model import translate
+
+    unknown = {
+        "layer": layers.GaussianNoise(0.1),
+        "activation": layers.Activation("selu"),
+        "groups": layers.Conv2D(3, 1, groups=3),
+    }[kind]
+    with pytest.raises(UnknownLayerError):
+        translate(small(unknown))

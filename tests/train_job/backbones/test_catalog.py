@@ -1,0 +1,156 @@
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from train_job.backbones.catalog import BACKBONES
+from transferlite.errors import InputError, NotFoundError, UnavailableError
+
+SMALLEST = {"inception_v3": 75}
+
+
+def build(name: str, weights: str = "none", seed: int = 0, side: int | None = None) -> Any:
+    from train_job.backbones.build import build_base
+
+    chosen = side or SMALLEST.get(name, 32)
+    return build_base(BACKBONES[name], (chosen, chosen, 3), weights, seed)
+
+
+@cache
+def random_base(name: str) -> Any:
+    """The base of random weights that several tests look at and none changes."""
+    return build(name)
+
+
+def hash_of(base: Any) -> str:
+    from train_job.backbones.build import weights_sha256
+
+    return weights_sha256(base)
+
+
+def test_each_backbone_is_found_by_its_own_name() -> None:
+    assert all(name == backbone.name for name, backbone in BACKBONES.items())
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_each_backbone_builds_without_its_top_and_frozen(name: str) -> None:
+    base = random_base(name)
+    assert len(base.output_shape) == 4
+    assert base.output_shape[-1] == BACKBONES[name].width
+    assert base.trainable_variables == []
+    assert not any(layer.trainable for layer in base.layers)
+
+
+@pytest.mark.parametrize("name", [name for name in BACKBONES if name != "efficientnet_lite0"])
+def test_an_image_too_small_for_the_network_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=rf"{name}.*--image-size"):
+        build(name, side=SMALLEST.get(name, 32) - 1)
+
+
+@pytest.mark.parametrize("name", ["inception_v3", "mobilenet_v2", "resnet50"])
+def test_pixels_are_normalised_as_keras_does(name: str) -> None:
+    import keras
+
+    from train_job.backbones.build import normalise
+
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, 8, 8, 3)).astype(np.float32)
+    preprocess = getattr(keras.applications, name).preprocess_input
+    image = keras.Input((8, 8, 3))
+    model = keras.Model(image, normalise(image, BACKBONES[name].normalisation))
+    np.testing.assert_allclose(np.asarray(model(pixels)), preprocess(pixels.copy()), rtol=1e-5, atol=1e-5)
+
+
+def test_resnets_normalisation_takes_numbers_as_well_as_a_graphs_input() -> None:
+    import keras
+
+    from train_job.backbones.build import normalise
+    from train_job.backbones.catalog import Normalisation
+
+    pixels = np.full((1, 2, 2, 3), 128, np.float32)
+    expected = keras.applications.resnet50.preprocess_input(pixels.copy())
+    mine = normalise(keras.ops.convert_to_tensor(pixels), Normalisation.CAFFE)
+    np.testing.assert_allclose(np.asarray(mine), expected, rtol=1e-5)
+
+
+def test_lite_pixels_lie_around_zero() -> None:
+    import keras
+
+    from train_job.backbones.build import normalise
+    from train_job.backbones.catalog import Normalisation
+
+    pixels = keras.ops.convert_to_tensor(np.full((1, 1, 1, 3), [[[[0, 127, 255]]]], np.float32))
+    expected = [[[[-127 / 128, 0, 1]]]]
+    np.testing.assert_allclose(np.asarray(normalise(pixels, Normalisation.LITE)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "mobilenet_v3_large", "efficientnet_v2_b0"])
+def test_a_network_that_normalises_inside_is_given_plain_pixels(name: str) -> None:
+    from train_job.backbones.build import normalise
+    from train_job.backbones.catalog import BACKBONES, Normalisation
+
+    assert BACKBONES[name].normalisation is Normalisation.INSIDE
+    assert normalise(pixels := object(), Normalisation.INSIDE) is pixels
+    assert any(type(layer).__name__ == "Rescaling" for layer in random_base(name).layers)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "inception_v3"])
+def test_without_a_network_the_user_is_told_of_weights_files(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise Exception("URL fetch failure on https://storage.googleapis.com/x.h5: None -- nodename nor servname")
+
+    monkeypatch.setattr("keras.src.utils.file_utils.get_file", refuse)
+    with pytest.raises(UnavailableError) as caught:
+        build(name, "imagenet", side=224)
+    for words in (name, "--weights FILE", "efficientnet_lite0"):
+        assert words in str(caught.value)
+    assert caught.value.retryable
+
+
+def test_another_failure_of_keras_is_not_called_a_download(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr("keras.src.utils.file_utils.get_file", fail)
+    with pytest.raises(RuntimeError, match="something else"):
+        build("mobilenet_v3_small", "imagenet", side=224)
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v3_small"])
+def test_random_weights_depend_on_the_seed_alone(name: str) -> None:
+    assert hash_of(build(name)) == hash_of(random_base(name))
+    assert hash_of(build(name, seed=1)) != hash_of(random_base(name))
+
+
+def test_the_hash_of_weights_changes_with_any_one_of_them() -> None:
+    base = build("mobilenet_v3_small")
+    before = hash_of(base)
+    last = base.weights[-1]
+    value = last.numpy()
+    last.assign(value + np.eye(1, len(value), dtype=np.float32)[0])
+    assert hash_of(base) != before
+    last.assign(value)
+    assert hash_of(base) == before
+
+
+def test_efficientnet_lite_has_its_weights_without_a_network() -> None:
+    hashes = {
+        hash_of(build("efficientnet_lite0", weights, seed)) for seed, weights in enumerate(("default", "imagenet"))
+    }
+    assert len(hashes) == 1
+    assert hash_of(random_base("efficientnet_lite0")) not in hashes
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's writer
+def test_a_weights_file_is_loaded(tmp_path: Path) -> None:
+    saved = build("mobilenet_v3_small", seed=5)
+    saved.save_weights(tmp_path / "base.weights.h5")
+    loaded = build("mobilenet_v3_small", str(tmp_path / "base.weights.h5"))
+    assert hash_of(loaded) == hash_of(saved)
+    assert loaded.trainable_variables == []
+
+
+def test_a_missing_weights_file_is_named() -> None:
+    with pytest.raises(NotFoundError, match="nowhere/base"):
+        build("mobilenet_v3_small", "nowhere/base.h5")

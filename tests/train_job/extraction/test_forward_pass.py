@@ -1,0 +1,113 @@
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.train_job.bases import backbone_features, pictures
+
+SIZE = 64
+
+
+def source(images: list[Any]) -> Iterator[tuple[int, Any]]:
+    for number, image in enumerate(images):
+        yield number, partial(np.copy, image)
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return backbone_features("mobilenet_v3_small", SIZE, "120")
+
+
+def outputs(forward: Any, images: list[Any]) -> list[Any]:
+    found = list(forward.run(source(images)))
+    assert [name for name, _ in found] == list(range(len(images)))
+    return [np.stack([rows[output] for _, rows in found]) for output in range(2)]
+
+
+@pytest.mark.parametrize("count", [1, 4, 5])
+def test_every_way_to_run_the_base_gives_the_same_rows_in_order(model: Any, count: int) -> None:
+    from train_job.backbones.litert.translate_model import translate
+    from train_job.extraction.forward_pass import with_litert, with_tensorflow
+
+    images = pictures(count, SIZE)
+    expected = [np.asarray(one).reshape(count, -1) for one in model(np.stack(images).astype(np.float32))]
+    for forward in (with_litert(translate(model), 2), with_tensorflow(model, batch=4)):
+        assert forward.precision == "float32"
+        for rows, right in zip(outputs(forward, images), expected, strict=True):
+            assert np.abs(rows - right).max() <= np.spacing(np.float16(np.abs(right).max())) / 4
+
+
+def test_a_photos_row_does_not_depend_on_the_others(model: Any) -> None:
+    from train_job.backbones.litert.translate_model import translate
+    from train_job.extraction.forward_pass import with_litert
+
+    images = pictures(6, SIZE)
+    forward = with_litert(translate(model), 2)
+    np.testing.assert_array_equal(outputs(forward, images)[0][3:4], outputs(forward, images[3:4])[0])
+
+
+def test_without_a_gpu_the_fastest_is_litert_and_what_it_cannot_run_tensorflow_does(model: Any) -> None:
+    import keras
+
+    from train_job.extraction.forward_pass import fastest
+
+    assert fastest(lambda: model, []).name.startswith("litert")
+    strange = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.GaussianNoise(0.1)])
+    forward = fastest(lambda: strange, [])
+    assert forward.name.startswith("tensorflow")
+    ((_, (row,)),) = forward.run(source(pictures(1, 8)))
+    np.testing.assert_array_equal(row, pictures(1, 8)[0].reshape(-1))
+
+
+def test_time_without_an_image_is_counted_as_waiting() -> None:
+    from train_job.extraction.forward_pass import Busy
+
+    busy = Busy(2, seconds=3.0)
+    assert busy.waiting(2.0) == pytest.approx(0.25)
+    assert busy.waiting(0.0) == 0.0
+    with busy():
+        pass
+    assert busy.seconds > 3.0
+
+
+_TWO_DEVICES = """
+import numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from tests.train_job.bases import pictures, shaken
+from tests.train_job.extraction.test_forward_pass import SIZE, outputs
+from train_job.extraction.forward_pass import on_gpus
+import keras
+from keras import layers
+def network():
+    pixels = keras.Input((SIZE, SIZE, 3))
+    low = layers.Conv2D(8, 3, 2)(layers.Rescaling(1 / 127.5, -1)(pixels))
+    low = layers.Activation("hard_silu")(layers.BatchNormalization()(low))
+    high = layers.BatchNormalization()(layers.DepthwiseConv2D(3, 2)(low))
+    return shaken(keras.Model(pixels, [layers.GlobalAveragePooling2D(dtype="float32")(high), low]))
+exact = network()
+weights = exact.get_weights()
+def build():
+    mixed = network()
+    mixed.set_weights(weights)
+    return mixed
+forward = on_gpus(build, ["CPU:0", "CPU:1"], batch=2)
+assert keras.config.dtype_policy().name == "float32"
+assert forward.precision == "mixed_float16", forward
+images = pictures(7, SIZE)
+right = [np.asarray(one).reshape(7, -1) for one in exact(np.stack(images).astype(np.float32))]
+for rows, expected in zip(outputs(forward, images), right):
+    assert rows.dtype == np.float32
+    difference = np.abs(rows - expected).max() / np.abs(expected).max()
+    assert 0 < difference < 0.02, difference
+print("same rows in order")
+"""
+
+
+def test_several_devices_share_each_batch_in_mixed_precision() -> None:
+    done = subprocess.run([sys.executable, "-c", _TWO_DEVICES], capture_output=True, text=True, check=False)
+    assert done.stdout.endswith("same rows in order\n"), done.stderr[-3000:]

@@ -1,0 +1,474 @@
+import csv
+import hashlib
+import io
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.conftest import Trained
+from tests.pictures import jpeg, write_folders
+from tests.train_job.bases import bases_built_once
+from transferlite.errors import GateError, InputError
+from transferlite.images.decoder import decode
+from transferlite.inference.interpreter import runtime_version, with_version
+from transferlite.inference.variants import TFLITE_VARIANTS
+from transferlite.registry.local_bundle import describe_files, read_manifest
+from transferlite.registry.open_registry import Registry
+from transferlite.trust.keys import create_key
+
+PHASES = ("data", "features", "head", "evaluate", "export", "compare", "report", "publish")
+
+
+def train(images: Path, registry: Path, **settings: Any) -> Any:
+    from train_job.options import TrainOptions
+    from train_job.pipeline.train_job import train as run
+    from train_job.progress import Reporter
+
+    small: dict[str, Any] = {
+        "backbone": "mobilenet_v3_small",
+        "weights": "none",
+        "image_size": 32,
+        "epochs": 2,
+        "hidden_units": 8,
+        "promote": "always",
+    }
+    with bases_built_once():
+        return run(TrainOptions(images=str(images), registry=str(registry), **small | settings), Reporter())
+
+
+def table(registry: Path, model_id: str, name: str) -> list[dict[str, str]]:
+    text = (registry / "models" / model_id / "training" / name).read_text(encoding="utf-8")
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def splits(registry: Path, result: Any) -> dict[str, str]:
+    return {row["sha256"]: row["split"] for row in table(registry, result.manifest.model_id, "dataset.csv")}
+
+
+def evaluation(registry: Path, result: Any) -> Any:
+    path = registry / "models" / result.manifest.model_id / "training" / "evaluation.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def published(registry: Path) -> list[str]:
+    return [path.name for path in registry.glob("models/*")] + [path.name for path in registry.glob("channels/*")]
+
+
+def test_an_attempt_after_the_promotion_has_nothing_left_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = write_folders(tmp_path / "photos", 10)
+    monkeypatch.setenv("AWS_BATCH_JOB_ID", "job-1")
+    first = train(photos, tmp_path / "registry")
+    monkeypatch.setenv("AWS_BATCH_JOB_ATTEMPT", "2")
+    again = train(photos, tmp_path / "registry")
+    assert (again.manifest.model_id, again.promoted) == (first.manifest.model_id, True)
+    monkeypatch.setenv("AWS_BATCH_JOB_ID", "job-2")
+    assert train(photos, tmp_path / "registry").manifest.model_id != first.manifest.model_id
+
+
+# -- the model that is trained once for all tests ---------------------------------------------------------------------
+
+
+def test_the_bundle_holds_the_manifests_files_and_no_others(trained: Trained) -> None:
+    assert describe_files(trained.bundle) == read_manifest(trained.bundle).files
+
+
+def test_the_manifest_that_was_written_is_the_results(trained: Trained) -> None:
+    assert read_manifest(trained.bundle) == trained.result.manifest
+
+
+def test_labels_are_those_of_the_photos_in_order(trained: Trained) -> None:
+    assert (trained.bundle / "labels.txt").read_text() == "blue\nred\n"
+    assert trained.result.manifest.labels == ("blue", "red")
+
+
+def test_the_channel_names_the_new_version(trained: Trained) -> None:
+    pointer = Registry.open(str(trained.registry)).channel("production")
+    assert (pointer.model_id, pointer.previous) == (trained.result.manifest.model_id, ())
+
+
+def test_every_phase_is_timed_and_none_is_missing_from_the_total(trained: Trained) -> None:
+    seconds = trained.result.seconds
+    assert list(seconds) == [*PHASES, "total"]
+    assert all(value > 0 for value in seconds.values())
+    assert sum(seconds.values()) <= 2 * seconds["total"]
+
+
+def test_metrics_count_every_photo_of_each_split(trained: Trained) -> None:
+    metrics = trained.result.manifest.metrics
+    assert {split: scores["photos"] for split, scores in metrics.items()} == {"train": 20, "validation": 2, "test": 2}
+    for scores in metrics.values():
+        assert scores["accuracy"] == 1
+        assert scores["classes"].keys() == {"blue", "red"}
+        assert sum(one["right"] for one in scores["classes"].values()) == scores["photos"]
+
+
+def test_the_manifest_says_what_the_model_was_made_of(trained: Trained) -> None:
+    manifest = trained.result.manifest
+    assert (manifest.input.height, manifest.input.width) == (64, 64)
+    assert (manifest.backbone["name"], manifest.backbone["weights"]) == ("efficientnet_lite0", "default")
+    assert manifest.dataset["photos"] == {"train": 20, "validation": 2, "test": 2}
+    assert manifest.dataset["rejected"] == 0
+    assert (manifest.training["epochs"], manifest.training["split"]) == (10, "80/10/10")
+    assert manifest.software.keys() >= {"python", "tensorflow", "keras", "transferlite"}
+
+
+def test_every_variant_was_run_on_the_held_out_photos(trained: Trained) -> None:
+    variants = trained.result.manifest.variants
+    assert list(variants) == ["saved_model", "float32", "float16", "dynamic", "int8"]
+    assert {variant.photos for variant in variants.values()} == {2}
+    assert {variant.accuracy for variant in variants.values()} == {1}
+    assert max(variants[name].max_difference for name in ("saved_model", "float32")) < 1e-4
+    assert {variant.in_float for variant in variants.values()} == {()}
+
+
+def test_every_file_was_run_in_every_runtime_here(trained: Trained) -> None:
+    gate = trained.result.manifest.gate
+    here, tensorflow = runtime_version(), with_version("tensorflow")
+    expected = [(name, at) for name in TFLITE_VARIANTS for at in (here, tensorflow)]
+    assert [(one.variant, one.runtime) for one in gate] == [("saved_model", tensorflow), *expected]
+    assert {(one.photos, one.accuracy, one.accuracy_drop, one.recall_drop, one.failure) for one in gate} == {
+        (2, 1, 0, 0, "")
+    }
+    assert read_manifest(trained.bundle).gate == gate
+
+
+def test_the_data_sets_table_has_each_photo_with_its_hash_and_split(trained: Trained) -> None:
+    rows = table(trained.registry, trained.result.manifest.model_id, "dataset.csv")
+    photos = sorted(map(str, trained.photos.rglob("*.jpg")))
+    assert sorted(row["image"] for row in rows) == photos
+    for row in rows:
+        assert row["label"] == Path(row["image"]).parent.name
+        assert row["sha256"] == hashlib.sha256(Path(row["image"]).read_bytes()).hexdigest()
+    per_class = [(row["label"], row["split"]) for row in rows]
+    assert {pair: per_class.count(pair) for pair in per_class} == {
+        (label, split): count
+        for label in ("blue", "red")
+        for split, count in (("train", 10), ("validation", 1), ("test", 1))
+    }
+
+
+def test_the_history_has_a_line_an_epoch_that_goes_down(trained: Trained) -> None:
+    rows = table(trained.registry, trained.result.manifest.model_id, "history.csv")
+    assert [row["epoch"] for row in rows] == [str(number) for number in range(1, 11)]
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    assert all(float(row["val_loss"]) >= 0 for row in rows)
+
+
+def test_nothing_is_in_quarantine_when_every_photo_is_good(trained: Trained) -> None:
+    assert table(trained.registry, trained.result.manifest.model_id, "quarantine.csv") == []
+
+
+def test_the_commands_json_has_the_numbers_a_script_needs(trained: Trained) -> None:
+    printed = json.loads(json.dumps(trained.result.to_dict()))
+    assert printed["model_id"] == trained.result.manifest.model_id
+    assert printed["labels"] == ["blue", "red"]
+    assert printed["metrics"]["test"]["accuracy"] == 1
+    assert printed["metrics"]["variants"] == dict.fromkeys(("saved_model", *TFLITE_VARIANTS), 1)
+    assert printed["registry"] == str(trained.registry)
+    assert "total" in printed["seconds"]
+
+
+def test_every_form_of_the_model_is_measured_and_said_to_be_calibrated(trained: Trained) -> None:
+    found = evaluation(trained.registry, trained.result)
+    assert list(found["models"]) == ["keras", "saved_model", *TFLITE_VARIANTS]
+    for measured in found["models"].values():
+        assert (measured["photos"], measured["right"], measured["accuracy"]) == (2, 2, 1)
+        assert measured["confusion"] == [[1, 0], [0, 1]]
+        assert measured["classes"]["blue"]["recall"] == 1
+    assert found["models"]["keras"]["curves"].keys() == {"blue", "red"}
+    assert found["temperature"] == trained.result.manifest.calibration["temperature"] != 1
+    assert found["calibration"].keys() == {"validation", "test"}
+    assert (found["folds"], found["comparison"], trained.result.manifest.threshold) == (None, None, 0)
+
+
+def test_tflite_files_were_timed_on_one_thread(trained: Trained) -> None:
+    variants = trained.result.manifest.variants
+    assert variants["saved_model"].milliseconds is None
+    assert all((variants[name].milliseconds or 0) > 0 for name in TFLITE_VARIANTS)
+
+
+# -- the next run, with more photos and a bad one ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Again:
+    registry: Path
+    before: Any
+    result: Any
+
+
+@pytest.fixture(scope="module")
+def again(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Again:
+    """A run on a copy of the trained model's registry, with its photos, two more a class and an unreadable one.
+
+    Its head learns next to nothing: whatever it says, it says of all photos.
+    """
+    root = tmp_path_factory.mktemp("again")
+    shutil.copytree(trained.registry, root / "registry")
+    photos = write_folders(root / "photos", count=14)
+    (photos / "red" / "broken.jpg").write_bytes(jpeg("red", 50)[:700])
+    (photos / "blue" / "blue.1.jpg").rename(photos / "blue" / "zzz.jpg")
+    (photos / "red" / "copy.jpg").write_bytes(jpeg("red", 3))
+    settings: dict[str, Any] = {"promote": "auto", "learning_rate": 1e-9}
+    return Again(root / "registry", trained.result, train(photos, root / "registry", **settings))
+
+
+def test_an_unreadable_photo_is_quarantined_and_the_job_ends_well(again: Again) -> None:
+    row, copy = table(again.registry, again.result.manifest.model_id, "quarantine.csv")
+    assert row["uri"].endswith("red/broken.jpg")
+    assert (row["row"], row["code"]) == ("", "truncated")
+    assert copy["code"] == "duplicate"
+    assert again.result.manifest.dataset["rejected"] == 2
+    assert len(splits(again.registry, again.result)) == 28
+
+
+def test_the_next_run_keeps_every_photos_split(again: Again) -> None:
+    before, after = splits(again.registry, again.before), splits(again.registry, again.result)
+    assert len(before) == 24
+    assert before.items() <= after.items()
+
+
+def test_a_version_says_what_the_check_found_also_of_photos_that_were_not_fetched_again(again: Again) -> None:
+    folder = again.registry / "models" / again.result.manifest.model_id / "training"
+    summary = json.loads((folder / "check.json").read_text())
+    assert summary["rejects"] == {"truncated": 1, "duplicate": 1}
+    assert (summary["formats"], summary["unknown"]) == ({"JPEG": 28}, 0)
+    assert (folder / "notes.csv").read_text() == "row,uri,code,reason,what_to_do\n"
+    assert (folder / "departed.csv").read_text() == "sha256,split\n"
+
+
+def test_a_worse_version_is_published_and_the_channel_stays(again: Again) -> None:
+    before, now = again.before.manifest.model_id, again.result.manifest.model_id
+    assert not again.result.promoted
+    assert Registry.open(str(again.registry)).channel("production").model_id == before
+    assert Registry.open(str(again.registry)).manifest(now) == again.result.manifest
+    reason = again.result.refused[0]
+    assert re.fullmatch(rf"'(blue|red)': 0 of [2-9] test photos right where {before} has [2-9]", reason)
+    assert again.result.to_dict()["refused"] == list(again.result.refused)
+
+
+def test_the_comparison_is_kept_with_the_version(again: Again) -> None:
+    kept = evaluation(again.registry, again.result)["comparison"]
+    assert kept["champion"] == again.before.manifest.model_id
+    assert kept["reasons"] == list(again.result.refused)
+    assert kept["photos"] == again.result.manifest.metrics["test"]["photos"]
+
+
+def test_a_version_that_was_refused_can_be_promoted_by_hand(again: Again, tmp_path: Path) -> None:
+    shutil.copytree(again.registry, tmp_path / "registry")
+    pointer = Registry.open(str(tmp_path / "registry")).promote(again.result.manifest.model_id, "production")
+    assert pointer.previous == (again.before.manifest.model_id,)
+
+
+# -- the user's own test photos, by CSV --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OwnTest:
+    registry: Path
+    tests: Path
+    result: Any
+
+
+@pytest.fixture(scope="module")
+def own_test(tmp_path_factory: pytest.TempPathFactory) -> OwnTest:
+    root = tmp_path_factory.mktemp("own")
+    for name, count, start in (("photos", 10, 0), ("tests", 3, 100)):
+        (root / name).mkdir()
+        rows = ["File Name,Label"]
+        for colour in ("blue", "red"):
+            for number in range(start, start + count):
+                (root / name / f"{colour}.{number}.jpg").write_bytes(jpeg(colour, number))
+                rows.append(f"{colour}.{number}.jpg,{colour}")
+        (root / f"{name}.csv").write_text("\n".join([*rows, "gone.jpg,red"]))
+    result = train(
+        root / "photos",
+        root / "registry",
+        labels=str(root / "photos.csv"),
+        test_images=str(root / "tests"),
+        test_labels=str(root / "tests.csv"),
+        classes=("red", "blue"),
+        folds=3,
+        precision=0.5,
+        channel="staging",
+    )
+    return OwnTest(root / "registry", root / "tests", result)
+
+
+def test_the_users_test_photos_are_the_ones_tested_on(own_test: OwnTest) -> None:
+    rows = table(own_test.registry, own_test.result.manifest.model_id, "dataset.csv")
+    tested = {row["image"] for row in rows if row["split"] == "test"}
+    assert tested == {str(path) for path in own_test.tests.glob("*.jpg")}
+    assert own_test.result.manifest.metrics["test"]["photos"] == 6
+    assert {variant.photos for variant in own_test.result.manifest.variants.values()} == {6}
+
+
+def test_absent_photos_of_both_csvs_are_quarantined_with_their_rows(own_test: OwnTest) -> None:
+    rows = table(own_test.registry, own_test.result.manifest.model_id, "quarantine.csv")
+    assert [(row["row"], row["code"]) for row in rows] == [("22", "missing"), ("8", "missing")]
+
+
+def test_the_labels_come_in_the_order_of_the_classes_asked_for(own_test: OwnTest) -> None:
+    labels = own_test.registry / "models" / own_test.result.manifest.model_id / "labels.txt"
+    assert labels.read_text() == "red\nblue\n"
+
+
+def test_cross_validation_and_the_threshold_are_kept(own_test: OwnTest) -> None:
+    found = evaluation(own_test.registry, own_test.result)
+    assert found["folds"]["count"] == len(found["folds"]["accuracies"]) == 3
+    assert found["folds"]["interval"][0] <= found["folds"]["mean"] <= found["folds"]["interval"][1]
+    assert found["abstention"]["precision"] == 0.5
+    assert own_test.result.manifest.threshold == found["abstention"]["threshold"]
+
+
+def test_only_the_channel_asked_for_is_changed(own_test: OwnTest) -> None:
+    assert Registry.open(str(own_test.registry)).channels().keys() == {"staging"}
+
+
+# -- jobs that stop ---------------------------------------------------------------------------------------------------
+
+
+def test_too_many_bad_photos_stop_the_job_and_publish_nothing(tmp_path: Path) -> None:
+    photos = write_folders(tmp_path / "photos", count=4)
+    for number in range(3):
+        (photos / "red" / f"bad.{number}.jpg").write_bytes(b"")
+    with pytest.raises(InputError, match=r"3 of 11 photos cannot be used \(limit 25%\).*--fail-over"):
+        train(photos, tmp_path / "registry", fail_over=0.25)
+    assert published(tmp_path / "registry") == []
+
+
+def test_what_the_gate_does_not_let_pass_is_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A float32 file that answers otherwise than Keras stops the job; a rounded one is left out of the version."""
+    from export.gate.runtimes import keras_answers
+
+    off = np.array([1e-3, -1e-3], np.float32)
+    monkeypatch.setattr(
+        "train_job.pipeline.export_variants.keras_answers",
+        lambda model: lambda images: keras_answers(model)(images) + off,
+    )
+    photos, registry = write_folders(tmp_path / "photos", count=4), tmp_path / "registry"
+    chosen = {"variants": ("float32", "float16"), "max_difference": 0.0}
+    with pytest.raises(GateError, match=r"a probability differs by .* nothing was published"):
+        train(photos, registry, **chosen)
+    assert published(registry) == []
+    off *= 0.05  # as much as an exact form may differ by rounding, and more than this job allows a rounded one
+    result = train(photos, registry, **chosen)
+    assert list(result.manifest.variants) == ["saved_model", "float32"]
+    assert "a probability differs by" in result.manifest.left_out["float16"]
+    bundle = registry / "models" / result.manifest.model_id
+    assert [path.name for path in bundle.glob("*.tflite")] == ["float32.tflite"]
+    assert {one.variant for one in result.manifest.gate if one.failure} == {"float16"}
+    for page in ("report.html", "MODEL_CARD.md"):
+        assert "a probability differs by" in (bundle / page).read_text(encoding="utf-8").replace("\u00a0", " ")
+
+
+def test_int8_is_calibrated_with_the_training_photos_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from export.tflite.convert import convert
+
+    photos, registry = write_folders(tmp_path / "photos", 20), tmp_path / "registry"
+    calibrated_with: list[bytes] = []
+
+    def watched(graph: Any, calibration: Any, about: Any) -> Any:
+        calibrated_with.extend(image.tobytes() for image in calibration)
+        return convert(graph, calibration, about)
+
+    monkeypatch.setattr("train_job.pipeline.export_variants.convert", watched)
+    result = train(photos, registry, variants=("float32", "int8"))
+    split_of = splits(registry, result)
+    assert set(split_of.values()) == {"train", "validation", "test"}
+    files = [path.read_bytes() for path in photos.rglob("*.jpg")]
+    learnt_from = [data for data in files if split_of[hashlib.sha256(data).hexdigest()] == "train"]
+    expected = [decode(data, result.manifest.input).tobytes() for data in learnt_from]
+    assert sorted(calibrated_with) == sorted(expected)
+
+
+def test_a_share_of_bad_photos_just_at_the_limit_is_allowed() -> None:
+    from train_job.data.dataset import Dataset, Example, Reject
+
+    examples = (Example("a", "cat"), Example("b", "dog"), Example("c", "dog"))
+    rejects = (Reject("d", 5, "empty", "the file is empty"),)
+    Dataset(examples, ("cat", "dog"), rejects).check_share(0.25)
+    with pytest.raises(InputError, match=r"1 of 4 photos.*the first: d: the file is empty"):
+        Dataset(examples, ("cat", "dog"), rejects).check_share(0.24)
+
+
+def test_rows_that_say_the_same_again_are_no_bad_photos(tmp_path: Path) -> None:
+    from train_job.data.labels.read_labels import read_dataset
+
+    (tmp_path / "photos").mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / "photos" / name).write_bytes(b"")
+    rows = "a.jpg,cat\nb.jpg,dog\n" * 4
+    (tmp_path / "labels.csv").write_text(f"File Name,Label\n{rows}")
+    read_dataset(str(tmp_path / "photos"), str(tmp_path / "labels.csv")).check_share(0.5)
+
+
+def test_photos_that_are_all_unreadable_stop_the_job_with_the_reason(tmp_path: Path) -> None:
+    photos = write_folders(tmp_path / "photos", count=2)
+    for path in photos.rglob("*.jpg"):
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match="the file is empty"):
+        train(photos, tmp_path / "registry", fail_over=1.0)
+    assert published(tmp_path / "registry") == []
+
+
+def test_a_registry_that_cannot_be_written_is_refused_before_any_photo_is_read(tmp_path: Path) -> None:
+    (tmp_path / "registry").write_text("a file")
+    with pytest.raises(InputError, match="registry: is a file"):
+        train(tmp_path / "nowhere", tmp_path / "registry")
+
+
+def test_a_channel_that_cannot_be_is_refused_before_any_photo_is_read(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a channel name"):
+        train(tmp_path / "nowhere", tmp_path / "registry", channel="Not a channel")
+
+
+def test_a_precision_without_validation_photos_is_refused(tmp_path: Path) -> None:
+    from train_job.data.split import Shares
+
+    with pytest.raises(InputError, match="--precision needs validation photos"):
+        train(write_folders(tmp_path / "photos", 4), tmp_path / "registry", precision=0.9, split=Shares(50, 0, 50))
+
+
+def test_an_unknown_optimizer_is_refused_before_any_photo_is_decoded(tmp_path: Path) -> None:
+    photos = write_folders(tmp_path / "photos", count=2)
+    for path in photos.rglob("*.jpg"):
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match="unknown optimizer"):
+        train(photos, tmp_path / "registry", optimizer="nosuch")
+
+
+def test_a_csv_of_absent_photos_is_refused_before_tensorflow_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def built(*_: Any) -> None:
+        raise AssertionError("the base was built")
+
+    monkeypatch.setattr("train_job.extraction.frozen_backbone.build_base", built)
+    photos = write_folders(tmp_path / "photos", count=2)
+    rows = "".join(f"gone{number}.jpg,red\n" for number in range(20))
+    (tmp_path / "labels.csv").write_text(f"File Name,Label\nblue/blue.0.jpg,blue\nred/red.0.jpg,red\n{rows}")
+    with pytest.raises(InputError, match="20 of 22 photos"):
+        train(photos, tmp_path / "registry", labels=str(tmp_path / "labels.csv"))
+
+
+def test_what_a_training_publishes_and_promotes_is_signed(trained: Trained, tmp_path: Path) -> None:
+    keys = create_key(tmp_path / "key.pem", tmp_path / "key.pub.pem")
+    key = str(tmp_path / "key.pem")
+    model_id = train(trained.photos, tmp_path / "registry", signing_key=key).manifest.model_id
+    device = Registry.open(str(tmp_path / "registry"), str(tmp_path / "key.pub.pem"))
+    assert device.resolve("production") == model_id
+    assert "signing_key" not in device.manifest(model_id).training
+    assert device.keys is not None
+    assert list(device.keys.keys) == list(keys.keys)
+    with pytest.raises(InputError, match=r"channel production: is signed.*--signing-key"):
+        train(trained.photos, tmp_path / "registry")
+    assert [one.model_id for one in device.versions()] == [model_id]

@@ -1,0 +1,123 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from train_job.data.dataset import Dataset, Example, Reject, Split
+from train_job.data.photo_facts import Facts, Trait
+from train_job.quality.codes import NOTES, REJECTS, Note, what_to_do
+from train_job.quality.duplicates import Near
+from train_job.quality.findings import TINY, UNBALANCED, judge, tally
+
+TRAIN, VALIDATION, TEST = Split
+PLAIN = Facts("JPEG", 640, 480, Trait(0), b"")
+
+
+def photos(label: str, count: int) -> list[Example]:
+    return [Example(f"{label}.{n}.jpg", label, n + 2, f"{label}{n}".encode().hex().zfill(64)) for n in range(count)]
+
+
+CATS, DOGS = photos("cat", 20), photos("dog", 20)
+PETS = Dataset((*CATS, *DOGS), ("cat", "dog"))
+SPLITS = {one.sha256: TRAIN for one in PETS.examples}
+FACTS = {one.sha256: PLAIN for one in PETS.examples}
+
+
+def codes(notes: tuple[Note, ...]) -> list[tuple[str, str]]:
+    return [(one.code, one.uri) for one in notes]
+
+
+def test_of_ordinary_photos_there_is_nothing_to_say() -> None:
+    checked = judge(PETS, FACTS, Near(), SPLITS)
+    assert checked.notes == ()
+    assert checked.summary["notes"] == {}
+
+
+def test_oddities_are_noted_and_photos_of_unknown_facts_are_not_judged() -> None:
+    facts = {
+        CATS[0].sha256: replace(PLAIN, traits=Trait.ANIMATED | Trait.PALETTE, format="GIF"),
+        CATS[1].sha256: replace(PLAIN, traits=Trait.ROTATED),
+        CATS[2].sha256: replace(PLAIN, traits=Trait.CMYK),
+        CATS[3].sha256: replace(PLAIN, traits=Trait.DEEP, format="PNG"),
+    }
+    checked = judge(PETS, facts, Near(), SPLITS)
+    assert codes(checked.notes) == [
+        ("wrong-extension", "cat.0.jpg"),
+        ("animated", "cat.0.jpg"),
+        ("palette", "cat.0.jpg"),
+        ("exif-rotated", "cat.1.jpg"),
+        ("cmyk", "cat.2.jpg"),
+        ("wrong-extension", "cat.3.jpg"),
+        ("16-bit", "cat.3.jpg"),
+    ]
+    assert checked.notes[0].row == 2
+    assert checked.summary["unknown"] == 36
+
+
+def test_near_duplicates_name_each_other_and_those_in_two_splits_leak() -> None:
+    pairs = ((CATS[0].sha256, CATS[1].sha256), (CATS[0].sha256, CATS[2].sha256), (CATS[3].sha256, DOGS[0].sha256))
+    splits = SPLITS | {CATS[2].sha256: TEST}
+    near = Near(pairs, (tuple(one.sha256 for one in CATS[:3]),))
+    checked = judge(PETS, FACTS, near, splits)
+    assert codes(checked.notes) == [
+        ("near-duplicate", "cat.1.jpg"),
+        ("near-duplicate", "cat.2.jpg"),
+        ("leakage", "cat.2.jpg"),
+        ("near-duplicate-labels", "cat.3.jpg"),
+        ("near-duplicate-labels", "dog.0.jpg"),
+    ]
+    assert "is for test and looks like cat.0.jpg (row 2), for train" in checked.notes[2].reason
+    assert checked.summary["leakage"][0]["image"] == "cat.2.jpg"
+    assert checked.summary["near_duplicates"]["groups"] == 1
+    assert [one["image"] for one in checked.summary["near_duplicates"]["largest"][0]] == [
+        "cat.0.jpg",
+        "cat.1.jpg",
+        "cat.2.jpg",
+    ]
+
+
+def test_small_and_unequal_classes_are_noted() -> None:
+    many, few = photos("cat", TINY * UNBALANCED + 1), photos("dog", TINY - 1)
+    dataset = Dataset((*many, *few, *photos("cow", TINY)), ("cat", "cow", "dog"))
+    checked = judge(dataset, {}, Near(), {one.sha256: TRAIN for one in dataset.examples})
+    assert [(one.code, one.reason.split("'")[1]) for one in checked.notes] == [
+        ("unbalanced", "cow"),
+        ("tiny-class", "dog"),
+        ("unbalanced", "dog"),
+    ]
+
+
+def test_files_without_a_row_are_noted() -> None:
+    checked = judge(replace(PETS, unlabelled=("new.jpg",)), FACTS, Near(), SPLITS)
+    assert codes(checked.notes) == [("unlabelled", "new.jpg")]
+
+
+def test_the_summary_counts_everything() -> None:
+    dataset = replace(PETS, rejects=(Reject("x", 9, "empty", "no bytes"), Reject("y", 10, "empty", "no bytes")))
+    facts = FACTS | {CATS[0].sha256: Facts("PNG", 10, 2000, Trait(0), b"")}
+    splits = SPLITS | {CATS[0].sha256: TEST, CATS[1].sha256: VALIDATION}
+    summary = json.loads(judge(dataset, facts, Near(), splits).to_json())
+    assert (summary["photos"], summary["left_out"], summary["rejects"]) == (40, 2, {"empty": 2})
+    assert summary["classes"]["cat"] == {"photos": 20, "train": 18, "validation": 1, "test": 1}
+    assert summary["formats"] == {"JPEG": 39, "PNG": 1}
+    assert summary["width"] == {"min": 10, "median": 640, "max": 640}
+    assert summary["height"] == {"min": 480, "median": 480, "max": 2000}
+    assert summary["unknown"] == 0
+
+
+def test_no_facts_at_all_give_a_summary_too() -> None:
+    assert judge(PETS, {}, Near(), SPLITS).summary["width"] is None
+
+
+def test_a_tally_names_the_most_frequent_first() -> None:
+    found = [Note("a", None, code, "") for code in ("cmyk", "palette", "cmyk")]
+    assert tally(found) == "2 cmyk, 1 palette"
+
+
+@pytest.mark.parametrize("code", [*REJECTS, *NOTES])
+def test_every_code_is_documented_with_what_to_do(code: str) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "check.md").read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| `{code}` |")]
+    assert what_to_do(code) in line
+    assert ("left out" in text[: text.index(line)].rsplit("\n## ", 1)[1].splitlines()[0]) is (code in REJECTS)

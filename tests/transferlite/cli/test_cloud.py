@@ -1,0 +1,269 @@
+"""``transferlite cloud`` against a stack in moto."""
+
+import io
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import boto3
+import pytest
+
+from tests.conftest import Trained
+from tests.template.batch import Batch, End
+from tests.template.stack import NAME, PARAMETERS, Stack
+from transferlite.cli.main import run as run_command
+from transferlite.cloud import run as cloud_run
+from transferlite.cloud import stack as cloud_stack
+from transferlite.cloud.prices import price_table
+from transferlite.cloud.run import hourly
+from transferlite.cloud.stack import find_stack
+
+PHOTOS = Callable[[int], None]
+Said = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def _of_this_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRANSFERLITE_STACK", NAME)
+    monkeypatch.setattr(cloud_run, "SECONDS_BETWEEN", 0.1)
+    cloud_stack._session.cache_clear()
+
+
+def run(*words: str) -> int:
+    return run_command(["cloud", *words])
+
+
+def publish(stack: Stack, trained: Trained) -> None:
+    bucket = stack.ids["ModelBucket"]
+    for path in (path for path in trained.registry.rglob("*") if path.is_file() and "saved_model" not in path.parts):
+        boto3.client("s3").upload_file(str(path), bucket, f"registry/{path.relative_to(trained.registry)}")
+
+
+def test_status_tells_of_an_empty_stack_and_of_one_at_work(
+    stack: Stack, machine: str, photos: PHOTOS, trained: Trained, capsys: Said
+) -> None:
+    assert run("status") == 0
+    said = capsys.readouterr().out
+    assert "model     none yet" in said
+    assert "trainings none yet" in said
+    assert "schedule  off, cron(0 3 ? * SUN *) UTC" in said
+    publish(stack, trained)
+    boto3.client("lambda").update_event_source_mapping(UUID=stack.ids["InferenceFunctionIncoming"], Enabled=False)
+    boto3.client("s3").put_object(Bucket=stack.outputs["DataBucketName"], Key="incoming/a.jpg", Body=b"a")
+    name = boto3.client("cloudwatch").describe_alarms()["MetricAlarms"][0]["AlarmName"]
+    boto3.client("cloudwatch").set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="test")
+    photos(2)
+    assert run("run", "--detach") == 0
+    assert run("status", "--json") == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["model"] == trained.result.manifest.model_id
+    assert told["waiting"] == 1
+    assert told["outputs"]["TrainingArn"] == machine
+    assert told["runs"][0]["status"] in {"RUNNING", "SUCCEEDED"}
+    assert told["alarms"][name] == "ALARM"
+    assert len(told["alarms"]) == 6
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_run_is_followed_with_its_jobs_and_costs_to_its_report(
+    stack: Stack, photos: PHOTOS, trained: Trained, capsys: Said
+) -> None:
+    photos(4)
+    publish(stack, trained)
+    assert run("run", "--compute", "cpu") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("started arn:aws:states:")
+    assert "check succeeded" in said[-2]
+    assert "train succeeded" in said[-2]
+    assert "about $" in said[-2]
+    report = Path(said[-1].partition(": ")[2])
+    assert report.read_bytes() == (trained.bundle / "report.html").read_bytes()
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize(("end", "status", "says"), [(3, 3, "not promoted"), (1, 1, "ended as FAILED")])
+def test_a_run_ends_with_the_status_of_a_training(
+    stack: Stack, photos: PHOTOS, batch: Batch, capsys: Said, end: int, status: int, says: str
+) -> None:
+    photos(4)
+    batch.ends["train"] = [End(end)]
+    assert run("run") == status
+    said = capsys.readouterr()
+    assert says in said.out + said.err
+
+
+@pytest.mark.usefixtures("stack", "machine")
+def test_a_run_that_has_nothing_to_do_says_so(photos: PHOTOS, capsys: Said) -> None:
+    photos(4)
+    assert run("run", "--new-labels", "9") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "nothing to do: too few labels are new"
+
+
+def test_a_jobs_price_is_that_of_what_it_asks_for() -> None:
+    prices = price_table()
+
+    def asked(**needs: str) -> dict[str, object]:
+        return {
+            "container": {"resourceRequirements": [{"type": name, "value": value} for name, value in needs.items()]}
+        }
+
+    assert hourly(asked(GPU="1", VCPU="4", MEMORY="14000")) == prices["ec2_hour"]["g4dn.xlarge"]["usd"]
+    fargate = prices["fargate_hour"]["x86_64"]
+    assert hourly(asked(VCPU="4", MEMORY="16384")) == pytest.approx(4 * fargate["vcpu"] + 16 * fargate["gib"])
+
+
+@pytest.mark.usefixtures("stack")
+def test_the_schedule_is_turned_on_and_off_in_the_stack_itself(capsys: Said) -> None:
+    assert run("schedule", "on", "--when", "cron(0 4 * * ? *)", "--timezone", "Europe/Berlin") == 0
+    assert capsys.readouterr().out == "on, cron(0 4 * * ? *) Europe/Berlin\n"
+    (found,) = boto3.client("cloudformation").describe_stacks(StackName=NAME)["Stacks"]
+    told = {one["ParameterKey"]: one["ParameterValue"] for one in found["Parameters"]}
+    assert told["ScheduleState"] == "ENABLED"
+    assert told["TrainImage"].endswith("/train:1")
+    assert run("schedule", "off") == 0
+    assert run("schedule", "show") == 0
+    assert capsys.readouterr().out == "off, cron(0 4 * * ? *) Europe/Berlin\n" * 2
+
+
+@pytest.mark.usefixtures("stack")
+def test_logs_are_those_of_the_jobs_or_of_the_function(capsys: Said) -> None:
+    logs, now = boto3.client("logs"), int(time.time() * 1000)
+    for kind, age in (("train", 0), ("inference", 0), ("train", 7_200_000)):
+        group, stream = f"/transferlite/{NAME}/{kind}", f"{kind}-{age}"
+        logs.create_log_stream(logGroupName=group, logStreamName=stream)
+        logs.put_log_events(
+            logGroupName=group, logStreamName=stream, logEvents=[{"timestamp": now - age, "message": f"of {stream}"}]
+        )
+    assert run("logs") == 0
+    assert [line[10:] for line in capsys.readouterr().out.splitlines()] == ["of train-0"]
+    assert run("logs", "--since", "3h", "train") == 0
+    assert "of train-7200000" in capsys.readouterr().out
+    assert run("logs", "function") == 0
+    assert "of inference-0" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("stack")
+def test_destroy_asks_says_what_stays_and_deletes(capsys: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket = {"Type": "AWS::S3::Bucket", "DeletionPolicy": "Retain", "Properties": {"BucketName": "small-models"}}
+    boto3.client("cloudformation").create_stack(  # moto does not delete a network in the order of its parts
+        StackName="small", TemplateBody=json.dumps({"Resources": {"ModelBucket": bucket}})
+    )
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    assert run("destroy", "--stack", "small") == 130
+    assert "bucket small-models" in capsys.readouterr().out
+    assert find_stack("small").status == "CREATE_COMPLETE"
+    assert run("destroy", "--stack", "small", "--yes") == 0
+    assert capsys.readouterr().out.endswith("deleted small\n")
+    assert run("status", "--stack", "small") == 2
+
+
+@pytest.mark.usefixtures("stack")
+def test_a_stack_that_is_not_there_is_named(capsys: Said) -> None:
+    assert run("status", "--stack", "other") == 2
+    assert "stack other: does not exist" in capsys.readouterr().err
+
+
+@pytest.fixture
+def sam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    """A stand-in for the SAM CLI; the function returns the words that it was last given."""
+    program = tmp_path / "sam"
+    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/words\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return lambda: (tmp_path / "words").read_text().splitlines()
+
+
+def parameters_of(words: list[str]) -> dict[str, str]:
+    pairs = [word.partition("=") for word in words[words.index("--parameter-overrides") + 1 :]]
+    return {name: value for name, _, value in pairs}
+
+
+@pytest.mark.usefixtures("stack")
+def test_deploy_is_sam_deploy_with_the_parameters(sam: Callable[[], list[str]], tmp_path: Path, capsys: Said) -> None:
+    assert run("deploy", "--train-image", "a/train:1", "--set", "Compute=gpu", "--set", "Schedule=rate(1 day)") == 0
+    words = sam()
+    assert words[:3] == ["deploy", "--template-file", "template.yaml"]
+    assert words[words.index("--stack-name") + 1] == NAME
+    assert words[-3:] == ["Compute=gpu", "Schedule=rate(1 day)", "TrainImage=a/train:1"]
+    assert f"s3://{NAME}-models-123456789012/registry" in capsys.readouterr().out
+    (tmp_path / "sam").write_text("#!/bin/sh\nexit 7\n")
+    assert run("deploy") == 1
+    assert "sam deploy ended with status 7" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("stack")
+@pytest.mark.parametrize("version", ["", ":1", "@sha256:0", ":1@sha256:0"])
+def test_sam_is_told_a_repository_or_it_refuses_to_start(sam: Callable[[], list[str]], version: str) -> None:
+    repository = "111122223333.dkr.ecr.eu-central-1.amazonaws.com/a/b"
+    assert run("deploy", "--train-image", repository + version) == 0
+    words = sam()
+    assert words[words.index("--image-repository") + 1] == repository
+    assert run("deploy", "--function-zip", "s3://code/lambda.zip") == 0  # then it is that of the image deployed
+    words = sam()
+    assert words[words.index("--image-repository") + 1] == PARAMETERS["TrainImage"].removesuffix(":1")
+
+
+@pytest.mark.usefixtures("stack", "sam")
+@pytest.mark.parametrize(
+    ("words", "missing"),
+    [
+        (("--train-image", "a/train:1"), "the function"),
+        (("--inference-image", "a/inference:1"), "TrainImage"),
+        (("--function-zip", "s3://code/lambda.zip"), "TrainImage"),
+    ],
+)
+def test_a_first_deployment_needs_the_training_image_and_the_function(
+    words: tuple[str, ...], missing: str, capsys: Said
+) -> None:
+    assert run("deploy", "--stack", "new", *words) == 2
+    assert (
+        f"stack new: is not there yet, and {missing} is not named; "
+        "give --train-image, and --inference-image or --function-zip" in capsys.readouterr().err
+    )
+
+
+@pytest.mark.usefixtures("stack")
+def test_deploy_uploads_a_zip_under_a_key_of_its_content(sam: Callable[[], list[str]], tmp_path: Path) -> None:
+    boto3.client("s3").create_bucket(Bucket="code", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    keys = []
+    for content in (b"one", b"two", b"two"):
+        (tmp_path / "lambda.zip").write_bytes(content)
+        assert run("deploy", "--function-zip", str(tmp_path / "lambda.zip"), "--code-bucket", "code") == 0
+        given = parameters_of(sam())
+        keys.append(given.pop("CodeKey"))
+        assert given == {"FunctionPackage": "Zip", "CodeBucket": "code"}
+        assert boto3.client("s3").get_object(Bucket="code", Key=keys[-1])["Body"].read() == content
+    assert keys[0] != keys[1] == keys[2]
+
+
+@pytest.mark.usefixtures("stack")
+def test_deploy_takes_a_zip_that_is_in_s3_or_an_image(sam: Callable[[], list[str]]) -> None:
+    assert run("deploy", "--function-zip", "s3://code/a/lambda.zip") == 0
+    assert parameters_of(sam()) == {"FunctionPackage": "Zip", "CodeBucket": "code", "CodeKey": "a/lambda.zip"}
+    assert run("deploy", "--inference-image", "a/inference:1") == 0
+    assert parameters_of(sam()) == {"FunctionPackage": "Image", "InferenceImage": "a/inference:1"}
+
+
+@pytest.mark.usefixtures("stack", "sam")
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("s3://code",), "s3://code: names no object"),
+        (("no.zip",), "no.zip: there is no such file"),
+        ((__file__,), "name one with --code-bucket"),
+        ((__file__, "--stack", "new"), "name one with --code-bucket"),
+        ((__file__, "--inference-image", "a/inference:1"), "an image or a zip"),
+    ],
+)
+def test_deploy_says_what_is_wrong_with_a_zip(words: tuple[str, ...], says: str, capsys: Said) -> None:
+    assert run("deploy", "--function-zip", *words) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_deploy_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert run("deploy") == 2
+    assert "the SAM CLI is not installed" in capsys.readouterr().err

@@ -1,0 +1,201 @@
+"""Videos, streams and cameras; OpenCV writes the videos and reads them, a camera is stood in for."""
+
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.conftest import Trained
+from tests.pictures import COLOURS, jpeg
+from transferlite.cli.main import run
+from transferlite.edge.camera import Newest, pictures
+from transferlite.edge.stop_signal import Ending
+from transferlite.errors import InputError, MissingExtraError, UnavailableError
+
+cv2 = pytest.importorskip("cv2")
+
+RATE = 10
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds at ten pictures a second, the first blue, the second red."""
+    path = tmp_path_factory.mktemp("video") / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), RATE, (64, 48))
+    random = np.random.default_rng(5)
+    for number in range(2 * RATE):
+        noisy = random.normal(COLOURS["blue" if number < RATE else "red"], 20, (48, 64, 3))
+        writer.write(np.clip(noisy, 0, 255).astype(np.uint8)[..., ::-1])
+    writer.release()
+    return path
+
+
+def test_every_picture_of_a_video_comes_in_order_and_in_its_colours(video: Path) -> None:
+    found = list(pictures(str(video), 0, Ending()))
+    assert [name for name, _ in found] == [f"{video}#t={number / RATE:.3f}" for number in range(2 * RATE)]
+    for number, (_, picture) in enumerate(found):
+        assert picture.shape == (48, 64, 3)
+        assert picture.dtype == np.uint8
+        expected = COLOURS["blue" if number < RATE else "red"]
+        assert np.abs(picture.mean(axis=(0, 1)) - expected).max() < 12
+
+
+@pytest.mark.parametrize(
+    ("every", "times"), [(0.5, [0, 0.5, 1, 1.5]), (0.25, [0, 0.3, 0.5, 0.8, 1, 1.3, 1.5, 1.8]), (9, [0])]
+)
+def test_every_is_counted_in_the_videos_own_time(video: Path, every: float, times: list[float]) -> None:
+    assert [name for name, _ in pictures(str(video), every, Ending())] == [f"{video}#t={time:.3f}" for time in times]
+
+
+def test_a_video_is_labelled_and_ends_by_itself(
+    trained: Trained, video: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["predict", "--camera", str(video), "--every", "0.5", "--bundle", str(trained.bundle), "--json"]
+    assert run(words) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["label"] for one in found] == ["blue", "blue", "red", "red"]
+    assert found[3]["image"] == f"{video}#t=1.500"
+
+
+def test_a_wish_to_end_ends_a_video(video: Path) -> None:
+    end = Ending()
+    for number, _ in enumerate(pictures(str(video), 0, end)):
+        end.asked = number == 2
+    assert number == 2
+
+
+class FakeCamera:
+    """A camera that numbers its pictures and gives so many as it is allowed; then it waits, or ends."""
+
+    def __init__(self) -> None:
+        self.given = 0
+        self.asked = threading.Semaphore(0)
+        self._allowed = threading.Semaphore(0)
+        self._over = False
+
+    def allow(self, count: int) -> None:
+        """Give so many, and return when the reader has taken them and asks for one more."""
+        self._allowed.release(count)
+        for _ in range(count):
+            self.asked.acquire()
+
+    def end(self) -> None:
+        """Say that there is no further picture."""
+        self._over = True
+        self._allowed.release()
+
+    def read(self) -> tuple[bool, Any]:
+        self.asked.release()
+        self._allowed.acquire()
+        if self._over:
+            return False, None
+        self.given += 1
+        return True, np.full((2, 2, 3), self.given, np.uint8)
+
+    def get(self, prop: int) -> float:
+        return 0.0
+
+    def release(self) -> None:
+        return None
+
+
+def test_who_is_slow_gets_the_newest_picture_and_no_queue_grows() -> None:
+    camera = FakeCamera()
+    newest = Newest(camera)
+    camera.asked.acquire()
+    for count, expected in ((1, 1), (20, 21), (200, 221)):
+        camera.allow(count)
+        taken = newest.take(Ending())
+        assert taken is not None
+        assert int(taken[1].max()) == expected
+    camera.end()
+    newest.close()
+
+
+def test_a_camera_that_ends_gives_its_last_picture_and_then_none() -> None:
+    camera = FakeCamera()
+    newest = Newest(camera)
+    camera.asked.acquire()
+    camera.allow(2)
+    camera.end()
+    taken = newest.take(Ending())
+    assert taken is not None
+    assert int(taken[1].max()) == 2
+    assert newest.take(Ending()) is None
+    newest.close()
+
+
+class Stream(BaseHTTPRequestHandler):
+    """Motion JPEG over HTTP, as network cameras send it: red pictures, then the line is cut."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=picture")
+        self.end_headers()
+        for number in range(40):
+            picture = jpeg("red", number)
+            head = f"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
+            self.wfile.write(head.encode() + picture + b"\r\n")
+            time.sleep(0.02)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Say nothing."""
+
+
+def test_a_stream_is_labelled_until_it_is_cut(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Stream) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/camera.mjpg"
+        assert run(["predict", "--camera", url, "--every", "0.1", "--bundle", str(trained.bundle), "--json"]) == 1
+        server.shutdown()
+    out, err = capsys.readouterr()
+    found = [json.loads(line) for line in out.splitlines()]
+    assert 2 <= len(found) <= 20
+    assert {one["label"] for one in found} == {"red"}
+    assert all(one["image"].startswith(f"{url}#t=clock:20") for one in found)
+    assert f"error: {url}: gives no more pictures; is it connected?" in err
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("97", "97: there is no camera 97, or it cannot be opened"),
+        ("/no/such/clip.mp4", "there is no such video"),
+        ("rtsp://127.0.0.1:9/x", "the stream cannot be opened"),
+        (__file__, "is no video, or of a kind that OpenCV does not read"),
+    ],
+)
+def test_what_cannot_be_opened_is_said(source: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        list(pictures(source, 0, Ending()))
+
+
+def test_a_silent_camera_is_unavailable_after_a_while_and_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Silent(FakeCamera):
+        released = False
+
+        def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
+            return True
+
+        def release(self) -> None:
+            self.released = True
+
+    camera = Silent()
+    monkeypatch.setattr("transferlite.edge.camera.SILENCE", 0.1)
+    monkeypatch.setattr("transferlite.edge.camera.HANGING", 0.1)
+    monkeypatch.setattr(cv2, "VideoCapture", lambda _: camera)
+    with pytest.raises(UnavailableError, match="0: gives no more pictures"):
+        list(pictures("0", 0, Ending()))
+    assert camera.released
+    camera.end()
+
+
+def test_without_opencv_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "cv2", None)
+    with pytest.raises(MissingExtraError, match=r"opencv-python-headless is not installed; .*\[camera\]"):
+        list(pictures("0", 0, Ending()))

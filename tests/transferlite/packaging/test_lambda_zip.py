@@ -1,0 +1,113 @@
+"""The zip for Lambda answers under AWS's runtime client, with nothing else on the path."""
+
+import base64
+import sys
+import zipfile
+from pathlib import Path
+
+import awslambdaric
+import pytest
+import simplejson
+import snapshot_restore_py
+from click.testing import CliRunner
+
+from tests.conftest import Trained
+from tests.inference_lambda.models import publish
+from tests.inference_lambda.runtime_api import HANDLER, Function
+from tests.pictures import jpeg
+from transferlite.errors import InputError, TransferLiteError
+from transferlite.packaging import lambda_zip, slim
+from transferlite.packaging.slim import THIS_PYTHON
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    dest = tmp_path_factory.mktemp("zip") / "lambda.zip"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lambda_zip, "OLDEST", (3, 11))  # so that the Python that runs the tests can run the zip
+        try:
+            size, _ = lambda_zip.write_zip(dest, "x86_64", THIS_PYTHON)
+        except TransferLiteError as error:
+            if "Connection" in error.message or "No matching distribution" in error.message:
+                pytest.skip(f"no package index can be reached: {error}")
+            raise
+    assert size < 125 * 2**20
+    return dest
+
+
+def lambda_s_client(folder: Path) -> Path:
+    """A folder with AWS's runtime client alone, as Lambda's own Python has it."""
+    folder.mkdir()
+    site = Path(awslambdaric.__file__).parents[1]
+    for found in (Path(awslambdaric.__file__).parent, Path(simplejson.__file__).parent):
+        (folder / found.name).symlink_to(found)
+    for found in (Path(snapshot_restore_py.__file__), *site.glob("runtime_client*.so")):
+        (folder / found.name).symlink_to(found)
+    return folder
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Lambda's files run on Linux")
+def test_the_zip_alone_answers_under_the_runtime_client(packed: Path, trained: Trained, tmp_path: Path) -> None:
+    with zipfile.ZipFile(packed) as archive:
+        archive.extractall(tmp_path / "task")
+    registry = publish(str(tmp_path / "registry"), trained, "one")
+    path = f"{tmp_path / 'task'}:{lambda_s_client(tmp_path / 'client')}"
+    command = [sys.executable, "-P", "-S", "-m", "awslambdaric", HANDLER]
+    with Function({"TRANSFERLITE_REGISTRY": registry.store.uri, "PYTHONPATH": path}, command) as function:
+        answer = function.invoke({"image": base64.b64encode(jpeg("red", 7)).decode()})
+    assert answer.error is None
+    assert (answer.payload["model_id"], answer.payload["label"]) == ("one", "red")
+
+
+def test_the_zip_holds_bytecode_and_nothing_of_the_training_and_all_may_read_it(packed: Path) -> None:
+    with zipfile.ZipFile(packed) as archive:
+        entries = {entry.filename: entry.external_attr >> 16 for entry in archive.infolist()}
+    assert f"inference_lambda/__pycache__/handler.{sys.implementation.cache_tag}.pyc" in entries
+    assert not [name for name in entries if name.startswith(("train_job/", "export/", "tests/"))]
+    assert {mode & 0o444 for mode in entries.values()} == {0o444}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "python", "message"),
+    [("riscv", "3.12", "there is no architecture 'riscv'"), ("arm64", "3.11", "Lambda's Python 3.11 has no LiteRT")],
+)
+def test_what_lambda_does_not_have_is_refused(tmp_path: Path, architecture: str, python: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        lambda_zip.write_zip(tmp_path / "lambda.zip", architecture, python)
+
+
+def test_what_lambda_would_not_take_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def large(folder: Path, *_: object) -> None:
+        folder.mkdir()
+        (folder / "large.so").write_bytes(bytes(1000))
+
+    monkeypatch.setattr(slim, "build", large)
+    monkeypatch.setattr(lambda_zip, "MOST_BYTES", 999)
+    with pytest.raises(TransferLiteError, match="has 1,000 bytes unpacked; Lambda takes 999"):
+        lambda_zip.write_zip(tmp_path / "lambda.zip", "arm64", "3.12")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_same_function_is_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def small(folder: Path, *_: object) -> None:
+        (folder / "b").mkdir(parents=True)
+        (folder / "b" / "c.py").write_text("pass")
+        (folder / "a.so").write_bytes(b"a")
+
+    monkeypatch.setattr(slim, "build", small)
+    for name in ("one.zip", "two.zip"):
+        lambda_zip.write_zip(tmp_path / name, "arm64", "3.12")
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
+
+
+def test_the_zip_of_signed_models_has_what_checks_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def noted(folder: Path, extras: tuple[str, ...], *_: object) -> None:
+        folder.mkdir()
+        (folder / "extras.txt").write_text(" ".join(extras))
+
+    monkeypatch.setattr(slim, "build", noted)
+    dest = tmp_path / "lambda.zip"
+    result = CliRunner().invoke(lambda_zip.main, ["--dest", str(dest), "--extra", "signed"])
+    assert result.exit_code == 0, result.output
+    with zipfile.ZipFile(dest) as archive:
+        assert archive.read("extras.txt") == b"lambda signed"

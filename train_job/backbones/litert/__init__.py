@@ -1,0 +1,1 @@
+"""Write a frozen backbone as a TFLite file, layer by layer, without the converter."""

@@ -1,0 +1,1 @@
+"""The training commands: train, check, plan, features, inspect."""

@@ -1,0 +1,1 @@
+"""Labelled photos: the dataset, its split, fetching and decoding, facts and augmentation."""

@@ -1,0 +1,1 @@
+"""Read label files (CSV, JSON, Parquet) and match their rows to photos."""

@@ -1,0 +1,1 @@
+"""Measure a trained head: metrics, calibration, abstention and cross-validation."""

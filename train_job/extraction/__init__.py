@@ -1,0 +1,1 @@
+"""Run the frozen backbone over new photos and fill the feature store."""

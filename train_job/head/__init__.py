@@ -1,0 +1,1 @@
+"""The trained head: model, recipe, training loop, checkpoints, warm start and fine-tuning."""

@@ -1,0 +1,1 @@
+"""The training job, step by step: read data, train, export, compare, report, publish."""

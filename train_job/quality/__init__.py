@@ -1,0 +1,1 @@
+"""Find problems in the data: duplicates, near-duplicates, label issues."""

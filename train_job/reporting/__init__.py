@@ -1,0 +1,1 @@
+"""Write the report, the model card, plots, costs and TensorBoard events."""

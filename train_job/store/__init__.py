@@ -1,0 +1,1 @@
+"""The feature store: each photo's feature rows, kept by content so that no photo is forwarded twice."""

@@ -1,0 +1,1 @@
+"""The deployed stack on AWS: deploy, run, follow, inspect and delete it."""

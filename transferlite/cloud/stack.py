@@ -1,0 +1,102 @@
+"""A deployed stack as the ``cloud`` commands see it: its outputs and parameters, and AWS's own clients."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from transferlite.errors import (
+    AccessDeniedError,
+    InputError,
+    MissingExtraError,
+    NotFoundError,
+    TransferLiteError,
+    UnavailableError,
+)
+
+_DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "ExpiredToken", "InvalidClientTokenId"}
+
+
+@dataclass(frozen=True)
+class DeployedStack:
+    """What CloudFormation says of a stack."""
+
+    name: str
+    status: str
+    outputs: Mapping[str, str]
+    parameters: Mapping[str, str]
+
+    @property
+    def training(self) -> str:
+        """The state machine's ARN."""
+        return self._output("TrainingArn")
+
+    @property
+    def registry(self) -> str:
+        """The URI of the models."""
+        return self._output("RegistryUri")
+
+    def _output(self, name: str) -> str:
+        if name not in self.outputs:
+            raise NotFoundError(
+                f"has no output {name}", where=f"stack {self.name}", hint="is it a stack of TransferLite, and deployed?"
+            )
+        return self.outputs[name]
+
+
+def find_stack(name: str) -> DeployedStack:
+    """The stack of that name.
+
+    Raises:
+        NotFoundError: there is none in this account and region.
+    """
+    with explained(f"stack {name}"):
+        (found,) = client("cloudformation").describe_stacks(StackName=name)["Stacks"]
+    outputs = {one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", ())}
+    parameters = {one["ParameterKey"]: one["ParameterValue"] for one in found.get("Parameters", ())}
+    return DeployedStack(name, found["StackStatus"], outputs, parameters)
+
+
+@cache
+def _session() -> Any:
+    try:
+        import boto3
+    except ModuleNotFoundError:
+        raise MissingExtraError("boto3", "cloud") from None
+    return boto3.session.Session()
+
+
+def client(service: str) -> Any:
+    """A client of one of AWS's services; endpoint, region and credentials are the standard settings'."""
+    with explained(service):
+        return _session().client(service)
+
+
+@contextmanager
+def explained(where: str) -> Iterator[None]:
+    """Turn what AWS answers into errors that say what to do."""
+    import botocore.exceptions as aws
+
+    try:
+        yield
+    except aws.ClientError as error:
+        raise _refusal(where, error) from error
+    except (aws.NoCredentialsError, aws.PartialCredentialsError, aws.CredentialRetrievalError):
+        raise AccessDeniedError("no AWS credentials found", where=where, hint="set AWS_PROFILE") from None
+    except (aws.NoRegionError, aws.ProfileNotFound, aws.ParamValidationError) as error:
+        raise InputError(" ".join(str(error).split()), where=where, hint="set AWS_DEFAULT_REGION") from None
+    except aws.BotoCoreError as error:
+        raise UnavailableError(" ".join(str(error).split()), where=where, hint="check the network") from error
+
+
+def _refusal(where: str, error: Any) -> TransferLiteError:
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    text = str(error.response.get("Error", {}).get("Message") or code)
+    if "does not exist" in text or code in {"ResourceNotFoundException", "StateMachineDoesNotExist"}:
+        return NotFoundError("does not exist", where=where, hint="check its name, AWS_PROFILE and AWS_DEFAULT_REGION")
+    if code in _DENIED:
+        return AccessDeniedError(f"access denied ({text})", where=where, hint="check your own permissions")
+    if "No updates are to be performed" in text:
+        return InputError("is so already", where=where)
+    return TransferLiteError(f"AWS answered {code}: {text}", where=where)

@@ -1,0 +1,1 @@
+"""Decode photos: bytes to upright RGB pixels, and the rules for finding photo files."""

@@ -1,0 +1,1 @@
+"""Run one TFLite file: the interpreter, its input normalisation, its metadata, its variants."""

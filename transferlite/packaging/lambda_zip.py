@@ -1,0 +1,78 @@
+"""The function as a zip for Lambda: ``make lambda.zip``, for arm64 with ``ARGS='--architecture arm64'``."""
+
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from transferlite.errors import InputError, TransferLiteError
+from transferlite.packaging import slim
+
+PLATFORMS = {"x86_64": "manylinux_2_28_x86_64", "arm64": "manylinux_2_28_aarch64"}
+"""By Lambda's name of an architecture. Its Python 3.12 and newer have glibc 2.34."""
+
+OLDEST = (3, 12)
+"""Lambda's older Pythons have glibc 2.26, for which there is no LiteRT."""
+
+MOST_BYTES = 250 * 2**20
+"""Unpacked. Source: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
+
+_WHEN = (1980, 1, 1, 0, 0, 0)  # the same function is the same file, whenever it is made
+
+
+def write_zip(dest: Path, architecture: str, python: str, extras: Sequence[str] = ()) -> tuple[int, int]:
+    """Write the function, all that it imports and their bytecode to ``dest``; returns its bytes unpacked and packed.
+
+    ``extras`` are those of this package that it has besides ``lambda``, such as ``signed``.
+
+    Raises:
+        InputError: there is no such architecture, Lambda's Python of that version cannot run it, or there is no Python
+            of that version here to compile the bytecode with.
+        TransferLiteError: pip failed, or Lambda would not take so much.
+    """
+    if architecture not in PLATFORMS:
+        raise InputError(f"there is no architecture {architecture!r}", hint=f"name one of {', '.join(PLATFORMS)}")
+    if tuple(map(int, python.split("."))) < OLDEST:
+        raise InputError(f"Lambda's Python {python} has no LiteRT", hint="name 3.12 or a newer one")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "function"
+        slim.build(folder, ("lambda", *extras), PLATFORMS[architecture], python)
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        size = sum(path.stat().st_size for path in files)
+        if size > MOST_BYTES:
+            raise TransferLiteError(f"has {size:,} bytes unpacked; Lambda takes {MOST_BYTES:,}", where=str(dest))
+        _pack(folder, files, dest)
+    return size, dest.stat().st_size
+
+
+def _pack(folder: Path, files: list[Path], dest: Path) -> None:
+    aside = dest.with_name(f".{dest.name}.part")
+    try:
+        with zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in files:
+                entry = zipfile.ZipInfo(path.relative_to(folder).as_posix(), _WHEN)
+                entry.external_attr = (0o755 if path.suffix == ".so" else 0o644) << 16  # Lambda runs as another user
+                archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
+        aside.replace(dest)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@click.command()
+@click.option("--dest", default="lambda.zip", show_default=True, type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--architecture", default="x86_64", show_default=True, type=click.Choice(list(PLATFORMS)))
+@click.option("--python", default="3.12", show_default=True, metavar="X.Y", help="Lambda's, and on PATH here too.")
+@click.option("--extra", "extras", multiple=True, metavar="NAME", help="signed, for models that are signed.")
+def main(dest: Path, architecture: str, python: str, extras: tuple[str, ...]) -> None:
+    """Write the function as a zip for Lambda; needs a checkout and pip."""
+    try:
+        unpacked, packed = write_zip(dest, architecture, python, extras)
+    except TransferLiteError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{dest}: Python {python}, {architecture}, {packed / 2**20:.1f} MiB, {unpacked / 2**20:.1f} unpacked")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""A folder with only what a device or a function imports, a tenth of the files that pip installs, and its bytecode."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import Distribution, distributions
+from pathlib import Path
+from platform import machine
+
+from transferlite.errors import InputError, TransferLiteError
+
+SOURCE = Path(__file__).parents[2]
+"""The checkout that is built."""
+
+THIS_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+THIS_PLATFORM = f"manylinux_2_28_{machine()}"
+
+IMPORTED: Mapping[str, Sequence[str]] = {
+    "ai_edge_litert": (
+        "__init__.py",
+        "interpreter.py",
+        "metrics_*.py",
+        "_pywrap_litert_interpreter_wrapper.so",
+        "libpywrap_litert_common.so",
+    ),
+    "botocore/data": ("*.json", "*.json.gz", "s3", "sts", "sso", "sso-oidc", "kms", "events"),
+    "boto3/data": ("s3",),
+}
+"""Of these folders only the entries of these names are kept: the rest is of other uses and other services."""
+
+NOT_IMPORTED: Sequence[str] = (
+    *("**/tests", "**/*.pyi", "**/*.pxd", "**/*.h", "**/*.a", "bin", "boto3/examples"),
+    *("numpy/f2py", "PIL/_imagingtk.*", "PIL/_imagingft.*", "pillow.libs/libfreetype-*", "pillow.libs/libharfbuzz-*"),
+    *("train_job", "export"),
+)
+"""Of no use to who predicts: tests, stubs, headers, the fonts of Pillow, our own training."""
+
+ONLY_WITH: Mapping[str, str] = {"inference_lambda": "lambda"}
+"""Our own packages that one extra alone is for."""
+
+NOT_NEEDED: Mapping[str, frozenset[str]] = {
+    "ai-edge-litert": frozenset(
+        {"backports-strenum", "flatbuffers", "ml-dtypes", "protobuf", "tqdm", "typing-extensions"}
+    )
+}
+"""Requirements of a package that nothing imports where it only runs models; gone unless another package needs them."""
+
+
+def build(
+    dest: Path, extras: Sequence[str] = ("edge",), platform: str = THIS_PLATFORM, python: str = THIS_PYTHON
+) -> dict[str, int]:
+    """Make ``dest`` a folder to put on ``PYTHONPATH``, into an image or a zip; it appears only when complete.
+
+    Args:
+        dest: the folder, which must not exist.
+        extras: of this package, for example ``edge`` and ``s3``, or ``lambda``.
+        platform: of wheels, with the newest glibc that will do: ``manylinux_2_28_aarch64``.
+        python: its version there, ``3.12``; one of that version has to be here too, to compile the bytecode.
+
+    Returns:
+        The bytes of each package, the largest first.
+
+    Raises:
+        InputError: ``dest`` exists, there is no such extra or platform, or no such Python here.
+        TransferLiteError: pip failed, for want of the network or of such wheels; the message is its last line.
+    """
+    if dest.exists():
+        raise InputError("exists already", where=str(dest), hint="remove it or name another folder")
+    _check_extras(extras)
+    interpreter = _interpreter(python)
+    dest.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".slim-", dir=dest.parent) as temporary:
+        folder = Path(temporary) / "packages"
+        _install(folder, extras, _tags(platform), python)
+        _drop_packages(folder)
+        _drop_files(folder, extras)
+        words = ["-m", "compileall", "-q", "-s", folder, "--invalidation-mode", "unchecked-hash", folder]
+        _run([interpreter, "-I", *words])
+        folder.rename(dest)
+    return dict(sorted(_sizes(dest), key=lambda item: -item[1]))
+
+
+def _check_extras(extras: Sequence[str]) -> None:
+    """pip only warns of one that there is not."""
+    try:
+        project = tomllib.loads((SOURCE / "pyproject.toml").read_text())["project"]
+    except FileNotFoundError:
+        raise InputError("is no checkout of TransferLite", where=str(SOURCE), hint="run this command in one") from None
+    if unknown := set(extras) - set(project["optional-dependencies"]):
+        raise InputError(f"there is no extra {', '.join(sorted(unknown))}", hint="pyproject.toml lists them")
+
+
+def _interpreter(python: str) -> str:
+    """The path of an interpreter of that version. A found one may yet fail: version managers leave such names."""
+    found = sys.executable if python == THIS_PYTHON else shutil.which(f"python{python}")
+    if not found or subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode:
+        raise InputError(f"there is no python{python} here to compile the bytecode", hint="put it on PATH")
+    return found
+
+
+def _tags(platform: str) -> list[str]:
+    """The wheel platforms that run where ``platform`` does: those of an older glibc too."""
+    found = re.fullmatch(r"manylinux_2_(\d+)_(\w+)", platform)
+    if not found:
+        raise InputError(f"{platform!r} is no platform", hint="manylinux_2_28_x86_64 and manylinux_2_28_aarch64 are")
+    glibc, processor = int(found[1]), found[2]
+    return [f"manylinux_2_{minor}_{processor}" for minor in range(glibc, 16, -1)] + [f"manylinux2014_{processor}"]
+
+
+def _install(folder: Path, extras: Sequence[str], tags: Sequence[str], python: str) -> None:
+    wanted = f"{SOURCE}[{','.join(extras)}]"
+    where = [word for tag in tags for word in ("--platform", tag)]
+    words = ["--target", folder, *where, "--python-version", python, "--implementation", "cp", "--only-binary", ":all:"]
+    _run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "--quiet",
+            "--disable-pip-version-check",
+            "install",
+            "--no-compile",
+            *words,
+            wanted,
+        ]
+    )
+
+
+def _run(command: Sequence[object]) -> None:
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip() or f"status {done.returncode}").splitlines()
+        raise TransferLiteError(f"{command[0]} {command[1]} {command[2]} failed: {said[-1]}")
+
+
+def _drop_packages(folder: Path) -> None:
+    """Remove what was installed for :data:`NOT_NEEDED` requirements alone."""
+    installed = {_normal(found.name): found for found in distributions(path=[str(folder)])}
+    unneeded = {name for owner in NOT_NEEDED if owner in installed for name in NOT_NEEDED[owner]}
+    for name in unneeded & set(installed):
+        owners = {owner for owner, found in installed.items() if name in _requirements(found)}
+        if all(name in NOT_NEEDED.get(owner, ()) or owner in unneeded for owner in owners):
+            for path in installed[name].files or ():
+                (folder / path).unlink(missing_ok=True)
+
+
+def _requirements(package: Distribution) -> set[str]:
+    """What it requires always, by name; extras aside."""
+    lines = (line for line in package.requires or () if "extra ==" not in line)
+    return {_normal(match[0]) for line in lines if (match := re.match(r"[\w.-]+", line))}
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _drop_files(folder: Path, extras: Sequence[str]) -> None:
+    """Remove what nothing imports, and the folders that then are empty."""
+    unwanted = [path for pattern in NOT_IMPORTED for path in folder.glob(pattern)]
+    unwanted += [folder / name for name, extra in ONLY_WITH.items() if extra not in extras]
+    for name, kept in IMPORTED.items():
+        children = (folder / name).iterdir() if (folder / name).is_dir() else ()
+        unwanted += [path for path in children if not any(path.match(pattern) for pattern in kept)]
+    for path in unwanted:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+
+
+def _sizes(folder: Path) -> Iterator[tuple[str, int]]:
+    for entry in folder.iterdir():
+        files = entry.rglob("*") if entry.is_dir() else [entry]
+        yield entry.name, sum(path.stat().st_size for path in files if path.is_file())

@@ -1,0 +1,1 @@
+"""Photo in, label out: the predictor, its self-test, and explanations of predictions."""

@@ -1,0 +1,1 @@
+"""Published model versions and the channels that point to them."""

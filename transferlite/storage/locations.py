@@ -1,0 +1,66 @@
+"""Where a user says things are: ``s3://`` URIs, ``file://`` URIs and local paths, and the store for each."""
+
+import os
+from pathlib import Path
+from typing import cast
+
+from transferlite.errors import InputError
+from transferlite.storage.folder import FolderStore
+from transferlite.storage.store import Store
+
+
+def open_store(uri: str) -> Store:
+    """The store for ``s3://bucket/prefix``, ``file:///path`` or a local path.
+
+    Raises:
+        InputError: the scheme is unknown, or an ``s3://`` URI names no bucket.
+        MissingExtraError: boto3 is needed and not installed.
+    """
+    scheme, separator, path = uri.partition("://")
+    if not separator:
+        return FolderStore(Path(uri))
+    if scheme == "file":
+        return FolderStore(Path(path or "/"))
+    if scheme == "s3":
+        return _s3(uri, path)
+    raise InputError(f"{scheme}:// is not supported", where=uri, hint="give an s3:// URI or a local path")
+
+
+def _s3(uri: str, path: str) -> Store:
+    """In a function the store that is ready at once, where that can be had."""
+    if "AWS_LAMBDA_RUNTIME_API" in os.environ and path.partition("/")[0]:
+        from transferlite.storage.s3_obstore import QuickS3Store, is_enough
+
+        if is_enough():
+            return cast(Store, QuickS3Store(uri))
+    from transferlite.storage.s3_boto3 import S3Store
+
+    return S3Store.from_uri(uri)
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """The root and the key that name one object: ``s3://b/a/cat.jpg`` -> (``s3://b``, ``a/cat.jpg``).
+
+    A local path is cut at its last slash, an ``s3://`` URI after its bucket, for a key may begin with a slash.
+    """
+    if uri.startswith("s3://"):
+        bucket, _, name = uri.removeprefix("s3://").partition("/")
+        root = f"s3://{bucket}"
+    else:
+        root, slash, name = uri.rpartition("/")
+        root = root or slash or "."
+    if not name or uri.endswith("/"):
+        raise InputError("names a folder or bucket where one file is needed", where=uri)
+    return root, name
+
+
+def read_uri(uri: str, most: int | None = None) -> bytes:
+    """The content of one object or file, or its first ``most`` bytes. Raises NotFoundError."""
+    root, key = split_uri(uri)
+    return open_store(root).get(key, most).data
+
+
+def write_uri(uri: str, data: bytes) -> None:
+    """Write one object or file whole, in place of any that is there."""
+    root, key = split_uri(uri)
+    open_store(root).put(key, data)

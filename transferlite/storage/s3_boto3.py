@@ -1,0 +1,253 @@
+"""The S3 store, over boto3. The endpoint, region and credentials come from boto3's own configuration chain."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from functools import cache
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from transferlite.errors import (
+    AccessDeniedError,
+    ConflictError,
+    InputError,
+    MissingExtraError,
+    MissingStoreError,
+    NotFoundError,
+    TransferLiteError,
+    UnavailableError,
+)
+from transferlite.storage.store import BLOCK, Blob, Entry
+
+try:
+    import boto3
+    import botocore.exceptions as aws
+    from boto3.exceptions import S3UploadFailedError
+    from botocore.config import Config
+    from urllib3.exceptions import HTTPError as BrokenError  # botocore lets it through where a refusal breaks off
+except ModuleNotFoundError:
+    raise MissingExtraError("boto3", "s3") from None
+
+CONNECTIONS = 32
+"""Parallel connections one process may hold, and so the most photos it fetches at once."""
+
+MOST_TAGS = 10
+"""Of one object. Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html"""
+
+_DENIED = {"AccessDenied", "403", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
+_CUT = (
+    aws.ResponseStreamingError,
+    aws.ReadTimeoutError,
+    aws.IncompleteReadError,
+    aws.FlexibleChecksumError,
+    BrokenError,
+)
+_READS = 3
+_LOST = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
+_SHOWN = {".html": "text/html; charset=utf-8", ".md": "text/markdown; charset=utf-8"}
+"""What a browser shows when it is opened in S3, where it would save a file of no known type."""
+
+
+@cache
+def s3_client() -> Any:
+    """This process's one S3 client. It is safe to share between threads."""
+    custom = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    config = Config(
+        retries={"mode": "standard", "max_attempts": 5},
+        max_pool_connections=CONNECTIONS,
+        connect_timeout=5,
+        read_timeout=60,
+        signature_version="s3v4",  # or presigned addresses are of version 2, which regions since 2014 refuse
+        s3={"addressing_style": "path"} if custom else None,
+    )
+    return boto3.session.Session().client("s3", config=config)
+
+
+class S3Store:
+    """The objects of a bucket whose keys begin with a prefix."""
+
+    def __init__(self, bucket: str, prefix: str = "") -> None:
+        self.bucket = bucket
+        self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        with self._explained(""):
+            self._client = s3_client()
+
+    @classmethod
+    def from_uri(cls, uri: str) -> "S3Store":
+        """The store for ``s3://bucket/prefix``. Raises InputError when no bucket is named."""
+        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+        if not bucket:
+            raise InputError("names no bucket", where=uri, hint="write s3://BUCKET/PREFIX")
+        return cls(bucket, prefix)
+
+    @property
+    def uri(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+    def get(self, key: str, most: int | None = None, version: str = "") -> Blob:
+        """As in the protocol; of an object with versions the one of that id, or the current one."""
+        with self._explained(key):
+            return self._read(key, most, **_of_version(version))
+
+    def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
+        with self._explained(key):
+            try:
+                answer = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key, Range=f"bytes={start}-")
+            except aws.ClientError as error:
+                if error.response.get("Error", {}).get("Code") == "InvalidRange":  # nothing from there on
+                    return
+                raise
+            with closing(answer["Body"]) as body:
+                yield from body.iter_chunks(BLOCK)
+
+    def presigned(self, key: str, seconds: int) -> str:
+        """An ``https://`` address at which anyone can read the object for so long. Nothing is asked of S3."""
+        with self._explained(key):
+            request = {"Bucket": self.bucket, "Key": self.prefix + key}
+            return str(self._client.generate_presigned_url("get_object", Params=request, ExpiresIn=seconds))
+
+    def get_changed(self, key: str, etag: str) -> Blob | None:
+        with self._explained(key):
+            try:
+                return self._read(key, None, IfNoneMatch=etag)
+            except aws.ClientError as error:
+                if _status_of(error) == HTTPStatus.NOT_MODIFIED:
+                    return None
+                raise
+
+    def _read(self, key: str, most: int | None, **condition: str) -> Blob:
+        for _ in range(_READS - 1):
+            try:
+                return self._read_once(key, most, **condition)
+            except _CUT:
+                continue  # botocore repeats requests, but not the reading of an answer that was cut
+        return self._read_once(key, most, **condition)
+
+    def _read_once(self, key: str, most: int | None, **condition: str) -> Blob:
+        answer = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key, **condition)
+        length, written = int(answer["ContentLength"]), _modified(answer)
+        with closing(answer["Body"]) as body:  # the body itself as a context would be the raw stream, unchecked
+            if most is None or length <= most:
+                return Blob(body.read(), answer["ETag"], written)
+            data = body.read(most)
+            if len(data) < most:
+                raise aws.IncompleteReadError(actual_bytes=len(data), expected_bytes=most)
+            return Blob(data, answer["ETag"], written)
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
+        condition = {"IfNoneMatch": "*"} if if_absent else {"IfMatch": if_match} if if_match is not None else {}
+        with self._explained(key, conditional=bool(condition)):
+            return str(
+                self._client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data, **condition)["ETag"]
+            )
+
+    def add_tags(self, key: str, tags: Mapping[str, str], version: str = "") -> None:
+        """Tag an object, which keeps the tags that it has. Raises InputError where S3 does not allow so many."""
+        target = {"Bucket": self.bucket, "Key": self.prefix + key, **_of_version(version)}
+        with self._explained(key):
+            there = {one["Key"]: one["Value"] for one in self._client.get_object_tagging(**target)["TagSet"]}
+            wanted = {**there, **tags}
+            if len(wanted) > MOST_TAGS:
+                raise InputError(f"has {len(there)} tags, and may have {MOST_TAGS}", where=f"{self.uri}/{key}")
+            if wanted != there:
+                pairs = [{"Key": name, "Value": value} for name, value in wanted.items()]
+                self._client.put_object_tagging(**target, Tagging={"TagSet": pairs})
+
+    def delete(self, key: str) -> None:
+        with self._explained(key):
+            self._client.delete_object(Bucket=self.bucket, Key=self.prefix + key)
+
+    def head(self, key: str) -> Entry:
+        with self._explained(key):
+            answer = self._client.head_object(Bucket=self.bucket, Key=self.prefix + key)
+        return Entry(key, answer["ContentLength"], answer["ETag"], modified=_modified(answer))
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        for page in self._pages(prefix):
+            for item in page.get("Contents", ()):
+                if not item["Key"].endswith("/"):
+                    yield Entry(item["Key"][len(self.prefix) :], item["Size"], item["ETag"], modified=_modified(item))
+
+    def children(self, prefix: str = "") -> Iterator[str]:
+        for page in self._pages(prefix, Delimiter="/"):
+            for item in page.get("CommonPrefixes", ()):
+                yield item["Prefix"][len(self.prefix) + len(prefix) :].rstrip("/")
+
+    def upload(self, key: str, path: Path) -> None:
+        with self._explained(key):
+            shown = {"ContentType": _SHOWN[path.suffix]} if path.suffix in _SHOWN else None
+            self._client.upload_file(str(path), self.bucket, self.prefix + key, ExtraArgs=shown)
+
+    def download(self, key: str, path: Path) -> None:
+        with self._explained(key):
+            self._client.download_file(self.bucket, self.prefix + key, str(path))
+
+    def check_writable(self) -> None:
+        """Ask for a write whose condition cannot hold: S3 checks the bucket and the permission before the condition."""
+        try:
+            self.put("channels/.write-check", b"", if_match='"00000000000000000000000000000000"')
+        except ConflictError:
+            return
+        self._client.delete_object(Bucket=self.bucket, Key=f"{self.prefix}channels/.write-check")
+        raise TransferLiteError("the store does not honour conditional writes", where=self.uri, hint="use another")
+
+    def _pages(self, prefix: str, **options: str) -> Iterator[dict[str, Any]]:
+        with self._explained(prefix):
+            paginator = self._client.get_paginator("list_objects_v2")
+            yield from paginator.paginate(Bucket=self.bucket, Prefix=self.prefix + prefix, **options)
+
+    @contextmanager
+    def _explained(self, key: str, conditional: bool = False) -> Iterator[None]:
+        where = f"s3://{self.bucket}/{self.prefix}{key}"
+        try:
+            yield
+        except S3UploadFailedError as error:
+            raise self._error(where, error.__context__ or error, conditional) from error
+        except (aws.BotoCoreError, aws.ClientError, BrokenError) as error:
+            raise self._error(where, error, conditional) from error
+
+    def _error(self, where: str, error: BaseException, conditional: bool) -> TransferLiteError:
+        if isinstance(error, aws.ClientError):
+            return self._refusal(where, error, conditional)
+        if isinstance(error, aws.NoCredentialsError | aws.PartialCredentialsError | aws.CredentialRetrievalError):
+            return AccessDeniedError("no AWS credentials found", where=where, hint="set AWS_PROFILE or run: aws login")
+        if isinstance(error, aws.NoRegionError | aws.ParamValidationError | aws.ProfileNotFound):
+            return InputError(" ".join(str(error).split()), where=where)
+        if isinstance(error, aws.SSLError):
+            hint = "name the PEM file of its authority in AWS_CA_BUNDLE, or check the network"
+            return UnavailableError(" ".join(str(error).split()), where=where, hint=hint)
+        return UnavailableError(" ".join(str(error).split()), where=where, hint="check the network and try again")
+
+    def _refusal(self, where: str, error: aws.ClientError, conditional: bool) -> TransferLiteError:
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        text = error.response.get("Error", {}).get("Message") or code
+        status = _status_of(error)
+        if code == "NoSuchBucket":
+            return MissingStoreError(f"there is no bucket {self.bucket}", where=where, hint="create it or mend the URI")
+        gone = code in {"NoSuchKey", "NoSuchVersion", "404", "NotFound"}
+        if gone and not conditional:
+            return NotFoundError("does not exist", where=where)
+        if conditional and (gone or code in _LOST or status in {409, 412}):
+            return ConflictError("was changed by another writer", where=where)
+        if code == "MethodNotAllowed":
+            return NotFoundError("is a delete marker", where=where)
+        if code == "InvalidObjectState":
+            return NotFoundError("is archived", where=where, hint="restore it first")
+        if code in _DENIED or status == 403:
+            return AccessDeniedError(f"access denied ({text})", where=where, hint="check the role's policy")
+        if status >= 500 or status == 429 or code in {"SlowDown", "RequestTimeout", "Throttling"}:
+            return UnavailableError(f"S3 answered {status} {code}", where=where, hint="try again later")
+        return TransferLiteError(f"S3 answered {status} {code}: {text}", where=where)
+
+
+def _status_of(error: aws.ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _of_version(version: str) -> dict[str, str]:
+    return {"VersionId": version} if version else {}
+
+
+def _modified(answer: Mapping[str, Any]) -> float:
+    return float(answer["LastModified"].timestamp()) if "LastModified" in answer else 0.0
