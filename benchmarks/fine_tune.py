@@ -41,11 +41,11 @@ def epoch_seconds(photos: Path, count: int = 160, batch: int = 50, rounds: int =
 
     from train_job.backbones.build import feature_model
     from train_job.backbones.fine_tune_cut import top_model
-    from train_job.extraction.frozen_backbone import FrozenBase
+    from train_job.extraction.frozen_backbone import FrozenBackbone
     from train_job.head.model import head_model
     from train_job.options import TrainOptions
 
-    base = FrozenBase(TrainOptions(str(photos), "", fine_tune_from=LAYER))
+    base = FrozenBackbone(TrainOptions(str(photos), "", fine_tune_from=LAYER))
     assert base.cut is not None
     images = decoded(photos / sorted(path.name for path in photos.iterdir())[0], count, base.spec.width)
     labels = tf.constant(np.arange(count) % 5)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from transferlite.storage.prefetch import map_ahead
+from transferlite.storage.prefetch import prefetch_map
 
 CORES = len(os.sched_getaffinity(0))
 
@@ -60,7 +60,9 @@ def write_folders(folder: Path, count: int, kind: Kind) -> None:
     """Write ``count`` photos below ``folder``, a folder per class."""
     for number in range(kind.classes):
         (folder / kind.key(number)).parent.mkdir(parents=True, exist_ok=True)
-    for _ in map_ahead(lambda number: (folder / kind.key(number)).write_bytes(kind.jpeg(number)), range(count), CORES):
+    for _ in prefetch_map(
+        lambda number: (folder / kind.key(number)).write_bytes(kind.jpeg(number)), range(count), CORES
+    ):
         pass
 
 

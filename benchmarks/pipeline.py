@@ -24,9 +24,9 @@ from benchmarks.photos import USUAL
 from benchmarks.s3_server import put_photos, running_s3
 from benchmarks.sides.processes import print_table
 from train_job.data.labels.read_labels import read_dataset
-from train_job.extraction.extract_features import extract
-from train_job.extraction.forward_pass import Forward, Source
-from train_job.extraction.frozen_backbone import FrozenBase
+from train_job.extraction.extract_features import extract_features
+from train_job.extraction.forward_pass import ForwardPass, Source
+from train_job.extraction.frozen_backbone import FrozenBackbone
 from train_job.options import TrainOptions
 from train_job.progress import Reporter
 from train_job.store.feature_store import FeatureStore
@@ -50,7 +50,7 @@ def on_core(core: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def with_own_core(forward: Forward, core: int) -> Forward:
+def with_own_core(forward: ForwardPass, core: int) -> ForwardPass:
     """The same on threads that keep to ``core``: an image is asked for on the thread that then runs it."""
 
     def moved(image: Any) -> Any:
@@ -63,7 +63,7 @@ def with_own_core(forward: Forward, core: int) -> Forward:
     return replace(forward, run=run)
 
 
-def forward_limit(forward: Forward, blobs: list[bytes], spec: InputSpec) -> float:
+def forward_limit(forward: ForwardPass, blobs: list[bytes], spec: InputSpec) -> float:
     """Seconds to run every photo forward that is decoded already."""
     images = [decode(blob, spec) for blob in blobs]
     start = time.perf_counter()
@@ -72,17 +72,17 @@ def forward_limit(forward: Forward, blobs: list[bytes], spec: InputSpec) -> floa
     return time.perf_counter() - start
 
 
-def whole(base: FrozenBase, forward: Forward, folder: Path) -> float:
+def whole(base: FrozenBackbone, forward: ForwardPass, folder: Path) -> float:
     """Seconds from the S3 server to rows in a new feature store."""
     examples = read_dataset("s3://photos").examples
     store = FeatureStore.open(str(folder))
-    return extract(examples, base.wanted, store, base.spec, lambda: forward, _Quiet()).counts.seconds
+    return extract_features(examples, base.wanted, store, base.spec, lambda: forward, _Quiet()).counts.seconds
 
 
 def measure(backbone: str, bucket: S3Store, keys: list[str], rounds: int, own_core: int | None = None) -> list[str]:
     """A row of the table: medians of rounds that take turns."""
     weights = "default" if backbone == "efficientnet_lite0" else "none"
-    base = FrozenBase(TrainOptions("s3://photos", "", backbone=backbone, weights=weights))
+    base = FrozenBackbone(TrainOptions("s3://photos", "", backbone=backbone, weights=weights))
     forward = base.forward() if own_core is None else with_own_core(base.forward(), own_core)
     blobs = [USUAL.jpeg(number) for number in range(len(keys))]
     seconds: list[list[float]] = []

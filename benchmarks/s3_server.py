@@ -19,7 +19,7 @@ from obstore.store import S3Store
 
 from benchmarks.photos import Kind
 from transferlite.packaging.demo import local_s3
-from transferlite.storage.prefetch import map_ahead
+from transferlite.storage.prefetch import prefetch_map
 from transferlite.storage.s3_boto3 import s3_client
 
 _SERVICES = ("master", "volume", "filer", "s3")
@@ -135,4 +135,4 @@ def put_photos(bucket: S3Store, count: int, kind: Kind) -> list[str]:
         obstore.put(bucket, kind.key(number), kind.jpeg(number))
         return kind.key(number)
 
-    return list(map_ahead(put, range(count), _CLIENTS))
+    return list(prefetch_map(put, range(count), _CLIENTS))

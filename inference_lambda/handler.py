@@ -7,13 +7,13 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from inference_lambda.cold_start import prepare
 from inference_lambda.events.batch_operations import Job
 from inference_lambda.events.distributed_map import Items
 from inference_lambda.events.http import Request, reply
-from inference_lambda.events.parse import Asked, DriftCheck, parse
+from inference_lambda.events.parse import DriftCheck, EventRequest, parse
 from inference_lambda.events.s3 import Batch, Notification
 from inference_lambda.http.api import Api
-from inference_lambda.initialisation import prepare
 from inference_lambda.observability.telemetry import begin, log_lines
 from inference_lambda.service import Service
 from inference_lambda.settings import HttpSettings, Settings
@@ -64,7 +64,7 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
             _service().metrics.flush()
 
 
-def _answer(request: Asked, context: object) -> dict[str, Any]:
+def _answer(request: EventRequest, context: object) -> dict[str, Any]:
     if isinstance(request, Request):
         return reply(request, _api().respond(replace(request, seconds_left=_seconds_left(context))))
     deadline = time.monotonic() + _seconds_left(context)

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from transferlite.errors import InputError, MissingExtraError
-from transferlite.inference.variants import WHICH_FILE
+from transferlite.inference.variants import VARIANT_HELP
 
 _CONNECTIONS = 64
 """At once; others are answered 503. Each may hold a body in memory."""
@@ -26,7 +26,7 @@ _THREADS = 2
 @click.option("--registry", metavar="LOCATION", help="Serve the model that --channel names in this registry.")
 @click.option("--bundle", type=click.Path(path_type=Path), help="Serve the model in this folder instead.")
 @click.option("--channel", default="production", show_default=True)
-@click.option("--variant", default="float32", show_default=True, help=WHICH_FILE)
+@click.option("--variant", default="float32", show_default=True, help=VARIANT_HELP)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
 @click.option(

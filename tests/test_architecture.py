@@ -31,7 +31,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "inference_lambda": (
         *("settings", "events", "observability", "records", "current_model", "service", "http"),
-        *("initialisation", "handler", "serve"),
+        *("cold_start", "handler", "serve"),
     ),
 }
 """Each room's files and sub-packages, lowest first: each may import those before it, and itself."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-SMALLEST = 1e-7
+SMALLEST_PROBABILITY = 1e-7
 """Probabilities are not taken below this in a logarithm, as in Keras."""
 
 
@@ -49,10 +49,10 @@ class Scores:
         }
 
 
-def evaluate(probabilities: NDArray[np.float32], labels: NDArray[np.int32]) -> Scores:
+def score_predictions(probabilities: NDArray[np.float32], labels: NDArray[np.int32]) -> Scores:
     """Scores of probabilities ``[N, classes]`` against integer labels ``[N]``."""
     classes = probabilities.shape[1]
     confusion = np.zeros((classes, classes), np.int64)
     np.add.at(confusion, (labels, probabilities.argmax(axis=1)), 1)
     chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return Scores(confusion, float(-np.log(np.clip(chosen, SMALLEST, 1.0)).sum()))
+    return Scores(confusion, float(-np.log(np.clip(chosen, SMALLEST_PROBABILITY, 1.0)).sum()))

@@ -9,7 +9,7 @@ from types import FrameType
 from transferlite.errors import StoppedError
 
 
-class Stop:
+class StopRequest:
     """Whether the job was asked to stop. Long work asks by calling it, or has :meth:`check` raise StoppedError."""
 
     def __init__(self) -> None:
@@ -32,9 +32,9 @@ class Stop:
 
 
 @contextmanager
-def on_sigterm() -> Iterator[Stop]:
-    """A :class:`Stop` that SIGTERM asks; off the main thread, where Python takes no signals, nothing asks it."""
-    stop = Stop()
+def on_sigterm() -> Iterator[StopRequest]:
+    """A :class:`StopRequest` that SIGTERM asks; off the main thread, where Python takes no signals, nothing asks it."""
+    stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return

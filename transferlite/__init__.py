@@ -24,11 +24,12 @@ _MODULES = {
     "Registry": "transferlite.registry.open_registry",
 }
 
+if not TYPE_CHECKING:  # a type checker that sees it accepts every name
 
-def __getattr__(name: str) -> Any:
-    """Import a public class on first use, so that ``import transferlite`` loads neither NumPy nor Pillow."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
+    def __getattr__(name: str) -> Any:
+        """Import a public class on first use, so that ``import transferlite`` loads neither NumPy nor Pillow."""
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import importlib
 
-    return getattr(importlib.import_module(_MODULES[name]), name)
+        return getattr(importlib.import_module(_MODULES[name]), name)

@@ -1,5 +1,7 @@
 """Every error TransferLite raises on purpose: what happened, where, what to do next, and whether a retry helps."""
 
+LEGACY_NEEDS = "the extra edge-legacy needs Python 3.11: tflite-runtime has wheels for Python 3.9 to 3.11 only"
+
 
 class TransferLiteError(Exception):
     """The root of the tree.
@@ -34,10 +36,11 @@ class InputError(TransferLiteError):
 
 
 class MissingExtraError(InputError):
-    """A package of an optional extra is not installed."""
+    """A package of an optional extra is not installed; ``note`` adds to the hint."""
 
-    def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed", hint=f"install the extra: pip install '.[{extra}]'")
+    def __init__(self, package: str, extra: str, note: str = "") -> None:
+        hint = f"install the extra: pip install 'transferlite[{extra}]'"
+        super().__init__(f"{package} is not installed", hint=f"{hint}; {note}" if note else hint)
 
 
 class NotFoundError(InputError):

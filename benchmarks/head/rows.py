@@ -44,7 +44,7 @@ def ours(table: Any, labels: Any, batch: int, epochs: int, memory: int) -> float
     """Seconds of ``fit_head``, its program compiled before, as a job has it compiled while rows are made."""
     import keras
 
-    from train_job.head.compiled_loop import Limits, Prepared
+    from train_job.head.compiled_loop import PreparedProgram, ResourceLimits
     from train_job.head.fit import fit_head
     from train_job.head.model import head_model
     from train_job.head.recipe import Recipe
@@ -54,8 +54,8 @@ def ours(table: Any, labels: Any, batch: int, epochs: int, memory: int) -> float
     train = RowSet(table, np.arange(len(table)), labels)
     nothing = RowSet(table, train.ids[:0], labels[:0])
     head = head_model(WIDTH, HIDDEN, CLASSES)
-    recipe, limits = Recipe(epochs, batch_size=batch), Limits(memory)
-    prepared = Prepared(head, len(table), recipe, limits)
+    recipe, limits = Recipe(epochs, batch_size=batch), ResourceLimits(memory)
+    prepared = PreparedProgram(head, len(table), recipe, limits)
     prepared.program()
     start = time.perf_counter()
     fit_head(head, train, nothing, recipe, lambda _: None, limits=limits, prepared=prepared)

@@ -21,9 +21,9 @@ from benchmarks.runtimes.environments import environment
 from benchmarks.runtimes.op_versions_side import __file__ as side
 from benchmarks.runtimes.web_page import WebPage, opened
 from export.browser.site import copy_runtime
-from export.tflite.metadata import About, add_metadata
+from export.tflite.metadata import ModelInfo, add_metadata
 from export.tflite.op_versions import TABLE
-from export.tflite.tflite_file import operator_code, read, write
+from export.tflite.tflite_file import operator_code, read_tflite, write_tflite
 from transferlite.images.input_spec import InputSpec
 
 RUNTIMES = {
@@ -75,16 +75,16 @@ def write_probes(folder: Path) -> None:
     graph = tf.function(network).get_concrete_function(tf.TensorSpec((1, 8, 8, 3), tf.uint8))
     plain = folder / "none"
     plain.write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([graph]).convert())
-    add_metadata(plain, About("probe", "", "", ("a", "b", "c"), InputSpec(8, 8)))
+    add_metadata(plain, ModelInfo("probe", "", "", ("a", "b", "c"), InputSpec(8, 8)))
     content = plain.read_bytes()
     archive = content[content.index(b"PK\x03\x04") :]
     for name in operations():
         for version in range(1, MOST):
-            model = read(content)
+            model = read_tflite(content)
             code = operator_code(name)
             code.version = version
             model.operatorCodes.append(code)
-            (folder / f"{name}.{version}").write_bytes(write(model) + archive)
+            (folder / f"{name}.{version}").write_bytes(write_tflite(model) + archive)
 
 
 def ranges(loaded: Iterable[str]) -> dict[str, list[int]]:

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from transferlite.images.decoder import decode
 from transferlite.inference.interpreter import runtime_version
 from transferlite.predict.predictor import Predictor
-from transferlite.predict.self_test import Golden
+from transferlite.predict.self_test import SelfTest
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
     bundle, variant, paths, pixels, target = sys.argv[1:]
     predictor = Predictor.load(bundle, variant, threads=1)
     manifest = predictor.manifest
-    golden = Golden.from_json((Path(bundle) / str(manifest.golden)).read_bytes())
+    golden = SelfTest.from_json((Path(bundle) / str(manifest.golden)).read_bytes())
     photos = [decode(Path(path).read_bytes(), manifest.input) for path in Path(paths).read_text().splitlines()]
     np.save(target, np.stack([predictor.probabilities(photo) for photo in photos]))
     off = int(np.abs(np.stack(photos).astype(np.int16) - np.load(pixels)).max())

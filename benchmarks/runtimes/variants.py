@@ -26,7 +26,7 @@ from transferlite.images.decoder import RGB, decode
 from transferlite.inference.interpreter import TFLiteClassifier
 from transferlite.inference.variants import FLOAT32
 from transferlite.registry.local_bundle import read_manifest
-from transferlite.registry.manifest import Manifest, Proof
+from transferlite.registry.manifest import GateResult, Manifest
 
 BACKBONES = ("efficientnet_lite0", "inception_v3", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_v2_b0")
 _FITTED_ON = 64
@@ -48,12 +48,12 @@ def fitted_weights(backbone: str, photos: Path | None, path: Path) -> str:
     import keras
 
     from train_job.backbones import catalog as backbones
-    from train_job.backbones.build import build_base, normalise
+    from train_job.backbones.build import build_backbone, normalise
 
     table = backbones.BACKBONES[backbone]
     if table.application is None:
         return "default"
-    base = build_base(table, (table.size, table.size, 3), "none")
+    base = build_backbone(table, (table.size, table.size, 3), "none")
     for layer in base.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable, layer.momentum = True, 0.0
@@ -70,26 +70,26 @@ def tests_of(manifest: Manifest, folder: Path) -> tuple[NDArray[np.uint8], NDArr
     return np.stack(photos), np.array([place for _, place in paths], np.int32)
 
 
-def proofs(bundle: Path, python: str | None, tests: Path) -> Iterator[Proof]:
+def proofs(bundle: Path, python: str | None, tests: Path) -> Iterator[GateResult]:
     """The gate's lines of a version, each over all photos."""
-    from export.gate.compare_variants import Form, Tally
+    from export.gate.compare_variants import AgreementCounts, ExportedFile
     from export.gate.other_python import other_python
-    from export.gate.runtimes import tensorflow_answers
+    from export.gate.runtimes import tensorflow_predict
 
     manifest = read_manifest(bundle)
     photos, labels = tests_of(manifest, tests)
-    reference = TFLiteClassifier(bundle / f"{FLOAT32}.tflite").many(photos)
+    reference = TFLiteClassifier(bundle / f"{FLOAT32}.tflite").predict_batch(photos)
     for proof in manifest.gate:
         path = bundle / f"{proof.variant}.tflite"
         if proof.photos == len(photos) or not path.is_file():
             yield proof
             continue
         with other_python(python, path) if python and "tensorflow" not in proof.runtime else nullcontext() as other:
-            answers = (other or tensorflow_answers(path))(photos)
-        yield Tally.of(answers, reference, labels).proof(Form(proof.variant, proof.runtime), None)
+            answers = (other or tensorflow_predict(path))(photos)
+        yield AgreementCounts.of(answers, reference, labels).proof(ExportedFile(proof.variant, proof.runtime), None)
 
 
-def proof_row(name: str, proof: Proof, manifest: Manifest) -> list[str]:
+def proof_row(name: str, proof: GateResult, manifest: Manifest) -> list[str]:
     """A line of the first table."""
     row = [name, proof.variant, proof.runtime, str(proof.photos), f"{proof.accuracy:.3f}", f"{proof.agreement:.3f}"]
     row.append("no numbers" if proof.max_difference is None else f"{proof.max_difference:.1e}")

@@ -34,7 +34,9 @@ def feature_model(backbone: Backbone, weights: str, size: int) -> Any:
     from train_job.backbones import build
     from transferlite.images.input_spec import InputSpec
 
-    return build.feature_model(build.build_base(backbone, (size, size, 3), weights), backbone, InputSpec(size, size))
+    return build.feature_model(
+        build.build_backbone(backbone, (size, size, 3), weights), backbone, InputSpec(size, size)
+    )
 
 
 def tensorflow(model: Any) -> Run:
@@ -52,10 +54,10 @@ def tensorflow(model: Any) -> Run:
 
 def ours(model: Any) -> Run:
     """``train_job.extraction.forward_pass`` on the file that ``train_job.backbones.litert.translate_model`` writes."""
-    from train_job.backbones.litert.translate_model import translate
+    from train_job.backbones.litert.translate_model import translate_to_tflite
     from train_job.extraction.forward_pass import cores, with_litert
 
-    forward = with_litert(translate(model), cores())
+    forward = with_litert(translate_to_tflite(model), cores())
 
     def run(images: Images) -> Rows:
         outputs = forward.run((place, partial(images.__getitem__, place)) for place in range(len(images)))
@@ -109,9 +111,9 @@ def prepare(backbone: Backbone, size: int, file: str) -> None:
     """Save random weights under which rows are of a usual size: BatchNormalization measures its input once."""
     import keras
 
-    from train_job.backbones.build import build_base, normalise
+    from train_job.backbones.build import build_backbone, normalise
 
-    base = build_base(backbone, (size, size, 3), "none")
+    base = build_backbone(backbone, (size, size, 3), "none")
     base.trainable = True
     for layer in base.layers:
         if isinstance(layer, keras.layers.BatchNormalization):

@@ -22,11 +22,11 @@ def build(backbone: str, weights: str, size: int) -> Any:
     """The walk-through's model: the base not trainable, its head in place, compiled with rmsprop."""
     import keras
 
-    from train_job.backbones.build import build_base, normalise
+    from train_job.backbones.build import build_backbone, normalise
     from train_job.backbones.catalog import BACKBONES
 
     chosen = BACKBONES[backbone]
-    base = build_base(chosen, (size, size, 3), weights)
+    base = build_backbone(chosen, (size, size, 3), weights)
     image = keras.Input((size, size, 3))
     x = keras.layers.GlobalAveragePooling2D()(base(normalise(image, chosen.normalisation)))
     x = keras.layers.Dense(1024, activation="relu")(x)

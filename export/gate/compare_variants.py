@@ -8,12 +8,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from export.gate.runtimes import Answers
+from export.gate.runtimes import PredictFunction
 from transferlite.errors import BundleError, GateError
 from transferlite.images.decoder import RGB
 from transferlite.inference.interpreter import usable_cores
-from transferlite.inference.variants import FLOAT32, SAVED_MODEL, kind_of
-from transferlite.registry.manifest import Proof
+from transferlite.inference.variants import FLOAT32, SAVED_MODEL, base_variant
+from transferlite.registry.manifest import GateResult
 
 _CHUNK = 32
 TIE = 1e-5
@@ -23,7 +23,7 @@ _FEW = 2
 
 
 @dataclass(frozen=True)
-class Limits:
+class GateLimits:
     """What a variant may lose. Counts are rounded up to one photo, for one is the smallest loss a small set can show.
 
     Attributes:
@@ -39,16 +39,16 @@ class Limits:
     disagreement: float
 
 
-EXACT = Limits(difference=1e-4, accuracy=0.0, recall=0.0, disagreement=0.0)
+EXACT = GateLimits(difference=1e-4, accuracy=0.0, recall=0.0, disagreement=0.0)
 """Of what computes in float32 with the trained weights: the SavedModel and the float32 file."""
-REDUCED = Limits(difference=1.0, accuracy=0.01, recall=0.1, disagreement=0.05)
+REDUCED = GateLimits(difference=1.0, accuracy=0.01, recall=0.1, disagreement=0.05)
 """Of variants whose weights or activations are rounded, unless the job says otherwise."""
 
 _EXACT_VARIANTS = frozenset({SAVED_MODEL, FLOAT32})
 
 
 @dataclass(frozen=True)
-class Tally:
+class AgreementCounts:
     """Counts of one variant in one runtime against the Keras model over the same photos.
 
     ``classes`` has the photos of each class and how many of them the variant and Keras got right, ``[C, 3]``.
@@ -62,7 +62,9 @@ class Tally:
     classes: tuple[tuple[int, int, int], ...] = ()
 
     @classmethod
-    def of(cls, answer: NDArray[np.float32], reference: NDArray[np.float32], labels: NDArray[np.int32]) -> "Tally":
+    def of(
+        cls, answer: NDArray[np.float32], reference: NDArray[np.float32], labels: NDArray[np.int32]
+    ) -> "AgreementCounts":
         """Count probabilities ``[N, C]`` of the variant and of Keras, N at least 1, with the true labels ``[N]``."""
         theirs = reference.argmax(axis=1)
         mine = _label(answer, theirs)
@@ -83,7 +85,7 @@ class Tally:
         """The most that a class's recall is below Keras's."""
         return max(((other - right) / photos for photos, right, other in self.classes if photos), default=0.0)
 
-    def failure(self, limits: Limits, labels: Sequence[str] = ()) -> str | None:
+    def failure(self, limits: GateLimits, labels: Sequence[str] = ()) -> str | None:
         """In words, the first limit that does not hold; None when all do."""
         if self.difference > limits.difference:
             return f"a probability differs by {self.difference:.1e} from Keras (limit {limits.difference:.0e})"
@@ -97,9 +99,9 @@ class Tally:
             return f"only {self.agreed} of {self.photos} photos have the label that Keras gives"
         return None
 
-    def proof(self, form: "Form", failure: str | None) -> Proof:
+    def proof(self, form: "ExportedFile", failure: str | None) -> GateResult:
         """The manifest's line."""
-        return Proof(
+        return GateResult(
             variant=form.variant,
             runtime=form.runtime,
             photos=self.photos,
@@ -124,7 +126,7 @@ def _label(answer: NDArray[np.float32], expected: NDArray[np.int64]) -> NDArray[
 
 
 @dataclass(frozen=True)
-class Form:
+class ExportedFile:
     """A variant in one runtime."""
 
     variant: str
@@ -132,15 +134,15 @@ class Form:
 
 
 @dataclass(frozen=True)
-class Asked:
+class RuntimeUnderTest:
     """How to ask a form: the function (or why there is none), and how many of the photos, from the first."""
 
-    answers: Answers | str
+    answers: PredictFunction | str
     most: int
 
 
 @dataclass(frozen=True)
-class Answered:
+class GatePredictions:
     """What every form of the model said of the same photos.
 
     Attributes:
@@ -152,8 +154,8 @@ class Answered:
 
     labels: NDArray[np.int32]
     reference: NDArray[np.float32]
-    forms: Mapping[Form, NDArray[np.float32]]
-    failures: Mapping[Form, str] = field(default_factory=dict)
+    forms: Mapping[ExportedFile, NDArray[np.float32]]
+    failures: Mapping[ExportedFile, str] = field(default_factory=dict)
 
     @cached_property
     def variants(self) -> dict[str, NDArray[np.float32]]:
@@ -163,13 +165,15 @@ class Answered:
             first.setdefault(form.variant, answer)
         return first
 
-    def tally(self, form: Form) -> Tally:
+    def tally(self, form: ExportedFile) -> AgreementCounts:
         """One form's counts."""
         answer = self.forms[form]
-        return Tally.of(answer, self.reference[: len(answer)], self.labels[: len(answer)])
+        return AgreementCounts.of(answer, self.reference[: len(answer)], self.labels[: len(answer)])
 
 
-def compare(reference: Answers, forms: Mapping[Form, Asked], photos: Iterable[tuple[RGB, int]]) -> Answered:
+def compare(
+    reference: PredictFunction, forms: Mapping[ExportedFile, RuntimeUnderTest], photos: Iterable[tuple[RGB, int]]
+) -> GatePredictions:
     """Run every form and the reference over ``(photo, true label)`` pairs, a chunk at a time, on all cores.
 
     Raises:
@@ -177,7 +181,7 @@ def compare(reference: Answers, forms: Mapping[Form, Asked], photos: Iterable[tu
     """
     truth: list[NDArray[np.int32]] = []
     expected: list[NDArray[np.float32]] = []
-    found: dict[Form, list[NDArray[np.float32]]] = {form: [] for form in forms}
+    found: dict[ExportedFile, list[NDArray[np.float32]]] = {form: [] for form in forms}
     failures = {form: asked.answers for form, asked in forms.items() if isinstance(asked.answers, str)}
     with ThreadPoolExecutor(usable_cores()) as pool:
         done = 0
@@ -198,7 +202,7 @@ def compare(reference: Answers, forms: Mapping[Form, Asked], photos: Iterable[tu
     if not truth:
         raise GateError("there is no held-out photo to compare the models on")
     together = {form: np.concatenate(several) for form, several in found.items() if form not in failures}
-    return Answered(np.concatenate(truth), np.concatenate(expected), together, failures)
+    return GatePredictions(np.concatenate(truth), np.concatenate(expected), together, failures)
 
 
 def _chunks(photos: Iterable[tuple[RGB, int]]) -> Iterable[tuple[NDArray[np.uint8], NDArray[np.int32]]]:
@@ -214,17 +218,17 @@ def _chunks(photos: Iterable[tuple[RGB, int]]) -> Iterable[tuple[NDArray[np.uint
         yield np.stack(images), np.array(labels, np.int32)
 
 
-def judge(answered: Answered, limits: Limits, labels: Sequence[str]) -> list[Proof]:
+def gate_failure(answered: GatePredictions, limits: GateLimits, labels: Sequence[str]) -> list[GateResult]:
     """What was measured of each form, and whether it holds; ``limits`` are those of rounded variants."""
-    proofs = [Proof(form.variant, form.runtime, failure=why) for form, why in answered.failures.items()]
+    proofs = [GateResult(form.variant, form.runtime, failure=why) for form, why in answered.failures.items()]
     for form in answered.forms:
         tally = answered.tally(form)
-        failure = tally.failure(EXACT if kind_of(form.variant) in _EXACT_VARIANTS else limits, labels)
+        failure = tally.failure(EXACT if base_variant(form.variant) in _EXACT_VARIANTS else limits, labels)
         proofs.append(tally.proof(form, failure))
     return proofs
 
 
-def left_out(proofs: Iterable[Proof]) -> dict[str, str]:
+def left_out(proofs: Iterable[GateResult]) -> dict[str, str]:
     """The variants that fail somewhere, each with the first reason.
 
     Raises:
@@ -232,7 +236,7 @@ def left_out(proofs: Iterable[Proof]) -> dict[str, str]:
     """
     reasons: dict[str, str] = {}
     for proof in proofs:
-        if proof.failure and kind_of(proof.variant) in _EXACT_VARIANTS:
+        if proof.failure and base_variant(proof.variant) in _EXACT_VARIANTS:
             raise GateError(
                 f"{proof.failure}, on {proof.runtime}",
                 where=proof.variant,

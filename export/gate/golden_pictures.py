@@ -13,7 +13,7 @@ from transferlite.images.decoder import RGB, decode
 from transferlite.images.input_spec import InputSpec
 from transferlite.inference.interpreter import TFLiteClassifier
 from transferlite.inference.variants import FLOAT32
-from transferlite.predict.self_test import Golden
+from transferlite.predict.self_test import SelfTest
 from transferlite.registry.manifest import GOLDEN, Variant
 
 KEPT = 2
@@ -32,7 +32,7 @@ def write_golden(folder: Path, variants: Mapping[str, Variant], spec: InputSpec)
     decoded = [decode(picture, spec) for picture in pictures]
     kept = telling(np.stack([models[FLOAT32](picture) for picture in decoded]), KEPT)
     expected = {name: np.stack([model(decoded[place]) for place in kept]) for name, model in models.items()}
-    (folder / GOLDEN).write_bytes(Golden(tuple(pictures[place] for place in kept), expected).to_json())
+    (folder / GOLDEN).write_bytes(SelfTest(tuple(pictures[place] for place in kept), expected).to_json())
     return GOLDEN
 
 

@@ -10,16 +10,24 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from export.gate.compare_variants import Answered, Asked, Form, Limits, compare, judge, left_out
+from export.gate.compare_variants import (
+    ExportedFile,
+    GateLimits,
+    GatePredictions,
+    RuntimeUnderTest,
+    compare,
+    gate_failure,
+    left_out,
+)
 from export.gate.other_python import other_python, runtime_of
-from export.gate.runtimes import Answers, saved_model_answers, tensorflow_answers, tflite_answers
-from export.tflite.convert import Converted, write_tflite
-from export.tflite.selective import by_gain
+from export.gate.runtimes import PredictFunction, saved_model_predict, tensorflow_predict, tflite_predict
+from export.tflite.convert import Converted, write_variant
+from export.tflite.selective import rank_by_gain
 from transferlite.errors import BundleError
 from transferlite.images.decoder import RGB
 from transferlite.inference.interpreter import runtime_version
-from transferlite.inference.variants import INT8, SAVED_MODEL, kind_of
-from transferlite.registry.manifest import Proof
+from transferlite.inference.variants import INT8, SAVED_MODEL, base_variant
+from transferlite.registry.manifest import GateResult
 
 ELSEWHERE_PHOTOS = 50
 """On how many of the photos, at most, a runtime is asked that does not serve the file: enough to see a kernel that is
@@ -40,8 +48,8 @@ class Verdict:
         in_float: the operations of the int8 file that compute in float32.
     """
 
-    answered: Answered
-    proofs: tuple[Proof, ...]
+    answered: GatePredictions
+    proofs: tuple[GateResult, ...]
     refused: Mapping[str, str]
     in_float: tuple[str, ...] = ()
 
@@ -59,11 +67,11 @@ class Gate:
 
     photos: Callable[[], Iterable[tuple[RGB, int]]]
     labels: Sequence[str]
-    limits: Limits
+    limits: GateLimits
     most: int
     python: str | None = None
 
-    def ask(self, reference: Answers, files: Mapping[str, Path]) -> Verdict:
+    def ask(self, reference: PredictFunction, files: Mapping[str, Path]) -> Verdict:
         """Compare files, by variant, with the Keras model in every runtime.
 
         Raises:
@@ -71,7 +79,7 @@ class Gate:
         """
         with self._forms(files) as forms:
             answered = compare(reference, forms, self.photos())
-        proofs = judge(answered, self.limits, self.labels)
+        proofs = gate_failure(answered, self.limits, self.labels)
         return Verdict(answered, tuple(proofs), left_out(proofs))
 
     def rescue_int8(
@@ -82,36 +90,36 @@ class Gate:
         The reason for which int8 is left out then says that too.
         """
         assert converted.ranged is not None
-        windows = by_gain(converted.ranged, calibration[:_GAIN_PHOTOS])
+        windows = rank_by_gain(converted.ranged, calibration[:_GAIN_PHOTOS])
         refused = dict(verdict.refused)
         for count in WINDOWS:
             kept = list(dict.fromkeys(name for window in windows[:count] for name in window))
-            files = write_tflite(converted, [INT8], folder, batch, kept)
+            files = write_variant(converted, [INT8], folder, batch, kept)
             again = self.ask(_replayed(verdict.answered.reference), files)
             if not again.refused:
                 return _replaced(verdict, again, kept)
             said = f"with {len(kept)} operations in float32, {next(iter(again.refused.values()))}"
-            refused |= {name: f"{why}; {said}" for name, why in verdict.refused.items() if kind_of(name) == INT8}
+            refused |= {name: f"{why}; {said}" for name, why in verdict.refused.items() if base_variant(name) == INT8}
         return Verdict(verdict.answered, verdict.proofs, refused)
 
     @contextmanager
-    def _forms(self, files: Mapping[str, Path]) -> Iterator[dict[Form, Asked]]:
+    def _forms(self, files: Mapping[str, Path]) -> Iterator[dict[ExportedFile, RuntimeUnderTest]]:
         """Every file in every runtime, the one that serves it first."""
-        forms: dict[Form, Asked] = {}
+        forms: dict[ExportedFile, RuntimeUnderTest] = {}
         elsewhere = min(self.most, ELSEWHERE_PHOTOS)
         with ExitStack() as stack:
             for variant, path in files.items():
                 if variant == SAVED_MODEL:
-                    forms[Form(variant, _TENSORFLOW)] = Asked(saved_model_answers(path), self.most)
+                    forms[ExportedFile(variant, _TENSORFLOW)] = RuntimeUnderTest(saved_model_predict(path), self.most)
                     continue
-                forms[Form(variant, runtime_version())] = _asked(tflite_answers, path, self.most)
-                forms[Form(variant, _TENSORFLOW)] = _asked(tensorflow_answers, path, elsewhere)
+                forms[ExportedFile(variant, runtime_version())] = _asked(tflite_predict, path, self.most)
+                forms[ExportedFile(variant, _TENSORFLOW)] = _asked(tensorflow_predict, path, elsewhere)
                 if self.python is not None:
                     start = partial(self._other, stack)
-                    forms[Form(variant, self._other_runtime)] = _asked(start, path, elsewhere)
+                    forms[ExportedFile(variant, self._other_runtime)] = _asked(start, path, elsewhere)
             yield forms
 
-    def _other(self, stack: ExitStack, path: Path, _threads: int) -> Answers:
+    def _other(self, stack: ExitStack, path: Path, _threads: int) -> PredictFunction:
         return stack.enter_context(other_python(str(self.python), path))
 
     @cached_property
@@ -122,15 +130,15 @@ class Gate:
 _TENSORFLOW = f"tensorflow {tf.__version__}"
 
 
-def _asked(load: Callable[[Path, int], Answers], path: Path, most: int) -> Asked:
+def _asked(load: Callable[[Path, int], PredictFunction], path: Path, most: int) -> RuntimeUnderTest:
     """A file loaded on one thread: there are more files than cores."""
     try:
-        return Asked(load(path, 1), most)
+        return RuntimeUnderTest(load(path, 1), most)
     except BundleError as error:
-        return Asked(str(error), most)
+        return RuntimeUnderTest(str(error), most)
 
 
-def _replayed(reference: NDArray[np.float32]) -> Answers:
+def _replayed(reference: NDArray[np.float32]) -> PredictFunction:
     """What the Keras model said of the photos, said again as they come in the same order."""
     place = 0
 
@@ -145,11 +153,11 @@ def _replayed(reference: NDArray[np.float32]) -> Answers:
 def _replaced(verdict: Verdict, again: Verdict, kept: Sequence[str]) -> Verdict:
     """The verdict with int8's part from another."""
     before = verdict.answered
-    forms = {form: answer for form, answer in before.forms.items() if kind_of(form.variant) != INT8}
-    failures = {form: why for form, why in before.failures.items() if kind_of(form.variant) != INT8}
+    forms = {form: answer for form, answer in before.forms.items() if base_variant(form.variant) != INT8}
+    failures = {form: why for form, why in before.failures.items() if base_variant(form.variant) != INT8}
     return Verdict(
-        Answered(before.labels, before.reference, forms | dict(again.answered.forms), failures),
-        (*(proof for proof in verdict.proofs if kind_of(proof.variant) != INT8), *again.proofs),
-        {name: why for name, why in verdict.refused.items() if kind_of(name) != INT8},
+        GatePredictions(before.labels, before.reference, forms | dict(again.answered.forms), failures),
+        (*(proof for proof in verdict.proofs if base_variant(proof.variant) != INT8), *again.proofs),
+        {name: why for name, why in verdict.refused.items() if base_variant(name) != INT8},
         tuple(name.split(";")[0] for name in kept),  # of operations that were fused, the first
     )

@@ -15,7 +15,7 @@ from transferlite.inference.variants import SAVED_MODEL
 from transferlite.registry.manifest import LABELS
 
 
-def give_back_memory() -> None:
+def release_memory() -> None:
     """Return what is free to the system. glibc keeps it, and would add the next step's copies on top of it."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's own
@@ -50,7 +50,7 @@ def write_saved_model(graph: Graph, labels: Sequence[str], folder: Path) -> Path
         path.write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
         graph.labels = tf.saved_model.Asset(str(path))
         tf.saved_model.save(graph, str(folder / SAVED_MODEL / "1"), signatures=signatures)
-    give_back_memory()
+    release_memory()
     return folder / SAVED_MODEL
 
 

@@ -10,14 +10,14 @@ import tensorflow as tf
 
 from export.native_logs import quiet_native_logs
 from export.saved_model.graph import IMAGE, PROBABILITIES, Graph
-from export.saved_model.write import SERVE, give_back_memory
+from export.saved_model.write import SERVE, release_memory
 from export.tflite.fold_weights import halve_weights, quantise_weights
-from export.tflite.metadata import About, add_metadata
+from export.tflite.metadata import ModelInfo, add_metadata
 from export.tflite.quantise import note_ranges, quantise
-from export.tflite.tflite_file import name_ends, read, take_batch, take_uint8, write
+from export.tflite.tflite_file import name_ends, read_tflite, take_batch, take_uint8, write_tflite
 from transferlite.images.decoder import RGB
 from transferlite.images.input_spec import InputSpec
-from transferlite.inference.variants import DYNAMIC, FLOAT16, FLOAT32, INT8, in_batches
+from transferlite.inference.variants import DYNAMIC, FLOAT16, FLOAT32, INT8, batch_variant
 
 _CHANGES: Mapping[str, Callable[[Any], None]] = {
     FLOAT32: lambda model: None,
@@ -39,10 +39,10 @@ class Converted:
 
     content: bytes
     ranged: bytes | None = None
-    about: About | None = None
+    about: ModelInfo | None = None
 
 
-def convert(graph: Graph, calibration: Sequence[RGB] = (), about: About | None = None) -> Converted:
+def convert(graph: Graph, calibration: Sequence[RGB] = (), about: ModelInfo | None = None) -> Converted:
     """Convert the graph; ``calibration`` are training photos, uint8 ``[H, W, 3]``, if there is to be an int8 file.
 
     The converter of TensorFlow 1 takes a graph without variables as it is. Its successors would freeze it first, at
@@ -55,12 +55,12 @@ def convert(graph: Graph, calibration: Sequence[RGB] = (), about: About | None =
     with quiet_native_logs():
         converter = tf.compat.v1.lite.TFLiteConverter(definition, None, None, [image], [answer])
         content = bytes(converter.convert())
-        give_back_memory()
+        release_memory()
         ranged = note_ranges(content, [*calibration, _full_range(graph.spec)]) if calibration else None
     return Converted(content, ranged, about)
 
 
-def write_tflite(
+def write_variant(
     converted: Converted, variants: Iterable[str], folder: Path, batch: int = 1, in_float: Sequence[str] = ()
 ) -> dict[str, Path]:
     """Write ``<variant>.tflite`` for each variant, all uint8 RGB ``[1, H, W, 3]`` in; returns them by variant.
@@ -75,12 +75,12 @@ def write_tflite(
         model = _made(converted, variant, in_float)
         name_ends(model, SERVE, IMAGE, PROBABILITIES)
         paths[variant] = folder / f"{variant}.tflite"
-        paths[variant].write_bytes(write(model))
+        paths[variant].write_bytes(write_tflite(model))
         if batch > 1:
             take_batch(model, batch)
-            name = in_batches(variant, batch)
+            name = batch_variant(variant, batch)
             paths[name] = folder / f"{name}.tflite"
-            paths[name].write_bytes(write(model))
+            paths[name].write_bytes(write_tflite(model))
     if converted.about is not None:
         for path in paths.values():
             add_metadata(path, converted.about)
@@ -92,8 +92,8 @@ def _made(converted: Converted, variant: str, in_float: Sequence[str]) -> Any:
         if converted.ranged is None:
             raise ValueError("int8 takes calibration photos")
         with quiet_native_logs():
-            return read(quantise(converted.ranged, in_float))
-    model = read(converted.content)
+            return read_tflite(quantise(converted.ranged, in_float))
+    model = read_tflite(converted.content)
     _CHANGES[variant](model)
     take_uint8(model)
     return model

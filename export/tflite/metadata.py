@@ -15,7 +15,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from export.tflite.tflite_file import Buffer, read, write
+from export.tflite.tflite_file import Buffer, read_tflite, write_tflite
 from transferlite.images.input_spec import DECODER_VERSION, InputSpec
 from transferlite.inference.tflite_metadata import ABOUT, BUFFER, Kind, Slot
 from transferlite.registry.manifest import LABELS
@@ -31,7 +31,7 @@ Value = str | np.generic | Mapping[int, Any] | Sequence[Any]
 
 
 @dataclass(frozen=True)
-class About:
+class ModelInfo:
     """What a file is told of itself.
 
     Attributes:
@@ -60,16 +60,16 @@ class About:
         return json.dumps(known | made_by | reading, indent=2).encode() + b"\n"
 
 
-def add_metadata(path: Path, about: About) -> None:
+def add_metadata(path: Path, about: ModelInfo) -> None:
     """Write the metadata into the TFLite file at ``path``, which has none, and the archive behind it."""
-    model = read(path.read_bytes())
+    model = read_tflite(path.read_bytes())
     model.buffers.append(Buffer(np.frombuffer(_flatbuffer(_model(about)), np.uint8)))
     model.metadata = [*(model.metadata or []), schema.MetadataT(BUFFER, len(model.buffers) - 1)]
     labels = "".join(f"{label}\n" for label in about.labels).encode()
-    path.write_bytes(write(model) + _archive({LABELS: labels, ABOUT: about.to_json()}))
+    path.write_bytes(write_tflite(model) + _archive({LABELS: labels, ABOUT: about.to_json()}))
 
 
-def _model(about: About) -> Mapping[int, Value]:
+def _model(about: ModelInfo) -> Mapping[int, Value]:
     size = f"{about.input.height}x{about.input.width}"
     shown = ", ".join(about.labels[:10]) + (", …" if len(about.labels) > 10 else "")
     return {

@@ -16,11 +16,11 @@ from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 from tensorflow.lite.python.convert import mlir_quantize
 
-from export.tflite.tflite_file import activations, read, set_range, write
+from export.tflite.tflite_file import activations, read_tflite, set_range, write_tflite
 from transferlite.errors import GateError
 from transferlite.images.decoder import RGB
 from transferlite.inference.interpreter import usable_cores
-from transferlite.storage.prefetch import map_ahead
+from transferlite.storage.prefetch import prefetch_map
 
 _MOST_INTERPRETERS = 4  # each has every activation of a photo in memory at once, 30 to 150 MB
 
@@ -38,7 +38,7 @@ def note_ranges(content: bytes, photos: Iterable[RGB]) -> bytes:
     Raises:
         GateError: an activation is not a finite number.
     """
-    model = read(content)
+    model = read_tflite(content)
     (pixels,) = model.subgraphs[0].inputs
     inside = [tensor for tensor in activations(model) if tensor != pixels]
     ranges = observe(content, inside, photos)
@@ -49,7 +49,7 @@ def note_ranges(content: bytes, photos: Iterable[RGB]) -> bytes:
     for tensor, (low, high) in zip(inside, ranges, strict=True):
         set_range(model, tensor, low, high)
     set_range(model, pixels, 0, 255)
-    return write(model)
+    return write_tflite(model)
 
 
 def quantise(ranged: bytes, in_float: Sequence[str] = ()) -> bytes:
@@ -80,15 +80,15 @@ def observe(content: bytes, tensors: Sequence[int], photos: Iterable[RGB]) -> Ra
         finally:
             idle.put(interpreter)
 
-    return _joined(list(map_ahead(one, photos, count)))
+    return _joined(list(prefetch_map(one, photos, count)))
 
 
 def _with_outputs(content: bytes, tensors: Sequence[int]) -> bytes:
     """The file with those tensors as its outputs, so that they are all there when it has run."""
-    model = read(content)
+    model = read_tflite(content)
     model.subgraphs[0].outputs = list(tensors)
     model.signatureDefs = []
-    return write(model)
+    return write_tflite(model)
 
 
 def _range(values: NDArray[np.float32]) -> tuple[np.float32, np.float32]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from export.native_logs import quiet_native_logs
 from export.tflite.quantise import quantise
-from export.tflite.tflite_file import read, take_uint8, write
+from export.tflite.tflite_file import read_tflite, take_uint8, write_tflite
 from transferlite.images.decoder import RGB
 from transferlite.inference.interpreter import TFLiteClassifier
 
@@ -24,18 +24,18 @@ STEPS = 16
 """Windows begin at so many places. Each reaches over two steps, so that neighbours are together in one of them."""
 
 
-def by_gain(ranged: bytes, photos: Sequence[RGB]) -> list[list[str]]:
+def rank_by_gain(ranged: bytes, photos: Sequence[RGB]) -> list[list[str]]:
     """Windows of operations, named by their output, of a float32 file with ranges: the one that helps most first.
 
     ``photos`` are uint8 ``[H, W, 3]``.
     """
-    model = read(ranged)
+    model = read_tflite(ranged)
     _end_before_softmax(model)
     (graph,) = model.subgraphs
     names = [graph.tensors[operator.outputs[0]].name.decode() for operator in graph.operators]
-    logits, images = write(model), np.stack(photos)
+    logits, images = write_tflite(model), np.stack(photos)
     take_uint8(model)
-    exact = _answers(write(model), images)
+    exact = _answers(write_tflite(model), images)
     starts = np.linspace(0, len(names), min(STEPS, len(names)) + 1).astype(int)
     windows = [names[start:end] for start, end in zip(starts, [*starts[2:], len(names)], strict=False)]
     with quiet_native_logs():
@@ -57,4 +57,4 @@ def _answers(content: bytes, photos: NDArray[np.uint8]) -> NDArray[np.float32]:
     with tempfile.NamedTemporaryFile(suffix=".tflite") as file:
         file.write(content)
         file.flush()
-        return TFLiteClassifier(Path(file.name)).many(photos)
+        return TFLiteClassifier(Path(file.name)).predict_batch(photos)

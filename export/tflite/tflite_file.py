@@ -31,7 +31,7 @@ class Buffer(schema.BufferT):  # type: ignore[misc]
         return schema.BufferEnd(builder)
 
 
-def read(content: bytes) -> Any:
+def read_tflite(content: bytes) -> Any:
     """The file as the schema's ``ModelT``."""
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
     for number, buffer in enumerate(model.buffers):
@@ -39,7 +39,7 @@ def read(content: bytes) -> Any:
     return model
 
 
-def write(model: Any) -> bytes:
+def write_tflite(model: Any) -> bytes:
     """The content of a file, whose buffers are :class:`Buffer`."""
     size = sum(len(buffer.data) for buffer in model.buffers if buffer.data is not None)
     builder = flatbuffers.Builder(size + _SPARE_BYTES)

@@ -32,10 +32,10 @@ class DriftCheck:
     since: str
 
 
-Asked = Notification | Batch | Job | Items | Request | Direct | DriftCheck
+EventRequest = Notification | Batch | Job | Items | Request | Direct | DriftCheck
 
 
-def parse(event: Mapping[str, Any]) -> Asked:
+def parse(event: Mapping[str, Any]) -> EventRequest:
     """The request in an event.
 
     Raises:

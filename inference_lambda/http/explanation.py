@@ -8,7 +8,7 @@ from typing import Any
 from inference_lambda.http.problems import Problem
 from transferlite.errors import TimeLimitError
 from transferlite.images.decoder import RGB
-from transferlite.predict.explain import explain, layer
+from transferlite.predict.explain import explain, heat_layer
 from transferlite.predict.predictor import Predictor
 
 MOST_SECONDS = 20.0
@@ -39,7 +39,7 @@ def explanation_of(predictor: Predictor, photo: RGB, seconds_left: float = math.
         told = f"A heat map takes longer than {limit:.3g} seconds here; ask without explain."
         raise Problem(503, "explain-too-slow", told) from error
     file = io.BytesIO()
-    layer(found).save(file, "PNG")
+    heat_layer(found).save(file, "PNG")
     sides = ("left", "top", "right", "bottom")
     return {
         "label": found.label,

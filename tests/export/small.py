@@ -36,7 +36,7 @@ def export(folder: Path) -> Exported:
 
     from export.saved_model.graph import Graph
     from export.saved_model.write import write_saved_model
-    from export.tflite.convert import convert, write_tflite
+    from export.tflite.convert import convert, write_variant
 
     keras.utils.set_random_seed(0)
     scaled = [layers.Rescaling(1 / 127.5, -1), layers.Normalization(mean=[0.1, 0.0, -0.1], variance=[1.2, 1.0, 0.8])]
@@ -49,5 +49,5 @@ def export(folder: Path) -> Exported:
     graph = Graph(features, head, SPEC)
     saved_model = write_saved_model(graph, LABELS, folder)
     converted = convert(graph, pictures(12))
-    tflite = write_tflite(converted, TFLITE_VARIANTS, folder)
+    tflite = write_variant(converted, TFLITE_VARIANTS, folder)
     return Exported(features, keras.Sequential([features, head]), saved_model, converted, tflite)

@@ -11,7 +11,7 @@ def publish(uri: str, trained: Trained, *model_ids: str, channel: str = "product
     """Publish the trained float32 model under each id, and promote the last."""
     registry = Registry.open(uri)
     manifest = read_manifest(trained.bundle)
-    files = manifest.files_of(["float32"])
+    files = manifest.serving_files(["float32"])
     variants = {"float32": manifest.variants["float32"]}
     for model_id in model_ids:
         registry.publish(trained.bundle, replace(manifest, model_id=model_id, files=files, variants=variants))

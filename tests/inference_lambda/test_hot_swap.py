@@ -35,7 +35,7 @@ def registry(trained: Trained, tmp_path: Path) -> Registry:
     variants = {"float32": manifest.variants["float32"]}
     for model_id in (*VERSIONS, BROKEN):
         labels = tuple(f"{label} of {model_id}" for label in manifest.labels)
-        files = manifest.files_of(["float32"])
+        files = manifest.serving_files(["float32"])
         opened.publish(
             trained.bundle, replace(manifest, model_id=model_id, labels=labels, files=files, variants=variants)
         )

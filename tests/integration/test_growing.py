@@ -131,13 +131,13 @@ def known_digests(known: Any) -> list[bytes]:
 
 
 def extract(photos: Path, location: Path, shard: str) -> None:
-    from train_job.extraction.shards import Shard, extract_features
+    from train_job.extraction.shards import Shard, extract_shard
     from train_job.options import TrainOptions
     from train_job.progress import Reporter
 
     options = TrainOptions(images=str(photos), registry="", features=str(location), **SMALL)
     with bases_built_once():
-        extract_features(options, Shard.parse(shard), Reporter())
+        extract_shard(options, Shard.parse(shard), Reporter())
 
 
 def test_shards_of_which_two_died_and_were_run_again_equal_one_process(

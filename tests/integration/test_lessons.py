@@ -54,8 +54,8 @@ def test_a_name_that_is_not_utf_8_and_one_without_a_photos_ending_are_left_out(t
     (photos / "red" / "phone.heic").write_bytes(b"heic")
     dataset = read_dataset(str(photos))
     assert len(dataset.examples) == 4
-    assert sorted(reject.code for reject in dataset.rejects) == ["bad-name", "not-photo-name"]
-    assert all(reject.uri.isprintable() for reject in dataset.rejects)
+    assert sorted(reject.code for reject in dataset.rejected) == ["bad-name", "not-photo-name"]
+    assert all(reject.uri.isprintable() for reject in dataset.rejected)
     dataset.check_share(0.2)
 
 
@@ -71,21 +71,21 @@ def test_a_channel_that_names_what_cannot_be_read_does_not_stop_the_next_trainin
     trained: Trained, tmp_path: Path, content: bytes | None
 ) -> None:
     from train_job.options import DEFAULT_SPLIT
-    from train_job.pipeline.csv_records import Before, before
+    from train_job.pipeline.csv_records import PreviousVersion, read_previous_version
     from train_job.pipeline.promotion import unserved
 
     registry = Registry.open(str(tmp_path))
     registry.store.put("channels/production.json", Pointer("gone", (), "").to_json())
     if content is not None:
         registry.store.put("models/gone/manifest.json", content)
-    assert before(registry, "production", DEFAULT_SPLIT) == Before()
+    assert read_previous_version(registry, "production", DEFAULT_SPLIT) == PreviousVersion()
     assert unserved(registry, "production", trained.result.manifest.variants, {}) == ()
     registry.publish(trained.bundle, trained.result.manifest)
     assert registry.promote(trained.result.manifest.model_id, "production").previous == ("gone",)
 
 
 def test_one_object_that_s3_will_not_give_stops_no_job(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from train_job.data.dataset import Example, Reject
+    from train_job.data.dataset import Example, RejectedPhoto
     from train_job.data.load_photos import load_photos
 
     assert bucket
@@ -95,7 +95,7 @@ def test_one_object_that_s3_will_not_give_stops_no_job(bucket: Any, monkeypatch:
 
     monkeypatch.setattr(S3Store, "get", refuse)
     (reject,) = load_photos([Example("s3://test-bucket/a.jpg", "cat", 7)], InputSpec(32, 32))
-    assert isinstance(reject, Reject)
+    assert isinstance(reject, RejectedPhoto)
     assert (reject.row, reject.code) == (7, "unusable")
 
 

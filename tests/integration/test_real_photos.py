@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from train_job.evaluation.metrics import interval
+from train_job.evaluation.metrics import wilson_interval
 from transferlite.inference.variants import TFLITE_VARIANTS
 from transferlite.packaging.demo import local_s3
 from transferlite.storage.folder import FolderStore
@@ -75,7 +75,7 @@ def assert_calibrated(registry: Path, result: Any) -> None:
     assert found["abstention"]["precision"] == 0.95
     kept = next(one["test"] for one in found["abstention"]["choices"] if one["precision"] == 0.95)
     assert kept["answered"] >= 0.6 * kept["photos"]
-    assert interval(kept["right"], kept["answered"])[1] >= 0.95
+    assert wilson_interval(kept["right"], kept["answered"])[1] >= 0.95
 
 
 def assert_a_poor_challenger_is_refused(flowers: Path, folder: Path, champion: Any) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from export.gate.runtimes import saved_model_answers, tflite_answers
+from export.gate.runtimes import saved_model_predict, tflite_predict
 from inference_lambda import handler
 from tests.conftest import Trained
 from tests.pictures import jpeg
@@ -47,7 +47,7 @@ def test_every_way_gives_the_same_answer(
     handler._service.cache_clear()
 
     image = decode(photo.read_bytes(), predictor.manifest.input)
-    (gate,) = tflite_answers(trained.bundle / f"{variant}.tflite")(image[None])
+    (gate,) = tflite_predict(trained.bundle / f"{variant}.tflite")(image[None])
     np.testing.assert_array_equal(gate, predictor.probabilities(photo))
 
 
@@ -86,5 +86,5 @@ def test_the_same_photos_are_unknown_everywhere(
 def test_saved_model_and_float32_agree_within_1e_4_on_every_training_photo(trained: Trained) -> None:
     predictor = Predictor.load(trained.bundle)
     photos = np.stack([decode(path.read_bytes(), predictor.manifest.input) for path in trained.photos.rglob("*.jpg")])
-    served = saved_model_answers(trained.bundle / "saved_model")(photos)
+    served = saved_model_predict(trained.bundle / "saved_model")(photos)
     np.testing.assert_allclose(served, [predictor.probabilities(photo) for photo in photos], atol=1e-4)

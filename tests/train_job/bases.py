@@ -16,9 +16,9 @@ from transferlite.images.input_spec import InputSpec
 
 @cache
 def _built(*arguments: Any) -> Any:
-    from train_job.backbones.build import build_base
+    from train_job.backbones.build import build_backbone
 
-    return build_base(*arguments)
+    return build_backbone(*arguments)
 
 
 @contextmanager
@@ -28,8 +28,8 @@ def bases_built_once() -> Iterator[None]:
     from train_job.extraction import frozen_backbone as embed
 
     with pytest.MonkeyPatch.context() as patch:
-        if vars(embed)["build_base"] is bases.build_base:
-            patch.setattr(embed, "build_base", _built)
+        if vars(embed)["build_backbone"] is bases.build_backbone:
+            patch.setattr(embed, "build_backbone", _built)
         yield
 
 
@@ -51,10 +51,10 @@ def shaken(base: Any) -> Any:
 @cache
 def backbone_base(name: str, size: int) -> Any:
     """A backbone of the table with random weights, shaken."""
-    from train_job.backbones.build import build_base
+    from train_job.backbones.build import build_backbone
     from train_job.backbones.catalog import BACKBONES
 
-    return shaken(build_base(BACKBONES[name], (size, size, 3), "none"))
+    return shaken(build_backbone(BACKBONES[name], (size, size, 3), "none"))
 
 
 def backbone_features(name: str, size: int, cut_from: str | None = None) -> Any:

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from train_job.store.feature_store import FeatureStore, Space
+from train_job.store.feature_store import FeatureSpace, FeatureStore
 from transferlite.images.input_spec import InputSpec
 from transferlite.storage.store import Blob, MemoryStore
 
 WIDTH = 6
-SPACE = Space("efficientnet_lite0", "ab" * 32, InputSpec(64, 64), WIDTH)
-FLIPPED = Space("efficientnet_lite0", "ab" * 32, InputSpec(64, 64), WIDTH, view="flip-1")
+SPACE = FeatureSpace("efficientnet_lite0", "ab" * 32, InputSpec(64, 64), WIDTH)
+FLIPPED = FeatureSpace("efficientnet_lite0", "ab" * 32, InputSpec(64, 64), WIDTH, view="flip-1")
 
 Rows = NDArray[np.float16]
 
@@ -29,13 +29,13 @@ def rows_of(photos: Iterable[int]) -> Rows:
     return np.frombuffer(digests, np.uint8).reshape(-1, WIDTH).astype(np.float16)
 
 
-def add(store: FeatureStore, photos: Iterable[int], space: Space = SPACE) -> str:
+def add(store: FeatureStore, photos: Iterable[int], space: FeatureSpace = SPACE) -> str:
     """Write a part."""
     photos = list(photos)
     return store.add(space, hashes_of(photos), rows_of(photos))
 
 
-def assert_holds(store: FeatureStore, photos: Iterable[int], space: Space = SPACE) -> None:
+def assert_holds(store: FeatureStore, photos: Iterable[int], space: FeatureSpace = SPACE) -> None:
     """Each photo is known, and its row is the right one."""
     photos = list(photos)
     known = store.keys(space)

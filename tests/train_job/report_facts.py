@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 
 from tests.transferlite.bundles import manifest_of
-from train_job.data.dataset import Reject
+from train_job.data.dataset import RejectedPhoto
 from train_job.head.recipe import Epoch
 from train_job.reporting.cost import Machine, receipt
 from train_job.reporting.grad_cam import overlay, thumbnail
-from train_job.reporting.report_data import Mistake, NearDuplicate, ReportData, SuspectPhoto
+from train_job.reporting.report_data import LabelIssuePhoto, Mistake, NearDuplicate, ReportData
 from train_job.scores import Scores
 from transferlite.images.decoder import RGB
 from transferlite.registry.manifest import Manifest
@@ -126,7 +126,8 @@ def facts(labels: tuple[str, ...] = ("blue", "red"), photos: int = 250, lists: i
         evaluation=evaluation_facts(labels, photos),
         history=[Epoch(n + 1, 1 / (n + 1), 1 - 0.5 / (n + 1), 1.2 / (n + 1), 1 - 0.6 / (n + 1)) for n in range(100)],
         rejects=[
-            Reject(uri, n + 2, "truncated", "cannot be decoded (image file is truncated)") for n, uri in enumerate(uris)
+            RejectedPhoto(uri, n + 2, "truncated", "cannot be decoded (image file is truncated)")
+            for n, uri in enumerate(uris)
         ],
         findings={
             "photos": photos,
@@ -135,7 +136,7 @@ def facts(labels: tuple[str, ...] = ("blue", "red"), photos: int = 250, lists: i
             "leakage": [[uri, f"{uri}.copy.jpg"] for uri in uris],
         },
         mistakes=[Mistake(uris[n], labels[0], labels[1], 0.99 - n / 1e5, *pictures[n]) for n in some],
-        suspects=[SuspectPhoto(uris[n], labels[1], labels[0], n / 1e5, n + 2, pictures[n][0]) for n in some],
+        suspects=[LabelIssuePhoto(uris[n], labels[1], labels[0], n / 1e5, n + 2, pictures[n][0]) for n in some],
         near_duplicates=[[NearDuplicate(uris[n], labels[0], "train", pictures[n][0])] * 3 for n in some],
         seconds={"data": 0.8, "features": 9.4, "head": 5.1, "evaluate": 1.2, "export": 14.9, "total": 33.0},
         receipt=receipt({"total": 33.0}, photos, {"float32": 6.7, "int8": 3.3}, MACHINE),

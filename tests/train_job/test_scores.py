@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from train_job.scores import evaluate
+from train_job.scores import score_predictions
 
 PROBABILITIES = np.array(
     [[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.5, 0.25, 0.25], [0.2, 0.2, 0.6], [0.9, 0.05, 0.05]], np.float32
@@ -12,7 +12,7 @@ LABELS = np.array([0, 1, 1, 2, 2], np.int32)
 
 
 def test_scores_are_those_computed_by_hand() -> None:
-    scores = evaluate(PROBABILITIES, LABELS)
+    scores = score_predictions(PROBABILITIES, LABELS)
     assert scores.confusion.tolist() == [[1, 0, 0], [1, 1, 0], [1, 0, 1]]
     assert scores.photos == 5
     assert scores.accuracy == 3 / 5
@@ -22,28 +22,31 @@ def test_scores_are_those_computed_by_hand() -> None:
 
 @pytest.mark.parametrize("cut", range(6))
 def test_the_parts_of_a_set_add_up(cut: int) -> None:
-    whole = evaluate(PROBABILITIES, LABELS)
-    first, second = evaluate(PROBABILITIES[:cut], LABELS[:cut]), evaluate(PROBABILITIES[cut:], LABELS[cut:])
+    whole = score_predictions(PROBABILITIES, LABELS)
+    first, second = (
+        score_predictions(PROBABILITIES[:cut], LABELS[:cut]),
+        score_predictions(PROBABILITIES[cut:], LABELS[cut:]),
+    )
     np.testing.assert_array_equal(first.confusion + second.confusion, whole.confusion)
     assert first.nats + second.nats == pytest.approx(whole.nats)
 
 
 def test_a_probability_of_zero_costs_no_more_than_the_smallest_number_allowed() -> None:
-    scores = evaluate(np.array([[1.0, 0.0]], np.float32), np.array([1], np.int32))
+    scores = score_predictions(np.array([[1.0, 0.0]], np.float32), np.array([1], np.int32))
     assert scores.log_loss == pytest.approx(-math.log(1e-7))
 
 
 def test_certainty_costs_nothing() -> None:
-    assert evaluate(np.eye(3, dtype=np.float32), np.arange(3, dtype=np.int32)).log_loss == 0
+    assert score_predictions(np.eye(3, dtype=np.float32), np.arange(3, dtype=np.int32)).log_loss == 0
 
 
 def test_nothing_scores_nothing() -> None:
-    scores = evaluate(np.zeros((0, 3), np.float32), np.zeros(0, np.int32))
+    scores = score_predictions(np.zeros((0, 3), np.float32), np.zeros(0, np.int32))
     assert (scores.photos, scores.accuracy, scores.log_loss) == (0, 0, 0)
 
 
 def test_the_manifests_form_counts_each_class() -> None:
-    written = evaluate(PROBABILITIES, LABELS).to_dict(("cat", "dog", "cow"))
+    written = score_predictions(PROBABILITIES, LABELS).to_dict(("cat", "dog", "cow"))
     assert written["classes"] == {
         "cat": {"photos": 1, "right": 1, "predicted": 3},
         "dog": {"photos": 2, "right": 1, "predicted": 1},

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from train_job.sigterm import Stop, on_sigterm
+from train_job.sigterm import StopRequest, on_sigterm
 from transferlite.errors import StoppedError
 
 
@@ -23,7 +23,7 @@ def test_sigterm_is_noted_and_the_handler_before_is_put_back() -> None:
 
 
 def test_off_the_main_thread_nothing_asks() -> None:
-    found: list[Stop] = []
+    found: list[StopRequest] = []
 
     def work() -> None:
         with on_sigterm() as stop:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from train_job.backbones.catalog import Backbone, Normalisation
+from train_job.backbones.catalog import Backbone, InputScaling
 from train_job.backbones.efficientnet_lite import efficientnet_lite0, load_imagenet
 from train_job.backbones.fine_tune_cut import Cut
 from train_job.backbones.keras_weights_file import load_weights
@@ -18,7 +18,7 @@ from transferlite.errors import InputError, UnavailableError
 from transferlite.images.input_spec import InputSpec
 
 
-def build_base(backbone: Backbone, input_shape: tuple[int, int, int], weights: str, seed: int = 0) -> Any:
+def build_backbone(backbone: Backbone, input_shape: tuple[int, int, int], weights: str, seed: int = 0) -> Any:
     """The frozen base without its top, a ``keras.Model`` from normalised ``[N, H, W, 3]`` to ``[N, h, w, C]``.
 
     Args:
@@ -71,13 +71,13 @@ def _download_explained(backbone: Backbone) -> Iterator[None]:
         ) from error
 
 
-def normalise(x: Any, normalisation: Normalisation) -> Any:
+def normalise(x: Any, normalisation: InputScaling) -> Any:
     """Pixels from 0 to 255 as float RGB ``[N, H, W, 3]`` -> what the base expects."""
-    if normalisation is Normalisation.LITE:
+    if normalisation is InputScaling.LITE:
         return keras.layers.Rescaling(1 / 128, -127 / 128, name="normalise")(x)
-    if normalisation is Normalisation.TF:
+    if normalisation is InputScaling.TF:
         return keras.layers.Rescaling(1 / 127.5, -1.0, name="normalise")(x)
-    if normalisation is Normalisation.CAFFE:
+    if normalisation is InputScaling.CAFFE:
         return _rgb_to_caffe(x)
     return x
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 
-class Normalisation(Enum):
+class InputScaling(Enum):
     """What a base expects of pixels from 0 to 255."""
 
     INSIDE = "the network has its own"
@@ -29,19 +29,19 @@ class Backbone:
     application: str | None
     size: int
     width: int
-    normalisation: Normalisation
+    normalisation: InputScaling
 
 
 BACKBONES = {
     backbone.name: backbone
     for backbone in (
-        Backbone("efficientnet_lite0", None, 224, 1280, Normalisation.LITE),
-        Backbone("inception_v3", "InceptionV3", 299, 2048, Normalisation.TF),
-        Backbone("mobilenet_v2", "MobileNetV2", 224, 1280, Normalisation.TF),
-        Backbone("mobilenet_v3_small", "MobileNetV3Small", 224, 576, Normalisation.INSIDE),
-        Backbone("mobilenet_v3_large", "MobileNetV3Large", 224, 960, Normalisation.INSIDE),
-        Backbone("efficientnet_v2_b0", "EfficientNetV2B0", 224, 1280, Normalisation.INSIDE),
-        Backbone("resnet50", "ResNet50", 224, 2048, Normalisation.CAFFE),
+        Backbone("efficientnet_lite0", None, 224, 1280, InputScaling.LITE),
+        Backbone("inception_v3", "InceptionV3", 299, 2048, InputScaling.TF),
+        Backbone("mobilenet_v2", "MobileNetV2", 224, 1280, InputScaling.TF),
+        Backbone("mobilenet_v3_small", "MobileNetV3Small", 224, 576, InputScaling.INSIDE),
+        Backbone("mobilenet_v3_large", "MobileNetV3Large", 224, 960, InputScaling.INSIDE),
+        Backbone("efficientnet_v2_b0", "EfficientNetV2B0", 224, 1280, InputScaling.INSIDE),
+        Backbone("resnet50", "ResNet50", 224, 2048, InputScaling.CAFFE),
     )
 }
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from train_job.backbones.build import build_base
+from train_job.backbones.build import build_backbone
 from train_job.backbones.catalog import BACKBONES
 from transferlite.errors import InputError
 
@@ -10,10 +10,10 @@ from transferlite.errors import InputError
 def _layers(backbone: str, image_size: int | None) -> list[Any]:
     chosen = BACKBONES[backbone]
     size = image_size or chosen.size
-    return list(build_base(chosen, (size, size, 3), "none").layers)
+    return list(build_backbone(chosen, (size, size, 3), "none").layers)
 
 
-def layers_of(backbone: str, image_size: int | None = None) -> list[dict[str, Any]]:
+def list_layers(backbone: str, image_size: int | None = None) -> list[dict[str, Any]]:
     """``index``, ``name``, ``type``, output ``shape`` and ``trainable`` of each layer of the frozen base, in order."""
     return [
         {

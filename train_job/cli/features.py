@@ -67,7 +67,7 @@ def extract(location: str, shard: "Shard", workers: int, as_json: bool, **option
     quiet_tensorflow()
     from dataclasses import asdict
 
-    from train_job.extraction.shards import extract_features, extract_in_processes
+    from train_job.extraction.shards import extract_in_processes, extract_shard
     from train_job.options import TrainOptions
     from train_job.progress import Reporter
 
@@ -75,7 +75,7 @@ def extract(location: str, shard: "Shard", workers: int, as_json: bool, **option
     if workers > 1:
         counts = extract_in_processes(asked, shard, workers)
     else:
-        counts = extract_features(asked, shard, Reporter())
+        counts = extract_shard(asked, shard, Reporter())
     if as_json:
         click.echo(json.dumps(asdict(counts)))
 

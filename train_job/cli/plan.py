@@ -23,11 +23,11 @@ def plan(
 ) -> None:
     """Say what a training would find new, and how many machines are worth starting, without fetching a photo."""
     from train_job.options import TrainOptions
-    from train_job.pipeline.retrain_decision import make_plan, write_plan
+    from train_job.pipeline.retrain_decision import decide_retrain, write_decision
     from train_job.progress import Reporter
 
-    found = make_plan(TrainOptions(**options), new_labels, max_shards, photos_per_shard, Reporter())
+    found = decide_retrain(TrainOptions(**options), new_labels, max_shards, photos_per_shard, Reporter())
     if out:
-        write_plan(found, out)
+        write_decision(found, out)
     if as_json:
         click.echo(found.to_json())

@@ -275,12 +275,12 @@ def train(as_json: bool, **options: Any) -> None:
 def inspect(backbone: str, image_size: int | None, layer: str | None, as_json: bool) -> None:
     """Show the layers of a backbone as training uses it: index, name, type, output shape, trainable."""
     quiet_tensorflow()
-    from train_job.backbones.list_layers import layer_config, layers_of
+    from train_job.backbones.list_layers import layer_config, list_layers
 
     if layer is not None:
         click.echo(json.dumps(layer_config(backbone, image_size, layer), indent=2))
         return
-    rows = layers_of(backbone, image_size)
+    rows = list_layers(backbone, image_size)
     if as_json:
         click.echo(json.dumps(rows))
         return

@@ -38,7 +38,7 @@ def view_names(augment: str, count: int) -> tuple[str, ...]:
     return (PLAIN, *(f"{augment}-{number}" for number in range(1, count + 1)))
 
 
-def view(image: RGB, name: str, sha256: str) -> RGB:
+def augment(image: RGB, name: str, sha256: str) -> RGB:
     """One view of a decoded photo, uint8 RGB ``[H, W, 3]``, of the same size; the same for the same ``sha256``."""
     if name == PLAIN:
         return image

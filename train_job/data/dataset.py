@@ -40,7 +40,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Reject:
+class RejectedPhoto:
     """One photo or row that is not used: a stable code, and the reason in words."""
 
     uri: str
@@ -62,25 +62,25 @@ class Dataset:
 
     examples: tuple[Example, ...]
     labels: tuple[str, ...]
-    rejects: tuple[Reject, ...] = ()
+    rejected: tuple[RejectedPhoto, ...] = ()
     unlabelled: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         counts = Counter(example.label for example in self.examples)
         for label in self.labels:
             if not counts[label]:
-                raise InputError(f"no usable photo has the label {label!r}", hint=first_reason(self.rejects))
+                raise InputError(f"no usable photo has the label {label!r}", hint=first_reason(self.rejected))
         if len(self.labels) < 2:
             only = f" ({self.labels[0]!r})" if self.labels else ""
             raise InputError(f"found {len(self.labels)} class{only}; at least two are needed")
 
-    def of_those(self, usable: tuple[Example, ...], rejects: Sequence[Reject]) -> "Dataset":
+    def of_those(self, usable: tuple[Example, ...], rejects: Sequence[RejectedPhoto]) -> "Dataset":
         """The data set of the usable photos; the others are remembered. Raises InputError if a class is then empty."""
-        return replace(self, examples=usable, rejects=(*self.rejects, *rejects))
+        return replace(self, examples=usable, rejected=(*self.rejected, *rejects))
 
     def check_share(self, fail_over: float) -> None:
         """Raises InputError where more than the share ``fail_over`` (0 to 1) of the photos had to be left out."""
-        rejects = [reject for reject in self.rejects if reject.code not in _HARMLESS]
+        rejects = [reject for reject in self.rejected if reject.code not in _HARMLESS]
         bad, everything = len(rejects), len(rejects) + len(self.examples)
         if bad > fail_over * everything:
             raise InputError(
@@ -91,14 +91,14 @@ class Dataset:
     def tested_on(self, held_out: "Dataset") -> "Dataset":
         """Both data sets as one, in which the photos of ``held_out`` are for testing and nothing else."""
         tests = tuple(replace(example, split=Split.TEST) for example in held_out.examples)
-        examples, rejects = (*self.examples, *tests), (*self.rejects, *held_out.rejects)
+        examples, rejects = (*self.examples, *tests), (*self.rejected, *held_out.rejected)
         named = {example.image for example in examples} | {reject.uri for reject in rejects}
         without = dict.fromkeys((*self.unlabelled, *held_out.unlabelled))  # two label files may share one root
         unlabelled = tuple(uri for uri in without if uri not in named)
-        return replace(self, examples=examples, rejects=rejects, unlabelled=unlabelled)
+        return replace(self, examples=examples, rejected=rejects, unlabelled=unlabelled)
 
 
-def left_out(rejects: Sequence[Reject]) -> str:
+def rejected_summary(rejects: Sequence[RejectedPhoto]) -> str:
     """One line for what is left out (at least one photo or row), naming the first."""
     first = rejects[0]
     row = f" (row {first.row})" if first.row else ""
@@ -106,6 +106,6 @@ def left_out(rejects: Sequence[Reject]) -> str:
     return f"left out {first.uri}{row}: {first.code}: {first.reason}{more}"
 
 
-def first_reason(rejects: Sequence[Reject]) -> str:
+def first_reason(rejects: Sequence[RejectedPhoto]) -> str:
     """Words for what was left out first; empty if nothing was."""
     return f"the first of {len(rejects)} left out: {rejects[0].uri}: {rejects[0].reason}" if rejects else ""

@@ -18,13 +18,13 @@ from botocore.session import get_session
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store
 
-from train_job.data.dataset import Example, Reject
-from train_job.data.photo_facts import Facts, examine
+from train_job.data.dataset import Example, RejectedPhoto
+from train_job.data.photo_facts import PhotoFacts, examine
 from transferlite.errors import AccessDeniedError, NotFoundError, PhotoError, TransferLiteError
 from transferlite.images.decoder import PHOTO_CODES, RGB
 from transferlite.images.input_spec import READ_BYTES, InputSpec
 from transferlite.storage.locations import open_store, split_uri
-from transferlite.storage.prefetch import map_ahead
+from transferlite.storage.prefetch import prefetch_map
 from transferlite.storage.s3_boto3 import s3_client
 from transferlite.storage.store import Blob
 
@@ -157,7 +157,7 @@ class Photo:
 
     example: Example
     image: RGB
-    facts: Facts
+    facts: PhotoFacts
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class Seen:
 
 def load_photos(
     examples: Iterable[Example], spec: InputSpec, skip: Callable[[Example], bool] = lambda _: False
-) -> Iterator[Photo | Seen | Reject]:
+) -> Iterator[Photo | Seen | RejectedPhoto]:
     """Each example's photo, in order, or why it cannot be used.
 
     ``skip`` is asked, on a thread, about each fetched example. A photo that is no longer what was listed has lost its
@@ -179,10 +179,10 @@ def load_photos(
         UnavailableError: the store stopped answering; the photo is not to blame.
     """
     pictures = MEMORY // (3 * spec.height * spec.width)
-    return map_ahead(lambda example: _load(example, spec, skip), examples, WORKERS, min(2 * WORKERS, pictures))
+    return prefetch_map(lambda example: _load(example, spec, skip), examples, WORKERS, min(2 * WORKERS, pictures))
 
 
-def _load(example: Example, spec: InputSpec, skip: Callable[[Example], bool]) -> Photo | Seen | Reject:
+def _load(example: Example, spec: InputSpec, skip: Callable[[Example], bool]) -> Photo | Seen | RejectedPhoto:
     try:
         with _room.taken(_size(example)):
             return _fetched(example, spec, skip)
@@ -214,5 +214,5 @@ def _fetched(example: Example, spec: InputSpec, skip: Callable[[Example], bool])
         return Photo(known, *examine(blob.data, spec))
 
 
-def _reject(example: Example, code: str, error: TransferLiteError) -> Reject:
-    return Reject(example.image, example.row, code, error.message)
+def _reject(example: Example, code: str, error: TransferLiteError) -> RejectedPhoto:
+    return RejectedPhoto(example.image, example.row, code, error.message)

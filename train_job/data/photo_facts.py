@@ -46,7 +46,7 @@ _ENDINGS = {
 """Formats, by Pillow's names, and how the names of their files end."""
 
 
-class Trait(IntFlag):
+class PhotoTrait(IntFlag):
     """An oddity of a photo that is used all the same. The values are kept: never change one."""
 
     ANIMATED = 1
@@ -57,7 +57,7 @@ class Trait(IntFlag):
 
 
 @dataclass(frozen=True)
-class Facts:
+class PhotoFacts:
     """What a photo's bytes say.
 
     Attributes:
@@ -71,11 +71,11 @@ class Facts:
     format: str
     width: int
     height: int
-    traits: Trait
+    traits: PhotoTrait
     signature: bytes
 
 
-def examine(data: bytes, spec: InputSpec) -> tuple[RGB, Facts]:
+def examine(data: bytes, spec: InputSpec) -> tuple[RGB, PhotoFacts]:
     """A photo as :func:`transferlite.images.decoder.decode` gives it, and its facts.
 
     Raises:
@@ -85,11 +85,11 @@ def examine(data: bytes, spec: InputSpec) -> tuple[RGB, Facts]:
     if min(decoded.width, decoded.height) < MIN_SIDE:
         raise PhotoError("too-small", f"{decoded.width}x{decoded.height} pixels are less than {MIN_SIDE} a side")
     form, traits = str(decoded.source.format), _traits(decoded.source, data)
-    facts = Facts(form, decoded.width, decoded.height, traits, signature_of(decoded.image))
+    facts = PhotoFacts(form, decoded.width, decoded.height, traits, signature_of(decoded.image))
     return decoded.pixels, facts
 
 
-def wrong_ending(uri: str, form: str) -> bool:
+def wrong_extension(uri: str, form: str) -> bool:
     """Whether a name ends like that of another format than it is; an unknown ending, or none, is no claim."""
     ending = PurePosixPath(uri).suffix.lower()
     return ending in SUFFIXES and ending not in _ENDINGS.get(form, SUFFIXES)
@@ -98,18 +98,18 @@ def wrong_ending(uri: str, form: str) -> bool:
 # -- oddities --------------------------------------------------------------------------------------------------------
 
 
-def _traits(source: Image.Image, data: bytes) -> Trait:
-    found = Trait(0)
+def _traits(source: Image.Image, data: bytes) -> PhotoTrait:
+    found = PhotoTrait(0)
     if _has_frames(source):
-        found |= Trait.ANIMATED
+        found |= PhotoTrait.ANIMATED
     if source.mode in {"CMYK", "LAB"}:
-        found |= Trait.CMYK
+        found |= PhotoTrait.CMYK
     if _bits(source, data) > 8:
-        found |= Trait.DEEP
+        found |= PhotoTrait.DEEP
     if source.mode in {"P", "PA"}:
-        found |= Trait.PALETTE
+        found |= PhotoTrait.PALETTE
     if exif_turn(source) is not None:
-        found |= Trait.ROTATED
+        found |= PhotoTrait.ROTATED
     return found
 
 

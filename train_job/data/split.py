@@ -59,7 +59,7 @@ class Shares:
         return whole
 
 
-def assign(
+def assign_splits(
     examples: Sequence[Example],
     shares: Shares,
     before: Mapping[str, Split],

@@ -14,7 +14,7 @@ PRECISIONS = (0.9, 0.95, 0.99)
 
 
 @dataclass(frozen=True)
-class Answered:
+class AbstentionCounts:
     """Of ``photos``, how many are answered at a threshold, and how many of those rightly."""
 
     photos: int
@@ -22,11 +22,13 @@ class Answered:
     right: int
 
 
-def answered(probabilities: NDArray[np.float32], labels: NDArray[np.int32], threshold: float) -> Answered:
+def count_abstentions(
+    probabilities: NDArray[np.float32], labels: NDArray[np.int32], threshold: float
+) -> AbstentionCounts:
     """What comes of probabilities ``[N, C]`` and true labels ``[N]`` where confidence below ``threshold`` abstains."""
     sure = probabilities.max(axis=1, initial=0) >= threshold
     right = sure & (probabilities.argmax(axis=1) == labels)
-    return Answered(len(labels), int(sure.sum()), int(right.sum()))
+    return AbstentionCounts(len(labels), int(sure.sum()), int(right.sum()))
 
 
 def threshold_for(probabilities: NDArray[np.float32], labels: NDArray[np.int32], precision: float) -> float | None:
@@ -49,7 +51,7 @@ def threshold_for(probabilities: NDArray[np.float32], labels: NDArray[np.int32],
     return float(confidence[order[last]] + confidence[order[last + 1]]) / 2
 
 
-def choice(
+def choose_threshold(
     precision: float,
     validation: tuple[NDArray[np.float32], NDArray[np.int32]],
     test: tuple[NDArray[np.float32], NDArray[np.int32]],
@@ -59,7 +61,7 @@ def choice(
     found: dict[str, Any] = {"precision": precision, "threshold": threshold}
     if threshold is not None:
         found |= {
-            "validation": asdict(answered(*validation, threshold)),
-            "test": asdict(answered(*test, threshold)),
+            "validation": asdict(count_abstentions(*validation, threshold)),
+            "test": asdict(count_abstentions(*test, threshold)),
         }
     return found

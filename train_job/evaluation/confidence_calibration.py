@@ -47,7 +47,7 @@ def scaled(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
 
 
-def scale_head(head: Any, temperature: float) -> None:
+def apply_temperature(head: Any, temperature: float) -> None:
     """Put the temperature into a Keras head's last Dense layer, in place: every export then answers calibrated."""
     last = head.layers[-1]
     last.set_weights([weights / temperature for weights in last.get_weights()])

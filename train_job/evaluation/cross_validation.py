@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
-from train_job.evaluation.metrics import interval
-from train_job.head.compiled_loop import Limits
+from train_job.evaluation.metrics import wilson_interval
+from train_job.head.compiled_loop import ResourceLimits
 from train_job.head.fit import fit_head, predict_rows
 from train_job.head.model import head_model
 from train_job.head.recipe import Recipe
 from train_job.head.row_sets import RowSet
-from train_job.scores import evaluate
+from train_job.scores import score_predictions
 
 
 def cross_validate(
@@ -28,7 +28,7 @@ def cross_validate(
     recipe: Recipe,
     hidden_units: int,
     folds: int,
-    limits: Limits,
+    limits: ResourceLimits,
     on_epoch: Callable[[], None],
     stop: Callable[[], bool],
 ) -> Mapping[str, Any] | None:
@@ -55,14 +55,14 @@ def cross_validate(
         head.set_weights(start)
         nothing = _some(rows, judge[:0])
         fit_head(head, _some(rows, learn), nothing, plain, lambda _: on_epoch(), limits=limits, stop=stop)
-        scores = evaluate(predict_rows(head, _some(rows, judge)), rows.labels[judge])
+        scores = score_predictions(predict_rows(head, _some(rows, judge)), rows.labels[judge])
         accuracies.append(scores.accuracy)
         right += int(np.trace(scores.confusion))
     return {
         "count": folds,
         "accuracies": accuracies,
         "mean": float(np.mean(accuracies)),
-        "interval": interval(right, len(rows)),
+        "interval": wilson_interval(right, len(rows)),
     }
 
 

@@ -8,18 +8,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.gate.compare_variants import Answered
+from export.gate.compare_variants import GatePredictions
 from train_job.data.dataset import Split
-from train_job.evaluation.abstention import PRECISIONS, answered, choice
-from train_job.evaluation.confidence_calibration import calibration_error, fit_temperature, reliability, scale_head
-from train_job.evaluation.metrics import curves, measures, operating_thresholds
+from train_job.evaluation.abstention import PRECISIONS, choose_threshold, count_abstentions
+from train_job.evaluation.confidence_calibration import (
+    apply_temperature,
+    calibration_error,
+    fit_temperature,
+    reliability,
+)
+from train_job.evaluation.metrics import compute_metrics, curves, operating_thresholds
 from train_job.head.fit import predict_rows
 from train_job.head.row_sets import RowSet
-from train_job.scores import Scores, evaluate
+from train_job.scores import Scores, score_predictions
 
 EVALUATION_JSON = "training/evaluation.json"
 
-Judged = tuple[NDArray[np.float32], NDArray[np.int32]]
+LabelledProbabilities = tuple[NDArray[np.float32], NDArray[np.int32]]
 """Probabilities ``[N, C]`` and true labels ``[N]``."""
 
 
@@ -40,8 +45,8 @@ class Evaluation:
     labels: tuple[str, ...]
     temperature: float
     errors: Mapping[str, Mapping[str, float]]
-    answers: Mapping[Split, Judged]
-    uncalibrated: Judged
+    answers: Mapping[Split, LabelledProbabilities]
+    uncalibrated: LabelledProbabilities
     scores: Mapping[Split, Scores]
     precision: float | None
 
@@ -56,13 +61,13 @@ class Evaluation:
         return (self.chosen or {}).get("threshold") or 0.0
 
     def _choice(self, precision: float) -> dict[str, Any]:
-        return choice(precision, self.answers[Split.VALIDATION], self.answers[Split.TEST])
+        return choose_threshold(precision, self.answers[Split.VALIDATION], self.answers[Split.TEST])
 
     def measures(self) -> dict[str, Any]:
         """Of the Keras model on the test photos."""
         probabilities, labels = self.answers[Split.TEST]
         thresholds = operating_thresholds(*self.answers[Split.VALIDATION], self.labels)
-        return measures(probabilities, labels, self.labels, thresholds)
+        return compute_metrics(probabilities, labels, self.labels, thresholds)
 
     def confidences(self) -> dict[str, Any]:
         """How sure the model was of the validation photos, to compare later photos with.
@@ -78,15 +83,15 @@ class Evaluation:
             "abstained": int((best < self.threshold).sum()),
         }
 
-    def to_dict(self, gate: Answered, folds: Mapping[str, Any] | None) -> dict[str, Any]:
+    def to_dict(self, gate: GatePredictions, folds: Mapping[str, Any] | None) -> dict[str, Any]:
         """Everything, with the exported variants' own answers on the photos of the gate."""
         test, validation = self.answers[Split.TEST], self.answers[Split.VALIDATION]
         thresholds = operating_thresholds(*validation, self.labels)
         drawn = {"curves": curves(*test, self.labels), "reliability_before": reliability(*self.uncalibrated)}
         models = {"keras": self.measures() | drawn}
         for name, probabilities in gate.variants.items():
-            models[name] = measures(probabilities, gate.labels, self.labels, thresholds)
-            models[name]["abstention"] = vars(answered(probabilities, gate.labels, self.threshold))
+            models[name] = compute_metrics(probabilities, gate.labels, self.labels, thresholds)
+            models[name]["abstention"] = vars(count_abstentions(probabilities, gate.labels, self.threshold))
         wanted = sorted({*PRECISIONS, *([self.precision] if self.precision is not None else [])})
         return {
             "labels": list(self.labels),
@@ -112,20 +117,20 @@ def evaluate_head(
     watched = {split: rows[split] for split in (Split.VALIDATION, Split.TEST)}
     before = {split: _answers(model, one, labels) for split, one in watched.items()}
     temperature = fit_temperature(*before[Split.VALIDATION])
-    scale_head(head, temperature)
+    apply_temperature(head, temperature)
     after = {split: _answers(model, one, labels) for split, one in watched.items()}
     errors = {
         split.value: {"before": calibration_error(*before[split]), "after": calibration_error(*after[split])}
         for split in watched
         if len(rows[split])
     }
-    scores = {split: evaluate(*one) for split, one in after.items() if len(one[1])}
+    scores = {split: score_predictions(*one) for split, one in after.items() if len(one[1])}
     if len(rows[Split.TRAIN]):
-        scores = {Split.TRAIN: evaluate(*_answers(model, rows[Split.TRAIN], labels))} | scores
+        scores = {Split.TRAIN: score_predictions(*_answers(model, rows[Split.TRAIN], labels))} | scores
     return Evaluation(labels, temperature, errors, after, before[Split.TEST], scores, precision)
 
 
-def _answers(model: Any, rows: RowSet, labels: tuple[str, ...]) -> Judged:
+def _answers(model: Any, rows: RowSet, labels: tuple[str, ...]) -> LabelledProbabilities:
     if not len(rows):
         return np.zeros((0, len(labels)), np.float32), np.zeros(0, np.int32)
     return predict_rows(model, rows), rows.labels

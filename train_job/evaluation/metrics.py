@@ -9,13 +9,13 @@ from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, precision_recall_curve, precision_recall_fscore_support
 
 from train_job.evaluation.confidence_calibration import calibration_error, reliability
-from train_job.scores import evaluate
+from train_job.scores import score_predictions
 
 CURVE_CLASSES = 30
 CURVE_POINTS = 60
 
 
-def interval(right: int, photos: int) -> list[float]:
+def wilson_interval(right: int, photos: int) -> list[float]:
     """Wilson's 95 % confidence interval of a share."""
     if not photos:
         return [0.0, 1.0]
@@ -23,14 +23,14 @@ def interval(right: int, photos: int) -> list[float]:
     return [float(found.low), float(found.high)]
 
 
-def measures(
+def compute_metrics(
     probabilities: NDArray[np.float32], labels: NDArray[np.int32], names: Sequence[str], thresholds: Mapping[str, float]
 ) -> dict[str, Any]:
     """Everything that is measured of probabilities ``[N, C]`` against labels ``[N]``, N at least 1, for JSON.
 
     Averages over classes are over those that have a photo. ``thresholds`` are the classes' operating thresholds.
     """
-    scores = evaluate(probabilities, labels)
+    scores = score_predictions(probabilities, labels)
     right, everything = int(np.trace(scores.confusion)), scores.photos
     columns = precision_recall_fscore_support(
         labels, probabilities.argmax(axis=1), labels=range(len(names)), zero_division=0.0
@@ -51,7 +51,7 @@ def measures(
         "photos": everything,
         "right": right,
         "accuracy": scores.accuracy,
-        "interval": interval(right, everything),
+        "interval": wilson_interval(right, everything),
         "balanced_accuracy": float(np.mean([one["recall"] for one in there])),
         "macro_precision": float(np.mean([one["precision"] for one in there])),
         "macro_f1": float(np.mean([one["f1"] for one in there])),

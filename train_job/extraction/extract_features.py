@@ -9,19 +9,19 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from train_job.data.augmentation import PLAIN, view
-from train_job.data.dataset import Example, Reject, Split
+from train_job.data.augmentation import PLAIN, augment
+from train_job.data.dataset import Example, RejectedPhoto, Split
 from train_job.data.load_photos import CONTENT_CODES, WORKERS, Photo, load_photos
-from train_job.data.photo_facts import Facts
-from train_job.extraction.forward_pass import Forward
+from train_job.data.photo_facts import PhotoFacts
+from train_job.extraction.forward_pass import ForwardPass
 from train_job.progress import Reporter
-from train_job.store.feature_store import FeatureStore, Space
+from train_job.store.feature_store import FeatureSpace, FeatureStore
 from train_job.store.photo_index import PhotoRecord
 from transferlite.errors import StoppedError, TransferLiteError
 from transferlite.images.decoder import RGB
 from transferlite.images.input_spec import DECODER_VERSION, InputSpec
 from transferlite.storage.locations import open_store, split_uri
-from transferlite.storage.prefetch import map_ahead
+from transferlite.storage.prefetch import prefetch_map
 
 PART_BYTES = 32 * 2**20
 """Rows that are written at once: 13,000 pooled ones of EfficientNet-Lite0, or a few activations at a cut."""
@@ -30,10 +30,10 @@ PART_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Wanted:
+class FeatureRequest:
     """The rows that each photo should have: ``spaces[view]`` holds a space for each output of the feature model."""
 
-    spaces: Mapping[str, tuple[Space, ...]]
+    spaces: Mapping[str, tuple[FeatureSpace, ...]]
 
     def views_of(self, example: Example) -> tuple[str, ...]:
         """A photo that the user chose for testing is never trained on, and needs no augmented views."""
@@ -41,7 +41,7 @@ class Wanted:
 
 
 @dataclass
-class Counts:
+class ExtractionCounts:
     """What the features cost: photos fetched, images forwarded, photos whose rows were all there already.
 
     ``waiting`` is the share of ``seconds`` in which the forward pass waited for photos.
@@ -56,24 +56,24 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Extracted:
+class ExtractionResult:
     """The usable photos with their sha256, in the order given; those that are not; the cost; the URIs of new photos."""
 
     examples: tuple[Example, ...]
-    rejects: tuple[Reject, ...]
-    counts: Counts
+    rejects: tuple[RejectedPhoto, ...]
+    counts: ExtractionCounts
     new: frozenset[str] = frozenset()
 
 
-def extract(
+def extract_features(
     examples: Sequence[Example],
-    wanted: Wanted,
+    wanted: FeatureRequest,
     store: FeatureStore,
     spec: InputSpec,
-    forward: Callable[[], Forward],
+    forward: Callable[[], ForwardPass],
     report: Reporter,
     stop: Callable[[], bool] = lambda: False,
-) -> Extracted:
+) -> ExtractionResult:
     """See to it that ``store`` has every wanted row of every photo.
 
     Args:
@@ -92,7 +92,7 @@ def extract(
     """
     work = _Work(wanted, store, spec, stop)
     if not all(example.stamp for example in examples):
-        examples = list(map_ahead(_stamped, examples, WORKERS))
+        examples = list(prefetch_map(_stamped, examples, WORKERS))
     new = work.unknown(examples)
     if new:
         with report.counting("features", len(new)) as advance:
@@ -100,9 +100,11 @@ def extract(
     found = [(example, work.found[example.image]) for example in examples]
     usable = tuple(replace(example, sha256=result) for example, result in found if isinstance(result, str))
     rejects = tuple(
-        replace(result, uri=example.image, row=example.row) for example, result in found if isinstance(result, Reject)
+        replace(result, uri=example.image, row=example.row)
+        for example, result in found
+        if isinstance(result, RejectedPhoto)
     )
-    return Extracted(usable, rejects, work.counts, frozenset(example.image for example in new))
+    return ExtractionResult(usable, rejects, work.counts, frozenset(example.image for example in new))
 
 
 def _stamped(example: Example) -> Example:
@@ -118,13 +120,13 @@ def _stamped(example: Example) -> Example:
 class _Work:
     """One extraction under way; ``found`` has each photo's sha256 or why it cannot be used, by its URI."""
 
-    def __init__(self, wanted: Wanted, store: FeatureStore, spec: InputSpec, stop: Callable[[], bool]) -> None:
+    def __init__(self, wanted: FeatureRequest, store: FeatureStore, spec: InputSpec, stop: Callable[[], bool]) -> None:
         self.wanted = wanted
         self.store = store
         self.spec = spec
         self.stop = stop
-        self.counts = Counts()
-        self.found: dict[str, str | Reject] = {}
+        self.counts = ExtractionCounts()
+        self.found: dict[str, str | RejectedPhoto] = {}
         self._known = {name: [store.keys(space) for space in spaces] for name, spaces in wanted.spaces.items()}
         self._claimed: set[str] = set()
 
@@ -135,7 +137,7 @@ class _Work:
         new: list[Example] = []
         for example, record in zip(examples, records, strict=True):
             if record is not None and record.code:
-                self.found[example.image] = Reject(example.image, example.row, record.code, record.reason)
+                self.found[example.image] = RejectedPhoto(example.image, example.row, record.code, record.reason)
             elif record is not None and not self._missing(replace(example, sha256=record.sha256)):
                 self.found[example.image] = record.sha256
                 self.counts.reused += 1
@@ -143,7 +145,7 @@ class _Work:
                 new.append(example)
         return new
 
-    def run(self, new: Sequence[Example], forward: Forward, advance: Callable[[], None]) -> None:
+    def run(self, new: Sequence[Example], forward: ForwardPass, advance: Callable[[], None]) -> None:
         """Fetch, decode and forward ``new``; whatever happens, what is done is written."""
         started = time.perf_counter()
         writer = _Writer(self.wanted, self.store)
@@ -170,7 +172,7 @@ class _Work:
         for loaded in load_photos(new, self.spec, lambda example: not self._missing(example)):
             if isinstance(loaded, Photo):
                 yield from self._views(loaded, writer, advance)
-            elif isinstance(loaded, Reject):
+            elif isinstance(loaded, RejectedPhoto):
                 self.counts.fetched += loaded.code in CONTENT_CODES
                 self._note(by_uri[loaded.uri], loaded, writer, advance)
             else:
@@ -188,14 +190,16 @@ class _Work:
         self._claimed.add(sha256)
         self.counts.fetched += 1
         for name in views:
-            yield (photo.example, name, name == views[-1]), partial(view, photo.image, name, sha256)
+            yield (photo.example, name, name == views[-1]), partial(augment, photo.image, name, sha256)
 
     def _seen(self, example: Example, writer: "_Writer", advance: Callable[[], None]) -> None:
         self.counts.fetched += 1
         self.counts.reused += 1
         self._note(example, example.sha256, writer, advance)
 
-    def _note(self, example: Example, result: str | Reject, writer: "_Writer", advance: Callable[[], None]) -> None:
+    def _note(
+        self, example: Example, result: str | RejectedPhoto, writer: "_Writer", advance: Callable[[], None]
+    ) -> None:
         self.found[example.image] = result
         writer.photo(example, result)
         advance()
@@ -214,12 +218,12 @@ class _Work:
 class _Writer:
     """Gathers rows and what is known of photos, and writes them in parts: rows and facts first, then the photos."""
 
-    def __init__(self, wanted: Wanted, store: FeatureStore) -> None:
+    def __init__(self, wanted: FeatureRequest, store: FeatureStore) -> None:
         self._wanted = wanted
         self._store = store
         self._rows: dict[str, list[tuple[str, list[NDArray[np.float16]]]]] = {name: [] for name in wanted.spaces}
         self._photos: list[PhotoRecord] = []
-        self.facts: dict[str, Facts] = {}
+        self.facts: dict[str, PhotoFacts] = {}
         self._bytes = 0
         self._written = time.monotonic()
 
@@ -230,7 +234,7 @@ class _Writer:
         self._rows[name].append((sha256, halves))
         self._bytes += sum(half.nbytes for half in halves)
 
-    def photo(self, example: Example, result: str | Reject) -> None:
+    def photo(self, example: Example, result: str | RejectedPhoto) -> None:
         """A photo is done; write a part if it is time."""
         record = _record(example, result)
         if record is not None:
@@ -253,7 +257,7 @@ class _Writer:
         self._written = time.monotonic()
 
 
-def _record(example: Example, result: str | Reject) -> PhotoRecord | None:
+def _record(example: Example, result: str | RejectedPhoto) -> PhotoRecord | None:
     """What the index should remember; nothing of a photo without a stamp, or one that another attempt might get."""
     if not example.stamp:
         return None

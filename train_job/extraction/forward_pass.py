@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from export.native_logs import quiet_native_logs
 from train_job.backbones.litert.layers import UnknownLayerError
-from train_job.backbones.litert.translate_model import translate
+from train_job.backbones.litert.translate_model import translate_to_tflite
 from transferlite.images.decoder import RGB
-from transferlite.storage.prefetch import map_ahead
+from transferlite.storage.prefetch import prefetch_map
 
 Item = TypeVar("Item")
 Outputs = list[NDArray[np.float32]]
@@ -58,7 +58,7 @@ class Busy:
 
 
 @dataclass(frozen=True)
-class Forward:
+class ForwardPass:
     """One way to run a feature model.
 
     Attributes:
@@ -87,7 +87,7 @@ def precision(gpus: Sequence[str]) -> str:
     return "mixed_float16" if gpus else "float32"
 
 
-def fastest(model: Callable[[], Any], gpus: Sequence[str]) -> Forward:
+def fastest(model: Callable[[], Any], gpus: Sequence[str]) -> ForwardPass:
     """The fastest way that this machine has.
 
     Args:
@@ -98,7 +98,7 @@ def fastest(model: Callable[[], Any], gpus: Sequence[str]) -> Forward:
         return on_gpus(model, gpus)
     built = model()
     try:
-        return with_litert(translate(built), cores())
+        return with_litert(translate_to_tflite(built), cores())
     except UnknownLayerError:
         return with_tensorflow(built)
 
@@ -108,7 +108,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def with_litert(content: bytes, cores: int) -> Forward:
+def with_litert(content: bytes, cores: int) -> ForwardPass:
     """An interpreter for each core up to eight, each with an even share of the cores as its threads."""
     from ai_edge_litert.interpreter import Interpreter
 
@@ -130,7 +130,7 @@ def with_litert(content: bytes, cores: int) -> Forward:
         finally:
             idle.put(interpreter)
 
-    return Forward(f"litert on {cores} cores", "float32", lambda items: map_ahead(one, items, count), busy)
+    return ForwardPass(f"litert on {cores} cores", "float32", lambda items: prefetch_map(one, items, count), busy)
 
 
 def _invoke(interpreter: Any, image: RGB) -> Outputs:
@@ -139,16 +139,16 @@ def _invoke(interpreter: Any, image: RGB) -> Outputs:
     return [interpreter.get_tensor(output["index"])[0] for output in interpreter.get_output_details()]
 
 
-def with_tensorflow(model: Any, batch: int = _CPU_BATCH) -> Forward:
+def with_tensorflow(model: Any, batch: int = _CPU_BATCH) -> ForwardPass:
     """TensorFlow on the CPU, a batch at a time."""
     import tensorflow as tf
 
     forward = tf.function(lambda images: tf.nest.flatten(model(tf.cast(images, tf.float32), training=False)))
     busy = Busy(1)
-    return Forward("tensorflow on the cpu", "float32", partial(_batched, forward, batch, busy), busy)
+    return ForwardPass("tensorflow on the cpu", "float32", partial(_batched, forward, batch, busy), busy)
 
 
-def on_gpus(model: Callable[[], Any], gpus: Sequence[str], batch: int = _GPU_BATCH) -> Forward:
+def on_gpus(model: Callable[[], Any], gpus: Sequence[str], batch: int = _GPU_BATCH) -> ForwardPass:
     """TensorFlow compiled by XLA in mixed precision, ``batch`` photos a device, several devices by MirroredStrategy."""
     import keras
     import tensorflow as tf
@@ -183,7 +183,7 @@ def on_gpus(model: Callable[[], Any], gpus: Sequence[str], batch: int = _GPU_BAT
 
     busy = Busy(1)
     run = partial(_batched, step, batch * len(gpus), busy)
-    return Forward(f"tensorflow on {len(gpus)} gpus", "mixed_float16", run, busy)
+    return ForwardPass(f"tensorflow on {len(gpus)} gpus", "mixed_float16", run, busy)
 
 
 def _interleaved(parts: Sequence[Any]) -> NDArray[np.float32]:
@@ -199,13 +199,13 @@ def _batched(
 
     Images are made on threads, and the next batches are filled while one runs.
     """
-    images = map_ahead(lambda item: (item[0], item[1]()), items, cores())
+    images = prefetch_map(lambda item: (item[0], item[1]()), items, cores())
 
     def run(batch: tuple[list[Item], NDArray[np.uint8]]) -> tuple[list[Item], Outputs]:
         with busy():
             return batch[0], [np.asarray(output, np.float32) for output in step(batch[1])]
 
-    for names, outputs in map_ahead(run, _batches(images, size), workers=1, window=2):
+    for names, outputs in prefetch_map(run, _batches(images, size), workers=1, window=2):
         for place, name in enumerate(names):
             yield name, [output[place].reshape(-1) for output in outputs]
 

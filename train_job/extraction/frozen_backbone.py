@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from train_job.backbones.build import build_base, feature_model, weights_sha256
+from train_job.backbones.build import build_backbone, feature_model, weights_sha256
 from train_job.backbones.catalog import BACKBONES, Backbone, has_packaged_weights
 from train_job.backbones.efficientnet_lite import State, imagenet_sha256, read_imagenet
 from train_job.backbones.fine_tune_cut import Cut, find_cut
 from train_job.backbones.litert.efficientnet_lite_file import feature_file
 from train_job.data.augmentation import view_names
 from train_job.data.dataset import Example
-from train_job.extraction.extract_features import Extracted, Wanted, extract
-from train_job.extraction.forward_pass import Forward, cores, devices, fastest, precision, with_litert
+from train_job.extraction.extract_features import ExtractionResult, FeatureRequest, extract_features
+from train_job.extraction.forward_pass import ForwardPass, cores, devices, fastest, precision, with_litert
 from train_job.head.row_sets import Table
 from train_job.options import TrainOptions
 from train_job.progress import Reporter
 from train_job.store.compaction import compact, small_parts
-from train_job.store.feature_store import FeatureStore, Space
+from train_job.store.feature_store import FeatureSpace, FeatureStore
 from transferlite.errors import TransferLiteError
 from transferlite.images.input_spec import InputSpec
 from transferlite.storage.locations import open_store, split_uri
@@ -30,7 +30,7 @@ SMALL_PARTS = 32
 """So many small parts of one kind are left alone; more are merged at the end of an extraction."""
 
 
-class FrozenBase:
+class FrozenBackbone:
     """A base with its weights, and what its rows are called in a feature store."""
 
     def __init__(self, options: TrainOptions) -> None:
@@ -51,12 +51,12 @@ class FrozenBase:
         shape = (self.spec.height, self.spec.width, 3)
         weights, seed = self.options.weights, self.options.seed
         if "://" not in weights:
-            return build_base(self.backbone, shape, weights, seed)
+            return build_backbone(self.backbone, shape, weights, seed)
         root, key = split_uri(weights)
         with tempfile.TemporaryDirectory(prefix="transferlite-") as folder:
             path = Path(folder, Path(key).name)
             open_store(root).download(key, path)
-            return build_base(self.backbone, shape, str(path), seed)
+            return build_backbone(self.backbone, shape, str(path), seed)
 
     def described(self) -> dict[str, Any]:
         """The base for the manifest; the hash is of its weights before any fine-tuning."""
@@ -67,7 +67,7 @@ class FrozenBase:
         """The Keras model from float RGB ``[N, H, W, 3]`` to pooled rows ``[N, D]``."""
         return feature_model(self.keras, self.backbone, self.spec)
 
-    def forward(self) -> Forward:
+    def forward(self) -> ForwardPass:
         """The fastest way to run it here."""
         if self._state and self.cut is None and not self.gpus:
             return with_litert(feature_file(self._state, self.spec), cores())
@@ -77,32 +77,34 @@ class FrozenBase:
         """The feature model, with a second output at the cut; on GPUs of a base of its own, in their precision."""
         base = self.keras
         if self.gpus:
-            base = build_base(self.backbone, (self.spec.height, self.spec.width, 3), "none", self.options.seed)
+            base = build_backbone(self.backbone, (self.spec.height, self.spec.width, 3), "none", self.options.seed)
             base.set_weights(self.keras.get_weights())
         return feature_model(base, self.backbone, self.spec, self.cut)
 
     @property
-    def wanted(self) -> Wanted:
+    def wanted(self) -> FeatureRequest:
         """The spaces of each view: the pooled rows', and the activations' at the cut."""
         layers = {"pool": self.backbone.width}
         if self.cut is not None:
             layers[f"layer-{self.cut.below}"] = int(np.prod(self.cut.tensor(self.keras).shape[1:]))
-        return Wanted({view: tuple(self._space(view, *layer) for layer in layers.items()) for view in self.views})
+        return FeatureRequest(
+            {view: tuple(self._space(view, *layer) for layer in layers.items()) for view in self.views}
+        )
 
-    def _space(self, view: str, layer: str, width: int) -> Space:
+    def _space(self, view: str, layer: str, width: int) -> FeatureSpace:
         kind = precision(self.gpus)
-        return Space(self.backbone.name, self.sha256, self.spec, width, layer, view, kind)
+        return FeatureSpace(self.backbone.name, self.sha256, self.spec, width, layer, view, kind)
 
 
-def embed(
-    base: FrozenBase,
+def extract_new(
+    base: FrozenBackbone,
     examples: Sequence[Example],
     store: FeatureStore,
     report: Reporter,
     stop: Callable[[], bool],
-) -> Extracted:
+) -> ExtractionResult:
     """Have ``store`` hold the rows of every photo, and say what that took."""
-    extracted = extract(examples, base.wanted, store, base.spec, base.forward, report, stop)
+    extracted = extract_features(examples, base.wanted, store, base.spec, base.forward, report, stop)
     counts = extracted.counts
     waited = f"; {counts.engine}, {counts.waiting:.0%} of the time waiting for photos" if counts.forwarded else ""
     report.line(
@@ -114,7 +116,7 @@ def embed(
     return extracted
 
 
-def _compact(wanted: Wanted, store: FeatureStore, report: Reporter) -> None:
+def _compact(wanted: FeatureRequest, store: FeatureStore, report: Reporter) -> None:
     """Merge the parts that many runs have left, so that they stay quick to list and read; not at any price."""
     shelves = [
         store.photo_shelf,
@@ -129,8 +131,8 @@ def _compact(wanted: Wanted, store: FeatureStore, report: Reporter) -> None:
             report.warning(f"the feature store could not be compacted: {error}")
 
 
-def gather(
-    wanted: Wanted, store: FeatureStore, hashes: Mapping[str, Sequence[str]], folder: Path
+def gather_rows(
+    wanted: FeatureRequest, store: FeatureStore, hashes: Mapping[str, Sequence[str]], folder: Path
 ) -> tuple[list[Table], list[str]]:
     """A table for each output of the base: the rows of ``hashes[view]``, one view after another.
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from export.native_logs import quiet_native_logs
 from train_job.data.labels.read_labels import read_data
-from train_job.extraction.extract_features import Counts
+from train_job.extraction.extract_features import ExtractionCounts
 from train_job.options import TrainOptions
 from train_job.progress import Reporter
 from train_job.sigterm import on_sigterm
@@ -62,7 +62,7 @@ class Shard:
         return f"{self.index}/{self.count}"
 
 
-def extract_features(options: TrainOptions, shard: Shard, report: Reporter) -> Counts:
+def extract_shard(options: TrainOptions, shard: Shard, report: Reporter) -> ExtractionCounts:
     """Have the feature store hold the rows of this shard's photos.
 
     Raises:
@@ -75,14 +75,14 @@ def extract_features(options: TrainOptions, shard: Shard, report: Reporter) -> C
         examples = [example for example in dataset.examples if shard.has(example.image)]
         report.line(f"shard {shard}: {len(examples)} of {len(dataset.examples)} photos")
         with quiet_native_logs():
-            from train_job.extraction.frozen_backbone import FrozenBase, embed
+            from train_job.extraction.frozen_backbone import FrozenBackbone, extract_new
             from train_job.store.feature_store import FeatureStore
 
         store = FeatureStore.open(options.feature_store, report.warning)
-        return embed(FrozenBase(options), examples, store, report, stop).counts
+        return extract_new(FrozenBackbone(options), examples, store, report, stop).counts
 
 
-def extract_in_processes(options: TrainOptions, shard: Shard, workers: int) -> Counts:
+def extract_in_processes(options: TrainOptions, shard: Shard, workers: int) -> ExtractionCounts:
     """The same in a process for each of ``workers`` parts of the shard, each on its share of the cores.
 
     Returns the sum of what they cost; ``seconds`` and ``waiting`` are of the slowest.
@@ -123,7 +123,7 @@ def _share(cores: list[int], index: int, workers: int) -> list[int]:
     return cores[index::workers] or [cores[index % len(cores)]]
 
 
-def _sum(parts: Sequence[Counts]) -> Counts:
+def _sum(parts: Sequence[ExtractionCounts]) -> ExtractionCounts:
     slowest = max(parts, key=lambda one: one.seconds)
     return replace(
         slowest,
@@ -143,7 +143,7 @@ def _worker(options: TrainOptions, shard: Shard, cores: list[int], results: Any)
     """One process of :func:`extract_in_processes`."""
     os.sched_setaffinity(0, cores)
     try:
-        results.put(extract_features(options, shard, Reporter()))
+        results.put(extract_shard(options, shard, Reporter()))
     except TransferLiteError as error:
         Reporter().warning(f"shard {shard}: {error}")
         raise SystemExit(error.exit_code) from None

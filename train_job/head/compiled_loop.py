@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from train_job.head.recipe import Recipe
 from train_job.head.row_sets import Table
-from train_job.scores import SMALLEST
+from train_job.scores import SMALLEST_PROBABILITY
 
 Labelled = tuple[Any, Any]
 """Rows on the device, float16 ``[N, D]``, and their labels, int32 ``[N]``."""
@@ -146,7 +146,7 @@ def _measuring(head: Any, batch: int) -> Callable[..., tuple[Any, Any]]:
             counted = tf.cast(number * batch + tf.range(batch) < count, tf.float32)
             probabilities = head(x, training=False)
             chosen = tf.gather(probabilities, y, batch_dims=1)
-            lost = -tf.math.log(tf.clip_by_value(chosen, SMALLEST, 1.0))
+            lost = -tf.math.log(tf.clip_by_value(chosen, SMALLEST_PROBABILITY, 1.0))
             return number + 1, nats + tf.reduce_sum(counted * lost), right + _right(probabilities, y, counted)
 
         start = (tf.constant(0), tf.constant(0.0), tf.constant(0.0))
@@ -189,7 +189,7 @@ _TOGETHER_BYTES = 2**25
 
 
 @dataclass(frozen=True)
-class Limits:
+class ResourceLimits:
     """What a training may take: bytes of rows in memory, and rows in one compiled program.
 
     ``compiled`` is whether XLA compiles the steps: best for dense layers, and far worse for convolutions on a CPU.
@@ -200,11 +200,11 @@ class Limits:
     compiled: bool = True
 
 
-DEFAULT_LIMITS = Limits()
+DEFAULT_LIMITS = ResourceLimits()
 
 
 @dataclass(frozen=True)
-class Plan:
+class StepPlan:
     """A training in numbers: steps an epoch, and how they are parted among the calls of a compiled program.
 
     Attributes:
@@ -220,7 +220,7 @@ class Plan:
     window: int | None
 
     @classmethod
-    def of(cls, count: int, width: int, recipe: Recipe, limits: Limits) -> "Plan":
+    def of(cls, count: int, width: int, recipe: Recipe, limits: ResourceLimits) -> "StepPlan":
         """For ``count`` float16 rows of ``width`` numbers.
 
         Where rows stream, a chunk is so small that it, the next one and what else they need stay within the limit.
@@ -241,11 +241,11 @@ def _even(total: int, most: int) -> int:
     return -(-total // -(-total // most))
 
 
-class Prepared:
+class PreparedProgram:
     """The program of a training and its head's answers, compiled and traced on a thread while its rows are made."""
 
-    def __init__(self, head: Any, rows: int, recipe: Recipe, limits: Limits) -> None:
-        self._program = new_program(head, Plan.of(rows, head.input_shape[-1], recipe, limits), recipe, limits)
+    def __init__(self, head: Any, rows: int, recipe: Recipe, limits: ResourceLimits) -> None:
+        self._program = new_program(head, StepPlan.of(rows, head.input_shape[-1], recipe, limits), recipe, limits)
         pool = ThreadPoolExecutor(1, thread_name_prefix="compile")
         self._ready = pool.submit(self._prepare, head)
         pool.shutdown(wait=False)
@@ -260,6 +260,6 @@ class Prepared:
         return self._program
 
 
-def new_program(head: Any, plan: Plan, recipe: Recipe, limits: Limits) -> Program:
+def new_program(head: Any, plan: StepPlan, recipe: Recipe, limits: ResourceLimits) -> Program:
     """A program that suits ``plan``, not compiled yet."""
     return Program(head, recipe, recipe.epochs * plan.steps, plan.most, limits.compiled)

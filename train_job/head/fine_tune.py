@@ -8,11 +8,11 @@ from typing import Any
 
 from train_job.backbones.fine_tune_cut import Cut, top_model
 from train_job.head.checkpoint import Checkpoint
-from train_job.head.compiled_loop import Limits
+from train_job.head.compiled_loop import ResourceLimits
 from train_job.head.fit import Fitted, fit_head, predict_rows
 from train_job.head.recipe import Epoch, Recipe
 from train_job.head.row_sets import RowSet
-from train_job.scores import evaluate
+from train_job.scores import score_predictions
 
 CHUNK_ROWS = 2_000
 MOMENTUM = 0.9
@@ -27,7 +27,7 @@ def fine_tune(
     recipe: Recipe,
     on_epoch: Callable[[Epoch], None],
     *,
-    limits: Limits,
+    limits: ResourceLimits,
     checkpoint: Checkpoint | None,
     stop: Callable[[], bool],
 ) -> tuple[Any, Fitted | None]:
@@ -38,9 +38,9 @@ def fine_tune(
     """
     top = top_model(base, cut, head)
     frozen = top.get_weights()
-    before = evaluate(predict_rows(top, validation), validation.labels).log_loss if len(validation) else None
+    before = score_predictions(predict_rows(top, validation), validation.labels).log_loss if len(validation) else None
     fitted = fit_head(top, train, validation, recipe, on_epoch, limits=limits, checkpoint=checkpoint, stop=stop)
-    if before is not None and evaluate(predict_rows(top, validation), validation.labels).log_loss >= before:
+    if before is not None and score_predictions(predict_rows(top, validation), validation.labels).log_loss >= before:
         top.set_weights(frozen)
         return top, None
     return top, fitted

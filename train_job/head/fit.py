@@ -19,17 +19,17 @@ from train_job.head.compiled_loop import (
     DEFAULT_LIMITS,
     HeldOut,
     Labelled,
-    Limits,
-    Plan,
-    Prepared,
+    PreparedProgram,
+    ResourceLimits,
+    StepPlan,
     new_program,
     on_device,
     predictor,
 )
 from train_job.head.recipe import Epoch, Recipe
-from train_job.head.row_sets import Order, RowSet
+from train_job.head.row_sets import RowSet, ShuffledOrder
 from transferlite.errors import InputError, StoppedError
-from transferlite.storage.prefetch import map_ahead
+from transferlite.storage.prefetch import prefetch_map
 
 SAVE_SECONDS = 60.0
 SHORT_SECONDS = 5.0
@@ -65,8 +65,8 @@ def fit_head(
     recipe: Recipe,
     on_epoch: Callable[[Epoch], None],
     *,
-    limits: Limits = DEFAULT_LIMITS,
-    prepared: Prepared | None = None,
+    limits: ResourceLimits = DEFAULT_LIMITS,
+    prepared: PreparedProgram | None = None,
     checkpoint: Checkpoint | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Fitted:
@@ -125,12 +125,12 @@ class _Training:
         rows: RowSet,
         validation: RowSet,
         recipe: Recipe,
-        limits: Limits,
-        prepared: Prepared | None = None,
+        limits: ResourceLimits,
+        prepared: PreparedProgram | None = None,
     ) -> None:
         self.head, self.rows, self.recipe = head, rows, recipe
-        self.plan = plan = Plan.of(len(rows), int(rows.table.shape[1]), recipe, limits)
-        self.order = Order(len(rows), recipe.seed, plan.window)
+        self.plan = plan = StepPlan.of(len(rows), int(rows.table.shape[1]), recipe, limits)
+        self.order = ShuffledOrder(len(rows), recipe.seed, plan.window)
         program = prepared.program() if prepared is not None else None
         if program is None or not program.suits(recipe.epochs * plan.steps, plan.chunk):
             program = new_program(head, plan, recipe, limits)
@@ -145,7 +145,7 @@ class _Training:
         progress = self.progress
         if progress.history and self._is_over():
             return
-        for chunk, rows in map_ahead(self._inputs, self._chunks(), 1, 1):
+        for chunk, rows in prefetch_map(self._inputs, self._chunks(), 1, 1):
             ends = chunk.start + chunk.steps == self.plan.steps
             steps, measured = chunk.steps, np.zeros((chunk.epochs, 4))
             for piece in self.validation.pieces() if ends else [self.validation.nothing]:

@@ -63,7 +63,7 @@ def _new_pages(count: int, width: int, dtype: np.dtype[np.float16]) -> Table:
 
 
 @dataclass(frozen=True)
-class Order:
+class ShuffledOrder:
     """An endless run of shuffled passes over ``count`` rows, each a function of the seed and its number alone.
 
     With a ``window`` the rows are shuffled in blocks of neighbours, and then within each window of that many rows: what
@@ -83,7 +83,7 @@ class Order:
 
 
 @lru_cache(maxsize=2)
-def _shuffled(order: Order, number: int) -> NDArray[np.int64]:
+def _shuffled(order: ShuffledOrder, number: int) -> NDArray[np.int64]:
     random = np.random.default_rng([order.seed, number])
     if order.window is None:
         return random.permutation(order.count)

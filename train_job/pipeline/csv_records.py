@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import astuple, dataclass, field, fields
 from typing import TYPE_CHECKING
 
-from train_job.data.dataset import Example, Reject, Split
+from train_job.data.dataset import Example, RejectedPhoto, Split
 from train_job.data.split import Shares
 from train_job.quality.codes import what_to_do
 from transferlite.errors import BundleError, NotFoundError
@@ -46,7 +46,7 @@ def departed_csv(before: Mapping[str, Split], now: Mapping[str, Split]) -> str:
     return _csv(("sha256", "split"), rows)
 
 
-def quarantine_csv(found: Sequence[Reject]) -> str:
+def quarantine_csv(found: Sequence[RejectedPhoto]) -> str:
     """``row,uri,code,reason,what_to_do``, a photo or row that was left out (or is noted) a line."""
     rows = ((one.row, one.uri, one.code, one.reason, what_to_do(one.code)) for one in found)
     return _csv(("row", "uri", "code", "reason", "what_to_do"), rows)
@@ -66,7 +66,7 @@ def dataset_sha256(examples: Iterable[Example]) -> str:
 
 
 @dataclass(frozen=True)
-class Before:
+class PreviousVersion:
     """What the version that the channel names says of its training; empty where there is none that can be read.
 
     ``splits`` (by sha256), of its photos and of those that earlier versions had, is empty also where it was made with
@@ -82,19 +82,19 @@ class Before:
         return (*old, *(label for label in labels if label not in old))
 
 
-def before(registry: Registry, channel: str, shares: Shares) -> Before:
+def read_previous_version(registry: Registry, channel: str, shares: Shares) -> PreviousVersion:
     """The channel's version, as far as it can be read."""
     try:
         manifest = registry.manifest(registry.channel(channel).model_id)
         if manifest.dataset.get("shares") != str(shares):
-            return Before(manifest)
+            return PreviousVersion(manifest)
         examples = read_dataset_csv(registry, manifest.model_id)
     except (NotFoundError, BundleError):
-        return Before()
+        return PreviousVersion()
     splits = {one.sha256: one.split for one in examples if one.split is not None}
     with suppress(NotFoundError):  # a version from before photos were remembered
         splits = _departed(registry, manifest.model_id) | splits
-    return Before(manifest, splits)
+    return PreviousVersion(manifest, splits)
 
 
 def read_dataset_csv(registry: Registry, model_id: str) -> list[Example]:

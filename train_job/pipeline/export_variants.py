@@ -9,28 +9,28 @@ from statistics import median
 
 import numpy as np
 
-from export.gate.compare_variants import Answered, Limits
+from export.gate.compare_variants import GateLimits, GatePredictions
 from export.gate.golden_pictures import write_golden
 from export.gate.run_gate import Gate, Verdict
-from export.gate.runtimes import Answers, keras_answers, tflite_answers
+from export.gate.runtimes import PredictFunction, keras_predict, tflite_predict
 from export.saved_model.graph import Graph
 from export.saved_model.write import write_saved_model
-from export.tflite.convert import convert, write_tflite
-from export.tflite.metadata import About
+from export.tflite.convert import convert, write_variant
+from export.tflite.metadata import ModelInfo
 from train_job.data.dataset import Example, Split
 from train_job.options import TrainOptions
-from train_job.pipeline.learn import Learned
-from train_job.pipeline.prepare_data import Job
+from train_job.pipeline.prepare_data import JobContext
 from train_job.pipeline.run_record import versions
+from train_job.pipeline.train_classifier import TrainedClassifier
 from train_job.progress import Reporter
 from train_job.scores import Scores
 from train_job.store.feature_store import FeatureStore
-from train_job.store.pixel_cache import GATE_PHOTOS, decoded, even_sample
+from train_job.store.pixel_cache import MAX_GATE_PHOTOS, balanced_sample, decoded_photos
 from transferlite.errors import GateError
 from transferlite.images.decoder import RGB
 from transferlite.inference.interpreter import TFLiteClassifier
-from transferlite.inference.variants import FLOAT32, INT8, SAVED_MODEL, kind_of
-from transferlite.registry.manifest import Proof, Variant
+from transferlite.inference.variants import FLOAT32, INT8, SAVED_MODEL, base_variant
+from transferlite.registry.manifest import GateResult, Variant
 from transferlite.registry.versions import new_model_id, utc_now
 
 CALIBRATION_PHOTOS = 100
@@ -38,7 +38,7 @@ ROWS_MAY_DIFFER = 0.01
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportedVariants:
     """The files of a bundle that is not sealed yet, and what the gate found.
 
     Attributes:
@@ -52,13 +52,13 @@ class Exported:
         golden: the file of test pictures, below the folder.
     """
 
-    about: About
+    about: ModelInfo
     folder: Path
     variants: Mapping[str, Variant]
     left_out: Mapping[str, str]
-    gate: tuple[Proof, ...]
+    gate: tuple[GateResult, ...]
     examples: Sequence[Example]
-    answered: Answered
+    answered: GatePredictions
     golden: str
 
     def best(self, example: Example, image: RGB) -> int:
@@ -68,15 +68,15 @@ class Exported:
         return int(said.argmax())
 
     @cached_property
-    def _float32(self) -> Answers:
-        return tflite_answers(self.folder / self.variants[FLOAT32].path)
+    def _float32(self) -> PredictFunction:
+        return tflite_predict(self.folder / self.variants[FLOAT32].path)
 
     @cached_property
     def _places(self) -> dict[str, int]:
         return {example.sha256: place for place, example in enumerate(self.examples)}
 
 
-def prove(job: Job, learned: Learned, folder: Path) -> Exported:
+def export_variants(job: JobContext, learned: TrainedClassifier, folder: Path) -> ExportedVariants:
     """Write the model files to ``folder`` and run each of them on held-out photos.
 
     Raises:
@@ -86,49 +86,51 @@ def prove(job: Job, learned: Learned, folder: Path) -> Exported:
     job.report.line(f"exporting: SavedModel, {', '.join(options.variants)}")
     store = FeatureStore.open(options.feature_store, job.report.warning)
     sample = _sample(learned, Split.TRAIN, CALIBRATION_PHOTOS)
-    calibration = list(decoded(sample, classifier.input, store)) if INT8 in options.variants else []
+    calibration = list(decoded_photos(sample, classifier.input, store)) if INT8 in options.variants else []
     graph = Graph(classifier.features, classifier.head, classifier.input)
     saved_model = write_saved_model(graph, classifier.labels, folder)
     job.stop.check()
     about = _about(learned)
     converted = convert(graph, calibration, about)
-    files = {SAVED_MODEL: saved_model} | write_tflite(converted, options.variants, folder, options.batch)
+    files = {SAVED_MODEL: saved_model} | write_variant(converted, options.variants, folder, options.batch)
     job.stop.check()
-    examples = _sample(learned, Split.TEST, GATE_PHOTOS)
+    examples = _sample(learned, Split.TEST, MAX_GATE_PHOTOS)
     gate = Gate(
         photos=lambda: _pictures(examples, learned, store, job),
         labels=classifier.labels,
         limits=limits(options),
-        most=GATE_PHOTOS,
+        most=MAX_GATE_PHOTOS,
         python=options.legacy_python,
     )
-    verdict = gate.ask(keras_answers(classifier.model), files)
-    if failing := [why for name, why in verdict.refused.items() if kind_of(name) == INT8]:
+    verdict = gate.ask(keras_predict(classifier.model), files)
+    if failing := [why for name, why in verdict.refused.items() if base_variant(name) == INT8]:
         job.report.line(f"int8 does not hold ({failing[0]}): trying with some operations in float32")
         verdict = gate.rescue_int8(verdict, converted, calibration, folder, options.batch)
     variants = {name: _variant(path, name, verdict) for name, path in files.items() if name not in verdict.refused}
     check_rows(learned.evaluation.scores[Split.TEST], variants[SAVED_MODEL])
     _announce(verdict, job.report)
     golden = write_golden(folder, variants, classifier.input)
-    return Exported(about, folder, variants, verdict.refused, verdict.proofs, examples, verdict.answered, golden)
+    return ExportedVariants(
+        about, folder, variants, verdict.refused, verdict.proofs, examples, verdict.answered, golden
+    )
 
 
-def _about(learned: Learned) -> About:
+def _about(learned: TrainedClassifier) -> ModelInfo:
     now, classifier = utc_now(), learned.classifier
     version = (new_model_id(now), now.isoformat(), str(learned.backbone["name"]))
     release = versions().get("transferlite", "")
-    return About(*version, classifier.labels, classifier.input, learned.evaluation.threshold, release)
+    return ModelInfo(*version, classifier.labels, classifier.input, learned.evaluation.threshold, release)
 
 
-def _sample(learned: Learned, split: Split, most: int) -> list[Example]:
+def _sample(learned: TrainedClassifier, split: Split, most: int) -> list[Example]:
     """Photos of a split, from the classes in turn, by content: those of a day lie together, and are like each other."""
     mixed = sorted(learned.examples(split), key=lambda example: example.sha256)
-    return even_sample(mixed, learned.classifier.labels, most)
+    return balanced_sample(mixed, learned.classifier.labels, most)
 
 
-def limits(options: TrainOptions) -> Limits:
+def limits(options: TrainOptions) -> GateLimits:
     """What a variant may lose whose weights or activations are rounded."""
-    return Limits(
+    return GateLimits(
         difference=options.max_difference,
         accuracy=options.max_accuracy_drop,
         recall=options.max_recall_drop,
@@ -149,7 +151,7 @@ def _variant(path: Path, name: str, verdict: Verdict) -> Variant:
         agreement=proof.agreement,
         max_difference=float(proof.max_difference or 0),
         milliseconds=None if path.is_dir() else one_thread_milliseconds(path),
-        in_float=verdict.in_float if kind_of(name) == INT8 else (),
+        in_float=verdict.in_float if base_variant(name) == INT8 else (),
     )
 
 
@@ -197,11 +199,11 @@ def check_rows(rows: Scores, photos: Variant) -> None:
 
 
 def _pictures(
-    examples: Sequence[Example], learned: Learned, store: FeatureStore, job: Job
+    examples: Sequence[Example], learned: TrainedClassifier, store: FeatureStore, job: JobContext
 ) -> Iterator[tuple[RGB, int]]:
     labels = learned.classifier.labels
     with job.report.counting("gate", len(examples)) as advance:
-        for example, image in zip(examples, decoded(examples, learned.classifier.input, store), strict=True):
+        for example, image in zip(examples, decoded_photos(examples, learned.classifier.input, store), strict=True):
             job.stop.check()
             yield image, labels.index(example.label)
             advance()

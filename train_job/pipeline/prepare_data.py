@@ -9,18 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train_job.data.augmentation import PLAIN
-from train_job.data.dataset import Dataset, Split, left_out
-from train_job.data.split import Shares, assign
-from train_job.extraction.extract_features import Counts, Extracted
-from train_job.extraction.frozen_backbone import FrozenBase, embed, gather
+from train_job.data.dataset import Dataset, Split, rejected_summary
+from train_job.data.split import Shares, assign_splits
+from train_job.extraction.extract_features import ExtractionCounts, ExtractionResult
+from train_job.extraction.frozen_backbone import FrozenBackbone, extract_new, gather_rows
 from train_job.head.row_sets import RowSet, Table
 from train_job.options import TrainOptions
-from train_job.pipeline.csv_records import Before
+from train_job.pipeline.csv_records import PreviousVersion
 from train_job.progress import Phases, Reporter
 from train_job.quality.codes import Note
-from train_job.quality.duplicates import Near, near_duplicates, once_each
-from train_job.quality.findings import Checked, judge, tally
-from train_job.sigterm import Stop
+from train_job.quality.duplicates import NearDuplicates, deduplicate, near_duplicates
+from train_job.quality.findings import CheckResult, count_by_code, find_problems
+from train_job.sigterm import StopRequest
 from train_job.store.feature_store import FeatureStore
 from transferlite.errors import AccessDeniedError, InputError, UnavailableError
 from transferlite.registry.open_registry import Registry
@@ -29,18 +29,18 @@ _ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
-class Job:
+class JobContext:
     """What the parts of one training share."""
 
     options: TrainOptions
     registry: Registry
     phases: Phases
     report: Reporter
-    stop: Stop
+    stop: StopRequest
 
 
 @dataclass(frozen=True)
-class Divided:
+class PreparedData:
     """The usable photos, each in its split, and their rows.
 
     Attributes:
@@ -57,9 +57,9 @@ class Divided:
     dataset: Dataset
     splits: dict[str, Split]
     tables: Sequence[Table]
-    counts: Counts
-    checked: Checked
-    near: Near
+    counts: ExtractionCounts
+    checked: CheckResult
+    near: NearDuplicates
     new: frozenset[str]
 
     def of(self, split: Split) -> list[int]:
@@ -96,7 +96,9 @@ class Divided:
         return RowSet(self.tables[output], np.array(places, np.int64), labels)
 
 
-def divide(job: Job, base: FrozenBase, dataset: Dataset, shares: Shares, before: Before, folder: Path) -> Divided:
+def prepare_data(
+    job: JobContext, base: FrozenBackbone, dataset: Dataset, shares: Shares, before: PreviousVersion, folder: Path
+) -> PreparedData:
     """Make the rows that are not there yet, leave out what cannot be used, assign splits, gather tables in ``folder``.
 
     Raises:
@@ -106,37 +108,37 @@ def divide(job: Job, base: FrozenBase, dataset: Dataset, shares: Shares, before:
     store = FeatureStore.open(job.options.feature_store, job.report.warning)
     for _ in range(_ATTEMPTS):
         with job.phases("features"):
-            extracted = embed(base, dataset.examples, store, job.report, job.stop)
+            extracted = extract_new(base, dataset.examples, store, job.report, job.stop)
         with job.phases("data"):
             usable, notes = _usable(dataset, extracted, job)
             facts = store.facts().of([one.sha256 for one in usable.examples])
             near = near_duplicates(usable.examples, facts, before.splits)
-            splits = assign(usable.examples, shares, before.splits, near.groups)
+            splits = assign_splits(usable.examples, shares, before.splits, near.groups)
             _check(usable, splits)
         with job.phases("features"):
             train = [one.sha256 for one in usable.examples if splits[one.sha256] is Split.TRAIN]
             hashes = dict.fromkeys(base.views, train) | {PLAIN: [one.sha256 for one in usable.examples]}
-            tables, lost = gather(base.wanted, store, hashes, folder)
+            tables, lost = gather_rows(base.wanted, store, hashes, folder)
         if not lost:
-            checked = judge(usable, facts, near, splits, notes)
+            checked = find_problems(usable, facts, near, splits, notes)
             _announce(usable, splits, checked, job.report)
-            return Divided(usable, splits, tables, extracted.counts, checked, near, extracted.new)
+            return PreparedData(usable, splits, tables, extracted.counts, checked, near, extracted.new)
         job.report.warning(f"{len(lost)} rows were damaged or removed meanwhile, and are made again")
     raise UnavailableError("rows vanish as they are written", where=job.options.feature_store)
 
 
-def _usable(dataset: Dataset, extracted: Extracted, job: Job) -> tuple[Dataset, tuple[Note, ...]]:
+def _usable(dataset: Dataset, extracted: ExtractionResult, job: JobContext) -> tuple[Dataset, tuple[Note, ...]]:
     if not extracted.examples and all(reject.code == "forbidden" for reject in extracted.rejects):
         first = extracted.rejects[0]
         raise AccessDeniedError(
             "no photo may be read: " + first.reason, where=first.uri, hint="check the role's policy"
         )
-    once = once_each(extracted.examples)
+    once = deduplicate(extracted.examples)
     rejects = (*extracted.rejects, *once.rejects)
     usable = dataset.of_those(once.examples, rejects)
     usable.check_share(job.options.fail_over)
     if rejects:
-        job.report.warning(left_out(rejects))
+        job.report.warning(rejected_summary(rejects))
     return usable, once.notes
 
 
@@ -149,8 +151,8 @@ def _check(dataset: Dataset, splits: dict[str, Split]) -> None:
         raise InputError("no photo is left to test on", hint="add photos, change --split or give --test-images")
 
 
-def _announce(dataset: Dataset, splits: dict[str, Split], checked: Checked, report: Reporter) -> None:
+def _announce(dataset: Dataset, splits: dict[str, Split], checked: CheckResult, report: Reporter) -> None:
     counts = Counter(splits[example.sha256] for example in dataset.examples)
     report.line("split: " + ", ".join(f"{counts[split]} {split}" for split in Split))
     if checked.notes:
-        report.line(f"check: {tally(checked.notes)}; all in notes.csv")
+        report.line(f"check: {count_by_code(checked.notes)}; all in notes.csv")

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,11 @@ from scipy.stats import binomtest
 
 from train_job.data.dataset import Example, Split
 from train_job.pipeline.csv_records import read_dataset_csv
-from train_job.pipeline.export_variants import Exported
-from train_job.pipeline.learn import Learned
-from train_job.pipeline.prepare_data import Job
+from train_job.pipeline.export_variants import ExportedVariants
+from train_job.pipeline.prepare_data import JobContext
+from train_job.pipeline.train_classifier import TrainedClassifier
 from train_job.store.feature_store import FeatureStore
-from train_job.store.pixel_cache import GATE_PHOTOS, decoded, even_sample, still_there
+from train_job.store.pixel_cache import MAX_GATE_PHOTOS, available_photos, balanced_sample, decoded_photos
 from transferlite.errors import BundleError, NotFoundError
 from transferlite.predict.predictor import Predictor
 from transferlite.registry.open_registry import Registry
@@ -96,8 +96,8 @@ class Comparison:
         }
 
 
-def compare_with_champion(job: Job, learned: Learned, exported: Exported) -> Comparison | None:
-    """Run the version that the channel names beside the new float32 file, on at most :data:`GATE_PHOTOS` photos.
+def compare_with_champion(job: JobContext, learned: TrainedClassifier, exported: ExportedVariants) -> Comparison | None:
+    """Run the version that the channel names beside the new float32 file, on at most :data:`MAX_GATE_PHOTOS` photos.
 
     They are the test photos of both: the champion's own stay frozen with it, whatever the challenger's data are. None
     where the channel names nothing that can be run.
@@ -115,22 +115,22 @@ def compare_with_champion(job: Job, learned: Learned, exported: Exported) -> Com
     examples = fair_photos(learned, before, champion.manifest.labels)
     store = FeatureStore.open(job.options.feature_store, job.report.warning)
     specs = (learned.classifier.input, champion.manifest.input)
-    sample = even_sample(examples, learned.classifier.labels, GATE_PHOTOS)
+    sample = balanced_sample(examples, learned.classifier.labels, MAX_GATE_PHOTOS)
     for spec in specs:
-        sample = still_there(sample, spec, store)
+        sample = available_photos(sample, spec, store)
     right = np.zeros((2, len(sample)), bool)
     with job.report.counting("champion", len(sample)) as advance:
-        pairs = zip(sample, *(decoded(sample, spec, store) for spec in specs), strict=True)
+        pairs = zip(sample, *(decoded_photos(sample, spec, store) for spec in specs), strict=True)
         for place, (example, ours, theirs) in enumerate(pairs):
             job.stop.check()
             mine = learned.classifier.labels[exported.best(example, ours)]
-            right[:, place] = (champion.best(theirs) == example.label, mine == example.label)
+            right[:, place] = (champion.best_label(theirs) == example.label, mine == example.label)
             advance()
     gone = tuple(label for label in champion.manifest.labels if label not in learned.classifier.labels)
     return tally(model_id, [one.label for one in sample], right, gone, job.options.tolerance)
 
 
-def fair_photos(learned: Learned, before: Sequence[Example], labels: Sequence[str]) -> list[Example]:
+def fair_photos(learned: TrainedClassifier, before: Sequence[Example], labels: Sequence[str]) -> list[Example]:
     """The test photos of either version that the other did not learn from, with a label that both know.
 
     Where the two disagree on a photo's label, the newer data are believed.
@@ -168,14 +168,9 @@ def tally(
     return Comparison(champion, classes, gone, tolerance)
 
 
-if TYPE_CHECKING:
-    from train_job.pipeline.export_variants import Exported
-    from train_job.pipeline.learn import Learned
-    from train_job.pipeline.prepare_data import Job
-    from train_job.pipeline.promotion import Comparison
-
-
-def refusals(job: "Job", learned: "Learned", exported: "Exported", comparison: "Comparison | None") -> tuple[str, ...]:
+def refusals(
+    job: "JobContext", learned: "TrainedClassifier", exported: "ExportedVariants", comparison: "Comparison | None"
+) -> tuple[str, ...]:
     """The reasons against it; empty where there are none."""
     reasons = comparison.reasons() if comparison else []
     chosen = learned.evaluation.chosen

@@ -22,7 +22,7 @@ from transferlite.storage.locations import write_uri
 
 
 @dataclass(frozen=True)
-class Plan:
+class RetrainDecision:
     """What there is to do.
 
     Attributes:
@@ -45,7 +45,9 @@ class Plan:
         return json.dumps(asdict(self))
 
 
-def make_plan(options: TrainOptions, new_labels: int, max_shards: int, photos_per_shard: int, report: Reporter) -> Plan:
+def decide_retrain(
+    options: TrainOptions, new_labels: int, max_shards: int, photos_per_shard: int, report: Reporter
+) -> RetrainDecision:
     """Look at labels, listings, feature store and the newest version.
 
     Raises:
@@ -61,7 +63,7 @@ def make_plan(options: TrainOptions, new_labels: int, max_shards: int, photos_pe
         for one, record in zip(dataset.examples, records, strict=True)
     )
     shards = min(max_shards, max(1, math.ceil(new / photos_per_shard)))
-    plan = Plan(len(dataset.examples), new, labels, shards, labels >= new_labels)
+    plan = RetrainDecision(len(dataset.examples), new, labels, shards, labels >= new_labels)
     report.line(
         f"{plan.photos} photos, {plan.new_photos} of them new to {options.backbone}; {plan.new_labels} labels are new "
         f"to the newest version; {plan.shards} machine{'s' if plan.shards > 1 else ''} for the rows"
@@ -71,7 +73,7 @@ def make_plan(options: TrainOptions, new_labels: int, max_shards: int, photos_pe
     return plan
 
 
-def write_plan(plan: Plan, location: str) -> None:
+def write_decision(plan: RetrainDecision, location: str) -> None:
     """Write it where the state machine reads it."""
     write_uri(location, plan.to_json().encode())
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from transferlite.registry.manifest import Manifest
 
 if TYPE_CHECKING:
-    from train_job.extraction.extract_features import Counts
-    from train_job.pipeline.prepare_data import Job
+    from train_job.extraction.extract_features import ExtractionCounts
+    from train_job.pipeline.prepare_data import JobContext
 
 RUN_JSON = "training/run.json"
 BATCH_JOB = "batch_job"
@@ -53,7 +53,7 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def run_json(job: "Job", counts: "Counts", manifest: Manifest) -> str:
+def run_json(job: "JobContext", counts: "ExtractionCounts", manifest: Manifest) -> str:
     """Versions, seed, hash of the data, seconds by phase so far, what the features cost, peak memory."""
     record = {
         "model_id": manifest.model_id,

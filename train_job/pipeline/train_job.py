@@ -21,7 +21,7 @@ from train_job.data.labels.read_labels import read_data
 from train_job.options import TrainOptions
 from train_job.pipeline.run_record import BATCH_JOB, attempt, batch_job
 from train_job.progress import Phases, Reporter
-from train_job.sigterm import Stop, on_sigterm
+from train_job.sigterm import StopRequest, on_sigterm
 from transferlite.errors import BundleError, NotFoundError
 from transferlite.registry.channels import check_channel
 from transferlite.registry.manifest import Manifest
@@ -30,7 +30,7 @@ from transferlite.storage.locations import open_store
 
 
 @dataclass(frozen=True)
-class Result:
+class JobResult:
     """What a finished job has to say; ``refused`` holds the reasons why the channel stays as it was, if it does."""
 
     manifest: Manifest
@@ -53,7 +53,7 @@ class Result:
         }
 
 
-def train(options: TrainOptions, report: Reporter) -> Result:
+def train(options: TrainOptions, report: Reporter) -> JobResult:
     """Run the whole job. Nothing is published unless every step succeeds, and the channel changes last, if at all.
 
     Told to stop by SIGTERM, it keeps the features and the training's state: the same command goes on from there.
@@ -68,7 +68,7 @@ def train(options: TrainOptions, report: Reporter) -> Result:
         return _train(options, report, stop)
 
 
-def _train(options: TrainOptions, report: Reporter, stop: Stop) -> Result:
+def _train(options: TrainOptions, report: Reporter, stop: StopRequest) -> JobResult:
     started = time.perf_counter()
     phases = Phases()
     with phases("data"):
@@ -80,32 +80,32 @@ def _train(options: TrainOptions, report: Reporter, stop: Stop) -> Result:
     if attempt() > 1:
         if done := _done_before(registry, options):
             report.line(f"an earlier attempt of this job promoted {done.model_id}: nothing is left to do")
-            return Result(done, options.registry, phases.seconds, promoted=True)
+            return JobResult(done, options.registry, phases.seconds, promoted=True)
         report.line(f"attempt {attempt()}: going on from what is kept")
     report.line("loading TensorFlow")
     with quiet_native_logs(), ThreadPoolExecutor(1) as other_core:
         if has_packaged_weights(BACKBONES[options.backbone], options.weights):
             other_core.submit(imagenet_sha256)  # which keeps them for the base; what is wrong is said there
-        from train_job.pipeline.export_variants import prove
-        from train_job.pipeline.learn import forget_checkpoints, learn
-        from train_job.pipeline.prepare_data import Job
+        from train_job.pipeline.export_variants import export_variants
+        from train_job.pipeline.prepare_data import JobContext
         from train_job.pipeline.promotion import compare_with_champion, refusals
-        from train_job.pipeline.publish_records import write_up
+        from train_job.pipeline.train_classifier import forget_checkpoints, train_classifier
+        from train_job.pipeline.write_records import write_records
     gc.freeze()  # what was imported stays: no collection has to look at a million objects again
 
-    job = Job(options, registry, phases, report, stop)
-    learned = learn(job, dataset)
+    job = JobContext(options, registry, phases, report, stop)
+    learned = train_classifier(job, dataset)
     stop.check()
     with tempfile.TemporaryDirectory(prefix="transferlite-") as folder:
         with phases("export"):
-            exported = prove(job, learned, Path(folder))
+            exported = export_variants(job, learned, Path(folder))
         stop.check()
         with phases("compare"):
             comparison = compare_with_champion(job, learned, exported)
             refused = refusals(job, learned, exported, comparison) if options.promote == "auto" else ()
         promoted = options.promote != "never" and not refused
         with phases("report"):
-            manifest = write_up(job, learned, exported, comparison, promoted)
+            manifest = write_records(job, learned, exported, comparison, promoted)
         stop.check()
         with phases("publish"):
             registry.publish(Path(folder), manifest)
@@ -116,7 +116,7 @@ def _train(options: TrainOptions, report: Reporter, stop: Stop) -> Result:
     for reason in refused:
         report.warning(f"{options.channel} stays as it is: {reason}")
     phases.seconds["total"] = time.perf_counter() - started
-    return Result(manifest, options.registry, phases.seconds, promoted, refused)
+    return JobResult(manifest, options.registry, phases.seconds, promoted, refused)
 
 
 def _open_registry(options: TrainOptions, report: Reporter) -> Registry:
@@ -126,7 +126,7 @@ def _open_registry(options: TrainOptions, report: Reporter) -> Registry:
     if options.features is not None:
         open_store(options.features).check_writable()
     check_channel(options.channel)
-    if options.promote != "never" and registry.begins_anew(options.channel):
+    if options.promote != "never" and registry.loses_history(options.channel):
         report.warning(f"what {options.channel} names was not signed with this key; its history will end here")
     return registry
 

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from train_job.data.dataset import Reject
+from train_job.data.dataset import RejectedPhoto
 
 
 @dataclass(frozen=True)
-class Note(Reject):
+class Note(RejectedPhoto):
     """Something about a photo, row or class that is used all the same."""
 
 

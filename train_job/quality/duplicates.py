@@ -8,8 +8,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from train_job.data.dataset import Example, Reject, Split
-from train_job.data.photo_facts import FREQUENCIES, SIGNATURE_BYTES, Facts
+from train_job.data.dataset import Example, RejectedPhoto, Split
+from train_job.data.photo_facts import FREQUENCIES, SIGNATURE_BYTES, PhotoFacts
 from train_job.quality.codes import Note
 
 LOW, HIGH = 5, 8
@@ -155,21 +155,21 @@ _FIRST = (Split.TEST, Split.VALIDATION, Split.TRAIN, None)
 
 
 @dataclass(frozen=True)
-class Once:
+class Deduplicated:
     """The photos with each content once; the copies that are left out; what there is to say of those that are not."""
 
     examples: tuple[Example, ...]
-    rejects: tuple[Reject, ...]
+    rejects: tuple[RejectedPhoto, ...]
     notes: tuple[Note, ...]
 
 
-def once_each(examples: Sequence[Example]) -> Once:
+def deduplicate(examples: Sequence[Example]) -> Deduplicated:
     """Each photo once. Of one that has two labels no copy is used, for none is known to be right."""
     by_content: dict[str, list[Example]] = defaultdict(list)
     for example in examples:
         by_content[example.sha256].append(example)
     used: list[Example] = []
-    rejects: list[Reject] = []
+    rejects: list[RejectedPhoto] = []
     notes: list[Note] = []
     for copies in by_content.values():
         if len({copy.label for copy in copies}) > 1:
@@ -180,21 +180,21 @@ def once_each(examples: Sequence[Example]) -> Once:
         used.append(first)
         rejects += [_repeated(copy, first) for copy in others]
         notes += [_leaked(first, copy) for copy in others if _purpose(copy) is not _purpose(first)]
-    return Once(tuple(used), tuple(rejects), tuple(notes))
+    return Deduplicated(tuple(used), tuple(rejects), tuple(notes))
 
 
 def _purpose(example: Example) -> Split:
     return example.split or Split.TRAIN
 
 
-def _repeated(copy: Example, used: Example) -> Reject:
-    return Reject(copy.image, copy.row, "duplicate", f"the same photo as {named(used)}")
+def _repeated(copy: Example, used: Example) -> RejectedPhoto:
+    return RejectedPhoto(copy.image, copy.row, "duplicate", f"the same photo as {named(used)}")
 
 
-def _disputed(copy: Example, copies: Sequence[Example]) -> Reject:
+def _disputed(copy: Example, copies: Sequence[Example]) -> RejectedPhoto:
     other = next(one for one in copies if one.label != copy.label)
     reason = f"the same photo is labelled {copy.label!r} here and {other.label!r} as {named(other)}"
-    return Reject(copy.image, copy.row, "conflicting-labels", reason)
+    return RejectedPhoto(copy.image, copy.row, "conflicting-labels", reason)
 
 
 def _leaked(used: Example, copy: Example) -> Note:
@@ -208,14 +208,16 @@ def named(example: Example) -> str:
 
 
 @dataclass(frozen=True)
-class Near:
+class NearDuplicates:
     """Near-duplicates: the pairs, and the groups to keep in one split, by their sha256."""
 
     pairs: tuple[tuple[str, str], ...] = ()
     groups: tuple[tuple[str, ...], ...] = ()
 
 
-def near_duplicates(examples: Sequence[Example], facts: Mapping[str, Facts], old: Collection[str]) -> Near:
+def near_duplicates(
+    examples: Sequence[Example], facts: Mapping[str, PhotoFacts], old: Collection[str]
+) -> NearDuplicates:
     """The near-duplicates among photos whose facts are known. The order of the examples does not matter.
 
     ``old`` (sha256s) come first in what they belong to: a new photo joins them, and not they it.
@@ -224,7 +226,7 @@ def near_duplicates(examples: Sequence[Example], facts: Mapping[str, Facts], old
     hashes = sorted(labels, key=lambda sha256: (sha256 not in old, sha256))
     pairs = near_pairs(as_array([facts[sha256].signature for sha256 in hashes]))
     together = groups(pairs, [labels[sha256] for sha256 in hashes])
-    return Near(
+    return NearDuplicates(
         tuple((hashes[one], hashes[other]) for one, other in pairs.tolist()),
         tuple(tuple(hashes[place] for place in group) for group in together),
     )

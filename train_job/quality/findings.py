@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from train_job.data.dataset import Dataset, Example, Reject, Split
-from train_job.data.photo_facts import Facts, Trait, wrong_ending
+from train_job.data.dataset import Dataset, Example, RejectedPhoto, Split
+from train_job.data.photo_facts import PhotoFacts, PhotoTrait, wrong_extension
 from train_job.quality.codes import Note
-from train_job.quality.duplicates import Near, named
+from train_job.quality.duplicates import NearDuplicates, named
 
 TINY = 10
 """A class of fewer photos has, at 80/10/10, none or one to be judged by."""
@@ -20,16 +20,16 @@ UNBALANCED = 10
 _SHOWN = 50  # groups, pairs and files that the summary names; notes.csv has all
 
 _TRAITS = {
-    Trait.ANIMATED: ("animated", "it holds several pictures, of which the first is used"),
-    Trait.CMYK: ("cmyk", "its colours are those of print, and are converted"),
-    Trait.DEEP: ("16-bit", "it has more than 8 bits a sample"),
-    Trait.PALETTE: ("palette", "its colours are those of a palette"),
-    Trait.ROTATED: ("exif-rotated", "it lies on its side or is mirrored, and is turned"),
+    PhotoTrait.ANIMATED: ("animated", "it holds several pictures, of which the first is used"),
+    PhotoTrait.CMYK: ("cmyk", "its colours are those of print, and are converted"),
+    PhotoTrait.DEEP: ("16-bit", "it has more than 8 bits a sample"),
+    PhotoTrait.PALETTE: ("palette", "its colours are those of a palette"),
+    PhotoTrait.ROTATED: ("exif-rotated", "it lies on its side or is mirrored, and is turned"),
 }
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckResult:
     """What was found: of the photos that are used, and in numbers of all of them."""
 
     notes: tuple[Note, ...] = ()
@@ -40,13 +40,13 @@ class Checked:
         return json.dumps(self.summary, indent=2, ensure_ascii=False) + "\n"
 
 
-def judge(
+def find_problems(
     dataset: Dataset,
-    facts: Mapping[str, Facts],
-    near: Near,
+    facts: Mapping[str, PhotoFacts],
+    near: NearDuplicates,
     splits: Mapping[str, Split],
     notes: Sequence[Note] = (),
-) -> Checked:
+) -> CheckResult:
     """Everything there is to note.
 
     Args:
@@ -64,22 +64,22 @@ def judge(
         *(Note(uri, None, "unlabelled", "no row names it") for uri in dataset.unlabelled),
         *_of_classes(dataset),
     ]
-    return Checked(tuple(found), _summary(dataset, facts, near, splits, found))
+    return CheckResult(tuple(found), _summary(dataset, facts, near, splits, found))
 
 
-def _of_photos(examples: Iterable[Example], facts: Mapping[str, Facts]) -> Iterator[Note]:
+def _of_photos(examples: Iterable[Example], facts: Mapping[str, PhotoFacts]) -> Iterator[Note]:
     for one in examples:
         known = facts.get(one.sha256)
         if known is None:
             continue
-        if wrong_ending(one.image, known.format):
+        if wrong_extension(one.image, known.format):
             yield Note(one.image, one.row, "wrong-extension", f"it is {known.format}, whatever its name says")
         for trait, (code, reason) in _TRAITS.items():
             if trait in known.traits:
                 yield Note(one.image, one.row, code, reason)
 
 
-def _of_pairs(near: Near, by_hash: Mapping[str, Example], splits: Mapping[str, Split]) -> Iterator[Note]:
+def _of_pairs(near: NearDuplicates, by_hash: Mapping[str, Example], splits: Mapping[str, Split]) -> Iterator[Note]:
     """At most one note of each code for a photo, and the first photo of each group has none."""
     seen: set[tuple[str, str]] = set()
     for hashes in near.pairs:
@@ -120,8 +120,8 @@ def _of_classes(dataset: Dataset) -> Iterator[Note]:
 
 def _summary(
     dataset: Dataset,
-    facts: Mapping[str, Facts],
-    near: Near,
+    facts: Mapping[str, PhotoFacts],
+    near: NearDuplicates,
     splits: Mapping[str, Split],
     notes: Sequence[Note],
 ) -> dict[str, Any]:
@@ -129,8 +129,8 @@ def _summary(
     by_hash = {one.sha256: one for one in dataset.examples}
     return {
         "photos": len(dataset.examples),
-        "left_out": len(dataset.rejects),
-        "rejects": _by_code(dataset.rejects),
+        "left_out": len(dataset.rejected),
+        "rejects": _by_code(dataset.rejected),
         "notes": _by_code(notes),
         "classes": _classes(dataset, splits),
         "formats": dict(Counter(one.format for one in known).most_common()),
@@ -142,7 +142,7 @@ def _summary(
     }
 
 
-def _by_code(found: Iterable[Reject]) -> dict[str, int]:
+def _by_code(found: Iterable[RejectedPhoto]) -> dict[str, int]:
     return dict(Counter(one.code for one in found).most_common())
 
 
@@ -158,7 +158,7 @@ def _spread(sides: Iterable[int]) -> dict[str, int] | None:
     return {"min": min(values), "median": math.floor(median(values)), "max": max(values)} if values else None
 
 
-def _near(near: Near, by_hash: Mapping[str, Example], splits: Mapping[str, Split]) -> dict[str, Any]:
+def _near(near: NearDuplicates, by_hash: Mapping[str, Example], splits: Mapping[str, Split]) -> dict[str, Any]:
     largest = sorted(near.groups, key=len, reverse=True)[:_SHOWN]
 
     def shown(sha256: str) -> dict[str, str]:
@@ -173,10 +173,10 @@ def _near(near: Near, by_hash: Mapping[str, Example], splits: Mapping[str, Split
     }
 
 
-def _finding(one: Reject) -> dict[str, Any]:
+def _finding(one: RejectedPhoto) -> dict[str, Any]:
     return {"image": one.uri, "row": one.row, "reason": one.reason}
 
 
-def tally(found: Iterable[Reject]) -> str:
+def count_by_code(found: Iterable[RejectedPhoto]) -> str:
     """``12 duplicate, 3 truncated``: how many of each code."""
     return ", ".join(f"{count} {code}" for code, count in _by_code(found).items())

@@ -25,7 +25,7 @@ INVERSE_REGULARISATION = 3.0
 
 
 @dataclass(frozen=True)
-class Suspect:
+class LabelIssue:
     """A photo whose label looks wrong.
 
     Attributes:
@@ -41,12 +41,12 @@ class Suspect:
     score: float
 
 
-def find(
+def find_label_issues(
     rows: NDArray[np.float16],
     labels: NDArray[np.int32],
     seed: int = 0,
     groups: NDArray[Any] | None = None,
-) -> list[Suspect]:
+) -> list[LabelIssue]:
     """The suspects among rows of the frozen base, worst first.
 
     A class with fewer than :data:`FOLDS` photos is left out: too little is known of it to doubt a label. With fewer
@@ -70,7 +70,9 @@ def find(
     with threadpool_limits(1):  # of matrices this small: more threads wait for each other, up to ten times as long
         probabilities = _out_of_fold(_reduced(rows[places], seed), given, groups[places], seed)
     return [
-        Suspect(int(places[row]), int(known[given[row]]), int(known[suggested]), float(probabilities[row, given[row]]))
+        LabelIssue(
+            int(places[row]), int(known[given[row]]), int(known[suggested]), float(probabilities[row, given[row]])
+        )
         for row, suggested in _issues(given, probabilities)
     ]
 

@@ -59,7 +59,7 @@ class PredictionPrice:
 
 
 @dataclass(frozen=True)
-class Receipt:
+class CostReceipt:
     """What a run cost and its model's predictions will, in USD.
 
     Attributes:
@@ -92,7 +92,7 @@ def receipt(
     photos: int,
     milliseconds: Mapping[str, float | None] | None = None,
     machine: Machine | None = None,
-) -> Receipt:
+) -> CostReceipt:
     """The receipt of one run.
 
     Args:
@@ -109,7 +109,7 @@ def receipt(
     predictions = [
         prediction_price(prices, name, value, *on) for name, value in measured.items() for on in _functions(prices)
     ]
-    return Receipt(
+    return CostReceipt(
         prices["region"],
         prices["date"],
         prices["source"],

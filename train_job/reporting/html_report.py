@@ -17,7 +17,7 @@ from train_job.reporting import plots
 from train_job.reporting.formatting import FILTERS, interval, share
 from train_job.reporting.report_data import ReportData
 
-REPORT = "report.html"
+REPORT_HTML = "report.html"
 
 MOST_PICTURES_BYTES = 3_000_000
 """Thumbnails beyond this are left out, their lines are not; base64 makes four bytes of three."""

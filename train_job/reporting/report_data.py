@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from train_job.data.dataset import Reject
-from train_job.reporting.cost import Receipt
+from train_job.data.dataset import RejectedPhoto
+from train_job.reporting.cost import CostReceipt
 from transferlite.registry.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Mistake:
 
 
 @dataclass(frozen=True)
-class SuspectPhoto:
+class LabelIssuePhoto:
     """A photo whose label looks wrong; ``score`` is the probability of its label, 0 to 1."""
 
     uri: str
@@ -69,13 +69,13 @@ class ReportData:
     manifest: Manifest
     evaluation: Mapping[str, Any]
     history: "Sequence[Epoch]" = ()
-    rejects: Sequence[Reject] = ()
+    rejects: Sequence[RejectedPhoto] = ()
     findings: Mapping[str, Any] = field(default_factory=dict)
     mistakes: Sequence[Mistake] = ()
-    suspects: Sequence[SuspectPhoto] = ()
+    suspects: Sequence[LabelIssuePhoto] = ()
     near_duplicates: Sequence[Sequence[NearDuplicate]] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
-    receipt: Receipt | None = None
+    receipt: CostReceipt | None = None
     comparison: Mapping[str, Any] | None = None
 
     @property

@@ -7,12 +7,12 @@ import numpy as np
 
 from train_job.arrow import pa, pc
 from train_job.store.digests import NONE, places_in
-from train_job.store.feature_parts import PARTS_AT_ONCE, Shelf, column_of, digests_of
-from train_job.store.feature_store import FeatureStore, Space
+from train_job.store.feature_parts import PARTS_AT_ONCE, PartStore, column_of, digests_of
+from train_job.store.feature_store import FeatureSpace, FeatureStore
 from train_job.store.photo_index import encoded, identities
 from transferlite.errors import InputError, NotFoundError
 from transferlite.storage.locations import open_store
-from transferlite.storage.prefetch import map_ahead
+from transferlite.storage.prefetch import prefetch_map
 from transferlite.storage.store import join_uri
 
 
@@ -20,13 +20,13 @@ from transferlite.storage.store import join_uri
 class Usage:
     """What a space holds: distinct photos, and the parts' number and bytes."""
 
-    space: Space
+    space: FeatureSpace
     rows: int
     parts: int
     bytes: int
 
 
-def usage(store: FeatureStore, space: Space) -> Usage:
+def usage(store: FeatureStore, space: FeatureSpace) -> Usage:
     """Count what a space holds."""
     known = store.keys(space)
     sizes = store.shelf(space).sizes()
@@ -36,7 +36,7 @@ def usage(store: FeatureStore, space: Space) -> Usage:
 # -- compaction ------------------------------------------------------------------------------------------------------
 
 
-def compact(shelf: Shelf, advance: Callable[[], None] = lambda: None) -> int:
+def compact(shelf: PartStore, advance: Callable[[], None] = lambda: None) -> int:
     """Merge small parts to some of about ``shelf.size``; returns how many fewer there are.
 
     Others may write, read and compact meanwhile, and whatever dies, no row is lost. ``advance`` is called once for
@@ -46,7 +46,7 @@ def compact(shelf: Shelf, advance: Callable[[], None] = lambda: None) -> int:
     return sum(_merge(shelf, group, advance) for group in groups)
 
 
-def small_parts(shelf: Shelf) -> int:
+def small_parts(shelf: PartStore) -> int:
     """How many parts compaction would read."""
     return sum(map(len, _groups(shelf.sizes(), shelf.size)))
 
@@ -64,9 +64,9 @@ def _groups(sizes: Mapping[str, int], most: int) -> list[list[str]]:
     return [group for group in groups if len(group) > 1]
 
 
-def _merge(shelf: Shelf, names: list[str], advance: Callable[[], None]) -> int:
+def _merge(shelf: PartStore, names: list[str], advance: Callable[[], None]) -> int:
     tables = {}
-    for name, table in zip(names, map_ahead(shelf.read, names, PARTS_AT_ONCE, PARTS_AT_ONCE), strict=True):
+    for name, table in zip(names, prefetch_map(shelf.read, names, PARTS_AT_ONCE, PARTS_AT_ONCE), strict=True):
         advance()
         if table is not None:  # else another compaction has it, or it is damaged
             tables[name] = table
@@ -85,7 +85,7 @@ class Pruned:
 
     photos: int
     lines: int
-    rows: dict[Space, int]
+    rows: dict[FeatureSpace, int]
 
 
 def prune(
@@ -159,7 +159,7 @@ def _listed(images: Iterable[str]) -> tuple[list[str], list[str]]:
     return uris, stamps
 
 
-def _prune(shelf: Shelf, stay: Callable[[pa.Table], pa.Array], dry_run: bool) -> int:
+def _prune(shelf: PartStore, stay: Callable[[pa.Table], pa.Array], dry_run: bool) -> int:
     """Keep the rows that ``stay``, a boolean column for the columns of a part's last file; returns how many leave."""
     gone = 0
     if not dry_run:

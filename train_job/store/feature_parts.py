@@ -20,7 +20,7 @@ import numpy as np
 from train_job.arrow import pa, pc
 from train_job.store.digests import NONE, Digests
 from transferlite.errors import MissingStoreError, NotFoundError
-from transferlite.storage.prefetch import map_ahead
+from transferlite.storage.prefetch import prefetch_map
 from transferlite.storage.store import Store, join_uri
 
 Loaded = TypeVar("Loaded")
@@ -32,7 +32,7 @@ _NAME = re.compile(r"\d{6}(-[0-9a-f]{32})+")
 
 
 @dataclass(frozen=True)
-class Shelf:
+class PartStore:
     """The parts of one kind.
 
     Attributes:
@@ -78,7 +78,7 @@ class Shelf:
         # a part that vanished before it was read has left its rows to one that only a new listing shows
         while fresh := [name for name in names if name not in tried]:
             for name, table in zip(
-                fresh, map_ahead(partial(self._read, number=-1), fresh, PARTS_AT_ONCE, PARTS_AT_ONCE), strict=True
+                fresh, prefetch_map(partial(self._read, number=-1), fresh, PARTS_AT_ONCE, PARTS_AT_ONCE), strict=True
             ):
                 if table is not None:
                     loaded[name] = load(table)

@@ -21,15 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train_job.arrow import pa
-from train_job.data.photo_facts import Facts
+from train_job.data.photo_facts import PhotoFacts
 from train_job.store.digests import NONE, Digests, as_digests, places_in
-from train_job.store.facts_index import FACTS_SCHEMA, NEWEST_FACTS, KnownFacts, facts_table
-from train_job.store.feature_parts import PARTS_AT_ONCE, Shelf, column_of, digests_of
+from train_job.store.facts_index import FACTS_SCHEMA, NEWEST_FACTS, FactsIndex, facts_table
+from train_job.store.feature_parts import PARTS_AT_ONCE, PartStore, column_of, digests_of
 from train_job.store.photo_index import NEWEST, SCHEMA, PhotoIndex, PhotoRecord, to_table
 from transferlite.errors import InputError, MissingStoreError, NotFoundError
 from transferlite.images.input_spec import DECODER_VERSION, InputSpec
 from transferlite.storage.locations import open_store
-from transferlite.storage.prefetch import map_ahead
+from transferlite.storage.prefetch import prefetch_map
 from transferlite.storage.store import Store, join_uri
 
 Rows = NDArray[np.float16]
@@ -39,7 +39,7 @@ _PHOTO_PART = 16 * 2**20  # of these all are read, some at the same time
 
 
 @dataclass(frozen=True)
-class Space:
+class FeatureSpace:
     """What a row depends on besides the photo's bytes.
 
     Attributes:
@@ -73,7 +73,7 @@ class Space:
         return json.dumps(vars(self) | {"input": size}, sort_keys=True)
 
     @classmethod
-    def from_json(cls, text: bytes) -> "Space":
+    def from_json(cls, text: bytes) -> "FeatureSpace":
         """The inverse of :meth:`to_json`. Raises InputError."""
         try:
             fields = json.loads(text)
@@ -86,7 +86,7 @@ class Space:
 class Known:
     """Which photos have a row in a space, and in which part: 36 bytes a row. ``in`` takes a hexadecimal sha256."""
 
-    space: Space
+    space: FeatureSpace
     digests: Digests
     part: NDArray[np.int32]
     names: tuple[str, ...]
@@ -115,8 +115,8 @@ class FeatureStore:
     def __init__(self, store: Store, warn: Callable[[str], None] = _say) -> None:
         self.store = store
         self.warn = warn
-        self.photo_shelf = Shelf(store, (("photos/", SCHEMA),), warn, _PHOTO_PART, NEWEST)
-        self.facts_shelf = Shelf(store, (("facts/", FACTS_SCHEMA),), warn, _PHOTO_PART, NEWEST_FACTS)
+        self.photo_shelf = PartStore(store, (("photos/", SCHEMA),), warn, _PHOTO_PART, NEWEST)
+        self.facts_shelf = PartStore(store, (("facts/", FACTS_SCHEMA),), warn, _PHOTO_PART, NEWEST_FACTS)
         self._lost: set[str] = set()
 
     @classmethod
@@ -126,7 +126,7 @@ class FeatureStore:
 
     # -- rows ----------------------------------------------------------------------------------------------------
 
-    def add(self, space: Space, hashes: Sequence[str], rows: Rows) -> str:
+    def add(self, space: FeatureSpace, hashes: Sequence[str], rows: Rows) -> str:
         """Write a part: ``rows`` ``[N, width]``, ``rows[i]`` being of the photo ``hashes[i]``; returns its name.
 
         Raises:
@@ -147,14 +147,14 @@ class FeatureStore:
         self._lost.discard(name)
         return name
 
-    def keys(self, space: Space) -> Known:
+    def keys(self, space: FeatureSpace) -> Known:
         """Which rows there are, from the parts' keys alone."""
         found = self.shelf(space).indexes(lambda table: digests_of(table.column("sha256")), self._lost)
         part = np.repeat(np.arange(len(found), dtype=np.int32), [len(digests) for digests in found.values()])
         digests, first = np.unique(np.concatenate([NONE, *found.values()]), return_index=True)
         return Known(space, digests, part[first], tuple(found))
 
-    def read(self, space: Space, hashes: Sequence[str], out: Rows) -> list[str]:
+    def read(self, space: FeatureSpace, hashes: Sequence[str], out: Rows) -> list[str]:
         """Fill ``out[i]`` (``[N, width]``, perhaps a memory map) with the row of ``hashes[i]``, a few parts at a time.
 
         Returns the hashes that have no row. A part that is damaged or gone is not used, and its rows are not among
@@ -173,10 +173,10 @@ class FeatureStore:
             self._lost.update(lost)  # now another part may have the same rows
         return [hashes[int(place)] for place in np.sort(left)]
 
-    def _fill(self, shelf: Shelf, wanted: Mapping[str, Places], digests: Digests, out: Rows) -> list[str]:
+    def _fill(self, shelf: PartStore, wanted: Mapping[str, Places], digests: Digests, out: Rows) -> list[str]:
         """Fill the places ``wanted[name]`` of ``out`` from each part; returns the parts that could not be had."""
         lost = []
-        for name, table in zip(wanted, map_ahead(shelf.read, wanted, PARTS_AT_ONCE, PARTS_AT_ONCE), strict=True):
+        for name, table in zip(wanted, prefetch_map(shelf.read, wanted, PARTS_AT_ONCE, PARTS_AT_ONCE), strict=True):
             if table is None:
                 lost.append(name)
                 continue
@@ -184,18 +184,18 @@ class FeatureStore:
             out[wanted[name]] = _rows_of(table)[places_in(there, digests[wanted[name]])]
         return lost
 
-    def shelf(self, space: Space) -> Shelf:
+    def shelf(self, space: FeatureSpace) -> PartStore:
         """The parts of one space."""
         rows = _schema(space)
         files = ((f"spaces/{space.id}/rows/", rows), (f"spaces/{space.id}/keys/", pa.schema([rows.field("sha256")])))
-        return Shelf(self.store, files, self.warn)
+        return PartStore(self.store, files, self.warn)
 
-    def spaces(self) -> Iterator[Space]:
+    def spaces(self) -> Iterator[FeatureSpace]:
         """Every space."""
         for name in self.store.children("spaces/"):
             key = f"spaces/{name}/space.json"
             try:
-                yield Space.from_json(self.store.get(key).data)
+                yield FeatureSpace.from_json(self.store.get(key).data)
             except MissingStoreError:
                 raise
             except NotFoundError:
@@ -214,17 +214,17 @@ class FeatureStore:
         """The photo index."""
         return PhotoIndex(self.photo_shelf)
 
-    def add_facts(self, facts: Mapping[str, Facts]) -> None:
+    def add_facts(self, facts: Mapping[str, PhotoFacts]) -> None:
         """Remember the facts of photos, by their hexadecimal sha256."""
         if facts:
             self.facts_shelf.write(self.facts_shelf.merged([facts_table(facts)]))
 
-    def facts(self) -> KnownFacts:
+    def facts(self) -> FactsIndex:
         """All facts that are known."""
-        return KnownFacts(self.facts_shelf)
+        return FactsIndex(self.facts_shelf)
 
 
-def _schema(space: Space) -> pa.Schema:
+def _schema(space: FeatureSpace) -> pa.Schema:
     row = pa.list_(pa.field("item", pa.float16()), space.width)
     return pa.schema([pa.field("sha256", pa.binary(32)), pa.field("row", row)])
 

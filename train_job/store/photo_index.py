@@ -8,7 +8,7 @@ import numpy as np
 
 from train_job.arrow import pa, pc
 from train_job.store.digests import Digests, places_in
-from train_job.store.feature_parts import Shelf, column_of, digests_of
+from train_job.store.feature_parts import PartStore, column_of, digests_of
 from transferlite.images.input_spec import DECODER_VERSION
 
 SCHEMA = pa.schema(
@@ -76,7 +76,7 @@ def to_table(records: Sequence[PhotoRecord]) -> pa.Table:
 class PhotoIndex:
     """All records of a feature store that hold for this decoder, found by URI and stamp; under 100 bytes each."""
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: PartStore) -> None:
         tables = shelf.indexes(_current)
         self._table = shelf.merged([SCHEMA.empty_table().select(_NEEDED), *tables.values()]).combine_chunks()
         self._identities = digests_of(self._table.column("identity"))

@@ -13,19 +13,19 @@ import numpy as np
 
 from train_job.data.dataset import Example
 from train_job.data.load_photos import Photo, load_photos
-from train_job.store.feature_store import FeatureStore, Space
+from train_job.store.feature_store import FeatureSpace, FeatureStore
 from transferlite.errors import UnavailableError
 from transferlite.images.decoder import RGB
 from transferlite.images.input_spec import InputSpec
 
-GATE_PHOTOS = 1000
+MAX_GATE_PHOTOS = 1000
 """Photos on which exported models are judged, at most."""
 
 _PART_PHOTOS = 128
 _ATTEMPTS = 3
 
 
-def even_sample(examples: Sequence[Example], labels: Sequence[str], most: int) -> list[Example]:
+def balanced_sample(examples: Sequence[Example], labels: Sequence[str], most: int) -> list[Example]:
     """Up to ``most`` of the examples, taken from the classes in turn, each class in the order given."""
     queues = [[example for example in examples if example.label == label] for label in labels]
     longest = max((len(queue) for queue in queues), default=0)
@@ -33,7 +33,7 @@ def even_sample(examples: Sequence[Example], labels: Sequence[str], most: int) -
     return in_turn[:most]
 
 
-def decoded(examples: Sequence[Example], spec: InputSpec, store: FeatureStore) -> Iterator[RGB]:
+def decoded_photos(examples: Sequence[Example], spec: InputSpec, store: FeatureStore) -> Iterator[RGB]:
     """Each photo as uint8 RGB ``[H, W, 3]``, in order; those not kept yet are fetched, decoded and kept.
 
     Raises:
@@ -59,13 +59,13 @@ def decoded(examples: Sequence[Example], spec: InputSpec, store: FeatureStore) -
             yield row.reshape(shape).astype(np.uint8)
 
 
-def still_there(examples: Sequence[Example], spec: InputSpec, store: FeatureStore) -> list[Example]:
-    """Those of the examples that :func:`decoded` can give: kept already, or still at their place and as they were."""
+def available_photos(examples: Sequence[Example], spec: InputSpec, store: FeatureStore) -> list[Example]:
+    """Those of the examples that :func:`decoded_photos` can give: kept already, or still at their place and as they were."""
     lost = set(_keep(examples, spec, store))
     return [example for example in examples if example.sha256 not in lost]
 
 
-def kept(examples: Sequence[Example], spec: InputSpec, store: FeatureStore) -> list[Example]:
+def cached_photos(examples: Sequence[Example], spec: InputSpec, store: FeatureStore) -> list[Example]:
     """Those of the examples that need not be fetched any more."""
     known = store.keys(_space(spec))
     return [example for example in examples if example.sha256 in known]
@@ -90,5 +90,5 @@ def _keep(examples: Sequence[Example], spec: InputSpec, store: FeatureStore) -> 
     return lost
 
 
-def _space(spec: InputSpec) -> Space:
-    return Space("", "", spec, spec.height * spec.width * 3, layer="pixels")
+def _space(spec: InputSpec) -> FeatureSpace:
+    return FeatureSpace("", "", spec, spec.height * spec.width * 3, layer="pixels")

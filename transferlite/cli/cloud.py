@@ -5,6 +5,7 @@ import re
 import sys
 import time
 import webbrowser
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,10 +52,9 @@ def _parameters(_context: click.Context, _option: click.Parameter, values: tuple
 @click.option("--set", "parameters", multiple=True, callback=_parameters, metavar="NAME=VALUE", help="A parameter.")
 @click.option(
     "--template",
-    default="template.yaml",
-    show_default=True,
+    metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The template.",
+    help="Template to deploy.  [default: the template of this package, not one in this folder]",
 )
 def deploy(
     stack: str,
@@ -63,11 +63,12 @@ def deploy(
     function_zip: str | None,
     code_bucket: str | None,
     parameters: dict[str, str],
-    template: Path,
+    template: Path | None,
 ) -> None:
     """Create the stack or change it, by `sam deploy`; what is not named stays as it is."""
     from transferlite.cloud.deploy import as_image, as_zip, deploy_stack
     from transferlite.cloud.stack import find_stack
+    from transferlite.cloud.template_files import TEMPLATE, packaged_template
 
     if inference_image and function_zip:
         raise click.UsageError("the function is an image or a zip: name one of --inference-image and --function-zip")
@@ -77,7 +78,10 @@ def deploy(
         parameters |= as_image(inference_image)
     if function_zip:
         parameters |= as_zip(stack, function_zip, code_bucket)
-    deploy_stack(stack, template, parameters)
+    with nullcontext(template) if template else packaged_template() as chosen:
+        if Path(TEMPLATE).is_file() and Path(TEMPLATE).read_bytes() != chosen.read_bytes() and not template:
+            click.echo(f"note: {TEMPLATE} in this folder is not used; --template {TEMPLATE} deploys it", err=True)
+        deploy_stack(stack, chosen, parameters)
     for name, value in find_stack(stack).outputs.items():
         click.echo(f"{name:<20} {value}")
 
@@ -88,10 +92,10 @@ def deploy(
 def status(stack: str, as_json: bool) -> None:
     """Show the outputs, the model in service, what waits, the last trainings and the alarms."""
     from transferlite.cloud.stack import find_stack
-    from transferlite.cloud.status import lines_of, status_of
+    from transferlite.cloud.status import status_lines, status_of
 
     told = status_of(find_stack(stack))
-    click.echo(json.dumps(told) if as_json else "\n".join(lines_of(told)))
+    click.echo(json.dumps(told) if as_json else "\n".join(status_lines(told)))
 
 
 @cloud.command()

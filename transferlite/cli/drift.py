@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import click
 
 from transferlite.errors import NotFoundError
-from transferlite.monitoring.drift import LARGE, Drift, Index, find_drift
+from transferlite.monitoring.drift import LARGE, Drift, StabilityIndex, find_drift
 from transferlite.monitoring.read_records import SAMPLE
 
 OVER = 3
@@ -64,7 +64,7 @@ def _table(found: Drift) -> Iterator[str]:
         yield f"    and {len(told['shares']) - _SHOWN} more classes"
 
 
-def _said(index: Index | None) -> str:
+def _said(index: StabilityIndex | None) -> str:
     if index is None:
         return "no photos"
     return f"PSI {index.value:.3f}: {index.reading} (chance alone: up to {index.chance:.3f})"

@@ -80,8 +80,8 @@ def bench(
     Cold is from the start of a process to its first answer, verification included; p50 and p99 are from a photo's bytes
     to its answer; memory is the most that a process had in use.
     """
-    from transferlite.edge.benchmark import bench as measured
     from transferlite.edge.benchmark import check
+    from transferlite.edge.benchmark import measure_bundle as measured
 
     found = measured(bundle, variants, threads, photo, starts, calls)
     click.echo(json.dumps(found.to_dict(), ensure_ascii=False) if as_json else found.table())

@@ -107,7 +107,7 @@ def show(model_id: str | None, registry: str, channel: str, as_json: bool) -> No
 def promote(model_id: str, registry: str, channel: str, signing_key: str | None, public_key: str | None) -> None:
     """Let a channel name this version from now on."""
     opened = _open(registry, public_key, signing_key)
-    if opened.begins_anew(channel):
+    if opened.loses_history(channel):
         click.echo(f"warning: what {channel} named was not signed with this key; its history ends here", err=True)
     pointer = opened.promote(model_id, channel)
     was = f" (was {pointer.previous[0]})" if pointer.previous else ""
@@ -162,12 +162,12 @@ def pull(
     LOCATION may also be a share's https:// address (`models share`), a folder that this command filled, or a bundle.
     DEST stands for the channel's version from the moment that it is whole, and keeps the one before.
     """
-    from transferlite.edge.install import update
+    from transferlite.edge.install import install_current
 
     names = [name.strip() for name in variants.split(",")] if variants else None
     opened = _open(registry, public_key)
     say_if_unchecked(opened)
-    bundle = opened.pull(model_id, dest, names) if model_id else update(opened, channel, dest, names).bundle
+    bundle = opened.pull(model_id, dest, names) if model_id else install_current(opened, channel, dest, names).bundle
     click.echo(str(bundle))
 
 

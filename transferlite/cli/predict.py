@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from transferlite.errors import TransferLiteError
-from transferlite.inference.variants import WHICH_FILE
+from transferlite.inference.variants import VARIANT_HELP
 
 if TYPE_CHECKING:
-    from transferlite.cli.print_predictions import Answers
-    from transferlite.edge.watch_photos import Watch
+    from transferlite.cli.print_predictions import PredictionPrinter
+    from transferlite.edge.watch_photos import PhotoWatcher
     from transferlite.predict.predictor import Predictor
 
 _channel_option = click.option("--channel", default="production", show_default=True)
@@ -29,7 +29,7 @@ def model_options(command: Callable[..., None]) -> Callable[..., None]:
             metavar="ID|FILE.tflite",
             help="Use this version, whatever the channel names; or any classifier's file, by itself.",
         ),
-        click.option("--variant", default="float32", show_default=True, help=WHICH_FILE),
+        click.option("--variant", default="float32", show_default=True, help=VARIANT_HELP),
         click.option("--threads", type=click.IntRange(1), help="For the interpreter.  [default: all cores]"),
         click.option(
             "--labels", type=click.Path(path_type=Path), help="Of a FILE.tflite: a text file, a label a line."
@@ -109,13 +109,13 @@ def predict(
     A photo that cannot be used is reported and the others are labelled; the exit status is then 2. With --watch or
     --camera, Ctrl-C or SIGTERM ends it well, with the photo in hand.
     """
-    from transferlite.cli.print_predictions import Answers, opened_log
+    from transferlite.cli.print_predictions import PredictionPrinter, open_output
 
     if bool(images) == (camera is not None):
         raise click.UsageError("Give either IMAGE... or --camera.")
     predictor = open_predictor(**model)
-    with opened_log(out) as log:
-        answers = Answers(predictor, top, as_json, log)
+    with open_output(out) as log:
+        answers = PredictionPrinter(predictor, top, as_json, log)
         if camera is not None:
             _camera(camera, 0.0 if every is None else every, answers)
         elif watch:
@@ -124,7 +124,7 @@ def predict(
             raise click.exceptions.Exit(min(error.exit_code for error in failures))
 
 
-def _predict_all(location: str, answers: "Answers") -> Iterator[TransferLiteError]:
+def _predict_all(location: str, answers: "PredictionPrinter") -> Iterator[TransferLiteError]:
     """As ``_predict_location``; a location that holds nothing is itself a failure."""
     try:
         yield from _predict_location(location, answers)
@@ -133,12 +133,12 @@ def _predict_all(location: str, answers: "Answers") -> Iterator[TransferLiteErro
         yield error
 
 
-def _predict_location(location: str, answers: "Answers") -> Iterator[TransferLiteError]:
+def _predict_location(location: str, answers: "PredictionPrinter") -> Iterator[TransferLiteError]:
     """Write an answer for each photo at ``location``; yields what failed."""
     from transferlite.images.find_photos import find_photos
     from transferlite.images.input_spec import READ_BYTES
     from transferlite.storage.locations import read_uri
-    from transferlite.storage.prefetch import map_ahead
+    from transferlite.storage.prefetch import prefetch_map
 
     def fetch(image: str) -> tuple[str, bytes | TransferLiteError]:
         try:
@@ -146,7 +146,7 @@ def _predict_location(location: str, answers: "Answers") -> Iterator[TransferLit
         except TransferLiteError as error:
             return image, error
 
-    for image, data in map_ahead(fetch, find_photos(location)):
+    for image, data in prefetch_map(fetch, find_photos(location)):
         if isinstance(data, TransferLiteError):
             answers.fail(image, data)
             failure: TransferLiteError | None = data
@@ -156,14 +156,14 @@ def _predict_location(location: str, answers: "Answers") -> Iterator[TransferLit
             yield failure
 
 
-def _watch(folders: tuple[str, ...], every: float, answers: "Answers", out: Path | None) -> None:
+def _watch(folders: tuple[str, ...], every: float, answers: "PredictionPrinter", out: Path | None) -> None:
     """Answer each photo in the folders once, those that are there and those that come, until the end is asked for."""
-    from transferlite.cli.print_predictions import answered
-    from transferlite.edge.stop_signal import ending
-    from transferlite.edge.watch_photos import Watch
+    from transferlite.cli.print_predictions import already_predicted
+    from transferlite.edge.stop_signal import catch_stop_signals
+    from transferlite.edge.watch_photos import PhotoWatcher
 
-    watch = Watch([Path(folder).expanduser() for folder in folders], answered(out))
-    with ending() as end:
+    watch = PhotoWatcher([Path(folder).expanduser() for folder in folders], already_predicted(out))
+    with catch_stop_signals() as end:
         while not end.asked:
             for image in watch.look(time.monotonic()):
                 _answer_new(image, watch, answers)
@@ -172,7 +172,7 @@ def _watch(folders: tuple[str, ...], every: float, answers: "Answers", out: Path
             end.wait(every)
 
 
-def _answer_new(image: str, watch: "Watch", answers: "Answers") -> None:
+def _answer_new(image: str, watch: "PhotoWatcher", answers: "PredictionPrinter") -> None:
     try:
         answers.tell(image, Path(image))
     except TransferLiteError as error:
@@ -182,10 +182,10 @@ def _answer_new(image: str, watch: "Watch", answers: "Answers") -> None:
     watch.done(image)
 
 
-def _camera(source: str, every: float, answers: "Answers") -> None:
-    from transferlite.edge.camera import pictures
-    from transferlite.edge.stop_signal import ending
+def _camera(source: str, every: float, answers: "PredictionPrinter") -> None:
+    from transferlite.edge.camera import camera_frames
+    from transferlite.edge.stop_signal import catch_stop_signals
 
-    with ending() as end:
-        for name, picture in pictures(source, every, end):
+    with catch_stop_signals() as end:
+        for name, picture in camera_frames(source, every, end):
             answers.ask(name, picture)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Answers:
+class PredictionPrinter:
     """Asks a predictor and writes what it says.
 
     Attributes:
@@ -68,7 +68,7 @@ class Answers:
 
 
 @contextmanager
-def opened_log(path: Path | None) -> Iterator[BinaryIO | None]:
+def open_output(path: Path | None) -> Iterator[BinaryIO | None]:
     """The file to append to, mended where a power cut left half a line; None for None."""
     if path is None:
         yield None
@@ -80,7 +80,7 @@ def opened_log(path: Path | None) -> Iterator[BinaryIO | None]:
         yield file
 
 
-def answered(path: Path | None) -> set[str]:
+def already_predicted(path: Path | None) -> set[str]:
     """The images of which a file of JSON lines has an answer or a failure. Half lines are no answers."""
     names = set()
     if path is not None and path.exists():

@@ -37,7 +37,7 @@ def fetch_report(location: str, channel: str, model_id: str | None, dest: Path |
     from transferlite.errors import NotFoundError
     from transferlite.registry.local_bundle import check_files
     from transferlite.registry.open_registry import Registry, cache_folder
-    from transferlite.storage.folder import FolderStore, explained
+    from transferlite.storage.folder import FolderStore, translate_os_errors
 
     opened = Registry.open(location)
     store = opened.store
@@ -51,13 +51,13 @@ def fetch_report(location: str, channel: str, model_id: str | None, dest: Path |
         folder = store.root / key
     else:
         folder = cache_folder(location) / manifest.model_id
-        with explained(folder):
+        with translate_os_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         store.download(f"{key}/{REPORT}", folder / REPORT)
     check_files(folder, {REPORT: manifest.files[REPORT]})
     if dest is None:
         return folder / REPORT
-    with explained(dest):
+    with translate_os_errors(dest):
         dest.parent.mkdir(parents=True, exist_ok=True)
         dest.write_bytes((folder / REPORT).read_bytes())
     return dest

@@ -4,14 +4,14 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from transferlite.cloud.stack import client, explained
+from transferlite.cloud.stack import client, translate_aws_errors
 
 SECONDS_BETWEEN = 3.0
 
 
 def read_logs(group: str, since: float) -> Iterator[tuple[int, str, str]]:
     """Each line since then (seconds since 1970): when in milliseconds, of which stream, what."""
-    with explained(f"log group {group}"):
+    with translate_aws_errors(f"log group {group}"):
         pages = client("logs").get_paginator("filter_log_events")
         for page in pages.paginate(logGroupName=group, startTime=int(since * 1000)):
             for event in page["events"]:

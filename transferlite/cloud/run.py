@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from transferlite.cloud.prices import fargate_hour, price_table
-from transferlite.cloud.stack import DeployedStack, client, explained
+from transferlite.cloud.stack import DeployedStack, client, translate_aws_errors
 from transferlite.registry.versions import new_model_id, utc_now
 
 SECONDS_BETWEEN = 10.0
@@ -17,7 +17,7 @@ _GPU = "g4dn.xlarge"
 
 
 @dataclass(frozen=True)
-class Job:
+class BatchJob:
     """A job of AWS Batch: ``seconds`` that its machines ran, all children together, and their list price so far."""
 
     id: str
@@ -34,7 +34,7 @@ class Progress:
 
     status: str
     state: str
-    jobs: tuple[Job, ...]
+    jobs: tuple[BatchJob, ...]
 
     @property
     def ended(self) -> bool:
@@ -63,16 +63,16 @@ def _clock(seconds: float) -> str:
 
 def start(stack: DeployedStack, given: Mapping[str, Any]) -> str:
     """Start a training; returns the execution's ARN."""
-    with explained(stack.training):
+    with translate_aws_errors(stack.training):
         started = client("stepfunctions").start_execution(
             stateMachineArn=stack.training, name=f"by-hand-{new_model_id(utc_now())}", input=json.dumps(given)
         )
     return str(started["executionArn"])
 
 
-def look(execution: str) -> Progress:
+def read_progress(execution: str) -> Progress:
     """The execution as it is now."""
-    with explained(execution):
+    with translate_aws_errors(execution):
         steps = client("stepfunctions")
         status = steps.describe_execution(executionArn=execution)["status"]
         events = list(_events(steps, execution))
@@ -84,7 +84,7 @@ def look(execution: str) -> Progress:
 def follow(execution: str, tell: Callable[[Progress], None]) -> Progress:
     """Look again and again, and tell, until it has ended."""
     while True:
-        found = look(execution)
+        found = read_progress(execution)
         tell(found)
         if found.ended:
             return found
@@ -110,27 +110,27 @@ def _job_of(event: Mapping[str, Any]) -> str:
     return str(told.get("JobId") or told.get("jobId") or "")
 
 
-def _jobs(ids: list[str]) -> Iterator[Job]:
+def _jobs(ids: list[str]) -> Iterator[BatchJob]:
     if not ids:
         return
-    with explained("AWS Batch"):
+    with translate_aws_errors("AWS Batch"):
         found = {one["jobId"]: one for one in client("batch").describe_jobs(jobs=ids[:100])["jobs"]}
     for name in ids:
         if name in found:
             yield _job(found[name])
 
 
-def _job(told: Mapping[str, Any]) -> Job:
+def _job(told: Mapping[str, Any]) -> BatchJob:
     summary = told.get("arrayProperties", {}).get("statusSummary") or {}
     size = told.get("arrayProperties", {}).get("size", 0)
     children = _children(told["jobId"]) if size else [told]
     seconds = sum(map(_seconds, children))
     note = f" ({summary.get('SUCCEEDED', 0)} of {size} done)" if size else ""
-    return Job(told["jobId"], told["jobName"], told["status"], seconds, seconds / 3600 * hourly(told), note)
+    return BatchJob(told["jobId"], told["jobName"], told["status"], seconds, seconds / 3600 * hourly(told), note)
 
 
 def _children(job: str) -> list[Any]:
-    with explained("AWS Batch"):
+    with translate_aws_errors("AWS Batch"):
         batch, found = client("batch"), []
         for status in ("RUNNING", "SUCCEEDED", "FAILED"):
             for page in batch.get_paginator("list_jobs").paginate(arrayJobId=job, jobStatus=status):

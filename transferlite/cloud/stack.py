@@ -51,7 +51,7 @@ def find_stack(name: str) -> DeployedStack:
     Raises:
         NotFoundError: there is none in this account and region.
     """
-    with explained(f"stack {name}"):
+    with translate_aws_errors(f"stack {name}"):
         (found,) = client("cloudformation").describe_stacks(StackName=name)["Stacks"]
     outputs = {one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", ())}
     parameters = {one["ParameterKey"]: one["ParameterValue"] for one in found.get("Parameters", ())}
@@ -69,12 +69,12 @@ def _session() -> Any:
 
 def client(service: str) -> Any:
     """A client of one of AWS's services; endpoint, region and credentials are the standard settings'."""
-    with explained(service):
+    with translate_aws_errors(service):
         return _session().client(service)
 
 
 @contextmanager
-def explained(where: str) -> Iterator[None]:
+def translate_aws_errors(where: str) -> Iterator[None]:
     """Turn what AWS answers into errors that say what to do."""
     import botocore.exceptions as aws
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from transferlite.cloud.stack import DeployedStack, client, explained
+from transferlite.cloud.stack import DeployedStack, client, translate_aws_errors
 from transferlite.errors import NotFoundError
 from transferlite.registry.open_registry import Registry
 
@@ -44,13 +44,13 @@ def _model(stack: DeployedStack) -> str | None:
 
 
 def _depth(stack: DeployedStack, output: str) -> int:
-    with explained(output):
+    with translate_aws_errors(output):
         asked = client("sqs").get_queue_attributes(QueueUrl=stack.outputs[output], AttributeNames=[_DEPTH])
     return int(asked["Attributes"][_DEPTH])
 
 
 def _runs(stack: DeployedStack) -> list[dict[str, str]]:
-    with explained(stack.training):
+    with translate_aws_errors(stack.training):
         found = client("stepfunctions").list_executions(stateMachineArn=stack.training, maxResults=_RUNS)
     return [
         {"name": one["name"], "status": one["status"], "started": one["startDate"].isoformat(timespec="seconds")}
@@ -59,12 +59,12 @@ def _runs(stack: DeployedStack) -> list[dict[str, str]]:
 
 
 def _alarms(stack: DeployedStack) -> dict[str, str]:
-    with explained("CloudWatch"):
+    with translate_aws_errors("CloudWatch"):
         pages = client("cloudwatch").get_paginator("describe_alarms").paginate(AlarmNamePrefix=f"{stack.name}-")
         return {one["AlarmName"]: one["StateValue"] for page in pages for one in page["MetricAlarms"]}
 
 
-def lines_of(told: dict[str, Any]) -> Iterator[str]:
+def status_lines(told: dict[str, Any]) -> Iterator[str]:
     """The same for people."""
     yield f"{told['stack']}: {told['status']}"
     for name, value in told["outputs"].items():

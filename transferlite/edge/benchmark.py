@@ -21,7 +21,7 @@ PHOTO_SIZE = (640, 480)
 
 
 @dataclass(frozen=True)
-class Case:
+class BenchmarkCase:
     """A variant on so many threads, and what was found; ``error`` says why nothing was.
 
     Attributes:
@@ -45,7 +45,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Bench:
+class BenchmarkResult:
     """A bundle's cases, and where they were measured."""
 
     model_id: str
@@ -53,7 +53,7 @@ class Bench:
     cores: int
     python: str
     photo: str
-    cases: tuple[Case, ...]
+    cases: tuple[BenchmarkCase, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """The form printed as JSON; seconds and bytes."""
@@ -74,14 +74,14 @@ class Bench:
         return "\n".join([head, *lines, *dict.fromkeys(errors)])
 
 
-def bench(
+def measure_bundle(
     bundle: Path,
     variants: Sequence[str] = (),
     threads: Sequence[int] = (),
     photo: Path | None = None,
     starts: int = 5,
     calls: int = 200,
-) -> Bench:
+) -> BenchmarkResult:
     """Measure a bundle's variants, each case in ``starts`` fresh processes that take turns.
 
     Args:
@@ -109,7 +109,9 @@ def bench(
                 found[case].append(_side(folder, *case, image, -(-calls // starts)))
     said = photo.name if photo else "a JPEG of noise, {}x{}".format(*PHOTO_SIZE)
     measured = tuple(_case(*case, kept[case[0]], sides) for case, sides in found.items())
-    return Bench(manifest.model_id, platform.machine(), usable_cores(), platform.python_version(), said, measured)
+    return BenchmarkResult(
+        manifest.model_id, platform.machine(), usable_cores(), platform.python_version(), said, measured
+    )
 
 
 def _noise(folder: Path) -> Path:
@@ -141,12 +143,12 @@ def _side(bundle: Path, variant: str, threads: int, photo: Path, calls: int) -> 
     return dict(json.loads(done.stdout))
 
 
-def _case(variant: str, threads: int, file: Path, sides: Sequence[dict[str, Any]]) -> Case:
+def _case(variant: str, threads: int, file: Path, sides: Sequence[dict[str, Any]]) -> BenchmarkCase:
     size = file.stat().st_size if file.is_file() else 0
     if errors := [side["error"] for side in sides if "error" in side]:
-        return Case(variant, threads, size, error=errors[0])
+        return BenchmarkCase(variant, threads, size, error=errors[0])
     seconds = sorted(one for side in sides for one in side["seconds"])
-    return Case(
+    return BenchmarkCase(
         variant,
         threads,
         size,
@@ -159,7 +161,7 @@ def _case(variant: str, threads: int, file: Path, sides: Sequence[dict[str, Any]
     )
 
 
-def check(found: Bench) -> None:
+def check(found: BenchmarkResult) -> None:
     """Raises TransferLiteError if nothing could be measured, or not everything."""
     failed = [case for case in found.cases if case.error]
     if failed:

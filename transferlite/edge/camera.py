@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from transferlite.edge.stop_signal import Ending
+from transferlite.edge.stop_signal import StopSignal
 from transferlite.errors import InputError, MissingExtraError, UnavailableError
 from transferlite.images.decoder import RGB
 
@@ -35,7 +35,7 @@ class Capture(Protocol):
         """Close it."""
 
 
-def pictures(source: str, every: float, ending: Ending) -> Iterator[tuple[str, RGB]]:
+def camera_frames(source: str, every: float, ending: StopSignal) -> Iterator[tuple[str, RGB]]:
     """Pictures as uint8 RGB ``[H, W, 3]``, each with a name that says when it was: ``clip.mp4#t=12.480``.
 
     Of a file every picture is taken, or one each ``every`` seconds of its own time, until it ends. A camera or a stream
@@ -82,7 +82,7 @@ def _cannot_be_opened(source: str, is_file: bool) -> str:
     return "is no video, or of a kind that OpenCV does not read" if is_file else "the stream cannot be opened"
 
 
-def _in_order(source: str, capture: Capture, every: float, ending: Ending) -> Iterator[tuple[str, RGB]]:
+def _in_order(source: str, capture: Capture, every: float, ending: StopSignal) -> Iterator[tuple[str, RGB]]:
     import cv2
 
     due = 0.0
@@ -101,7 +101,7 @@ def _in_order(source: str, capture: Capture, every: float, ending: Ending) -> It
         raise InputError("holds no pictures that OpenCV can read", where=source)
 
 
-def _newest(source: str, capture: Capture, every: float, ending: Ending) -> Iterator[tuple[str, RGB]]:
+def _newest(source: str, capture: Capture, every: float, ending: StopSignal) -> Iterator[tuple[str, RGB]]:
     newest = Newest(capture)
     try:
         while not ending.asked:
@@ -141,7 +141,7 @@ class Newest:
                 self._over = self._over or not more
                 self._changed.notify()
 
-    def take(self, ending: Ending) -> tuple[datetime.datetime, Any] | None:
+    def take(self, ending: StopSignal) -> tuple[datetime.datetime, Any] | None:
         """The newest picture that was not taken yet and its moment; None if none comes any more, or at the end."""
         until = time.monotonic() + SILENCE
         with self._changed:

@@ -11,7 +11,7 @@ from types import FrameType
 
 import click
 
-from transferlite.edge.install import RefusedError, Taken, read_current, settle, update
+from transferlite.edge.install import InstallResult, RefusedError, ensure_loadable, install_current, read_current
 from transferlite.errors import MissingExtraError, TransferLiteError
 from transferlite.predict.predictor import Predictor
 from transferlite.registry.open_registry import Registry
@@ -38,9 +38,9 @@ class Follow:
         """Load it as it will serve: files, signature, shape and test pictures. Raises BundleError."""
         Predictor.load(bundle, self.variant, public_key=self.public_key)
 
-    def look(self) -> Taken:
-        """Take what the channel names now, if it can be taken. Raises as :func:`transferlite.edge.install.update`."""
-        return update(self.open(), self.channel, self.dest, [self.variant], self.prove, insist=False)
+    def look(self) -> InstallResult:
+        """Take what the channel names now, if it can be taken. Raises as :func:`transferlite.edge.install.install_current`."""
+        return install_current(self.open(), self.channel, self.dest, [self.variant], self.prove, insist=False)
 
 
 def follow(wanted: Follow, poll: int | None) -> None:
@@ -66,7 +66,7 @@ def follow(wanted: Follow, poll: int | None) -> None:
         time.sleep(_pause(wanted, poll))
 
 
-def _what_came(channel: str, taken: Taken) -> str:
+def _what_came(channel: str, taken: InstallResult) -> str:
     if not taken.changed:
         return f"{taken.model_id} is up to date"
     return f"{channel} -> {taken.model_id}" + (f" (was {taken.before})" if taken.before else "")
@@ -84,7 +84,7 @@ def _keep(wanted: Follow, error: TransferLiteError | OSError) -> None:
         raise error
     _say(f"{'refused' if isinstance(error, RefusedError) else 'not taken'}: {error}")
     try:
-        left = settle(wanted.dest, wanted.prove)
+        left = ensure_loadable(wanted.dest, wanted.prove)
     except (TransferLiteError, OSError) as worse:
         _say(f"no model can be served: {worse}")
         return

@@ -4,7 +4,7 @@
 
     DEST/current.json       the Pointer of the version that the folder stands for: replaced in one step, last
     DEST/<model_id>/        that version, and the one before
-    DEST/device.json        what the device remembers: see :class:`Memory`
+    DEST/device.json        what the device remembers: see :class:`DeviceMemory`
 
 Whatever moment the process dies or the power is cut, the folder stands for the old version or for the new, and the next
 call goes on from there.
@@ -25,18 +25,18 @@ from transferlite.registry.local_bundle import CURRENT, read_manifest
 from transferlite.registry.manifest import MANIFEST, is_model_id
 from transferlite.registry.memory_card import BundleFolder
 from transferlite.registry.open_registry import Registry
-from transferlite.storage.folder import TEMPORARY, explained, folder_lock, write_durably
+from transferlite.storage.folder import TEMPORARY_PREFIX, folder_lock, translate_os_errors, write_durably
 
 MEMORY = "device.json"
 _TRIES = 3
 """How often a version whose files arrive damaged is fetched before it is given up."""
 
-Prove = Callable[[Path], object]
+LoadCheck = Callable[[Path], object]
 """Loads a bundle as it will serve. Raises BundleError where it cannot."""
 
 
 @dataclass(frozen=True)
-class Refused:
+class RefusedVersion:
     """A version that was given up, or is about to be: what the channel said, and why it was not taken."""
 
     model_id: str
@@ -51,7 +51,7 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class Memory:
+class DeviceMemory:
     """What a device remembers.
 
     Attributes:
@@ -64,19 +64,19 @@ class Memory:
     sequences: dict[str, int] = field(default_factory=dict)
     versions: tuple[str, ...] = ()
     previous: Pointer | None = None
-    refused: Refused | None = None
+    refused: RefusedVersion | None = None
 
     def to_json(self) -> bytes:
         """The content of ``device.json``."""
         return json.dumps(asdict(self), indent=2).encode() + b"\n"
 
     @classmethod
-    def from_json(cls, data: bytes) -> "Memory":
+    def from_json(cls, data: bytes) -> "DeviceMemory":
         """Read what :meth:`to_json` wrote. Raises BundleError when it is damaged."""
         try:
             raw: Any = json.loads(data)
             previous = Pointer.from_json(json.dumps(raw["previous"]).encode()) if raw["previous"] else None
-            refused = Refused(**raw["refused"]) if raw["refused"] else None
+            refused = RefusedVersion(**raw["refused"]) if raw["refused"] else None
             sequences = {str(name): int(value) for name, value in raw["sequences"].items()}
             return cls(sequences, tuple(filter(is_model_id, raw["versions"])), previous, refused)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError, BundleError) as error:
@@ -84,7 +84,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Taken:
+class InstallResult:
     """The version that a folder stands for now, and the one that it stood for before the call."""
 
     bundle: Path
@@ -101,14 +101,14 @@ class RefusedError(BundleError):
     """The channel still names a version that this device has given up."""
 
 
-def update(
+def install_current(
     registry: Registry,
     channel: str,
     folder: Path,
     variants: Iterable[str] | None = None,
-    prove: Prove | None = None,
+    prove: LoadCheck | None = None,
     insist: bool = True,
-) -> Taken:
+) -> InstallResult:
     """Have ``folder`` stand for what ``channel`` names. On any error it stands for what it stood for.
 
     Args:
@@ -125,7 +125,7 @@ def update(
         RefusedError: it was given up before.
         TransferLiteError: whatever else the store says.
     """
-    with explained(folder):
+    with translate_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with folder_lock(folder):
         current = read_current(folder)
@@ -149,10 +149,10 @@ def update(
             highest = max(pointer.sequence, memory.sequences.get(channel, 0))
             memory = replace(memory, sequences={**memory.sequences, channel: highest})
         _switch(folder, memory, current, pointer)
-    return Taken(bundle, pointer.model_id, current.model_id if current else None)
+    return InstallResult(bundle, pointer.model_id, current.model_id if current else None)
 
 
-def settle(folder: Path, prove: Prove) -> str | None:
+def ensure_loadable(folder: Path, prove: LoadCheck) -> str | None:
     """Have ``folder`` stand for a version that can be loaded: its own, or else the one before, if there is one.
 
     Returns:
@@ -185,15 +185,15 @@ def read_current(folder: Path) -> Pointer | None:
         return None
 
 
-def read_memory(folder: Path, current: Pointer | None) -> Memory:
+def read_memory(folder: Path, current: Pointer | None) -> DeviceMemory:
     """What the device remembers; where that is gone or damaged, what ``current`` tells, for it has to go on."""
     try:
-        return Memory.from_json((folder / MEMORY).read_bytes())
+        return DeviceMemory.from_json((folder / MEMORY).read_bytes())
     except (FileNotFoundError, BundleError):
-        return Memory({current.channel: current.sequence}) if current and current.signature else Memory()
+        return DeviceMemory({current.channel: current.sequence}) if current and current.signature else DeviceMemory()
 
 
-def _remember(folder: Path, memory: Memory) -> Memory:
+def _remember(folder: Path, memory: DeviceMemory) -> DeviceMemory:
     write_durably(folder / MEMORY, memory.to_json())
     return memory
 
@@ -201,7 +201,7 @@ def _remember(folder: Path, memory: Memory) -> Memory:
 # -- what is asked for -----------------------------------------------------------------------------------------------
 
 
-def _asked(registry: Registry, channel: str, memory: Memory, current: Pointer | None, folder: Path) -> Pointer:
+def _asked(registry: Registry, channel: str, memory: DeviceMemory, current: Pointer | None, folder: Path) -> Pointer:
     """The pointer to follow. Raises UntrustedError for one that is older than what was taken."""
     if isinstance(registry.store, BundleFolder):
         return _of_bundle(registry, registry.store.model_id, channel, current, folder)
@@ -236,7 +236,7 @@ def _moment(text: str) -> datetime.datetime:
 # -- what is refused -------------------------------------------------------------------------------------------------
 
 
-def _check_given_up(refused: Refused | None, pointer: Pointer) -> None:
+def _check_given_up(refused: RefusedVersion | None, pointer: Pointer) -> None:
     if refused and refused.final and (refused.model_id, refused.sequence) == (pointer.model_id, pointer.sequence):
         raise RefusedError(
             f"{pointer.model_id} was refused before: {refused.reason}",
@@ -244,7 +244,7 @@ def _check_given_up(refused: Refused | None, pointer: Pointer) -> None:
         )
 
 
-def _proven(folder: Path, memory: Memory, current: Pointer | None, pointer: Pointer, prove: Prove) -> None:
+def _proven(folder: Path, memory: DeviceMemory, current: Pointer | None, pointer: Pointer, prove: LoadCheck) -> None:
     """Have the pulled version loaded. A new one is held for bad until it is, for it may end the process."""
     new = current is None or current.model_id != pointer.model_id
     if new:
@@ -258,17 +258,17 @@ def _proven(folder: Path, memory: Memory, current: Pointer | None, pointer: Poin
         raise
 
 
-def _refuse(folder: Path, memory: Memory, pointer: Pointer, reason: str, tries: int) -> None:
+def _refuse(folder: Path, memory: DeviceMemory, pointer: Pointer, reason: str, tries: int) -> None:
     old = memory.refused
     again = old is not None and (old.model_id, old.sequence) == (pointer.model_id, pointer.sequence)
     tries += old.tries if again and old else 0
-    _remember(folder, replace(memory, refused=Refused(pointer.model_id, pointer.sequence, reason, tries)))
+    _remember(folder, replace(memory, refused=RefusedVersion(pointer.model_id, pointer.sequence, reason, tries)))
 
 
 # -- what is taken ---------------------------------------------------------------------------------------------------
 
 
-def _switch(folder: Path, memory: Memory, current: Pointer | None, pointer: Pointer) -> None:
+def _switch(folder: Path, memory: DeviceMemory, current: Pointer | None, pointer: Pointer) -> None:
     """Remember, point to the new version, then clean: in this order each step can be the last."""
     previous = memory.previous if current is None or current.model_id == pointer.model_id else current
     memory = replace(memory, previous=previous, refused=None)
@@ -294,6 +294,6 @@ def _remove(bundle: Path) -> None:
 
 def _leftovers(folder: Path, kept: Iterable[str]) -> Iterator[Path]:
     """Files of writes that were cut."""
-    yield from folder.glob(f"{TEMPORARY}*")
+    yield from folder.glob(f"{TEMPORARY_PREFIX}*")
     for model_id in kept:
-        yield from (folder / model_id).rglob(f"{TEMPORARY}*")
+        yield from (folder / model_id).rglob(f"{TEMPORARY_PREFIX}*")

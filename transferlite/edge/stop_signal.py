@@ -12,7 +12,7 @@ _NAP = 0.1
 """Seconds in which a wish is noticed. An Event would be quicker, and the handler could interrupt its own lock."""
 
 
-class Ending:
+class StopSignal:
     """Whether the end was asked for."""
 
     def __init__(self) -> None:
@@ -26,12 +26,12 @@ class Ending:
 
 
 @contextmanager
-def ending() -> Iterator[Ending]:
-    """An :class:`Ending` that the first signal asks for; a second one ends the process as it does everywhere.
+def catch_stop_signals() -> Iterator[StopSignal]:
+    """An :class:`StopSignal` that the first signal asks for; a second one ends the process as it does everywhere.
 
     Off the main thread, where Python takes no signals, nothing asks.
     """
-    wish = Ending()
+    wish = StopSignal()
     if threading.current_thread() is not threading.main_thread():
         yield wish
         return

@@ -36,7 +36,7 @@ class _Stamp:
 
 
 @dataclass
-class Watch:
+class PhotoWatcher:
     """Photos at any depth in local folders, each offered once; one that is written anew is a new one.
 
     Attributes:

@@ -132,7 +132,7 @@ def decode_with_source(data: bytes, spec: InputSpec | None = None, *, where: str
         return Decoded(np.asarray(image), image, source, width, height)
 
 
-def pixels(photo: Photo, spec: InputSpec) -> RGB:
+def model_input(photo: Photo, spec: InputSpec) -> RGB:
     """A photo in any of its forms as what a model takes: uint8 ``[height, width, 3]``.
 
     Of a picture that Pillow has opened the present frame is taken, upright.
@@ -142,7 +142,7 @@ def pixels(photo: Photo, spec: InputSpec) -> RGB:
         InputError: there is no such file, an array is not uint8 ``[H, W, 3]``, or it is none of these forms.
     """
     if isinstance(photo, np.ndarray):
-        return fit(photo, spec)
+        return resize_to(photo, spec)
     if isinstance(photo, bytes):
         return decode(photo, spec)
     if isinstance(photo, Image.Image):
@@ -175,7 +175,7 @@ def _explained(data: bytes, where: str) -> Iterator[None]:
         raise PhotoError(code, f"cannot be decoded ({' '.join(str(error).split())[:120]})", where=where) from None
 
 
-def fit(image: RGB, spec: InputSpec) -> RGB:
+def resize_to(image: RGB, spec: InputSpec) -> RGB:
     """An upright uint8 RGB picture ``[H, W, 3]`` of any size, resized to ``spec`` as :func:`decode` does.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transferlite.errors import BundleError, InputError, MissingExtraError
+from transferlite.errors import LEGACY_NEEDS, BundleError, InputError, MissingExtraError
 
 if TYPE_CHECKING:  # a start need not wait for it
     from numpy.typing import NDArray
@@ -63,7 +64,8 @@ def interpreter_class() -> Any:
         try:
             from tflite_runtime.interpreter import Interpreter
         except ImportError:
-            raise MissingExtraError("ai-edge-litert (or tflite-runtime)", "edge") from None
+            note = LEGACY_NEEDS if sys.version_info >= (3, 12) else ""
+            raise MissingExtraError("ai-edge-litert (or tflite-runtime)", "edge", note) from None
     return Interpreter
 
 
@@ -158,7 +160,7 @@ class TFLiteClassifier:
         answer: NDArray[np.float32] = self._run(batch)[0]
         return answer
 
-    def many(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def predict_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities ``[M, N]`` for images ``[M, H, W, 3]``, a batch at a time, the last filled up with its last."""
         answers = np.zeros((len(images), self.classes), np.float32)
         for start in range(0, len(images), self.batch):

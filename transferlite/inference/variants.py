@@ -7,15 +7,15 @@ FLOAT32, FLOAT16, DYNAMIC, INT8 = "float32", "float16", "dynamic", "int8"
 TFLITE_VARIANTS = (FLOAT32, FLOAT16, DYNAMIC, INT8)
 """The TFLite files, each ``<name>.tflite``: as trained; weights of half the size; int8 weights; int8 throughout."""
 
-WHICH_FILE = f"Which TFLite file: {', '.join(TFLITE_VARIANTS)}."
+VARIANT_HELP = f"Which TFLite file: {', '.join(TFLITE_VARIANTS)}."
 """Of the option ``--variant``."""
 
 
-def in_batches(variant: str, batch: int) -> str:
+def batch_variant(variant: str, batch: int) -> str:
     """The name of a variant's file that takes a batch of photos at once: ``float32_batch8``."""
     return f"{variant}_batch{batch}"
 
 
-def kind_of(variant: str) -> str:
+def base_variant(variant: str) -> str:
     """The variant of whose kind a file is, whatever its batch: ``float32`` of ``float32_batch8``."""
     return variant.partition("_batch")[0]

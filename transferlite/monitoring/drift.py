@@ -18,7 +18,7 @@ from typing import Any
 
 from transferlite.errors import NotFoundError
 from transferlite.inference.prediction import UNKNOWN
-from transferlite.monitoring.read_records import SAMPLE, Log, moment, read_log
+from transferlite.monitoring.read_records import SAMPLE, SampledRecords, parse_since, read_records
 from transferlite.registry.manifest import Manifest
 from transferlite.registry.open_registry import Registry
 
@@ -99,7 +99,7 @@ def observed_by_model(records: Iterable[Mapping[str, Any]]) -> dict[str, Observe
 
 
 @dataclass(frozen=True)
-class Index:
+class StabilityIndex:
     """A population stability index, and the value that chance alone would exceed once in twenty times."""
 
     value: float
@@ -124,8 +124,8 @@ class Drift:
     model_id: str
     observed: Observed
     expected: Expected | None
-    classes: Index | None
-    confidence: Index | None
+    classes: StabilityIndex | None
+    confidence: StabilityIndex | None
 
     def exceeds(self, threshold: float) -> bool:
         """Whether either index is over it."""
@@ -150,7 +150,7 @@ class Drift:
         }
 
 
-def _told(index: Index | None) -> dict[str, Any] | None:
+def _told(index: StabilityIndex | None) -> dict[str, Any] | None:
     return None if index is None else {"psi": index.value, "chance": index.chance, "reading": index.reading}
 
 
@@ -167,9 +167,9 @@ def compare(model_id: str, observed: Observed, expected: Expected | None) -> Dri
     return Drift(model_id, observed, expected, stability(then, now), stability(expected.confidence, confidence))
 
 
-def find_drift(predictions: str, registry: str, since: str, sample: int = SAMPLE) -> tuple[Log, list[Drift]]:
+def find_drift(predictions: str, registry: str, since: str, sample: int = SAMPLE) -> tuple[SampledRecords, list[Drift]]:
     """What each model answered since then, beside its validation photos, and what was read for it."""
-    log = read_log(predictions, moment(since, datetime.datetime.now(datetime.UTC)), sample)
+    log = read_records(predictions, parse_since(since, datetime.datetime.now(datetime.UTC)), sample)
     opened = Registry.open(registry)
     found = []
     for model_id, observed in observed_by_model(log.records).items():
@@ -181,7 +181,7 @@ def find_drift(predictions: str, registry: str, since: str, sample: int = SAMPLE
     return log, found
 
 
-def stability(then: Sequence[int], now: Sequence[int]) -> Index:
+def stability(then: Sequence[int], now: Sequence[int]) -> StabilityIndex:
     """The index of two lists of counts over the same bins. Half a photo is added to each, so that none is empty.
 
     A bin that is empty in both lists is none.
@@ -194,7 +194,7 @@ def stability(then: Sequence[int], now: Sequence[int]) -> Index:
             (count + 0.5) / (total + 0.5 * len(pairs)) for count, total in zip((old, new), photos, strict=True)
         )
         value += (after - before) * math.log(after / before)
-    return Index(value, _chi_square_95(len(pairs) - 1) * sum(1 / max(one, 1) for one in photos))
+    return StabilityIndex(value, _chi_square_95(len(pairs) - 1) * sum(1 / max(one, 1) for one in photos))
 
 
 def _chi_square_95(freedom: int) -> float:

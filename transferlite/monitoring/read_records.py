@@ -11,7 +11,7 @@ from typing import Any
 
 from transferlite.errors import InputError, NotFoundError
 from transferlite.storage.locations import open_store
-from transferlite.storage.prefetch import map_ahead
+from transferlite.storage.prefetch import prefetch_map
 from transferlite.storage.store import Entry, Store
 
 SAMPLE = 10_000
@@ -19,7 +19,7 @@ _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 @dataclass(frozen=True)
-class Log:
+class SampledRecords:
     """Records since a moment, of which at most a sample is read.
 
     Attributes:
@@ -33,7 +33,7 @@ class Log:
     read: int
 
 
-def moment(since: str, now: datetime.datetime) -> datetime.datetime:
+def parse_since(since: str, now: datetime.datetime) -> datetime.datetime:
     """The moment that ``7d``, ``36h``, ``90m``, ``2w`` or a date ``2026-01-31`` names. Raises InputError."""
     ago = re.fullmatch(r"([0-9]{1,5})([mhdw])", since)
     if ago:
@@ -44,7 +44,7 @@ def moment(since: str, now: datetime.datetime) -> datetime.datetime:
         raise InputError(f"{since!r} is no time span", hint="write 7d, 36h or 2026-01-31") from None
 
 
-def read_log(uri: str, since: datetime.datetime, sample: int = SAMPLE) -> Log:
+def read_records(uri: str, since: datetime.datetime, sample: int = SAMPLE) -> SampledRecords:
     """The records at a location: ``s3://bucket/predictions``, or the prefix of lines, whose days are ``dt=2026-01-31``.
 
     Records of a photo each are chosen by when they were written, lines by the day of the photo: only the folders of
@@ -61,12 +61,12 @@ def read_log(uri: str, since: datetime.datetime, sample: int = SAMPLE) -> Log:
     chosen, files = _some((entry.key for entry in entries if entry.key.endswith(".json")), sample)
     records: dict[tuple[Any, ...], dict[str, Any]] = {}
     read = 0
-    for some in map_ahead(lambda key: _lines(store, key), chosen):
+    for some in prefetch_map(lambda key: _lines(store, key), chosen):
         read += 1
         records |= {_identity(one): one for one in some}
         if len(records) >= sample:
             break
-    return Log(tuple(records.values())[:sample], files, read)
+    return SampledRecords(tuple(records.values())[:sample], files, read)
 
 
 def _some(keys: Iterable[str], most: int) -> tuple[list[str], int]:

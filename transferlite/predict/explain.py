@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from transferlite.errors import InputError, TimeLimitError
-from transferlite.images.decoder import RGB, decode, fit
+from transferlite.images.decoder import RGB, decode, resize_to
 from transferlite.predict.predictor import Predictor
 
 GRID = 9
@@ -109,7 +109,7 @@ def explain(
         raise InputError(f"a grid of {grid} windows says nothing of where", hint="take 2 or more")
     end = time.monotonic() + seconds
     spec = predictor.manifest.input
-    seen = decode(photo, spec) if isinstance(photo, bytes) else fit(photo, spec)
+    seen = decode(photo, spec) if isinstance(photo, bytes) else resize_to(photo, spec)
     whole = predictor.probabilities(seen)
     index = int(np.argmax(whole)) if label is None else _index(predictor.manifest.labels, label)
     blurred = np.asarray(Image.fromarray(seen).filter(ImageFilter.GaussianBlur(BLUR * max(seen.shape))))
@@ -145,7 +145,7 @@ def overlay(photo: bytes | RGB, found: HeatMap, side: int = OVERLAY_SIDE) -> Ima
     return Image.fromarray(np.rint(np.asarray(picture) * (1 - cover) + colours * cover).astype(np.uint8))
 
 
-def layer(found: HeatMap, side: int = LAYER_SIDE) -> Image.Image:
+def heat_layer(found: HeatMap, side: int = LAYER_SIDE) -> Image.Image:
     """The heat alone, RGBA of ``side`` x ``side`` pixels: stretched over the whole upright photo it is the overlay."""
     colours, cover = _paint(found, (side, side))
     return Image.fromarray(np.rint(np.concatenate([colours, 255 * cover], -1)).astype(np.uint8))

@@ -14,7 +14,7 @@ from transferlite.registry.local_bundle import sha256_of
 from transferlite.registry.manifest import Manifest
 
 
-def open_file(
+def open_foreign_tflite(
     path: Path,
     labels: Path | None = None,
     mean: Sequence[float] | None = None,

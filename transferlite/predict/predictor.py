@@ -69,10 +69,10 @@ class Predictor:
                 hint="install the TransferLite release that trained it, or train again",
             )
         chosen = manifest.variant(variant)
-        with _Meanwhile(lambda: check_files(bundle, manifest.files_of([variant]))):
-            import_what_runs_it()
+        with _BackgroundTask(lambda: check_files(bundle, manifest.serving_files([variant]))):
+            import_runtime()
         from transferlite.inference.interpreter import TFLiteClassifier
-        from transferlite.predict.self_test import Golden
+        from transferlite.predict.self_test import SelfTest
 
         model = TFLiteClassifier(bundle / chosen.path, threads)
         spec = manifest.input
@@ -80,7 +80,7 @@ class Predictor:
             raise BundleError("the model's shape is not the manifest's", where=str(bundle / chosen.path))
         predictor = cls(manifest, model)
         if manifest.golden:
-            golden = Golden.from_json((bundle / manifest.golden).read_bytes(), str(bundle / manifest.golden))
+            golden = SelfTest.from_json((bundle / manifest.golden).read_bytes(), str(bundle / manifest.golden))
             golden.check(variant, predictor.probabilities, str(bundle / chosen.path))
         return predictor
 
@@ -96,11 +96,11 @@ class Predictor:
         """Load a classifier's ``.tflite`` file that no manifest describes: anyone's, or one of ours by itself.
 
         What is not given is taken from the file's TFLite Metadata. See
-        :func:`transferlite.predict.foreign_tflite.open_file`, also for the errors raised.
+        :func:`transferlite.predict.foreign_tflite.open_foreign_tflite`, also for the errors raised.
         """
-        from transferlite.predict.foreign_tflite import open_file
+        from transferlite.predict.foreign_tflite import open_foreign_tflite
 
-        return cls(*open_file(Path(path), Path(labels) if labels else None, mean, std, threads))
+        return cls(*open_foreign_tflite(Path(path), Path(labels) if labels else None, mean, std, threads))
 
     @classmethod
     def from_registry(
@@ -130,19 +130,19 @@ class Predictor:
             PhotoError: the photo cannot be decoded.
             InputError: the array is not uint8 ``[H, W, 3]``, there is no such file, or it is no form of a photo.
         """
-        return self.answer(self.probabilities(photo), top)
+        return self.prediction_from(self.probabilities(photo), top)
 
     def probabilities(self, photo: "Photo") -> "NDArray[np.float32]":
         """The probability of each of ``manifest.labels``, ``[N]``; arguments and errors as in a call."""
-        from transferlite.images.decoder import pixels
+        from transferlite.images.decoder import model_input
 
-        return self._model(pixels(photo, self.manifest.input))
+        return self._model(model_input(photo, self.manifest.input))
 
-    def best(self, photo: "Photo") -> str:
+    def best_label(self, photo: "Photo") -> str:
         """The most probable label, however little sure; arguments and errors as in a call."""
         return self.manifest.labels[int(self.probabilities(photo).argmax())]
 
-    def answer(self, probabilities: "NDArray[np.float32]", top: int = 3) -> Prediction:
+    def prediction_from(self, probabilities: "NDArray[np.float32]", top: int = 3) -> Prediction:
         """The :class:`Prediction` that these probabilities ``[N]`` amount to; equal ones in the labels' order."""
         best = (-probabilities).argsort(kind="stable")[: max(top, 1)]
         ranked = tuple((self.manifest.labels[i], float(probabilities[i])) for i in best)
@@ -160,7 +160,7 @@ def _keys(public_key: str | None) -> "PublicKeys | None":
     return configured_public_keys(public_key)
 
 
-class _Meanwhile(threading.Thread):
+class _BackgroundTask(threading.Thread):
     """Does something while the context runs, whose end waits for it and raises what it raised.
 
     An executor does the same, and imports 3 ms of logging and queues.
@@ -187,7 +187,7 @@ class _Meanwhile(threading.Thread):
             raise self._error
 
 
-def import_what_runs_it() -> None:
+def import_runtime() -> None:
     """Import NumPy, Pillow and the TFLite runtime: most of a cold start, in which a second core hashes the files.
 
     Meanwhile the garbage collector rests, which finds nothing in what imports make and takes a twentieth of the time,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from transferlite.errors import BundleError, PhotoError
-from transferlite.inference.variants import kind_of
+from transferlite.inference.variants import base_variant
 
 if TYPE_CHECKING:  # a start need not wait for it
     from numpy.typing import NDArray
@@ -33,7 +33,7 @@ Where the processor can, a runtime may be told to compute a float16 file in halv
 """
 
 
-class Golden(NamedTuple):
+class SelfTest(NamedTuple):
     """Test pictures and what was said of them.
 
     Attributes:
@@ -51,7 +51,7 @@ class Golden(NamedTuple):
         return json.dumps({"pictures": pictures, "expected": expected}).encode() + b"\n"
 
     @classmethod
-    def from_json(cls, data: bytes, where: str = "") -> Golden:
+    def from_json(cls, data: bytes, where: str = "") -> SelfTest:
         """Read the stored form. Raises BundleError when it is damaged."""
         try:
             raw = json.loads(data)
@@ -85,7 +85,7 @@ class Golden(NamedTuple):
         if found.shape != expected.shape:
             raise BundleError("the answers to its test pictures are of other labels", where=where)
         difference = float(np.abs(found.astype(np.float64) - expected).max())
-        tolerance = EXACT_TOLERANCES.get(kind_of(variant), TOLERANCE)
+        tolerance = EXACT_TOLERANCES.get(base_variant(variant), TOLERANCE)
         if not difference <= tolerance:  # NaN is not
             raise BundleError(
                 f"does not answer its test pictures as it did where it was made: a probability differs by"

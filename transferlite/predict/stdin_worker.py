@@ -29,7 +29,7 @@ def serve(path: Path, source: BinaryIO, target: BinaryIO) -> None:
     while "error" not in told and (line := source.readline()):
         shape = (int(line), model.height, model.width, 3)
         photos = np.frombuffer(source.read(int(np.prod(shape))), np.uint8).reshape(shape)
-        target.write(model.many(photos).tobytes())
+        target.write(model.predict_batch(photos).tobytes())
         target.flush()
 
 

@@ -80,7 +80,7 @@ def check_newer(pointer: Pointer, taken: int, where: str) -> None:
         )
 
 
-def trusted(
+def trusted_pointer(
     pointer: Pointer | None, channel: str, accepted: "PublicKeys | None", signer: "Signer | None", where: str
 ) -> Pointer | None:
     """The channel's pointer as far as a change may rest on it: its history and its sequence.

@@ -12,7 +12,7 @@ from transferlite.errors import (
     NotFoundError,
     UntrustedError,
 )
-from transferlite.registry.channel_pointer import Pointer, check_newer, check_pointer, next_pointer, trusted
+from transferlite.registry.channel_pointer import Pointer, check_newer, check_pointer, next_pointer, trusted_pointer
 from transferlite.registry.versions import Versions, utc_now
 from transferlite.storage.store import Blob
 
@@ -60,7 +60,7 @@ class Channels(Versions):
             check_newer(found[0], known[0].sequence if known else 0, f"{self.store.uri}/{key}")
         return found
 
-    def begins_anew(self, channel: str) -> bool:
+    def loses_history(self, channel: str) -> bool:
         """Whether a promotion would not go on from what the channel names now, for no known key signed that.
 
         Raises:
@@ -130,7 +130,7 @@ class Channels(Versions):
 
     def _trusted(self, name: str, pointer: Pointer | None) -> Pointer | None:
         where = f"{self.store.uri}/{_channel_key(name)}"
-        return trusted(pointer, name, self._accepted, self.signer, where)
+        return trusted_pointer(pointer, name, self._accepted, self.signer, where)
 
     def _write_channel(
         self, name: str, model_id: str, previous: tuple[str, ...], old: Pointer | None, etag: str | None

@@ -10,8 +10,14 @@ from pathlib import Path
 from transferlite.errors import BundleError, NotFoundError, UnavailableError
 from transferlite.registry.local_bundle import check_files, read_manifest, sha256_of
 from transferlite.registry.manifest import MANIFEST, FileInfo
-from transferlite.storage.folder import TEMPORARY, explained, folder_lock, put_in_place, write_durably
-from transferlite.storage.prefetch import map_ahead
+from transferlite.storage.folder import (
+    TEMPORARY_PREFIX,
+    folder_lock,
+    move_into_place,
+    translate_os_errors,
+    write_durably,
+)
+from transferlite.storage.prefetch import prefetch_map
 from transferlite.storage.store import Store, join_uri
 
 _ATTEMPTS = 4
@@ -34,7 +40,7 @@ def fetch_bundle(
     Raises:
         BundleError: a whole bundle with another manifest is there, which serves perhaps; or as :func:`fetch_files`.
     """
-    with explained(bundle):
+    with translate_os_errors(bundle):
         bundle.mkdir(parents=True, exist_ok=True)
     with folder_lock(bundle):  # two who pull into one cache would append to the same part
         _check_same(bundle, documents[MANIFEST])
@@ -82,29 +88,29 @@ def fetch_files(
 
     def fetch(name: str) -> None:
         info, path = files[name], bundle / name
-        if is_file(path, info):
+        if matches_file(path, info):
             return
-        with explained(path):
+        with translate_os_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             spare = near.get(info.sha256)
-            if spare and is_file(spare, info):
-                arrived = _linked(spare, part_of(path, info).with_suffix(".link"))
+            if spare and matches_file(spare, info):
+                arrived = _linked(spare, partial_path(path, info).with_suffix(".link"))
             else:
-                arrived = part_of(path, info)
+                arrived = partial_path(path, info)
                 _download(store, f"{prefix}/{name}", info, arrived)
-            put_in_place(arrived, path)
+            move_into_place(arrived, path)
 
-    for _ in map_ahead(fetch, files, workers=8):
+    for _ in prefetch_map(fetch, files, workers=8):
         pass
 
 
-def part_of(path: Path, info: FileInfo) -> Path:
+def partial_path(path: Path, info: FileInfo) -> Path:
     """The neighbour that holds what has arrived of a file: its own for each name and content."""
     name = hashlib.sha256(f"{info.sha256} {path.name}".encode()).hexdigest()
-    return path.with_name(f"{TEMPORARY}{name}.part")
+    return path.with_name(f"{TEMPORARY_PREFIX}{name}.part")
 
 
-def is_file(path: Path, info: FileInfo) -> bool:
+def matches_file(path: Path, info: FileInfo) -> bool:
     """Whether there is a file of that content."""
     return path.is_file() and path.stat().st_size == info.size and sha256_of(path) == info.sha256
 
@@ -134,10 +140,10 @@ def _download(store: Store, key: str, info: FileInfo, part: Path) -> None:
     """Fill the file ``part``, going on where it ends."""
     resumed = part.exists()
     _append_all(store, key, info, part)
-    if not is_file(part, info) and resumed:  # what was left may have been of something else
+    if not matches_file(part, info) and resumed:  # what was left may have been of something else
         part.unlink()
         _append_all(store, key, info, part)
-    if not is_file(part, info):
+    if not matches_file(part, info):
         size = part.stat().st_size
         part.unlink()
         what = f"{size} bytes, not {info.size}" if size != info.size else f"{size} bytes"

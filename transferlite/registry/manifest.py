@@ -62,7 +62,7 @@ class Variant(NamedTuple):  # a dataclass takes 0.4 ms of each start, this a ten
     in_float: tuple[str, ...] = ()
 
 
-class Proof(NamedTuple):
+class GateResult(NamedTuple):
     """What the gate measured of one variant in one runtime, against the Keras model on the same held-out photos.
 
     Attributes:
@@ -113,7 +113,7 @@ class Manifest:
     calibration: Mapping[str, Any] = field(default_factory=dict)
     decoder_version: int = DECODER_VERSION
     golden: str = ""
-    gate: tuple[Proof, ...] = ()
+    gate: tuple[GateResult, ...] = ()
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -154,7 +154,7 @@ class Manifest:
                     "labels": tuple(raw["labels"]),
                     "input": InputSpec(**raw["input"]),
                     "variants": {name: _variant(value) for name, value in raw["variants"].items()},
-                    "gate": tuple(Proof(**value) for value in raw.get("gate", ())),
+                    "gate": tuple(GateResult(**value) for value in raw.get("gate", ())),
                     "files": {path: FileInfo(**value) for path, value in raw["files"].items()},
                 }
             )
@@ -176,7 +176,7 @@ class Manifest:
         """The names of the variants that are TFLite files."""
         return tuple(name for name, value in self.variants.items() if value.path.endswith(".tflite"))
 
-    def files_of(self, variants: Iterable[str]) -> dict[str, FileInfo]:
+    def serving_files(self, variants: Iterable[str]) -> dict[str, FileInfo]:
         """The files that serving these variants takes: theirs, the labels and the test pictures.
 
         The record of the training is not among them.

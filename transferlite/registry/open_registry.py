@@ -58,7 +58,7 @@ class Registry(Channels):
         data = self._manifest_data(model_id)
         manifest = self._parsed(model_id, data, self.keys)
         signature = self.signature(model_id) if with_signature else None
-        files = manifest.files_of(variants or manifest.tflite_variants())
+        files = manifest.serving_files(variants or manifest.tflite_variants())
         documents = {MANIFEST: data} if signature is None else {SIGNATURE: signature, MANIFEST: data}
         fetch_bundle(self.store, f"models/{model_id}", documents, files, folder / model_id, spares)
         return folder / model_id

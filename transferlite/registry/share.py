@@ -45,7 +45,7 @@ def write_share(registry: Registry, channel: str, variants: Iterable[str] | None
     keys = [f"channels/{channel}.json", f"{prefix}/{MANIFEST}"]
     if registry.signature(pointer.model_id) is not None:
         keys.append(f"{prefix}/{SIGNATURE}")
-    keys += [f"{prefix}/{name}" for name in manifest.files_of(variants or manifest.tflite_variants())]
+    keys += [f"{prefix}/{name}" for name in manifest.serving_files(variants or manifest.tflite_variants())]
     until = utc_now() + datetime.timedelta(seconds=seconds)
     content = {
         "schema": SCHEMA,

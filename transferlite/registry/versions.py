@@ -16,7 +16,7 @@ from transferlite.errors import (
 )
 from transferlite.registry.local_bundle import check_files, check_signature
 from transferlite.registry.manifest import MANIFEST, SIGNATURE, Manifest, check_model_id, is_model_id
-from transferlite.storage.prefetch import map_ahead
+from transferlite.storage.prefetch import prefetch_map
 from transferlite.storage.store import Store
 from transferlite.trust.keys import PublicKeys, Signer
 
@@ -64,7 +64,7 @@ class Versions:
         def upload(path: str) -> None:
             self.store.upload(f"{prefix}/{path}", bundle / path)
 
-        for _ in map_ahead(upload, manifest.files, workers=8):
+        for _ in prefetch_map(upload, manifest.files, workers=8):
             pass
         data = manifest.to_json()
         if self.signer:
@@ -139,7 +139,7 @@ class Versions:
             except NotFoundError:
                 return None  # still being written, or its job died before the manifest
 
-        found = map_ahead(read, filter(is_model_id, self.store.children("models/")))
+        found = prefetch_map(read, filter(is_model_id, self.store.children("models/")))
         yield from (manifest for manifest in found if manifest is not None)
 
     @property

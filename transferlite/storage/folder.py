@@ -13,7 +13,7 @@ from pathlib import Path
 from transferlite.errors import AccessDeniedError, ConflictError, InputError, NotFoundError, TransferLiteError
 from transferlite.storage.store import BLOCK, Blob, Entry, join_uri
 
-TEMPORARY = ".transferlite-"
+TEMPORARY_PREFIX = ".transferlite-"
 
 
 class FolderStore:
@@ -31,13 +31,13 @@ class FolderStore:
 
     def get(self, key: str, most: int | None = None) -> Blob:
         path = self.path_of(key)
-        with explained(path), path.open("rb") as file:
+        with translate_os_errors(path), path.open("rb") as file:
             stat = os.fstat(file.fileno())
             return Blob(file.read(-1 if most is None else most), _stat_etag(stat), stat.st_mtime)
 
     def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
         path = self.path_of(key)
-        with explained(path), path.open("rb") as file:
+        with translate_os_errors(path), path.open("rb") as file:
             file.seek(start)
             while block := file.read(BLOCK):
                 yield block
@@ -47,7 +47,7 @@ class FolderStore:
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         path = self.path_of(key)
-        with explained(path):
+        with translate_os_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with _written_aside(path) as aside:
                 aside.write_bytes(data)
@@ -57,12 +57,12 @@ class FolderStore:
 
     def delete(self, key: str) -> None:
         path = self.path_of(key)
-        with suppress(NotFoundError), explained(path):
+        with suppress(NotFoundError), translate_os_errors(path):
             path.unlink()
 
     def head(self, key: str) -> Entry:
         path = self.path_of(key)
-        with explained(path):
+        with translate_os_errors(path):
             stat = path.stat()
         return Entry(key, stat.st_size, _stat_etag(stat), modified=stat.st_mtime)
 
@@ -84,22 +84,22 @@ class FolderStore:
             if not (prefix and isinstance(error, FileNotFoundError)):  # nothing below a prefix is no error
                 raise error
 
-        with explained(folder):
+        with translate_os_errors(folder):
             for base, folders, names in os.walk(folder, onerror=failed, followlinks=True):
                 folders[:] = [name for name in folders if not _leads_back(Path(base, name), self.root)]
-                found += [Path(base, name) for name in names if not name.startswith(TEMPORARY)]
+                found += [Path(base, name) for name in names if not name.startswith(TEMPORARY_PREFIX)]
         keyed = ((path.relative_to(self.root).as_posix(), path) for path in found)
         return sorted(item for item in keyed if item[0].startswith(prefix))
 
     def children(self, prefix: str = "") -> Iterator[str]:
         folder = self.path_of(prefix.rstrip("/")) if prefix else self.root
-        with explained(folder):
+        with translate_os_errors(folder):
             names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
         yield from names
 
     def upload(self, key: str, path: Path) -> None:
         target = self.path_of(key)
-        with explained(target):
+        with translate_os_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             with _written_aside(target) as aside:
                 shutil.copyfile(path, aside)
@@ -107,7 +107,12 @@ class FolderStore:
 
     def download(self, key: str, path: Path) -> None:
         source = self.path_of(key)
-        with explained(source), source.open("rb") as content, explained(path), _written_aside(path) as aside:
+        with (
+            translate_os_errors(source),
+            source.open("rb") as content,
+            translate_os_errors(path),
+            _written_aside(path) as aside,
+        ):
             with aside.open("wb") as copy:
                 shutil.copyfileobj(content, copy)
             aside.replace(path)
@@ -171,7 +176,7 @@ def _leads_back(folder: Path, root: Path) -> bool:
 @contextmanager
 def _written_aside(path: Path) -> Iterator[Path]:
     """A temporary neighbour of ``path`` to write and then move into place; removed if it still stands at the end."""
-    aside = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
+    aside = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
     try:
         yield aside
     finally:
@@ -183,12 +188,12 @@ def write_durably(path: Path, data: bytes) -> None:
 
     Raises the store errors of ``transferlite.errors``.
     """
-    with explained(path), _written_aside(path) as aside:
+    with translate_os_errors(path), _written_aside(path) as aside:
         aside.write_bytes(data)
-        put_in_place(aside, path)
+        move_into_place(aside, path)
 
 
-def put_in_place(aside: Path, path: Path) -> None:
+def move_into_place(aside: Path, path: Path) -> None:
     """Give a finished neighbour the name ``path``, once its content is on the disk."""
     with aside.open("rb") as file:
         os.fsync(file.fileno())
@@ -216,7 +221,7 @@ def _stat_etag(stat: os.stat_result) -> str:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def translate_os_errors(path: Path) -> Iterator[None]:
     """Turn what the operating system says of ``path`` into the store errors."""
     try:
         yield

@@ -40,7 +40,7 @@ class SharedStore:
 
     @property
     def uri(self) -> str:
-        return bare(self._url)
+        return without_query(self._url)
 
     def get(self, key: str, most: int | None = None) -> Blob:
         with self._explained(key), _open(self._address(key)) as answer:
@@ -131,10 +131,12 @@ def check_address(url: str) -> str:
         return url
     if parts.scheme == "http" and _is_loopback(parts.hostname or ""):
         return url
-    raise InputError("is not an https:// address", where=bare(url), hint="http:// is taken from this machine alone")
+    raise InputError(
+        "is not an https:// address", where=without_query(url), hint="http:// is taken from this machine alone"
+    )
 
 
-def bare(url: str) -> str:
+def without_query(url: str) -> str:
     """The address without its query, which may hold a signature that lets others in."""
     return urlsplit(url)._replace(query="", fragment="").geturl()
 

@@ -10,7 +10,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def map_ahead(
+def prefetch_map(
     work: Callable[[Item], Result], items: Iterable[Item], workers: int = 16, window: int | None = None
 ) -> Iterator[Result]:
     """``map(work, items)`` on threads: results in order, never more than ``window`` of them waiting in memory.

@@ -106,7 +106,7 @@ class LocalKey:
             data = path.read_bytes()
         except OSError as error:
             raise InputError(f"cannot be read ({error.strerror})", where=str(path)) from None
-        with explained_missing():
+        with require_cryptography():
             from cryptography.exceptions import UnsupportedAlgorithm
             from cryptography.hazmat.primitives.serialization import load_pem_private_key
         try:
@@ -142,7 +142,7 @@ def create_key(private: Path, public: Path) -> PublicKeys:
     Raises:
         InputError: one of the files exists; no key is ever overwritten.
     """
-    with explained_missing():
+    with require_cryptography():
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     if public.exists():
@@ -169,7 +169,7 @@ def key_id(key: "PublicKey") -> str:
 
 def public_key_of_der(der: bytes, where: str) -> "PublicKey":
     """The public key that ``der`` encodes. Raises InputError for another type of key."""
-    with explained_missing():
+    with require_cryptography():
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.serialization import load_der_public_key
     try:
@@ -209,7 +209,7 @@ def from_base64(text: str) -> bytes | None:
 
 
 @contextmanager
-def explained_missing() -> Iterator[None]:
+def require_cryptography() -> Iterator[None]:
     """Say which extra holds cryptography, where it is not installed."""
     try:
         yield

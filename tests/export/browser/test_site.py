@@ -21,7 +21,7 @@ from tests.pictures import jpeg
 from transferlite import Predictor
 from transferlite.cli.main import run
 from transferlite.errors import InputError, UnavailableError
-from transferlite.images.decoder import decode, fit
+from transferlite.images.decoder import decode, resize_to
 from transferlite.images.input_spec import InputSpec
 from transferlite.registry.local_bundle import read_manifest
 from transferlite.registry.manifest import MANIFEST
@@ -89,7 +89,7 @@ def test_the_same_pixels_have_the_same_probabilities(page: tuple[WebPage, Predic
 @pytest.mark.parametrize("shape", [(48, 64), (64, 64), (300, 500), (7, 9), (64, 1000), (65, 63), (63, 90)])
 def test_the_page_resizes_bit_for_bit_as_pillow_does(shape: tuple[int, int], page: tuple[WebPage, Predictor]) -> None:
     image = np.random.default_rng(1).integers(0, 256, (*shape, 3), np.uint8)
-    np.testing.assert_array_equal(page[0].resized(image, 64, 80), fit(image, InputSpec(64, 80)))
+    np.testing.assert_array_equal(page[0].resized(image, 64, 80), resize_to(image, InputSpec(64, 80)))
 
 
 def encoded(kind: str) -> bytes:

@@ -35,26 +35,26 @@ def pictures(count: int) -> Iterator[tuple[Any, int]]:
 
 def gate(count: int = 40, most: int = 1000, **wrong: Any) -> Any:
     """Answered: each variant in two runtimes, of which the second is asked at most ``most`` photos."""
-    from export.gate.compare_variants import Asked, Form, compare
+    from export.gate.compare_variants import ExportedFile, RuntimeUnderTest, compare
 
     forms = {}
     for name in VARIANTS:
-        forms[Form(name, "here")] = Asked(wrong.get(name, truth), 1000)
-        forms[Form(name, "there")] = Asked(wrong.get(f"{name}_there", truth), most)
+        forms[ExportedFile(name, "here")] = RuntimeUnderTest(wrong.get(name, truth), 1000)
+        forms[ExportedFile(name, "there")] = RuntimeUnderTest(wrong.get(f"{name}_there", truth), most)
     return compare(truth, forms, pictures(count))
 
 
 def verdict(*arguments: Any, **wrong: Any) -> Any:
-    from export.gate.compare_variants import REDUCED, judge, left_out
+    from export.gate.compare_variants import REDUCED, gate_failure, left_out
 
-    proofs = judge(gate(*arguments, **wrong), REDUCED, LABELS)
+    proofs = gate_failure(gate(*arguments, **wrong), REDUCED, LABELS)
     return proofs, left_out(proofs)
 
 
 def tally(answer: Any, reference: Any, labels: Any) -> Any:
-    from export.gate.compare_variants import Tally
+    from export.gate.compare_variants import AgreementCounts
 
-    return Tally.of(np.array(answer, np.float32), np.array(reference, np.float32), np.array(labels, np.int32))
+    return AgreementCounts.of(np.array(answer, np.float32), np.array(reference, np.float32), np.array(labels, np.int32))
 
 
 def test_a_tally_counts_as_one_does_by_hand() -> None:
@@ -73,34 +73,39 @@ def test_a_number_that_is_none_is_an_infinite_difference(value: float, side: str
 
 @pytest.mark.parametrize("photos", [1, 10, 19, 100, 1000])
 def test_a_quantised_variant_may_lose_one_photo_or_the_share(photos: int) -> None:
-    from export.gate.compare_variants import REDUCED, Tally
+    from export.gate.compare_variants import REDUCED, AgreementCounts
 
     allowed = max(1, photos // 100)
-    assert Tally(photos, photos - allowed, photos, photos - allowed).failure(REDUCED) is None
-    assert Tally(photos, photos - allowed - 1, photos, photos - allowed).failure(REDUCED) is not None
+    assert AgreementCounts(photos, photos - allowed, photos, photos - allowed).failure(REDUCED) is None
+    assert AgreementCounts(photos, photos - allowed - 1, photos, photos - allowed).failure(REDUCED) is not None
 
 
 def test_a_quantised_variant_may_disagree_on_a_twentieth() -> None:
-    from export.gate.compare_variants import REDUCED, Tally
+    from export.gate.compare_variants import REDUCED, AgreementCounts
 
-    assert Tally(100, 90, 90, 95, 0.9).failure(REDUCED) is None
-    failure = Tally(100, 90, 90, 94, 0.9).failure(REDUCED)
+    assert AgreementCounts(100, 90, 90, 95, 0.9).failure(REDUCED) is None
+    failure = AgreementCounts(100, 90, 90, 94, 0.9).failure(REDUCED)
     assert failure == "only 94 of 100 photos have the label that Keras gives"
 
 
 def test_a_variant_better_than_keras_passes() -> None:
-    from export.gate.compare_variants import REDUCED, Tally
+    from export.gate.compare_variants import REDUCED, AgreementCounts
 
-    assert Tally(100, 95, 90, 95).failure(REDUCED) is None
+    assert AgreementCounts(100, 95, 90, 95).failure(REDUCED) is None
 
 
 def test_an_exact_variant_may_lose_nothing() -> None:
-    from export.gate.compare_variants import EXACT, Tally
+    from export.gate.compare_variants import EXACT, AgreementCounts
 
-    assert Tally(100, 90, 90, 100, 1e-4).failure(EXACT) is None
-    assert Tally(100, 89, 90, 100, 0.0).failure(EXACT) == "89 of 100 photos right where Keras has 90"
-    assert Tally(100, 90, 90, 99, 0.0).failure(EXACT) == "only 99 of 100 photos have the label that Keras gives"
-    assert Tally(100, 90, 90, 100, 2e-4).failure(EXACT) == "a probability differs by 2.0e-04 from Keras (limit 1e-04)"
+    assert AgreementCounts(100, 90, 90, 100, 1e-4).failure(EXACT) is None
+    assert AgreementCounts(100, 89, 90, 100, 0.0).failure(EXACT) == "89 of 100 photos right where Keras has 90"
+    assert (
+        AgreementCounts(100, 90, 90, 99, 0.0).failure(EXACT) == "only 99 of 100 photos have the label that Keras gives"
+    )
+    assert (
+        AgreementCounts(100, 90, 90, 100, 2e-4).failure(EXACT)
+        == "a probability differs by 2.0e-04 from Keras (limit 1e-04)"
+    )
 
 
 def test_an_exact_variant_may_break_a_tie_the_other_way() -> None:
@@ -110,11 +115,13 @@ def test_an_exact_variant_may_break_a_tie_the_other_way() -> None:
 
 
 def test_a_class_may_lose_a_tenth_or_two_photos() -> None:
-    from export.gate.compare_variants import REDUCED, Tally
+    from export.gate.compare_variants import REDUCED, AgreementCounts
 
     def lost(photos: int, missed: int) -> str | None:
         others = (1000 - photos, 900, 900 - missed)  # another class makes up for it
-        return Tally(1000, 950, 950, 1000, 0.0, ((photos, photos - missed, photos), others)).failure(REDUCED, LABELS)
+        return AgreementCounts(1000, 950, 950, 1000, 0.0, ((photos, photos - missed, photos), others)).failure(
+            REDUCED, LABELS
+        )
 
     assert lost(100, 10) is None
     assert lost(100, 11) == "89 of 100 photos of 'ant' right where Keras has 100"
@@ -201,9 +208,9 @@ def test_every_photo_is_counted_whatever_the_chunks(count: int) -> None:
 
 
 def counted(answered: Any, variant: str, runtime: str) -> Any:
-    from export.gate.compare_variants import Form
+    from export.gate.compare_variants import ExportedFile
 
-    return answered.tally(Form(variant, runtime))
+    return answered.tally(ExportedFile(variant, runtime))
 
 
 @pytest.mark.parametrize("most", [1, 31, 32, 33, 50])

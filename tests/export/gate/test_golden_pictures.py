@@ -3,7 +3,7 @@ import numpy as np
 from tests.conftest import Trained
 from transferlite.images.decoder import decode
 from transferlite.inference.interpreter import TFLiteClassifier
-from transferlite.predict.self_test import Golden
+from transferlite.predict.self_test import SelfTest
 from transferlite.registry.local_bundle import read_manifest
 from transferlite.registry.manifest import GOLDEN
 
@@ -38,7 +38,7 @@ def test_a_trained_bundle_holds_what_each_of_its_files_says(trained: Trained) ->
     manifest = read_manifest(trained.bundle)
     assert manifest.golden == GOLDEN
     assert manifest.files[GOLDEN].size < 30_000
-    golden = Golden.from_json((trained.bundle / GOLDEN).read_bytes())
+    golden = SelfTest.from_json((trained.bundle / GOLDEN).read_bytes())
     assert len(golden.pictures) == KEPT
     assert set(golden.expected) == manifest.variants.keys() - {"saved_model"}
     for name, expected in golden.expected.items():

@@ -31,7 +31,7 @@ def test_another_python_names_its_runtime() -> None:
 @pytest.mark.parametrize("variant", ["float32", "int8"])
 def test_another_python_answers_as_this_one(exported: Exported, variant: str) -> None:
     photos = np.stack(pictures(7))
-    expected = TFLiteClassifier(exported.tflite[variant]).many(photos)
+    expected = TFLiteClassifier(exported.tflite[variant]).predict_batch(photos)
     with other_python(sys.executable, exported.tflite[variant]) as ask:
         np.testing.assert_array_equal(ask(photos), expected)
         np.testing.assert_array_equal(ask(photos[:1]), expected[:1])

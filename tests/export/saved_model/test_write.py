@@ -23,10 +23,10 @@ WHOLE_NUMBER = 2
 
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_the_saved_model_takes_any_batch(exported: Exported, count: int) -> None:
-    from export.gate.runtimes import saved_model_answers
+    from export.gate.runtimes import saved_model_predict
 
     photos = pictures(count)
-    answers = saved_model_answers(exported.saved_model)(np.stack(photos))
+    answers = saved_model_predict(exported.saved_model)(np.stack(photos))
     expected = np.asarray(exported.keras(np.stack(photos).astype(np.float32), training=False))
     np.testing.assert_allclose(answers, expected, atol=1e-5)
 

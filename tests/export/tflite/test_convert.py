@@ -39,7 +39,7 @@ def test_a_tflite_file_takes_one_uint8_photo(exported: Exported, name: str) -> N
 
 @pytest.mark.parametrize("name", TFLITE_VARIANTS)
 def test_a_tflite_file_answers_by_its_signature(exported: Exported, name: str) -> None:
-    from export.gate.runtimes import tflite_answers
+    from export.gate.runtimes import tflite_predict
 
     loaded = interpreter(exported.tflite[name])
     signature = {"inputs": ["image"], "outputs": ["probabilities"]}
@@ -53,7 +53,7 @@ def test_a_tflite_file_answers_by_its_signature(exported: Exported, name: str) -
     scale, zero = output["quantization"]
     answer = runner(image=photo[None])["probabilities"]
     answer = answer if name != "int8" else (answer.astype(np.float32) - zero) * np.float32(scale)
-    np.testing.assert_array_equal(answer, tflite_answers(exported.tflite[name])(photo[None]))
+    np.testing.assert_array_equal(answer, tflite_predict(exported.tflite[name])(photo[None]))
 
 
 def int8_files(exported: Exported, trained: Trained) -> dict[str, Path]:
@@ -91,23 +91,23 @@ def keras_answers(exported: Exported, photos: list[Any]) -> Any:
     ("name", "tolerance"), [("float32", 1e-5), ("float16", 0.01), ("dynamic", 0.05), ("int8", 0.05)]
 )
 def test_a_tflite_file_answers_as_keras_does(exported: Exported, name: str, tolerance: float) -> None:
-    from export.gate.runtimes import tflite_answers
+    from export.gate.runtimes import tflite_predict
 
     photos = pictures(9)
     expected = keras_answers(exported, photos)
     assert np.ptp(expected, axis=0).max() > 0.2
-    np.testing.assert_allclose(tflite_answers(exported.tflite[name])(np.stack(photos)), expected, atol=tolerance)
+    np.testing.assert_allclose(tflite_predict(exported.tflite[name])(np.stack(photos)), expected, atol=tolerance)
 
 
 def test_the_exported_weights_do_not_follow_the_model_afterwards(exported: Exported) -> None:
-    from export.gate.runtimes import saved_model_answers
+    from export.gate.runtimes import saved_model_predict
 
     photos = pictures(2)
-    before = saved_model_answers(exported.saved_model)(np.stack(photos))
+    before = saved_model_predict(exported.saved_model)(np.stack(photos))
     last = exported.keras.layers[-1].weights[-1]
     value = last.numpy()
     last.assign(value + np.arange(3))
-    after = saved_model_answers(exported.saved_model)(np.stack(photos))
+    after = saved_model_predict(exported.saved_model)(np.stack(photos))
     last.assign(value)
     np.testing.assert_array_equal(before, after)
 
@@ -118,12 +118,12 @@ def test_converting_writes_nothing_on_the_terminal(tmp_path: Path, capfd: pytest
 
     from export.saved_model.graph import Graph
     from export.saved_model.write import write_saved_model
-    from export.tflite.convert import convert, write_tflite
+    from export.tflite.convert import convert, write_variant
 
     base = keras.Sequential([keras.Input((32, 40, 3)), layers.GlobalAveragePooling2D()])
     graph = Graph(base, keras.Sequential([keras.Input((3,)), layers.Dense(2, "softmax")]), SPEC)
     write_saved_model(graph, LABELS, tmp_path)
-    write_tflite(convert(graph, pictures(2)), TFLITE_VARIANTS, tmp_path)
+    write_variant(convert(graph, pictures(2)), TFLITE_VARIANTS, tmp_path)
     captured = capfd.readouterr()
     assert captured.err == ""
     assert captured.out == ""
@@ -134,14 +134,14 @@ def test_converting_writes_nothing_on_the_terminal(tmp_path: Path, capfd: pytest
 def test_a_file_of_a_batch_answers_each_photo_as_the_file_of_one(
     exported: Exported, tmp_path: Path, variant: str, batch: int
 ) -> None:
-    from export.gate.runtimes import tensorflow_answers, tflite_answers
-    from export.tflite.convert import write_tflite
+    from export.gate.runtimes import tensorflow_predict, tflite_predict
+    from export.tflite.convert import write_variant
 
-    files = write_tflite(exported.converted, [variant], tmp_path, batch)
+    files = write_variant(exported.converted, [variant], tmp_path, batch)
     assert list(files) == [variant, f"{variant}_batch{batch}"]
     assert interpreter(files[f"{variant}_batch{batch}"]).get_input_details()[0]["shape"].tolist() == [batch, 32, 40, 3]
     photos = np.stack(pictures(7))
-    for answers in (tflite_answers, tensorflow_answers):
+    for answers in (tflite_predict, tensorflow_predict):
         expected = answers(files[variant])(photos)
         np.testing.assert_allclose(answers(files[f"{variant}_batch{batch}"])(photos), expected, atol=1e-6)
         np.testing.assert_allclose(answers(files[f"{variant}_batch{batch}"])(photos[:1]), expected[:1], atol=1e-6)

@@ -29,7 +29,7 @@ def tensorflows(graph: Any, **settings: Any) -> Any:
     """The file that TensorFlow's converter makes with those settings, as an object."""
     import tensorflow as tf
 
-    from export.tflite.tflite_file import read
+    from export.tflite.tflite_file import read_tflite
 
     definition, image, answer = graph.definition()
     converter = tf.compat.v1.lite.TFLiteConverter(definition, None, None, [image], [answer])
@@ -37,14 +37,14 @@ def tensorflows(graph: Any, **settings: Any) -> Any:
     converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     for name, value in settings.items():
         setattr(converter.target_spec, name, value)
-    return read(converter.convert())
+    return read_tflite(converter.convert())
 
 
 def ours(graph: Any, change: Callable[[Any], None]) -> Any:
     from export.tflite.convert import convert
-    from export.tflite.tflite_file import read
+    from export.tflite.tflite_file import read_tflite
 
-    model = read(convert(graph).content)
+    model = read_tflite(convert(graph).content)
     change(model)
     return model
 
@@ -137,9 +137,9 @@ def test_weights_beyond_float16_stay_float32() -> None:
 
 @pytest.mark.parametrize("variant", ["float16", "dynamic"])
 def test_what_a_file_no_longer_needs_is_gone_from_it(graph: Any, tmp_path: Path, variant: str) -> None:
-    from export.tflite.convert import convert, write_tflite
+    from export.tflite.convert import convert, write_variant
 
-    files = write_tflite(convert(graph), ["float32", variant], tmp_path)
+    files = write_variant(convert(graph), ["float32", variant], tmp_path)
     weights = 4 * (8 * 128 + 128 * 64 + 64 * 96)
     saved = files["float32"].stat().st_size - files[variant].stat().st_size
     assert saved > {"float16": 0.45, "dynamic": 0.65}[variant] * weights
@@ -149,14 +149,14 @@ def test_no_weights_at_all_are_quantised_without_a_fault(tmp_path: Path) -> None
     import keras
     from keras import layers
 
-    from export.gate.runtimes import tflite_answers
+    from export.gate.runtimes import tflite_predict
     from export.saved_model.graph import Graph
-    from export.tflite.convert import convert, write_tflite
+    from export.tflite.convert import convert, write_variant
 
     base = keras.Sequential([keras.Input((16, 16, 3)), layers.GlobalAveragePooling2D()])
     head = keras.Sequential(
         [keras.Input((3,)), layers.Dense(512, kernel_initializer="zeros"), layers.Dense(2, "softmax")]
     )
-    files = write_tflite(convert(Graph(base, head, SPEC)), ["float16", "dynamic"], tmp_path)
+    files = write_variant(convert(Graph(base, head, SPEC)), ["float16", "dynamic"], tmp_path)
     for path in files.values():
-        np.testing.assert_allclose(tflite_answers(path)(np.zeros((1, 16, 16, 3), np.uint8)), [[0.5, 0.5]], atol=1e-6)
+        np.testing.assert_allclose(tflite_predict(path)(np.zeros((1, 16, 16, 3), np.uint8)), [[0.5, 0.5]], atol=1e-6)

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.gate.runtimes import tflite_answers
-from export.tflite.metadata import About, add_metadata
-from export.tflite.tflite_file import read
+from export.gate.runtimes import tflite_predict
+from export.tflite.metadata import ModelInfo, add_metadata
+from export.tflite.tflite_file import read_tflite
 from tests.conftest import Trained
 from transferlite.errors import BundleError
 from transferlite.images.input_spec import DECODER_VERSION, InputSpec
@@ -19,20 +19,20 @@ from transferlite.registry.local_bundle import read_manifest
 LABELS = ("chat", "狗", "a, b; c", "with\u2028separator", " spaces ")
 
 
-def about(**changes: object) -> About:
+def about(**changes: object) -> ModelInfo:
     known = {"model_id": "20260131-235959-3f9a1c07", "created_at": "2026-01-31T23:59:59+00:00", "backbone": "lite0"}
-    return About(**known | {"labels": LABELS, "input": InputSpec(64, 64)} | changes)  # type: ignore[arg-type]
+    return ModelInfo(**known | {"labels": LABELS, "input": InputSpec(64, 64)} | changes)  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def bare(trained: Trained, tmp_path: Path) -> Path:
     """The float32 file without its metadata."""
-    from export.tflite.tflite_file import write
+    from export.tflite.tflite_file import write_tflite
 
-    model = read((trained.bundle / "float32.tflite").read_bytes())
+    model = read_tflite((trained.bundle / "float32.tflite").read_bytes())
     model.metadata = []
     path = tmp_path / "bare.tflite"
-    path.write_bytes(write(model))
+    path.write_bytes(write_tflite(model))
     return path
 
 
@@ -74,10 +74,10 @@ def test_a_file_without_metadata_says_nothing(bare: Path) -> None:
 def test_metadata_change_no_answer_and_are_the_same_bytes_each_time(bare: Path, tmp_path: Path) -> None:
     again = Path(shutil.copy(bare, tmp_path / "again.tflite"))
     photos = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
-    before = tflite_answers(bare)(photos)
+    before = tflite_predict(bare)(photos)
     add_metadata(bare, about(labels=("blue", "red")))
     add_metadata(again, about(labels=("blue", "red")))
-    np.testing.assert_array_equal(tflite_answers(bare)(photos), before)
+    np.testing.assert_array_equal(tflite_predict(bare)(photos), before)
     assert bare.read_bytes() == again.read_bytes()
 
 
@@ -95,7 +95,7 @@ def test_the_metadatas_own_bytes_are_as_the_schema_has_them(bare: Path) -> None:
     from flatbuffers.table import Table
 
     add_metadata(bare, about(threshold=0.75))
-    model = read(bare.read_bytes())
+    model = read_tflite(bare.read_bytes())
     (entry,) = [one for one in model.metadata if one.name == b"TFLITE_METADATA"]
     data = model.buffers[entry.buffer].data.tobytes()
     assert data[4:8] == b"M001"

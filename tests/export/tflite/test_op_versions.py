@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from export.tflite.op_versions import TABLE, Operation, needs, oldest_runtime, profiles, refused
-from export.tflite.tflite_file import operator_code, read, write
+from export.tflite.tflite_file import operator_code, read_tflite, write_tflite
 from tests.conftest import Trained
 from transferlite.cli.main import run
 from transferlite.inference.interpreter import TFLiteClassifier
@@ -14,12 +14,12 @@ from transferlite.inference.interpreter import TFLiteClassifier
 @pytest.fixture
 def newer(trained: Trained, tmp_path: Path) -> Path:
     """The float32 file listing FULLY_CONNECTED in a version that came after tflite-runtime 2.14."""
-    model = read((trained.bundle / "float32.tflite").read_bytes())
+    model = read_tflite((trained.bundle / "float32.tflite").read_bytes())
     code = operator_code("FULLY_CONNECTED")
     code.version = 12
     model.operatorCodes.append(code)
     path = tmp_path / "newer.tflite"
-    path.write_bytes(write(model))
+    path.write_bytes(write_tflite(model))
     return path
 
 
@@ -51,9 +51,9 @@ def test_the_table_says_of_the_runtime_that_is_installed_what_it_does(newer: Pat
     assert refused(needs(newer), name) == []
     TFLiteClassifier(newer)
     last = json.loads(TABLE.read_text())["profiles"][name]["operations"]["FULLY_CONNECTED"][1]
-    model = read(newer.read_bytes())
+    model = read_tflite(newer.read_bytes())
     model.operatorCodes[-1].version = last + 1
-    newer.write_bytes(write(model))
+    newer.write_bytes(write_tflite(model))
     assert refused(needs(newer), name)
     with pytest.raises(BundleError, match="FULLY_CONNECTED"):
         TFLiteClassifier(newer)
@@ -81,11 +81,11 @@ def test_the_check_is_json_for_machines(newer: Path, capsys: pytest.CaptureFixtu
 
 
 def test_a_custom_operation_is_taken_by_none(newer: Path) -> None:
-    model = read(newer.read_bytes())
+    model = read_tflite(newer.read_bytes())
     code = operator_code("CUSTOM")
     code.customCode = "FlexErf"
     model.operatorCodes.append(code)
-    newer.write_bytes(write(model))
+    newer.write_bytes(write_tflite(model))
     needed = needs(newer)
     assert Operation("CUSTOM FlexErf", 1) in needed
     assert oldest_runtime(needed) is None

@@ -40,11 +40,11 @@ def test_the_ranges_are_those_of_the_layers_outputs_over_all_photos() -> None:
     import keras
 
     from export.tflite.quantise import observe
-    from export.tflite.tflite_file import activations, read
+    from export.tflite.tflite_file import activations, read_tflite
 
     model, several = residual(), photos(7)
     content = converted(model)
-    tensors = activations(read(content))
+    tensors = activations(read_tflite(content))
     found = observe(content, tensors, several)
     layers = keras.Model(model.input, [model.get_layer(name).output for name in ("first", "second", "sum", "third")])
     for values in map(np.asarray, layers(np.stack(several).astype(np.float32))):
@@ -76,9 +76,9 @@ def test_a_network_that_has_diverged_is_refused(value: float) -> None:
 def test_weights_lie_at_multiples_of_16_bytes_in_every_file() -> None:
     from ai_edge_litert import schema_py_generated as schema
 
-    from export.tflite.tflite_file import read, write
+    from export.tflite.tflite_file import read_tflite, write_tflite
 
-    content = write(read(converted(residual())))
+    content = write_tflite(read_tflite(converted(residual())))
     model = schema.Model.GetRootAs(content, 0)
     table = np.frombuffer(content, np.uint8)
     several = [model.Buffers(number).DataAsNumpy() for number in range(model.BuffersLength())]

@@ -79,20 +79,20 @@ def gate_of(network: Spoilt, limits: Any = None) -> Any:
 
 
 def test_the_window_that_helps_most_has_both_sides_of_what_was_lost(spoilt: Spoilt) -> None:
-    from export.tflite.selective import by_gain
+    from export.tflite.selective import rank_by_gain
 
     assert spoilt.converted.ranged is not None
-    first = " ".join(by_gain(spoilt.converted.ranged, spoilt.calibration)[0])
+    first = " ".join(rank_by_gain(spoilt.converted.ranged, spoilt.calibration)[0])
     assert f"layer{SPOILT}_" in first
     assert f"layer{SPOILT + 1}_" in first
 
 
 def test_int8_that_fails_passes_with_some_operations_in_float(spoilt: Spoilt, tmp_path: Path) -> None:
-    from export.gate.runtimes import tflite_answers
-    from export.tflite.convert import write_tflite
+    from export.gate.runtimes import tflite_predict
+    from export.tflite.convert import write_variant
 
     gate = gate_of(spoilt)
-    files = write_tflite(spoilt.converted, ["float32", "int8"], tmp_path)
+    files = write_variant(spoilt.converted, ["float32", "int8"], tmp_path)
     verdict = gate.ask(spoilt.answers, files)
     assert set(verdict.refused) == {"int8"}
     rescued = gate.rescue_int8(verdict, spoilt.converted, spoilt.calibration, tmp_path)
@@ -102,15 +102,15 @@ def test_int8_that_fails_passes_with_some_operations_in_float(spoilt: Spoilt, tm
     assert [one.variant for one in rescued.proofs] == ["float32", "float32", "int8", "int8"]
     assert {one.failure for one in rescued.proofs} == {""}
     images = np.stack([image for image, _ in spoilt.tests()])
-    np.testing.assert_array_equal(tflite_answers(files["int8"])(images), rescued.answered.variants["int8"])
+    np.testing.assert_array_equal(tflite_predict(files["int8"])(images), rescued.answered.variants["int8"])
 
 
 def test_int8_that_fails_all_the_same_is_refused_with_both_reasons(spoilt: Spoilt, tmp_path: Path) -> None:
-    from export.gate.compare_variants import Limits
-    from export.tflite.convert import write_tflite
+    from export.gate.compare_variants import GateLimits
+    from export.tflite.convert import write_variant
 
-    gate = gate_of(spoilt, Limits(1e-7, 0, 0, 0))
-    files = write_tflite(spoilt.converted, ["float32", "int8"], tmp_path)
+    gate = gate_of(spoilt, GateLimits(1e-7, 0, 0, 0))
+    files = write_variant(spoilt.converted, ["float32", "int8"], tmp_path)
     verdict = gate.ask(spoilt.answers, files)
     refused = gate.rescue_int8(verdict, spoilt.converted, spoilt.calibration, tmp_path).refused["int8"]
     assert refused.startswith(verdict.refused["int8"])

@@ -12,10 +12,10 @@ SMALLEST = {"inception_v3": 75}
 
 
 def build(name: str, weights: str = "none", seed: int = 0, side: int | None = None) -> Any:
-    from train_job.backbones.build import build_base
+    from train_job.backbones.build import build_backbone
 
     chosen = side or SMALLEST.get(name, 32)
-    return build_base(BACKBONES[name], (chosen, chosen, 3), weights, seed)
+    return build_backbone(BACKBONES[name], (chosen, chosen, 3), weights, seed)
 
 
 @cache
@@ -66,11 +66,11 @@ def test_resnets_normalisation_takes_numbers_as_well_as_a_graphs_input() -> None
     import keras
 
     from train_job.backbones.build import normalise
-    from train_job.backbones.catalog import Normalisation
+    from train_job.backbones.catalog import InputScaling
 
     pixels = np.full((1, 2, 2, 3), 128, np.float32)
     expected = keras.applications.resnet50.preprocess_input(pixels.copy())
-    mine = normalise(keras.ops.convert_to_tensor(pixels), Normalisation.CAFFE)
+    mine = normalise(keras.ops.convert_to_tensor(pixels), InputScaling.CAFFE)
     np.testing.assert_allclose(np.asarray(mine), expected, rtol=1e-5)
 
 
@@ -78,20 +78,20 @@ def test_lite_pixels_lie_around_zero() -> None:
     import keras
 
     from train_job.backbones.build import normalise
-    from train_job.backbones.catalog import Normalisation
+    from train_job.backbones.catalog import InputScaling
 
     pixels = keras.ops.convert_to_tensor(np.full((1, 1, 1, 3), [[[[0, 127, 255]]]], np.float32))
     expected = [[[[-127 / 128, 0, 1]]]]
-    np.testing.assert_allclose(np.asarray(normalise(pixels, Normalisation.LITE)), expected, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(normalise(pixels, InputScaling.LITE)), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "mobilenet_v3_large", "efficientnet_v2_b0"])
 def test_a_network_that_normalises_inside_is_given_plain_pixels(name: str) -> None:
     from train_job.backbones.build import normalise
-    from train_job.backbones.catalog import BACKBONES, Normalisation
+    from train_job.backbones.catalog import BACKBONES, InputScaling
 
-    assert BACKBONES[name].normalisation is Normalisation.INSIDE
-    assert normalise(pixels := object(), Normalisation.INSIDE) is pixels
+    assert BACKBONES[name].normalisation is InputScaling.INSIDE
+    assert normalise(pixels := object(), InputScaling.INSIDE) is pixels
     assert any(type(layer).__name__ == "Rescaling" for layer in random_base(name).layers)
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from transferlite.errors import MissingExtraError
-from transferlite.images.decoder import fit
+from transferlite.images.decoder import resize_to
 from transferlite.images.input_spec import InputSpec
 
 EGYPTIAN_CAT, ESPRESSO = 285, 967
@@ -27,7 +27,7 @@ def imagenet() -> Any:
 def test_it_knows_what_imagenet_taught_it(imagenet: Any, picture: str, expected: int) -> None:
     import skimage.data
 
-    pixels = fit(getattr(skimage.data, picture)(), InputSpec(224, 224))
+    pixels = resize_to(getattr(skimage.data, picture)(), InputSpec(224, 224))
     probabilities = imagenet.predict_on_batch((pixels[None].astype(np.float32) - 127) / 128)[0]
     assert probabilities.argmax() == expected
     assert probabilities.sum() == pytest.approx(1, abs=1e-5)
@@ -65,15 +65,15 @@ def test_the_base_gets_the_same_weights_without_the_top(imagenet: Any) -> None:
 
 @pytest.mark.parametrize("side", [64, 75])
 def test_its_file_is_byte_for_byte_that_of_the_keras_model(side: int) -> None:
-    from train_job.backbones.build import build_base, feature_model
+    from train_job.backbones.build import build_backbone, feature_model
     from train_job.backbones.catalog import BACKBONES
     from train_job.backbones.efficientnet_lite import read_imagenet
     from train_job.backbones.litert.efficientnet_lite_file import feature_file
-    from train_job.backbones.litert.translate_model import translate
+    from train_job.backbones.litert.translate_model import translate_to_tflite
 
     backbone, spec = BACKBONES["efficientnet_lite0"], InputSpec(side, side)
-    model = feature_model(build_base(backbone, (side, side, 3), "imagenet"), backbone, spec)
-    assert feature_file(read_imagenet(), spec) == translate(model)
+    model = feature_model(build_backbone(backbone, (side, side, 3), "imagenet"), backbone, spec)
+    assert feature_file(read_imagenet(), spec) == translate_to_tflite(model)
 
 
 def test_its_weights_hash_is_that_of_the_keras_model() -> None:

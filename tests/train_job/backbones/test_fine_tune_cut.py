@@ -31,10 +31,10 @@ def test_inside_a_residual_block_the_cut_is_before_the_block(base: Any) -> None:
 
 
 def test_the_keras_examples_cut_of_inception_is_where_it_says() -> None:
-    from train_job.backbones.build import build_base
+    from train_job.backbones.build import build_backbone
     from train_job.backbones.fine_tune_cut import find_cut
 
-    base = build_base(BACKBONES["inception_v3"], (96, 96, 3), "none")
+    base = build_backbone(BACKBONES["inception_v3"], (96, 96, 3), "none")
     assert base.layers[find_cut(base, "249").below].name == "mixed8"
 
 

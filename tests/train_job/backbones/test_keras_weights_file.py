@@ -15,12 +15,12 @@ SIDES = {"mobilenet_v3_small": 32, "inception_v3": 75}
 def build(name: str, seed: int = 0, include_top: bool = False) -> Any:
     import keras
 
-    from train_job.backbones.build import build_base
+    from train_job.backbones.build import build_backbone
     from train_job.backbones.catalog import BACKBONES
 
     shape = (SIDES[name], SIDES[name], 3)
     if not include_top:
-        return build_base(BACKBONES[name], shape, "none", seed)
+        return build_backbone(BACKBONES[name], shape, "none", seed)
     keras.utils.set_random_seed(seed)
     return getattr(keras.applications, str(BACKBONES[name].application))(weights=None, input_shape=shape)
 

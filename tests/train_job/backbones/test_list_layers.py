@@ -17,15 +17,15 @@ def _built_once() -> Iterator[None]:
     from train_job.backbones import list_layers as inspection
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inspection, "build_base", cache(bases.build_base))
+        patch.setattr(inspection, "build_backbone", cache(bases.build_backbone))
         yield
 
 
 @pytest.fixture(scope="module")
 def inception() -> list[dict[str, Any]]:
-    from train_job.backbones.list_layers import layers_of
+    from train_job.backbones.list_layers import list_layers
 
-    return layers_of("inception_v3")
+    return list_layers("inception_v3")
 
 
 def test_inception_has_its_311_layers_in_order(inception: list[dict[str, Any]]) -> None:
@@ -43,15 +43,15 @@ def test_every_layer_has_a_name_a_shape_and_is_frozen(inception: list[dict[str, 
 
 
 def test_the_image_size_sets_the_shapes() -> None:
-    from train_job.backbones.list_layers import layers_of
+    from train_job.backbones.list_layers import list_layers
 
-    assert layers_of("mobilenet_v3_small", 64)[-1]["shape"] == [None, 2, 2, 576]
+    assert list_layers("mobilenet_v3_small", 64)[-1]["shape"] == [None, 2, 2, 576]
 
 
 def test_a_layers_configuration_is_had_by_name_and_by_index() -> None:
-    from train_job.backbones.list_layers import layer_config, layers_of
+    from train_job.backbones.list_layers import layer_config, list_layers
 
-    place = next(row["index"] for row in layers_of("mobilenet_v3_small", 32) if row["name"] == "conv")
+    place = next(row["index"] for row in list_layers("mobilenet_v3_small", 32) if row["name"] == "conv")
     by_name = layer_config("mobilenet_v3_small", 32, "conv")
     assert by_name["filters"] == 16
     assert by_name == layer_config("mobilenet_v3_small", 32, str(place))

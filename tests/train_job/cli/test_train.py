@@ -63,7 +63,7 @@ def limits_of(monkeypatch: pytest.MonkeyPatch, *options: str) -> object:
 
 
 def test_the_gate_asks_what_the_options_say_and_has_its_own_limits_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    from export.gate.compare_variants import REDUCED, Limits
+    from export.gate.compare_variants import REDUCED, GateLimits
 
     assert vars(limits_of(monkeypatch)) == pytest.approx(vars(REDUCED))  # 1 - 0.95 is not quite 0.05
     words = [
@@ -76,7 +76,7 @@ def test_the_gate_asks_what_the_options_say_and_has_its_own_limits_otherwise(mon
         "--max-difference",
         "0.3",
     ]
-    assert limits_of(monkeypatch, *words) == Limits(difference=0.3, accuracy=0.02, recall=0.2, disagreement=0.25)
+    assert limits_of(monkeypatch, *words) == GateLimits(difference=0.3, accuracy=0.02, recall=0.2, disagreement=0.25)
 
 
 def test_photos_that_are_not_there_are_named(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from train_job.data.augmentation import view, view_names
+from train_job.data.augmentation import augment, view_names
 from transferlite.errors import InputError
 
 SHA = hashlib.sha256(b"a").hexdigest()
@@ -29,27 +29,27 @@ def test_a_photo_has_only_one_mirror_image() -> None:
 
 def test_the_plain_view_is_the_photo_and_flip_its_mirror_image() -> None:
     image = picture()
-    assert view(image, "plain", SHA) is image
-    np.testing.assert_array_equal(view(image, "flip-1", SHA), image[:, ::-1])
+    assert augment(image, "plain", SHA) is image
+    np.testing.assert_array_equal(augment(image, "flip-1", SHA), image[:, ::-1])
 
 
 def test_a_view_depends_on_the_photo_and_its_number_alone() -> None:
     image = picture()
-    first = view(image, "standard-1", SHA)
-    np.testing.assert_array_equal(view(image, "standard-1", SHA), first)
-    assert (view(image, "standard-2", SHA) != first).any()
-    assert (view(image, "standard-1", OTHER) != first).any()
+    first = augment(image, "standard-1", SHA)
+    np.testing.assert_array_equal(augment(image, "standard-1", SHA), first)
+    assert (augment(image, "standard-2", SHA) != first).any()
+    assert (augment(image, "standard-1", OTHER) != first).any()
 
 
 def test_standard_views_are_of_the_photos_size_and_close_to_it() -> None:
     image = picture()
     for number in range(1, 30):
-        found = view(image, f"standard-{number}", SHA)
+        found = augment(image, f"standard-{number}", SHA)
         assert found.shape == image.shape
         assert found.dtype == np.uint8
         assert abs(float(found.mean()) - float(image.mean())) < 60
 
 
 def test_some_standard_views_are_mirrored_and_some_are_not() -> None:
-    rows = [view(picture(), f"standard-{number}", SHA)[0, :, 0].astype(int) for number in range(1, 21)]
+    rows = [augment(picture(), f"standard-{number}", SHA)[0, :, 0].astype(int) for number in range(1, 21)]
     assert {np.sign(row @ np.arange(-20, 20)) for row in rows} == {-1, 1}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import BUCKET
-from train_job.data.dataset import Dataset, Example, Reject, Split
+from train_job.data.dataset import Dataset, Example, RejectedPhoto, Split
 from train_job.data.labels.read_labels import read_dataset
 from train_job.data.load_photos import fetch
 from transferlite.errors import InputError, NotFoundError
@@ -37,7 +37,7 @@ def labelled(dataset: Dataset) -> list[tuple[str, str]]:
 
 
 def codes(dataset: Dataset) -> list[tuple[int | None, str]]:
-    return [(reject.row, reject.code) for reject in dataset.rejects]
+    return [(reject.row, reject.code) for reject in dataset.rejected]
 
 
 # -- from a CSV ------------------------------------------------------------------------------------------------------
@@ -47,7 +47,7 @@ def test_a_csv_gives_each_photo_its_label_and_row(photos: str, tmp_path: Path) -
     dataset = read_dataset(photos, csv(tmp_path, "b.jpg,dog", "a.jpg,cat"))
     assert dataset.examples == (Example(f"{photos}/b.jpg", "dog", 2), Example(f"{photos}/a.jpg", "cat", 3))
     assert dataset.labels == ("cat", "dog")
-    assert dataset.rejects == ()
+    assert dataset.rejected == ()
 
 
 def test_a_photo_without_a_row_is_not_used(photos: str, tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_name_is_taken_as_it_is_written(tmp_path: Path, name: str) -> None:
     images = fill(tmp_path / "photos", name, "other.jpg")
     dataset = read_dataset(images, csv(tmp_path, f'"{name}",cat', "other.jpg,dog"))
     assert dataset.examples[0].image == f"{images}/{name}"
-    assert dataset.rejects == ()
+    assert dataset.rejected == ()
 
 
 def test_spaces_around_names_and_labels_are_dropped(photos: str, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_name_elsewhere_is_kept_whole(photos: str, tmp_path: Path) -> None:
 
 def test_a_row_that_names_an_absent_photo_is_rejected(photos: str, tmp_path: Path) -> None:
     labels = csv(tmp_path, "a.jpg,cat", "gone.jpg,cat", "b.jpg,dog")
-    (reject,) = read_dataset(photos, labels).rejects
+    (reject,) = read_dataset(photos, labels).rejected
     assert (reject.uri, reject.row, reject.code) == (f"{photos}/gone.jpg", 3, "missing")
     assert labels in reject.reason
 
@@ -130,14 +130,14 @@ def test_a_repeated_row_is_counted_once(photos: str, tmp_path: Path) -> None:
     dataset = read_dataset(photos, csv(tmp_path, "a.jpg,cat", "b.jpg,dog", "a.jpg,cat"))
     assert labelled(dataset) == [("a.jpg", "cat"), ("b.jpg", "dog")]
     assert codes(dataset) == [(4, "repeated-row")]
-    assert "row 2" in dataset.rejects[0].reason
+    assert "row 2" in dataset.rejected[0].reason
 
 
 def test_rows_that_disagree_about_a_photo_are_both_rejected(photos: str, tmp_path: Path) -> None:
     dataset = read_dataset(photos, csv(tmp_path, "a.jpg,cat", "b.jpg,dog", "a.jpg,dog", "c.jpg,cat"))
     assert labelled(dataset) == [("b.jpg", "dog"), ("c.jpg", "cat")]
     assert sorted(codes(dataset), key=str) == [(2, "conflicting-labels"), (4, "conflicting-labels")]
-    assert {reject.reason for reject in dataset.rejects} == {"row 2 says 'cat', row 4 says 'dog'"}
+    assert {reject.reason for reject in dataset.rejected} == {"row 2 says 'cat', row 4 says 'dog'"}
 
 
 def test_a_blank_line_does_not_shift_the_rows_that_are_named(photos: str, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_row_that_is_no_row_is_rejected_by_itself(photos: str, tmp_path: Path,
     dataset = read_dataset(photos, labels)
     assert labelled(dataset) == [("a.jpg", "cat"), ("b.jpg", "dog")]
     assert codes(dataset) == [(3, "bad-row"), (4 + row.count("\n"), "missing")]
-    assert dataset.rejects[0].uri == labels
+    assert dataset.rejected[0].uri == labels
 
 
 def test_a_quote_that_is_never_closed_is_named_with_its_row(photos: str, tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_quote_that_is_never_closed_is_named_with_its_row(photos: str, tmp_pat
 def test_a_label_that_cannot_be_shown_is_rejected(photos: str, tmp_path: Path, label: str) -> None:
     dataset = read_dataset(photos, csv(tmp_path, "a.jpg,cat", f"c.jpg,{label}", "b.jpg,dog"))
     assert codes(dataset) == [(3, "bad-label")]
-    assert dataset.rejects[0].reason.isprintable()
+    assert dataset.rejected[0].reason.isprintable()
 
 
 def test_a_label_is_the_same_however_its_accents_are_written(photos: str, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_photos_without_a_row_are_told_and_do_not_count_as_bad(tmp_path: Path) -
     images = fill(tmp_path / "photos", "a.jpg", "b.jpg", "c.jpg", "d.jpg", *names)
     dataset = read_dataset(images, csv(tmp_path, "a.jpg,cat", "b.jpg,dog", "c.jpg,", "./d.jpg,cat", "d.jpg,dog"))
     assert dataset.unlabelled == (f"{images}/new/e.jpg", f"{images}/new/f.PNG")
-    assert {reject.uri for reject in dataset.rejects} == {f"{images}/c.jpg", f"{images}/d.jpg"}
+    assert {reject.uri for reject in dataset.rejected} == {f"{images}/c.jpg", f"{images}/d.jpg"}
 
 
 def test_a_hidden_file_that_a_row_names_is_no_photo_and_no_bad_one(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_a_split_column_says_what_photos_are_for_in_any_case(photos: str, tmp_pa
 
 def test_a_row_whose_split_is_none_is_rejected(photos: str, tmp_path: Path) -> None:
     labels = csv(tmp_path, "a.jpg,cat,train", "b.jpg,dog,trian", "c.jpg,dog,test", header=WITH_SPLIT)
-    (reject,) = read_dataset(photos, labels).rejects
+    (reject,) = read_dataset(photos, labels).rejected
     assert (reject.uri, reject.row, reject.code) == (f"{photos}/b.jpg", 3, "bad-split")
     assert "'trian'" in reject.reason
 
@@ -218,7 +218,7 @@ def test_a_photo_in_two_splits_is_rejected(photos: str, tmp_path: Path) -> None:
     rows = ["a.jpg,cat,train", "a.jpg,cat,test", "b.jpg,dog,", "b.jpg,dog,test", "c.jpg,cat,train"]
     dataset = read_dataset(photos, csv(tmp_path, *rows, header=WITH_SPLIT))
     assert codes(dataset) == [(3, "conflicting-splits"), (5, "repeated-row"), (2, "conflicting-splits")]
-    assert dataset.rejects[0].reason == "row 2 says 'train', row 3 says 'test'"
+    assert dataset.rejected[0].reason == "row 2 says 'train', row 3 says 'test'"
     assert [(example.row, example.split) for example in dataset.examples] == [(4, Split.TEST), (6, Split.TRAIN)]
 
 
@@ -354,7 +354,7 @@ def test_what_is_no_photo_of_a_class_is_passed_over(tmp_path: Path, junk: str) -
 def test_a_name_of_any_characters_that_can_be_shown_is_a_photos(tmp_path: Path, name: str) -> None:
     dataset = read_dataset(fill(tmp_path, f"cat/{name}", f"K\u00e4\u200d {name}/{name}"))
     assert len(dataset.examples) == 2
-    assert dataset.rejects == ()
+    assert dataset.rejected == ()
 
 
 def test_a_folder_name_is_one_class_however_its_accents_are_written(tmp_path: Path) -> None:
@@ -426,7 +426,7 @@ def test_a_photo_whose_row_cannot_be_read_has_a_row_all_the_same(photos: str, tm
     rows = [{"file": "a.jpg", "label": "cat"}, {"file": "b.jpg", "label": "dog"}, {"file": "./c.jpg", "label": ["x"]}]
     (tmp_path / "labels.jsonl").write_text("\n".join(map(json.dumps, rows)))
     dataset = read_dataset(photos, str(tmp_path / "labels.jsonl"))
-    assert [(one.uri, one.row, one.code) for one in dataset.rejects] == [(f"{photos}/c.jpg", 3, "bad-row")]
+    assert [(one.uri, one.row, one.code) for one in dataset.rejected] == [(f"{photos}/c.jpg", 3, "bad-row")]
     assert dataset.unlabelled == (f"{photos}/d.jpg",)
 
 
@@ -444,28 +444,30 @@ def pets() -> Dataset:
 
 
 def test_rejected_photos_leave_the_data_set_and_are_remembered() -> None:
-    reject = Reject("b", None, "empty", "the file is empty")
+    reject = RejectedPhoto("b", None, "empty", "the file is empty")
     usable = tuple(example for example in pets().examples if example.image != "b")
     less = pets().of_those(usable, [reject])
     assert [example.image for example in less.examples] == ["a", "c"]
-    assert less.rejects == (reject,)
+    assert less.rejected == (reject,)
 
 
 def test_a_class_emptied_by_rejects_is_named_with_the_reason() -> None:
     with pytest.raises(InputError, match=r"'cat'.*the file is empty"):
-        pets().of_those(pets().examples[1:], [Reject("a", None, "empty", "the file is empty")])
+        pets().of_those(pets().examples[1:], [RejectedPhoto("a", None, "empty", "the file is empty")])
 
 
 def test_tested_on_marks_its_photos_and_no_others() -> None:
-    reject = Reject("z", 9, "missing", "there is no such file")
+    reject = RejectedPhoto("z", 9, "missing", "there is no such file")
     held_out = Dataset((Example("t", "cat"), Example("u", "dog")), ("cat", "dog"), (reject,))
     both = pets().tested_on(held_out)
     assert [example.split for example in both.examples] == [None, None, None, Split.TEST, Split.TEST]
-    assert both.rejects == (reject,)
+    assert both.rejected == (reject,)
 
 
 def test_a_photo_that_either_label_file_names_is_not_unlabelled() -> None:
     learned_from = Dataset(pets().examples, ("cat", "dog"), (), unlabelled=("t", "u", "v", "w"))
     tests = (Example("t", "cat"), Example("u", "dog"))
-    held_out = Dataset(tests, ("cat", "dog"), (Reject("v", 3, "no-label", "why"),), unlabelled=("a", "b", "c", "w"))
+    held_out = Dataset(
+        tests, ("cat", "dog"), (RejectedPhoto("v", 3, "no-label", "why"),), unlabelled=("a", "b", "c", "w")
+    )
     assert learned_from.tested_on(held_out).unlabelled == ("w",)

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import BUCKET
 from tests.pictures import jpeg
 from train_job.data import load_photos as loading
-from train_job.data.dataset import Example, Reject, Split
+from train_job.data.dataset import Example, RejectedPhoto, Split
 from train_job.data.load_photos import MEMORY, Photo, Seen, load_photos
 from train_job.data.photo_facts import examine
 from transferlite.errors import AccessDeniedError, NotFoundError, TransferLiteError, UnavailableError
@@ -22,7 +22,7 @@ from transferlite.storage.store import Blob
 SPEC = InputSpec(32, 40)
 
 
-def load(*examples: Example) -> list[Photo | Seen | Reject]:
+def load(*examples: Example) -> list[Photo | Seen | RejectedPhoto]:
     return list(load_photos(examples, SPEC))
 
 
@@ -49,7 +49,7 @@ def test_a_photo_that_is_known_by_its_content_is_not_decoded(tmp_path: Path) -> 
     first, second, third = load_photos(examples, SPEC, lambda example: example.sha256 == sha256)
     assert first == Seen(Example(known, "red", sha256=sha256))
     assert isinstance(second, Photo)
-    assert isinstance(third, Reject)
+    assert isinstance(third, RejectedPhoto)
 
 
 def test_a_photo_keeps_its_stamp_only_while_it_is_what_was_listed(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_bad_photo_is_a_reject_with_its_row_among_the_good(tmp_path: Path, con
         bad.write_bytes(content)
     good = write(tmp_path / "good.jpg", jpeg("red"))
     before, reject, after = load(Example(good, "red", 2), Example(str(bad), "red", 3), Example(good, "red", 4))
-    assert isinstance(reject, Reject)
+    assert isinstance(reject, RejectedPhoto)
     assert (reject.uri, reject.row, reject.code) == (str(bad), 3, code)
     assert isinstance(before, Photo)
     assert isinstance(after, Photo)
@@ -106,7 +106,7 @@ UNUSABLE_NAMES = {
 @pytest.mark.parametrize("name", UNUSABLE_NAMES.values(), ids=list(UNUSABLE_NAMES))
 def test_a_name_that_cannot_be_a_photo_is_rejected_and_stops_nothing(tmp_path: Path, name: str) -> None:
     (reject,) = load(Example(name.format(folder=tmp_path), "red", 5))
-    assert isinstance(reject, Reject)
+    assert isinstance(reject, RejectedPhoto)
     assert reject.row == 5
 
 
@@ -125,7 +125,7 @@ def test_a_photo_that_the_store_does_not_give_is_a_reject_that_says_why(
         raise error
 
     monkeypatch.setattr(loading, "fetch", refuse)
-    assert load(Example("s3://b/a.jpg", "red", 3)) == [Reject("s3://b/a.jpg", 3, code, error.message)]
+    assert load(Example("s3://b/a.jpg", "red", 3)) == [RejectedPhoto("s3://b/a.jpg", 3, code, error.message)]
 
 
 def test_a_store_that_stops_answering_stops_the_loading_after_the_photos_before(
@@ -200,7 +200,7 @@ def test_photos_on_s3_are_fetched_by_their_uri(bucket: Any) -> None:
     )
     assert isinstance(photo, Photo)
     assert photo.example.sha256 == hashlib.sha256(content).hexdigest()
-    assert isinstance(gone, Reject)
+    assert isinstance(gone, RejectedPhoto)
     assert gone.code == "missing"
 
 

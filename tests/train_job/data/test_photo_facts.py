@@ -7,7 +7,7 @@ from PIL import Image
 
 from tests.pictures import jpeg
 from tests.train_job.known_rows import hashes_of
-from train_job.data.photo_facts import MIN_SIDE, SIGNATURE_BYTES, Facts, Trait, examine, wrong_ending
+from train_job.data.photo_facts import MIN_SIDE, SIGNATURE_BYTES, PhotoFacts, PhotoTrait, examine, wrong_extension
 from train_job.store.compaction import compact
 from train_job.store.feature_store import FeatureStore
 from transferlite.errors import PhotoError
@@ -34,25 +34,25 @@ def turned() -> Image.Exif:
 FRAMES = [PICTURE.convert("P"), PICTURE.rotate(90).convert("P")]
 DEEP = Image.fromarray(np.full((16, 16), 4000, np.uint16))
 KINDS = {
-    "plain JPEG": (encoded(PICTURE, "JPEG"), "JPEG", Trait(0)),
-    "turned JPEG": (encoded(PICTURE, "JPEG", exif=turned()), "JPEG", Trait.ROTATED),
-    "CMYK JPEG": (encoded(PICTURE.convert("CMYK"), "JPEG"), "JPEG", Trait.CMYK),
-    "palette PNG": (encoded(PICTURE.convert("P"), "PNG"), "PNG", Trait.PALETTE),
-    "16-bit PNG": (encoded(DEEP, "PNG"), "PNG", Trait.DEEP),
-    "16-bit TIFF": (encoded(DEEP, "TIFF"), "TIFF", Trait.DEEP),
-    "RGBA PNG": (encoded(PICTURE.convert("RGBA"), "PNG"), "PNG", Trait(0)),
-    "GIF of one picture": (encoded(FRAMES[0], "GIF"), "GIF", Trait.PALETTE),
+    "plain JPEG": (encoded(PICTURE, "JPEG"), "JPEG", PhotoTrait(0)),
+    "turned JPEG": (encoded(PICTURE, "JPEG", exif=turned()), "JPEG", PhotoTrait.ROTATED),
+    "CMYK JPEG": (encoded(PICTURE.convert("CMYK"), "JPEG"), "JPEG", PhotoTrait.CMYK),
+    "palette PNG": (encoded(PICTURE.convert("P"), "PNG"), "PNG", PhotoTrait.PALETTE),
+    "16-bit PNG": (encoded(DEEP, "PNG"), "PNG", PhotoTrait.DEEP),
+    "16-bit TIFF": (encoded(DEEP, "TIFF"), "TIFF", PhotoTrait.DEEP),
+    "RGBA PNG": (encoded(PICTURE.convert("RGBA"), "PNG"), "PNG", PhotoTrait(0)),
+    "GIF of one picture": (encoded(FRAMES[0], "GIF"), "GIF", PhotoTrait.PALETTE),
     "animated GIF": (
         encoded(FRAMES[0], "GIF", save_all=True, append_images=FRAMES[1:]),
         "GIF",
-        Trait.PALETTE | Trait.ANIMATED,
+        PhotoTrait.PALETTE | PhotoTrait.ANIMATED,
     ),
     "animated WebP": (
         encoded(PICTURE, "WEBP", save_all=True, append_images=[PICTURE.rotate(180)]),
         "WEBP",
-        Trait.ANIMATED,
+        PhotoTrait.ANIMATED,
     ),
-    "a phone's two pictures": (encoded(PICTURE, "MPO", save_all=True, append_images=[PICTURE]), "MPO", Trait(0)),
+    "a phone's two pictures": (encoded(PICTURE, "MPO", save_all=True, append_images=[PICTURE]), "MPO", PhotoTrait(0)),
 }
 
 
@@ -101,14 +101,16 @@ def test_a_picture_without_contrast_has_no_signature() -> None:
     ],
 )
 def test_a_name_that_ends_like_another_format_is_noticed(uri: str, form: str, wrong: bool) -> None:
-    assert wrong_ending(uri, form) is wrong
+    assert wrong_extension(uri, form) is wrong
 
 
 # -- kept ------------------------------------------------------------------------------------------------------------
 
 
-def facts_of(number: int) -> Facts:
-    return Facts("JPEG", 100 + number, 80, Trait(number % 32), bytes([number]) * SIGNATURE_BYTES if number else b"")
+def facts_of(number: int) -> PhotoFacts:
+    return PhotoFacts(
+        "JPEG", 100 + number, 80, PhotoTrait(number % 32), bytes([number]) * SIGNATURE_BYTES if number else b""
+    )
 
 
 def test_facts_come_back_as_they_were_also_when_merged() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from train_job.data.dataset import Example, Split
-from train_job.data.split import Shares, assign
+from train_job.data.split import Shares, assign_splits
 from transferlite.errors import InputError
 
 TRAIN, VALIDATION, TEST = Split
@@ -87,7 +87,7 @@ def test_parts_add_up_and_are_within_one_of_the_exact_share() -> None:
 
 def test_each_class_is_split_by_the_shares() -> None:
     examples = photos("cat", range(50)) + photos("dog", range(10)) + photos("rare", range(1))
-    found = counts(examples, assign(examples, SHARES, {}))
+    found = counts(examples, assign_splits(examples, SHARES, {}))
     assert found["cat"] == {TRAIN: 40, VALIDATION: 5, TEST: 5}
     assert found["dog"] == {TRAIN: 8, VALIDATION: 1, TEST: 1}
     assert found["rare"] == {TRAIN: 1}
@@ -96,13 +96,13 @@ def test_each_class_is_split_by_the_shares() -> None:
 def test_the_same_photos_get_the_same_split_in_any_order() -> None:
     examples = photos("cat", range(40)) + photos("dog", range(25))
     shuffled = random.Random(2).sample(examples, len(examples))
-    assert assign(examples, SHARES, {}) == assign(shuffled, SHARES, {})
+    assert assign_splits(examples, SHARES, {}) == assign_splits(shuffled, SHARES, {})
 
 
 def test_the_split_does_not_follow_names_or_places() -> None:
     examples = photos("cat", range(30))
     moved = [Example(f"s3://elsewhere/{number}", "cat", sha256=one.sha256) for number, one in enumerate(examples)]
-    assert assign(examples, SHARES, {}) == assign(moved, SHARES, {})
+    assert assign_splits(examples, SHARES, {}) == assign_splits(moved, SHARES, {})
 
 
 def test_new_photos_move_no_old_one_and_the_shares_stay() -> None:
@@ -112,7 +112,7 @@ def test_new_photos_move_no_old_one_and_the_shares_stay() -> None:
         before: dict[str, Split] = {}
         for growth in (1.0, 1.2, 1.44):
             examples = [one for label, count in start.items() for one in photos(label, range(int(count * growth)))]
-            splits = assign(examples, SHARES, before)
+            splits = assign_splits(examples, SHARES, before)
             assert before.items() <= splits.items()
             for label, found in counts(examples, splits).items():
                 target = SHARES.of(int(start[label] * growth))
@@ -122,43 +122,43 @@ def test_new_photos_move_no_old_one_and_the_shares_stay() -> None:
 
 def test_photos_that_are_gone_leave_the_others_where_they_were() -> None:
     examples = photos("cat", range(50))
-    before = assign(examples, SHARES, {})
-    splits = assign(examples[10:], SHARES, before)
+    before = assign_splits(examples, SHARES, {})
+    splits = assign_splits(examples[10:], SHARES, before)
     assert splits == {one.sha256: before[one.sha256] for one in examples[10:]}
 
 
 def test_copies_of_a_photo_are_counted_once_and_stay_together() -> None:
     examples = photos("cat", range(10))
     copies = [Example(f"copy-of-{one.image}", "cat", sha256=one.sha256) for one in examples]
-    assert assign(examples + copies, SHARES, {}) == assign(examples, SHARES, {})
+    assert assign_splits(examples + copies, SHARES, {}) == assign_splits(examples, SHARES, {})
 
 
 def test_a_photo_under_two_labels_has_one_split() -> None:
     cats, dogs = photos("cat", range(20)), photos("dog", range(20))
     both = [Example(f"dog/{one.image}", "dog", sha256=one.sha256) for one in cats[:10]]
-    splits = assign(cats + dogs + both, SHARES, {})
+    splits = assign_splits(cats + dogs + both, SHARES, {})
     assert splits.keys() == {one.sha256 for one in cats + dogs}
 
 
 def test_a_photo_under_two_labels_has_the_same_split_in_any_order() -> None:
     cats, dogs = photos("cat", range(20)), photos("dog", range(20))
     examples = cats + dogs + [Example(f"dog/{one.image}", "dog", sha256=one.sha256) for one in cats[:10]]
-    assert assign(examples, SHARES, {}) == assign(examples[::-1], SHARES, {})
+    assert assign_splits(examples, SHARES, {}) == assign_splits(examples[::-1], SHARES, {})
 
 
 def test_the_users_test_photos_are_for_testing_and_no_others_are() -> None:
     examples = photos("cat", range(40)) + photos("dog", range(40))
     own = [Example(one.image, "cat", sha256=one.sha256, split=TEST) for one in photos("own", range(7))]
-    splits = assign(examples + own, SHARES, {})
+    splits = assign_splits(examples + own, SHARES, {})
     assert {sha256 for sha256, split in splits.items() if split is TEST} == {one.sha256 for one in own}
     assert counts(examples, splits)["cat"] == {TRAIN: 36, VALIDATION: 4}
 
 
 def test_the_users_test_photos_take_the_place_of_earlier_ones() -> None:
     examples = photos("cat", range(40))
-    before = assign(examples, SHARES, {})
+    before = assign_splits(examples, SHARES, {})
     own = [Example("own.jpg", "cat", sha256="f" * 64, split=TEST)]
-    splits = assign(examples + own, SHARES, before)
+    splits = assign_splits(examples + own, SHARES, before)
     assert [sha256 for sha256, split in splits.items() if split is TEST] == ["f" * 64]
     assert all(splits[one.sha256] is before[one.sha256] for one in examples if before[one.sha256] is not TEST)
 
@@ -166,7 +166,7 @@ def test_the_users_test_photos_take_the_place_of_earlier_ones() -> None:
 def test_a_copy_of_the_users_test_photo_is_not_trained_on() -> None:
     examples = photos("cat", range(10))
     own = [Example("own.jpg", "cat", sha256=examples[0].sha256, split=TEST)]
-    assert assign(examples + own, SHARES, {})[examples[0].sha256] is TEST
+    assert assign_splits(examples + own, SHARES, {})[examples[0].sha256] is TEST
 
 
 # -- near-duplicates --------------------------------------------------------------------------------------------------
@@ -179,7 +179,7 @@ def hashes(examples: Iterable[Example]) -> list[str]:
 def test_near_duplicates_get_one_split_and_the_shares_stay() -> None:
     examples = photos("cat", range(50)) + photos("dog", range(50))
     groups = [hashes(examples[start : start + 3]) for start in range(0, 30, 3)]
-    splits = assign(examples, SHARES, {}, groups)
+    splits = assign_splits(examples, SHARES, {}, groups)
     assert all(len({splits[one] for one in group}) == 1 for group in groups)
     for found in counts(examples, splits).values():
         assert found == {TRAIN: 40, VALIDATION: 5, TEST: 5}
@@ -187,26 +187,26 @@ def test_near_duplicates_get_one_split_and_the_shares_stay() -> None:
 
 def test_a_new_photo_joins_the_split_of_what_it_looks_like() -> None:
     examples = photos("cat", range(50))
-    before = assign(examples, SHARES, {})
+    before = assign_splits(examples, SHARES, {})
     for split in Split:
         old = next(one for one in examples if before[one.sha256] is split)
         new = photos("new", [1])
-        splits = assign([*examples, *new], SHARES, before, [[old.sha256, new[0].sha256]])
+        splits = assign_splits([*examples, *new], SHARES, before, [[old.sha256, new[0].sha256]])
         assert splits[new[0].sha256] is split
 
 
 def test_old_photos_that_a_new_one_connects_stay_where_they_are() -> None:
     examples = photos("cat", range(50))
-    before = assign(examples, SHARES, {})
+    before = assign_splits(examples, SHARES, {})
     new = photos("new", [1])
-    splits = assign([*examples, *new], SHARES, before, [hashes([*examples, *new])])
+    splits = assign_splits([*examples, *new], SHARES, before, [hashes([*examples, *new])])
     assert before.items() <= splits.items()
     assert splits[new[0].sha256] is TRAIN  # where most of them are
 
 
 def test_a_group_that_is_larger_than_a_share_is_for_training() -> None:
     examples = photos("cat", range(20))
-    splits = assign(examples, SHARES, {}, [hashes(examples[:10])])
+    splits = assign_splits(examples, SHARES, {}, [hashes(examples[:10])])
     assert {splits[one.sha256] for one in examples[:10]} == {TRAIN}
     assert counts(examples, splits)["cat"] == {TRAIN: 16, VALIDATION: 2, TEST: 2}
 
@@ -214,7 +214,7 @@ def test_a_group_that_is_larger_than_a_share_is_for_training() -> None:
 def test_what_looks_like_the_users_test_photo_is_no_test_photo() -> None:
     examples = photos("cat", range(20))
     own = [Example("own.jpg", "cat", sha256="f" * 64, split=TEST)]
-    splits = assign(examples + own, SHARES, {}, [["f" * 64, examples[0].sha256]])
+    splits = assign_splits(examples + own, SHARES, {}, [["f" * 64, examples[0].sha256]])
     assert splits[examples[0].sha256] in {TRAIN, VALIDATION}
     assert splits["f" * 64] is TEST
 
@@ -222,14 +222,14 @@ def test_what_looks_like_the_users_test_photo_is_no_test_photo() -> None:
 def test_what_looks_like_a_photo_that_the_user_put_in_a_split_joins_it() -> None:
     examples = photos("cat", range(20))
     own = [Example("own.jpg", "cat", sha256="f" * 64, split=VALIDATION)]
-    splits = assign(examples + own, SHARES, {}, [["f" * 64, examples[0].sha256]])
+    splits = assign_splits(examples + own, SHARES, {}, [["f" * 64, examples[0].sha256]])
     assert splits[examples[0].sha256] is VALIDATION
 
 
 def test_a_split_without_a_share_gets_no_group() -> None:
     examples = photos("cat", range(9))
     groups = [hashes(examples[start : start + 3]) for start in (0, 3, 6)]
-    assert set(assign(examples, Shares(100, 0, 0), {}, groups).values()) == {TRAIN}
+    assert set(assign_splits(examples, Shares(100, 0, 0), {}, groups).values()) == {TRAIN}
 
 
 @st.composite
@@ -253,12 +253,12 @@ def test_a_fifth_more_photos_move_none_whatever_looks_alike(
 ) -> None:
     old, new, groups, shares = case
     there = set(hashes(old))
-    first = assign(old, shares, {}, [[one for one in group if one in there] for group in groups])
-    then = assign(old + new, shares, first, groups)
+    first = assign_splits(old, shares, {}, [[one for one in group if one in there] for group in groups])
+    then = assign_splits(old + new, shares, first, groups)
     moved = [one for one in first if then[one] is not first[one]]
     assert moved == []
     assert then.keys() == set(hashes(old + new))
-    assert assign((old + new)[::-1], shares, first, groups) == then
+    assert assign_splits((old + new)[::-1], shares, first, groups) == then
     for group in groups:
         fresh = {then[one] for one in group if one not in there}
         assert len(fresh) <= 1
@@ -270,7 +270,7 @@ def test_without_near_duplicates_each_class_has_its_shares_after_every_growth(
     case: tuple[list[Example], list[Example], list[list[str]], Shares],
 ) -> None:
     old, new, _, shares = case
-    then = assign(old + new, shares, assign(old, shares, {}))
+    then = assign_splits(old + new, shares, assign_splits(old, shares, {}))
     for label, found in counts(old + new, then).items():
         target = shares.of(sum(one.label == label for one in old + new))
         assert all(abs(found[split] - target[split]) <= 1 for split in Split)

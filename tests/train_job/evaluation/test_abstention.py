@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train_job.evaluation.abstention import answered, choice, threshold_for
+from train_job.evaluation.abstention import choose_threshold, count_abstentions, threshold_for
 
 
 def two_classes(confidences: list[float], right: list[bool]) -> tuple[np.ndarray, np.ndarray]:
@@ -35,11 +35,11 @@ def test_answers_of_equal_confidence_are_given_or_held_back_together() -> None:
 
 def test_a_choice_says_what_it_does_on_both_sets() -> None:
     validation = two_classes([0.9, 0.8, 0.7], [True, True, False])
-    found = choice(1.0, validation, two_classes([0.95, 0.76, 0.5], [True, False, True]))
+    found = choose_threshold(1.0, validation, two_classes([0.95, 0.76, 0.5], [True, False, True]))
     assert found["threshold"] == pytest.approx(0.75)
     assert found["validation"] == {"photos": 3, "answered": 2, "right": 2}
     assert found["test"] == {"photos": 3, "answered": 2, "right": 1}
-    assert choice(1.0, two_classes([0.9], [False]), validation) == {"precision": 1.0, "threshold": None}
+    assert choose_threshold(1.0, two_classes([0.9], [False]), validation) == {"precision": 1.0, "threshold": None}
 
 
 @given(st.lists(st.tuples(st.floats(0.5, 1), st.booleans()), min_size=1, max_size=40), st.sampled_from([0.5, 0.9, 1.0]))
@@ -49,6 +49,6 @@ def test_what_is_answered_on_validation_always_reaches_the_precision(
     sure = two_classes([confidence for confidence, _ in photos], [right for _, right in photos])
     threshold = threshold_for(*sure, precision)
     if threshold is not None:
-        kept = answered(*sure, threshold)
+        kept = count_abstentions(*sure, threshold)
         assert kept.answered >= 1
         assert kept.right >= precision * kept.answered - 1e-9

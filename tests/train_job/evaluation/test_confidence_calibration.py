@@ -50,13 +50,13 @@ def test_saturated_probabilities_have_a_temperature_too() -> None:
 
 
 def test_a_heads_last_layer_takes_the_temperature() -> None:
-    from train_job.evaluation.confidence_calibration import scale_head
+    from train_job.evaluation.confidence_calibration import apply_temperature
     from train_job.head.model import head_model
 
     head = head_model(6, 5, 3)
     rows = np.random.default_rng(0).normal(size=(9, 6)).astype(np.float32)
     before = head.predict_on_batch(rows)
-    scale_head(head, 2.5)
+    apply_temperature(head, 2.5)
     np.testing.assert_allclose(head.predict_on_batch(rows), scaled(before, 2.5), atol=1e-6)
 
 

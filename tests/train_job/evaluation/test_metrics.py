@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from train_job.evaluation.metrics import CURVE_CLASSES, curves, interval, measures, operating_thresholds
+from train_job.evaluation.metrics import CURVE_CLASSES, compute_metrics, curves, operating_thresholds, wilson_interval
 
 NAMES = ("cat", "dog", "cow")
 PROBABILITIES = np.array(
@@ -11,7 +11,7 @@ LABELS = np.array([0, 1, 1, 1, 0], np.int32)
 
 
 def test_measures_are_those_computed_by_hand() -> None:
-    found = measures(PROBABILITIES, LABELS, NAMES, {"cat": 0.6})
+    found = compute_metrics(PROBABILITIES, LABELS, NAMES, {"cat": 0.6})
     assert (found["photos"], found["right"], found["accuracy"]) == (5, 4, 0.8)
     cat, dog, cow = found["classes"].values()
     assert cat == {
@@ -28,15 +28,15 @@ def test_measures_are_those_computed_by_hand() -> None:
 
 
 def test_averages_are_over_the_classes_that_have_photos() -> None:
-    found = measures(PROBABILITIES, LABELS, NAMES, {})
+    found = compute_metrics(PROBABILITIES, LABELS, NAMES, {})
     assert found["balanced_accuracy"] == pytest.approx((1 + 2 / 3) / 2)
     assert found["macro_f1"] == pytest.approx((0.8 + 0.8) / 2)
 
 
 def test_the_interval_is_wilsons() -> None:
-    assert interval(95, 100) == [pytest.approx(0.8882, abs=1e-4), pytest.approx(0.9785, abs=1e-4)]
-    assert interval(10, 10)[1] == pytest.approx(1)
-    assert interval(0, 0) == [0, 1]
+    assert wilson_interval(95, 100) == [pytest.approx(0.8882, abs=1e-4), pytest.approx(0.9785, abs=1e-4)]
+    assert wilson_interval(10, 10)[1] == pytest.approx(1)
+    assert wilson_interval(0, 0) == [0, 1]
 
 
 def test_the_operating_threshold_is_where_f1_is_best() -> None:

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from tests.pictures import jpeg, write_folders
-from train_job.data.dataset import Example, Reject, Split
+from train_job.data.dataset import Example, RejectedPhoto, Split
 from train_job.data.labels.read_labels import read_dataset
-from train_job.extraction.extract_features import Extracted, Wanted, extract
-from train_job.extraction.forward_pass import Busy, Forward
+from train_job.extraction.extract_features import ExtractionResult, FeatureRequest, extract_features
+from train_job.extraction.forward_pass import Busy, ForwardPass
 from train_job.progress import Reporter
-from train_job.store.feature_store import FeatureStore, Space
+from train_job.store.feature_store import FeatureSpace, FeatureStore
 from transferlite.errors import InputError, StoppedError, UnavailableError
 from transferlite.images.input_spec import InputSpec
 from transferlite.storage.store import MemoryStore
@@ -20,12 +20,12 @@ SPEC = InputSpec(32, 32)
 WIDTH = 4
 
 
-def space(view: str = "plain", layer: str = "pool") -> Space:
-    return Space("small", "ab" * 32, SPEC, WIDTH, layer, view)
+def space(view: str = "plain", layer: str = "pool") -> FeatureSpace:
+    return FeatureSpace("small", "ab" * 32, SPEC, WIDTH, layer, view)
 
 
-PLAIN = Wanted({"plain": (space(),)})
-VIEWS = Wanted({name: (space(name), space(name, "layer-1")) for name in ("plain", "flip-1")})
+PLAIN = FeatureRequest({"plain": (space(),)})
+VIEWS = FeatureRequest({name: (space(name), space(name, "layer-1")) for name in ("plain", "flip-1")})
 
 
 class Base:
@@ -36,9 +36,9 @@ class Base:
         self.built = 0
         self.outputs = outputs
 
-    def __call__(self) -> Forward:
+    def __call__(self) -> ForwardPass:
         self.built += 1
-        return Forward("test", "float32", self.run, Busy(1))
+        return ForwardPass("test", "float32", self.run, Busy(1))
 
     def run(self, items: Iterable[tuple[Any, Callable[[], Any]]]) -> Iterator[tuple[Any, list[Any]]]:
         for name, image in items:
@@ -56,11 +56,13 @@ def found_in(root: Path) -> tuple[Example, ...]:
     return read_dataset(str(root)).examples
 
 
-def run(examples: Iterable[Example], store: FeatureStore, base: Base, wanted: Wanted = PLAIN, **more: Any) -> Extracted:
-    return extract(list(examples), wanted, store, SPEC, base, Reporter(), **more)
+def run(
+    examples: Iterable[Example], store: FeatureStore, base: Base, wanted: FeatureRequest = PLAIN, **more: Any
+) -> ExtractionResult:
+    return extract_features(list(examples), wanted, store, SPEC, base, Reporter(), **more)
 
 
-def rows_of(store: FeatureStore, extracted: Extracted, of: Space) -> Any:
+def rows_of(store: FeatureStore, extracted: ExtractionResult, of: FeatureSpace) -> Any:
     out = np.zeros((len(extracted.examples), WIDTH), np.float16)
     assert store.read(of, [example.sha256 for example in extracted.examples], out) == []
     return out
@@ -118,7 +120,7 @@ def test_a_photo_that_is_missing_is_looked_for_again(photos: Path) -> None:
     examples = [*found_in(photos), Example(str(photos / "red" / "late.jpg"), "red", 12)]
     store = FeatureStore(MemoryStore())
     assert run(examples, store, Base()).rejects == (
-        Reject(str(photos / "red" / "late.jpg"), 12, "missing", "does not exist"),
+        RejectedPhoto(str(photos / "red" / "late.jpg"), 12, "missing", "does not exist"),
     )
     (photos / "red" / "late.jpg").write_bytes(jpeg("red", 50))
     again = run(examples, store, Base())
@@ -159,7 +161,7 @@ def test_views_and_outputs_each_have_their_row(photos: Path) -> None:
 
 def test_views_that_are_asked_for_later_are_all_that_is_forwarded(photos: Path) -> None:
     store, base = FeatureStore(MemoryStore()), Base(outputs=2)
-    run(found_in(photos), store, base, Wanted({"plain": VIEWS.spaces["plain"]}))
+    run(found_in(photos), store, base, FeatureRequest({"plain": VIEWS.spaces["plain"]}))
     assert run(found_in(photos), store, base, VIEWS).counts.forwarded == 10
 
 

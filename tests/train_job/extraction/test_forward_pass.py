@@ -30,23 +30,23 @@ def outputs(forward: Any, images: list[Any]) -> list[Any]:
 
 @pytest.mark.parametrize("count", [1, 4, 5])
 def test_every_way_to_run_the_base_gives_the_same_rows_in_order(model: Any, count: int) -> None:
-    from train_job.backbones.litert.translate_model import translate
+    from train_job.backbones.litert.translate_model import translate_to_tflite
     from train_job.extraction.forward_pass import with_litert, with_tensorflow
 
     images = pictures(count, SIZE)
     expected = [np.asarray(one).reshape(count, -1) for one in model(np.stack(images).astype(np.float32))]
-    for forward in (with_litert(translate(model), 2), with_tensorflow(model, batch=4)):
+    for forward in (with_litert(translate_to_tflite(model), 2), with_tensorflow(model, batch=4)):
         assert forward.precision == "float32"
         for rows, right in zip(outputs(forward, images), expected, strict=True):
             assert np.abs(rows - right).max() <= np.spacing(np.float16(np.abs(right).max())) / 4
 
 
 def test_a_photos_row_does_not_depend_on_the_others(model: Any) -> None:
-    from train_job.backbones.litert.translate_model import translate
+    from train_job.backbones.litert.translate_model import translate_to_tflite
     from train_job.extraction.forward_pass import with_litert
 
     images = pictures(6, SIZE)
-    forward = with_litert(translate(model), 2)
+    forward = with_litert(translate_to_tflite(model), 2)
     np.testing.assert_array_equal(outputs(forward, images)[0][3:4], outputs(forward, images[3:4])[0])
 
 

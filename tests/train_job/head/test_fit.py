@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from train_job.head.checkpoint import Checkpoint
-from train_job.head.row_sets import Order, RowSet
+from train_job.head.row_sets import RowSet, ShuffledOrder
 from transferlite.errors import InputError, StoppedError
 from transferlite.storage.store import MemoryStore
 
@@ -49,9 +49,9 @@ def fit(head: Any, rows: Any, labels: Any, validation: Any = None, **settings: A
 
 def uncompiled(**settings: Any) -> Any:
     """Limits without XLA, which takes a second for each program, where it makes no difference to the test."""
-    from train_job.head.compiled_loop import Limits
+    from train_job.head.compiled_loop import ResourceLimits
 
-    return Limits(compiled=False, **settings)
+    return ResourceLimits(compiled=False, **settings)
 
 
 def fitted(head: Any, train: RowSet, validation: RowSet | None = None, /, **settings: Any) -> Any:
@@ -94,10 +94,10 @@ def test_without_validation_rows_nothing_is_claimed_of_them() -> None:
 
 @cache
 def weights_after(seed: int, recipe_seed: int) -> list[Any]:
-    from train_job.head.compiled_loop import Limits
+    from train_job.head.compiled_loop import ResourceLimits
 
     head = make(seed=seed)
-    fit(head, *data(), epochs=3, batch_size=25, seed=recipe_seed, limits=Limits())
+    fit(head, *data(), epochs=3, batch_size=25, seed=recipe_seed, limits=ResourceLimits())
     weights: list[Any] = head.get_weights()
     return weights
 
@@ -148,14 +148,14 @@ COMPILED_TOO = [PLAIN[0], {"label_smoothing": 0.1, "class_weights": "balanced"}]
     [(settings, False) for settings in (*PLAIN, *MORE)] + [(settings, True) for settings in COMPILED_TOO],
 )
 def test_an_epochs_loss_and_weights_are_those_of_plain_keras(settings: dict[str, Any], compiled: bool) -> None:
-    from train_job.head.compiled_loop import Limits
+    from train_job.head.compiled_loop import ResourceLimits
     from train_job.head.recipe import Recipe
 
     rows, labels = data()
     labels[labels == 2] = np.where(np.arange((labels == 2).sum()) % 3 == 0, 2, 1)  # classes of unequal size
     recipe = Recipe(epochs=4, batch_size=32, seed=3, **settings)
     mine, theirs = make(), make()
-    limits = Limits(compiled=compiled)
+    limits = ResourceLimits(compiled=compiled)
     history = fit(mine, rows, labels, epochs=4, batch_size=32, seed=3, limits=limits, **settings)
     expected = plain_keras(theirs, rows, labels, recipe)
     np.testing.assert_allclose([epoch.loss for epoch in history], expected, atol=1e-4)
@@ -165,7 +165,7 @@ def test_an_epochs_loss_and_weights_are_those_of_plain_keras(settings: dict[str,
 
 def orders(count: int, recipe: Any) -> list[Any]:
     """The rows of each epoch's steps, ``[steps, batch]``."""
-    order, size = Order(count, recipe.seed), recipe.steps(count) * recipe.batch_size
+    order, size = ShuffledOrder(count, recipe.seed), recipe.steps(count) * recipe.batch_size
     return [
         order.places(epoch * size, (epoch + 1) * size).reshape(-1, recipe.batch_size) for epoch in range(recipe.epochs)
     ]
@@ -242,7 +242,7 @@ def test_epochs_before_a_loss_that_is_no_number_are_told(chunk_rows: int) -> Non
 
     rows, labels = data(160)
     recipe = Recipe(epochs=8, steps_per_epoch=1, batch_size=20)
-    rows[Order(len(rows), recipe.seed).places(3 * 20, 4 * 20)[0], 0] = np.inf  # of the fourth epoch
+    rows[ShuffledOrder(len(rows), recipe.seed).places(3 * 20, 4 * 20)[0], 0] = np.inf  # of the fourth epoch
     train = row_set(rows, labels)
     nothing = RowSet(train.table, train.ids[:0], train.labels[:0])
     told: list[Any] = []
@@ -260,14 +260,14 @@ def test_the_learning_rate_is_used() -> None:
 
 
 def test_only_the_heads_variables_change() -> None:
-    from train_job.backbones.build import build_base, feature_model, weights_sha256
+    from train_job.backbones.build import build_backbone, feature_model, weights_sha256
     from train_job.backbones.catalog import BACKBONES
     from train_job.head.model import Classifier
     from transferlite.images.input_spec import InputSpec
 
     backbone = BACKBONES["mobilenet_v3_small"]
     spec = InputSpec(32, 32)
-    base = build_base(backbone, (32, 32, 3), "none")
+    base = build_backbone(backbone, (32, 32, 3), "none")
     head = make()
     classifier = Classifier(("a", "b", "c"), spec, feature_model(base, backbone, spec), head)
     before, head_before = weights_sha256(base), weights_sha256(head)
@@ -311,14 +311,16 @@ def wrong(rows: Any, labels: Any) -> RowSet:
 
 def test_keeping_the_best_ends_with_the_weights_of_the_best_epoch() -> None:
     from train_job.head.fit import predict_rows
-    from train_job.scores import evaluate
+    from train_job.scores import score_predictions
 
     head, validation = make(), wrong(*data(seed=1))
     result = fitted(head, row_set(*data()), validation, keep_best=True, **diverging())
     losses = [epoch.val_loss for epoch in result.history]
     assert len(losses) == 12
     assert result.epoch == int(np.argmin(losses)) + 1 < 12
-    assert evaluate(predict_rows(head, validation), validation.labels).log_loss == pytest.approx(min(losses), rel=1e-5)
+    assert score_predictions(predict_rows(head, validation), validation.labels).log_loss == pytest.approx(
+        min(losses), rel=1e-5
+    )
 
 
 def test_early_stopping_waits_so_many_epochs_for_a_better_one() -> None:
@@ -430,7 +432,7 @@ def test_a_program_is_called_for_few_steps_of_about_the_same_number(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from train_job.head import compiled_loop as steps
-    from train_job.head.compiled_loop import Limits
+    from train_job.head.compiled_loop import ResourceLimits
 
     found: list[tuple[int, int]] = []
     settings = {"batch_size": 20} | settings
@@ -443,7 +445,7 @@ def test_a_program_is_called_for_few_steps_of_about_the_same_number(
 
     monkeypatch.setattr(steps.Program, "__call__", counted)
     some = row_set(*data(40, seed=1))
-    history = fitted(make(), row_set(*data()), some, epochs=5, limits=Limits(**limits), **settings).history
+    history = fitted(make(), row_set(*data()), some, epochs=5, limits=ResourceLimits(**limits), **settings).history
     assert found == calls
     assert [epoch.epoch for epoch in history] == [1, 2, 3, 4, 5]
 
@@ -468,10 +470,10 @@ def test_epochs_that_measure_many_rows_are_fewer_to_a_call(monkeypatch: pytest.M
     ("width", "memory", "epochs"), [(1280, 2**30, 50), (2048, 2**30, 40), (100_000, 2**30, 1), (1280, 2**24, 10)]
 )
 def test_the_rows_of_one_call_are_bounded_in_bytes(width: int, memory: int, epochs: int) -> None:
-    from train_job.head.compiled_loop import Limits, Plan
+    from train_job.head.compiled_loop import ResourceLimits, StepPlan
     from train_job.head.recipe import Recipe
 
-    plan = Plan.of(200, width, Recipe(epochs=200), Limits(memory))
+    plan = StepPlan.of(200, width, Recipe(epochs=200), ResourceLimits(memory))
     assert (plan.steps, plan.chunk, plan.window) == (4, 4, None)
     assert plan.most == 4 * epochs
     assert epochs == 1 or 2 * width * 50 * plan.most <= min(2**25, memory // 3)
@@ -479,12 +481,12 @@ def test_the_rows_of_one_call_are_bounded_in_bytes(width: int, memory: int, epoc
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_several_epochs_in_one_call_are_what_they_are_one_by_one(compiled: bool) -> None:
-    from train_job.head.compiled_loop import Limits
+    from train_job.head.compiled_loop import ResourceLimits
 
     results = []
     for chunk_rows in (40, 120, 300, 10_000):
         head = make()
-        limits = Limits(chunk_rows=chunk_rows, compiled=compiled)
+        limits = ResourceLimits(chunk_rows=chunk_rows, compiled=compiled)
         results.append((fit(head, *data(), data(70, 1), epochs=7, batch_size=20, limits=limits), head.get_weights()))
     (parts, expected), *others = results
     for history, weights in others:
@@ -501,13 +503,13 @@ def test_validation_measures_every_row_once_whatever_the_pieces(
 ) -> None:
     from train_job.head.fit import fit_head, predict_rows
     from train_job.head.recipe import Recipe
-    from train_job.scores import evaluate
+    from train_job.scores import score_predictions
 
     monkeypatch.setattr("train_job.head.compiled_loop.HELD_OUT_BYTES", held_out * 2 * WIDTH)
     head, validation, after = make(), wrong(*data(70, 1)), []
 
     def tell(epoch: Any) -> None:
-        after.append((epoch, evaluate(predict_rows(head, validation), validation.labels)))
+        after.append((epoch, score_predictions(predict_rows(head, validation), validation.labels)))
 
     recipe = Recipe(epochs=3, batch_size=20, **asked)
     fit_head(head, row_set(*data()), validation, recipe, tell, limits=uncompiled())
@@ -540,10 +542,10 @@ def test_a_program_compiled_before_the_rows_were_known_trains_the_same_weights(
     from train_job.head.recipe import Recipe
 
     settings = {"epochs": 2, "batch_size": 20} | settings
-    limits = prepare.Limits(compiled=compiled)
+    limits = prepare.ResourceLimits(compiled=compiled)
     expected, head = make(), make()
     history = fitted(expected, row_set(*data()), limits=limits, **settings).history
-    prepared = prepare.Prepared(head, rows, Recipe(**settings), limits)
+    prepared = prepare.PreparedProgram(head, rows, Recipe(**settings), limits)
     assert [each.tolist() for each in head.get_weights()] == [each.tolist() for each in make().get_weights()]
     compiled_again: list[Any] = []
     new_program = prepare.new_program
@@ -574,11 +576,11 @@ COMPILED = {"plain"}
 
 
 def run_task(name: str, checkpoint: Any, stop: Any = lambda: False) -> tuple[Any, list[Any]]:
-    from train_job.head.compiled_loop import Limits
+    from train_job.head.compiled_loop import ResourceLimits
 
     settings = dict(TASKS[name])
     memory, chunk_rows = settings.pop("memory", 2**30), settings.pop("chunk_rows", 60)
-    limits = Limits(memory, chunk_rows, compiled=name in COMPILED)
+    limits = ResourceLimits(memory, chunk_rows, compiled=name in COMPILED)
     head = make()
     result = fitted(
         head,
@@ -665,10 +667,10 @@ def test_a_training_that_goes_on_tells_of_the_epochs_that_were_done() -> None:
 
 
 def test_a_training_stopped_within_an_epoch_goes_on_with_calls_of_several() -> None:
-    from train_job.head.compiled_loop import Limits
+    from train_job.head.compiled_loop import ResourceLimits
 
     def run(checkpoint: Checkpoint | None, chunk_rows: int, stop: bool) -> tuple[Any, list[Any]]:
-        head, limits = make(), Limits(chunk_rows=chunk_rows, compiled=False)
+        head, limits = make(), ResourceLimits(chunk_rows=chunk_rows, compiled=False)
         settings: dict[str, Any] = {"epochs": 4, "batch_size": 20, "limits": limits, "checkpoint": checkpoint}
         result = fitted(head, row_set(*data()), wrong(*data(seed=1)), stop=lambda: stop, **settings)
         return result, head.get_weights()

@@ -3,33 +3,33 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from train_job.head.row_sets import Order, RowSet
+from train_job.head.row_sets import RowSet, ShuffledOrder
 
 
 @pytest.mark.parametrize("window", [None, 200, 1000])
 @pytest.mark.parametrize("count", [1, 63, 64, 65, 1000])
 def test_each_pass_has_every_row_once(count: int, window: int | None) -> None:
-    order = Order(count, 3, window)
+    order = ShuffledOrder(count, 3, window)
     for number in range(3):
         assert sorted(order.places(number * count, (number + 1) * count)) == list(range(count))
 
 
 @pytest.mark.parametrize("window", [None, 128])
 def test_a_stretch_of_the_run_does_not_depend_on_where_one_begins_to_read(window: int | None) -> None:
-    order = Order(300, 1, window)
+    order = ShuffledOrder(300, 1, window)
     whole = order.places(0, 1500)
     for start, stop in [(0, 1), (299, 301), (250, 1100), (1499, 1500)]:
         np.testing.assert_array_equal(order.places(start, stop), whole[start:stop])
 
 
 def test_passes_and_seeds_differ() -> None:
-    first = Order(100, 1).places(0, 100)
-    assert (first != Order(100, 1).places(100, 200)).any()
-    assert (first != Order(100, 2).places(0, 100)).any()
+    first = ShuffledOrder(100, 1).places(0, 100)
+    assert (first != ShuffledOrder(100, 1).places(100, 200)).any()
+    assert (first != ShuffledOrder(100, 2).places(0, 100)).any()
 
 
 def test_a_window_of_the_run_needs_few_stretches_of_the_table() -> None:
-    places = np.sort(Order(100_000, 0, 6400).places(0, 6400))
+    places = np.sort(ShuffledOrder(100_000, 0, 6400).places(0, 6400))
     assert (np.diff(places) > 1).sum() <= 6400 // 64 + 1
     assert places.max() - places.min() > 50_000
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from train_job.data.dataset import Example, Reject, Split
+from train_job.data.dataset import Example, RejectedPhoto, Split
 from train_job.data.split import Shares
 from transferlite.images.input_spec import InputSpec
 from transferlite.registry.manifest import Manifest
@@ -36,7 +36,9 @@ def test_the_data_sets_table_has_a_line_a_photo() -> None:
 def test_the_quarantines_table_leaves_the_row_empty_where_there_is_none() -> None:
     from train_job.pipeline.csv_records import quarantine_csv
 
-    text = quarantine_csv([Reject("x.jpg", 4, "missing", "no such file"), Reject("y.jpg", None, "empty", "no bytes")])
+    text = quarantine_csv(
+        [RejectedPhoto("x.jpg", 4, "missing", "no such file"), RejectedPhoto("y.jpg", None, "empty", "no bytes")]
+    )
     assert [list(row.values())[:4] for row in read(text)] == [
         ["4", "x.jpg", "missing", "no such file"],
         ["", "y.jpg", "empty", "no bytes"],
@@ -46,7 +48,11 @@ def test_the_quarantines_table_leaves_the_row_empty_where_there_is_none() -> Non
 def test_the_quarantines_table_says_what_to_do() -> None:
     from train_job.pipeline.csv_records import quarantine_csv
 
-    rows = read(quarantine_csv([Reject("x.jpg", 4, "missing", "no such file"), Reject("y", 5, "a later code", "?")]))
+    rows = read(
+        quarantine_csv(
+            [RejectedPhoto("x.jpg", 4, "missing", "no such file"), RejectedPhoto("y", 5, "a later code", "?")]
+        )
+    )
     assert list(rows[0]) == ["row", "uri", "code", "reason", "what_to_do"]
     assert rows[0]["what_to_do"] == "upload the photo or remove the row"
     assert rows[1]["what_to_do"]
@@ -89,21 +95,21 @@ def published() -> Callable[..., Registry]:
 
 
 def test_the_splits_of_the_channels_version_are_found(published: Callable[..., Registry]) -> None:
-    from train_job.pipeline.csv_records import before
+    from train_job.pipeline.csv_records import read_previous_version
 
-    found = before(published(shares="80/10/10"), "production", SHARES)
+    found = read_previous_version(published(shares="80/10/10"), "production", SHARES)
     assert found.splits == SPLITS
     assert found.manifest is not None
     assert found.manifest.model_id == "m1"
 
 
 def test_photos_that_left_are_remembered_from_version_to_version(published: Callable[..., Registry]) -> None:
-    from train_job.pipeline.csv_records import DEPARTED_CSV, before, departed_csv
+    from train_job.pipeline.csv_records import DEPARTED_CSV, departed_csv, read_previous_version
 
     registry = published(shares="80/10/10")
     earlier = {"c" * 64: Split.VALIDATION, "a" * 64: Split.TEST}
     registry.store.put(f"models/m1/{DEPARTED_CSV}", departed_csv(earlier, {}).encode())
-    found = before(registry, "production", SHARES).splits
+    found = read_previous_version(registry, "production", SHARES).splits
     assert found == {**SPLITS, "c" * 64: Split.VALIDATION}
     assert read(departed_csv(found, {"a" * 64: Split.TRAIN})) == [
         {"sha256": "b" * 64, "split": "test"},
@@ -112,27 +118,27 @@ def test_photos_that_left_are_remembered_from_version_to_version(published: Call
 
 
 def test_there_is_nothing_earlier_in_an_empty_registry_or_another_channel(published: Callable[..., Registry]) -> None:
-    from train_job.pipeline.csv_records import Before, before
+    from train_job.pipeline.csv_records import PreviousVersion, read_previous_version
 
-    assert before(Registry(MemoryStore()), "production", SHARES) == Before()
-    assert before(published(shares="80/10/10"), "staging", SHARES) == Before()
+    assert read_previous_version(Registry(MemoryStore()), "production", SHARES) == PreviousVersion()
+    assert read_previous_version(published(shares="80/10/10"), "staging", SHARES) == PreviousVersion()
 
 
 @pytest.mark.parametrize("training", [{"split": "70/20/10"}, {}])
 def test_a_version_with_other_shares_does_not_bind(
     published: Callable[..., Registry], training: dict[str, str]
 ) -> None:
-    from train_job.pipeline.csv_records import before
+    from train_job.pipeline.csv_records import read_previous_version
 
-    found = before(published(**training), "production", SHARES)
+    found = read_previous_version(published(**training), "production", SHARES)
     assert found.splits == {}
     assert found.manifest is not None
 
 
 def test_classes_keep_their_place_and_new_ones_follow(published: Callable[..., Registry]) -> None:
-    from train_job.pipeline.csv_records import Before, before
+    from train_job.pipeline.csv_records import PreviousVersion, read_previous_version
 
-    earlier = before(published(shares="80/10/10"), "production", SHARES)
+    earlier = read_previous_version(published(shares="80/10/10"), "production", SHARES)
     assert earlier.order(("ape", "cat", "dog")) == ("cat", "dog", "ape")
     assert earlier.order(("ape", "dog")) == ("dog", "ape")
-    assert Before().order(("b", "a")) == ("b", "a")
+    assert PreviousVersion().order(("b", "a")) == ("b", "a")

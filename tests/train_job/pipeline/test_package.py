@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from train_job.pipeline.publish_records import seal
+from train_job.pipeline.write_records import seal
 from transferlite.images.input_spec import InputSpec
 from transferlite.registry.local_bundle import check_files, read_manifest
 from transferlite.registry.manifest import Manifest, Variant

@@ -70,7 +70,7 @@ def learned(examples: Iterable[Example]) -> Any:
     """As much of what was learned as the choice of photos looks at."""
     from types import SimpleNamespace
 
-    from train_job.pipeline.learn import Learned
+    from train_job.pipeline.train_classifier import TrainedClassifier
 
     there = tuple(examples)
     found = SimpleNamespace(
@@ -78,7 +78,7 @@ def learned(examples: Iterable[Example]) -> Any:
         splits={one.sha256: one.split for one in there},
         classifier=SimpleNamespace(labels=("cat", "dog")),
     )
-    found.examples = lambda split: Learned.examples(found, split)  # type: ignore[arg-type]
+    found.examples = lambda split: TrainedClassifier.examples(found, split)  # type: ignore[arg-type]
     return found
 
 

@@ -345,12 +345,12 @@ def test_too_many_bad_photos_stop_the_job_and_publish_nothing(tmp_path: Path) ->
 
 def test_what_the_gate_does_not_let_pass_is_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A float32 file that answers otherwise than Keras stops the job; a rounded one is left out of the version."""
-    from export.gate.runtimes import keras_answers
+    from export.gate.runtimes import keras_predict
 
     off = np.array([1e-3, -1e-3], np.float32)
     monkeypatch.setattr(
         "train_job.pipeline.export_variants.keras_answers",
-        lambda model: lambda images: keras_answers(model)(images) + off,
+        lambda model: lambda images: keras_predict(model)(images) + off,
     )
     photos, registry = write_folders(tmp_path / "photos", count=4), tmp_path / "registry"
     chosen = {"variants": ("float32", "float16"), "max_difference": 0.0}
@@ -391,10 +391,10 @@ def test_int8_is_calibrated_with_the_training_photos_and_no_others(
 
 
 def test_a_share_of_bad_photos_just_at_the_limit_is_allowed() -> None:
-    from train_job.data.dataset import Dataset, Example, Reject
+    from train_job.data.dataset import Dataset, Example, RejectedPhoto
 
     examples = (Example("a", "cat"), Example("b", "dog"), Example("c", "dog"))
-    rejects = (Reject("d", 5, "empty", "the file is empty"),)
+    rejects = (RejectedPhoto("d", 5, "empty", "the file is empty"),)
     Dataset(examples, ("cat", "dog"), rejects).check_share(0.25)
     with pytest.raises(InputError, match=r"1 of 4 photos.*the first: d: the file is empty"):
         Dataset(examples, ("cat", "dog"), rejects).check_share(0.24)
@@ -452,7 +452,7 @@ def test_a_csv_of_absent_photos_is_refused_before_tensorflow_is_asked(
     def built(*_: Any) -> None:
         raise AssertionError("the base was built")
 
-    monkeypatch.setattr("train_job.extraction.frozen_backbone.build_base", built)
+    monkeypatch.setattr("train_job.extraction.frozen_backbone.build_backbone", built)
     photos = write_folders(tmp_path / "photos", count=2)
     rows = "".join(f"gone{number}.jpg,red\n" for number in range(20))
     (tmp_path / "labels.csv").write_text(f"File Name,Label\nblue/blue.0.jpg,blue\nred/red.0.jpg,red\n{rows}")

@@ -5,8 +5,8 @@ import pytest
 
 from tests.train_job.quality.test_near_duplicates import half, saved, scene
 from train_job.data.dataset import Example, Split
-from train_job.data.photo_facts import Facts, examine
-from train_job.quality.duplicates import near_duplicates, once_each
+from train_job.data.photo_facts import PhotoFacts, examine
+from train_job.quality.duplicates import deduplicate, near_duplicates
 from transferlite.images.input_spec import InputSpec
 
 CAT = Example("cat.jpg", "cat", 2, "a" * 64)
@@ -19,12 +19,12 @@ def again(name: str, row: int, label: str = "cat", split: Split | None = None) -
 
 
 def test_photos_that_are_all_different_are_all_used() -> None:
-    once = once_each([CAT, DOG])
+    once = deduplicate([CAT, DOG])
     assert (once.examples, once.rejects, once.notes) == ((CAT, DOG), (), ())
 
 
 def test_of_equal_photos_the_first_is_used_and_the_others_name_it() -> None:
-    once = once_each([CAT, again("copy.jpg", 7), DOG, again("third.jpg", 9)])
+    once = deduplicate([CAT, again("copy.jpg", 7), DOG, again("third.jpg", 9)])
     assert once.examples == (CAT, DOG)
     assert [(one.uri, one.row, one.code) for one in once.rejects] == [
         ("copy.jpg", 7, "duplicate"),
@@ -34,7 +34,7 @@ def test_of_equal_photos_the_first_is_used_and_the_others_name_it() -> None:
 
 
 def test_of_a_photo_with_two_labels_no_copy_is_used() -> None:
-    once = once_each([CAT, again("copy.jpg", 7, "dog"), again("third.jpg", 9), DOG])
+    once = deduplicate([CAT, again("copy.jpg", 7, "dog"), again("third.jpg", 9), DOG])
     assert once.examples == (DOG,)
     assert {(one.uri, one.row) for one in once.rejects} == {("cat.jpg", 2), ("copy.jpg", 7), ("third.jpg", 9)}
     assert {one.code for one in once.rejects} == {"conflicting-labels"}
@@ -54,14 +54,14 @@ def test_of_a_photo_with_two_labels_no_copy_is_used() -> None:
 def test_a_copy_across_the_users_splits_is_used_where_it_judges_and_reported(
     one: Split | None, other: Split, used: Split, leaks: bool
 ) -> None:
-    once = once_each([again("one.jpg", 2, split=one), again("other.jpg", 3, split=other)])
+    once = deduplicate([again("one.jpg", 2, split=one), again("other.jpg", 3, split=other)])
     assert [example.split for example in once.examples] == [used]
     assert [note.code for note in once.notes] == ["leakage"] * leaks
     assert [reject.code for reject in once.rejects] == ["duplicate"]
 
 
 def test_the_same_file_given_for_training_and_for_testing_is_for_testing() -> None:
-    once = once_each([CAT, again("cat.jpg", 2, split=Split.TEST)])
+    once = deduplicate([CAT, again("cat.jpg", 2, split=Split.TEST)])
     assert [example.split for example in once.examples] == [Split.TEST]
     assert len(once.rejects) == 1
 
@@ -69,19 +69,19 @@ def test_the_same_file_given_for_training_and_for_testing_is_for_testing() -> No
 # -- near-duplicates -------------------------------------------------------------------------------------------------
 
 
-def looked_at(name: str, data: bytes, label: str = "cat") -> tuple[Example, Facts]:
+def looked_at(name: str, data: bytes, label: str = "cat") -> tuple[Example, PhotoFacts]:
     sha256 = hashlib.sha256(data).hexdigest()
     return Example(name, label, sha256=sha256), examine(data, InputSpec(64, 64))[1]
 
 
 @pytest.fixture
-def photos() -> list[tuple[Example, Facts]]:
+def photos() -> list[tuple[Example, PhotoFacts]]:
     """Eight scenes, and a smaller copy of the first two."""
     found = [looked_at(f"{number}.jpg", saved(scene(number))) for number in range(8)]
     return [*found, *(looked_at(f"small-{number}.jpg", half(scene(number))) for number in range(2))]
 
 
-def test_near_duplicates_are_named_by_their_content(photos: list[tuple[Example, Facts]]) -> None:
+def test_near_duplicates_are_named_by_their_content(photos: list[tuple[Example, PhotoFacts]]) -> None:
     examples = [one for one, _ in photos]
     facts = {one.sha256: known for one, known in photos}
     near = near_duplicates(examples, facts, [])
@@ -93,7 +93,7 @@ def test_near_duplicates_are_named_by_their_content(photos: list[tuple[Example, 
     assert near_duplicates(examples[::-1], facts, []) == near
 
 
-def test_old_photos_come_first_in_their_group(photos: list[tuple[Example, Facts]]) -> None:
+def test_old_photos_come_first_in_their_group(photos: list[tuple[Example, PhotoFacts]]) -> None:
     examples = [one for one, _ in photos]
     facts = {one.sha256: known for one, known in photos}
     for old in (examples[0], examples[8]):
@@ -101,5 +101,5 @@ def test_old_photos_come_first_in_their_group(photos: list[tuple[Example, Facts]
         assert group[0] == old.sha256
 
 
-def test_photos_without_known_facts_are_near_to_none(photos: list[tuple[Example, Facts]]) -> None:
+def test_photos_without_known_facts_are_near_to_none(photos: list[tuple[Example, PhotoFacts]]) -> None:
     assert near_duplicates([one for one, _ in photos], {}, []).groups == ()

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from train_job.data.dataset import Dataset, Example, Reject, Split
-from train_job.data.photo_facts import Facts, Trait
+from train_job.data.dataset import Dataset, Example, RejectedPhoto, Split
+from train_job.data.photo_facts import PhotoFacts, PhotoTrait
 from train_job.quality.codes import NOTES, REJECTS, Note, what_to_do
-from train_job.quality.duplicates import Near
-from train_job.quality.findings import TINY, UNBALANCED, judge, tally
+from train_job.quality.duplicates import NearDuplicates
+from train_job.quality.findings import TINY, UNBALANCED, count_by_code, find_problems
 
 TRAIN, VALIDATION, TEST = Split
-PLAIN = Facts("JPEG", 640, 480, Trait(0), b"")
+PLAIN = PhotoFacts("JPEG", 640, 480, PhotoTrait(0), b"")
 
 
 def photos(label: str, count: int) -> list[Example]:
@@ -29,19 +29,19 @@ def codes(notes: tuple[Note, ...]) -> list[tuple[str, str]]:
 
 
 def test_of_ordinary_photos_there_is_nothing_to_say() -> None:
-    checked = judge(PETS, FACTS, Near(), SPLITS)
+    checked = find_problems(PETS, FACTS, NearDuplicates(), SPLITS)
     assert checked.notes == ()
     assert checked.summary["notes"] == {}
 
 
 def test_oddities_are_noted_and_photos_of_unknown_facts_are_not_judged() -> None:
     facts = {
-        CATS[0].sha256: replace(PLAIN, traits=Trait.ANIMATED | Trait.PALETTE, format="GIF"),
-        CATS[1].sha256: replace(PLAIN, traits=Trait.ROTATED),
-        CATS[2].sha256: replace(PLAIN, traits=Trait.CMYK),
-        CATS[3].sha256: replace(PLAIN, traits=Trait.DEEP, format="PNG"),
+        CATS[0].sha256: replace(PLAIN, traits=PhotoTrait.ANIMATED | PhotoTrait.PALETTE, format="GIF"),
+        CATS[1].sha256: replace(PLAIN, traits=PhotoTrait.ROTATED),
+        CATS[2].sha256: replace(PLAIN, traits=PhotoTrait.CMYK),
+        CATS[3].sha256: replace(PLAIN, traits=PhotoTrait.DEEP, format="PNG"),
     }
-    checked = judge(PETS, facts, Near(), SPLITS)
+    checked = find_problems(PETS, facts, NearDuplicates(), SPLITS)
     assert codes(checked.notes) == [
         ("wrong-extension", "cat.0.jpg"),
         ("animated", "cat.0.jpg"),
@@ -58,8 +58,8 @@ def test_oddities_are_noted_and_photos_of_unknown_facts_are_not_judged() -> None
 def test_near_duplicates_name_each_other_and_those_in_two_splits_leak() -> None:
     pairs = ((CATS[0].sha256, CATS[1].sha256), (CATS[0].sha256, CATS[2].sha256), (CATS[3].sha256, DOGS[0].sha256))
     splits = SPLITS | {CATS[2].sha256: TEST}
-    near = Near(pairs, (tuple(one.sha256 for one in CATS[:3]),))
-    checked = judge(PETS, FACTS, near, splits)
+    near = NearDuplicates(pairs, (tuple(one.sha256 for one in CATS[:3]),))
+    checked = find_problems(PETS, FACTS, near, splits)
     assert codes(checked.notes) == [
         ("near-duplicate", "cat.1.jpg"),
         ("near-duplicate", "cat.2.jpg"),
@@ -80,7 +80,7 @@ def test_near_duplicates_name_each_other_and_those_in_two_splits_leak() -> None:
 def test_small_and_unequal_classes_are_noted() -> None:
     many, few = photos("cat", TINY * UNBALANCED + 1), photos("dog", TINY - 1)
     dataset = Dataset((*many, *few, *photos("cow", TINY)), ("cat", "cow", "dog"))
-    checked = judge(dataset, {}, Near(), {one.sha256: TRAIN for one in dataset.examples})
+    checked = find_problems(dataset, {}, NearDuplicates(), {one.sha256: TRAIN for one in dataset.examples})
     assert [(one.code, one.reason.split("'")[1]) for one in checked.notes] == [
         ("unbalanced", "cow"),
         ("tiny-class", "dog"),
@@ -89,15 +89,17 @@ def test_small_and_unequal_classes_are_noted() -> None:
 
 
 def test_files_without_a_row_are_noted() -> None:
-    checked = judge(replace(PETS, unlabelled=("new.jpg",)), FACTS, Near(), SPLITS)
+    checked = find_problems(replace(PETS, unlabelled=("new.jpg",)), FACTS, NearDuplicates(), SPLITS)
     assert codes(checked.notes) == [("unlabelled", "new.jpg")]
 
 
 def test_the_summary_counts_everything() -> None:
-    dataset = replace(PETS, rejects=(Reject("x", 9, "empty", "no bytes"), Reject("y", 10, "empty", "no bytes")))
-    facts = FACTS | {CATS[0].sha256: Facts("PNG", 10, 2000, Trait(0), b"")}
+    dataset = replace(
+        PETS, rejected=(RejectedPhoto("x", 9, "empty", "no bytes"), RejectedPhoto("y", 10, "empty", "no bytes"))
+    )
+    facts = FACTS | {CATS[0].sha256: PhotoFacts("PNG", 10, 2000, PhotoTrait(0), b"")}
     splits = SPLITS | {CATS[0].sha256: TEST, CATS[1].sha256: VALIDATION}
-    summary = json.loads(judge(dataset, facts, Near(), splits).to_json())
+    summary = json.loads(find_problems(dataset, facts, NearDuplicates(), splits).to_json())
     assert (summary["photos"], summary["left_out"], summary["rejects"]) == (40, 2, {"empty": 2})
     assert summary["classes"]["cat"] == {"photos": 20, "train": 18, "validation": 1, "test": 1}
     assert summary["formats"] == {"JPEG": 39, "PNG": 1}
@@ -107,12 +109,12 @@ def test_the_summary_counts_everything() -> None:
 
 
 def test_no_facts_at_all_give_a_summary_too() -> None:
-    assert judge(PETS, {}, Near(), SPLITS).summary["width"] is None
+    assert find_problems(PETS, {}, NearDuplicates(), SPLITS).summary["width"] is None
 
 
 def test_a_tally_names_the_most_frequent_first() -> None:
     found = [Note("a", None, code, "") for code in ("cmyk", "palette", "cmyk")]
-    assert tally(found) == "2 cmyk, 1 palette"
+    assert count_by_code(found) == "2 cmyk, 1 palette"
 
 
 @pytest.mark.parametrize("code", [*REJECTS, *NOTES])

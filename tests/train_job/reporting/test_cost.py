@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 
 from train_job.reporting import cost
-from train_job.reporting.cost import Machine, PredictionPrice, Receipt, receipt, this_machine
+from train_job.reporting.cost import CostReceipt, Machine, PredictionPrice, receipt, this_machine
 from transferlite import environment
 from transferlite.cloud.prices import price_table
 
 HERE = Machine("this machine, 2 cores, x86_64")
 
 
-def line(found: Receipt, name: str, architecture: str = "") -> cost.RunPrice:
+def line(found: CostReceipt, name: str, architecture: str = "") -> cost.RunPrice:
     return next(one for one in found.training if one.machine == name and architecture in one.what)
 
 
-def price(found: Receipt, variant: str, memory: int, architecture: str = "x86_64") -> PredictionPrice:
+def price(found: CostReceipt, variant: str, memory: int, architecture: str = "x86_64") -> PredictionPrice:
     (one,) = (
         one
         for one in found.predictions

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from tests.train_job.report_facts import confusion_of, facts, manifest_facts
-from train_job.data.dataset import Reject
+from train_job.data.dataset import RejectedPhoto
 from train_job.head.recipe import Epoch
 from train_job.reporting import model_card, plots
 from train_job.reporting.formatting import dollars, duration, hourly, interval, percent, share
 from train_job.reporting.html_report import confused_pairs, render
 from train_job.reporting.report_data import ReportData
-from transferlite.registry.manifest import Proof, Variant
+from transferlite.registry.manifest import GateResult, Variant
 
 HOSTILE = ('<b>&"', "'><script>alert(1)</script>", "$x$ _a|b`", "猫 🐈", "#010101 url(#x)")
 PARTS = {"data", "training", "accuracy", "confidence", "variants", "champion"}
@@ -215,9 +215,9 @@ def test_a_left_out_variant_says_why_and_a_measured_one_how_quick_it_is() -> Non
 
 def test_each_variant_is_there_in_each_runtime_and_what_failed_with_its_reason() -> None:
     gate = (
-        Proof("float32", "ai-edge-litert 2.3.0", 250, 0.912, 0.0, 0.0, 1.0, 1.2e-6),
-        Proof("dynamic", "tflite-runtime 2.14.0", 50, 0.5, 0.412, 0.75, 0.52, None, "25 of 50 photos right"),
-        Proof("float16", "tflite-runtime 2.14.0", failure="the runtime ended"),
+        GateResult("float32", "ai-edge-litert 2.3.0", 250, 0.912, 0.0, 0.0, 1.0, 1.2e-6),
+        GateResult("dynamic", "tflite-runtime 2.14.0", 50, 0.5, 0.412, 0.75, 0.52, None, "25 of 50 photos right"),
+        GateResult("float16", "tflite-runtime 2.14.0", failure="the runtime ended"),
     )
     data = facts()
     mixed = Variant(
@@ -324,6 +324,6 @@ def test_figures_are_said_in_as_many_digits_as_mean_something(words: str, expect
 
 
 def test_a_reject_without_a_row_has_an_empty_cell() -> None:
-    page = Page(render(replace(facts(), rejects=[Reject("a.jpg", None, "empty", "the file is empty")])))
+    page = Page(render(replace(facts(), rejects=[RejectedPhoto("a.jpg", None, "empty", "the file is empty")])))
     assert "a.jpg" in page.text
     assert "None" not in page.text.replace("None was changed", "")

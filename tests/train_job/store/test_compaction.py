@@ -21,7 +21,7 @@ from tests.train_job.known_rows import (
 )
 from tests.transferlite.faults import CrashError, MortalStore
 from train_job.store.compaction import compact, delete_leftovers, delete_space, prune, small_parts, usage
-from train_job.store.feature_parts import Shelf
+from train_job.store.feature_parts import PartStore
 from train_job.store.feature_store import FeatureStore
 from train_job.store.photo_index import PhotoRecord
 from transferlite.errors import InputError, NotFoundError
@@ -495,7 +495,7 @@ def test_a_space_deleted_from_a_folder_is_no_space_any_more(tmp_path: Path) -> N
 
 def test_only_rows_without_keys_are_leftovers() -> None:
     features = with_parts(range(5), range(5, 10))
-    shelf: Shelf = features.shelf(SPACE)
+    shelf: PartStore = features.shelf(SPACE)
     unfinished = shelf.names()[0]
     features.store.delete(f"spaces/{SPACE.id}/keys/{unfinished}.arrow")
     kept = [photo for photo in range(10) if hashes_of([photo])[0] in features.keys(SPACE)]

@@ -13,7 +13,7 @@ import pytest
 
 from tests.train_job.known_rows import FLIPPED, SPACE, WIDTH, WatchedStore, add, assert_holds, hashes_of, rows_of
 from train_job.store.compaction import compact
-from train_job.store.feature_store import FeatureStore, Space
+from train_job.store.feature_store import FeatureSpace, FeatureStore
 from transferlite.errors import InputError, MissingExtraError, MissingStoreError
 from transferlite.images.input_spec import InputSpec
 from transferlite.storage.folder import FolderStore
@@ -21,7 +21,7 @@ from transferlite.storage.s3_boto3 import S3Store
 from transferlite.storage.store import MemoryStore, Store
 
 
-def read(features: FeatureStore, photos: Iterable[int], space: Space = SPACE) -> tuple[Any, list[str]]:
+def read(features: FeatureStore, photos: Iterable[int], space: FeatureSpace = SPACE) -> tuple[Any, list[str]]:
     """The rows (-1 where none was given), and the hashes that have none."""
     hashes = hashes_of(photos)
     out = np.full((len(hashes), WIDTH), -1, np.float16)
@@ -58,7 +58,7 @@ def test_every_field_of_a_space_is_among_those() -> None:
 
 
 def test_a_space_comes_back_from_its_json() -> None:
-    assert Space.from_json(FLIPPED.to_json().encode()) == FLIPPED
+    assert FeatureSpace.from_json(FLIPPED.to_json().encode()) == FLIPPED
     assert len(FLIPPED.id) == 32
 
 
@@ -153,7 +153,7 @@ def test_the_layout_is_what_the_module_says() -> None:
     assert rows.schema.names == ["sha256", "row"]
     assert rows.schema.field("row").type == pa.list_(pa.float16(), WIDTH)
     assert [one.hex() for one in keys.column("sha256").to_pylist()] == sorted(hashes_of([1, 2, 3]))
-    assert Space.from_json(store.get(f"spaces/{SPACE.id}/space.json").data) == SPACE
+    assert FeatureSpace.from_json(store.get(f"spaces/{SPACE.id}/space.json").data) == SPACE
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])

@@ -33,7 +33,7 @@ def test_photos_come_decoded_in_order_and_repeatedly_without_being_fetched_again
     monkeypatch.setattr(proof_photos, "_PART_PHOTOS", 3)
     store, right = FeatureStore(MemoryStore()), expected(examples)
     order = [examples[index] for index in (7, 0, 0, 9, 3, 5)]
-    for found in (proof_photos.decoded(order, SPEC, store), proof_photos.decoded(order, SPEC, store)):
+    for found in (proof_photos.decoded_photos(order, SPEC, store), proof_photos.decoded_photos(order, SPEC, store)):
         for image, index in zip(found, (7, 0, 0, 9, 3, 5), strict=True):
             assert image.dtype == np.uint8
             np.testing.assert_array_equal(image, right[index])
@@ -41,7 +41,7 @@ def test_photos_come_decoded_in_order_and_repeatedly_without_being_fetched_again
 
 
 def test_no_photos_are_no_pictures() -> None:
-    assert list(proof_photos.decoded([], SPEC, FeatureStore(MemoryStore()))) == []
+    assert list(proof_photos.decoded_photos([], SPEC, FeatureStore(MemoryStore()))) == []
 
 
 @pytest.mark.parametrize("change", ["gone", "other"])
@@ -51,4 +51,4 @@ def test_a_photo_that_went_or_changed_before_it_was_kept_stops_the_proof(change:
     if change == "other":
         path.write_bytes(jpeg("red", 500))
     with pytest.raises(UnavailableError, match=r"changed while the job was running.*run it again"):
-        list(proof_photos.decoded(examples, SPEC, FeatureStore(MemoryStore())))
+        list(proof_photos.decoded_photos(examples, SPEC, FeatureStore(MemoryStore())))

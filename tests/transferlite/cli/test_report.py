@@ -6,7 +6,7 @@ import pytest
 
 from tests.conftest import BUCKET
 from tests.transferlite.bundles import manifest_of, write_bundle
-from train_job.reporting.html_report import REPORT
+from train_job.reporting.html_report import REPORT_HTML
 from transferlite.cli.main import run
 from transferlite.registry.local_bundle import describe_files
 from transferlite.registry.manifest import MANIFEST
@@ -29,7 +29,7 @@ def registry(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         folder = tmp_path / "bundles" / model_id
         write_bundle(folder, model_id)
         (folder / MANIFEST).unlink()
-        (folder / REPORT).write_text(PAGE.format(model_id))
+        (folder / REPORT_HTML).write_text(PAGE.format(model_id))
         opened.publish(folder, manifest_of(model_id, files=describe_files(folder)))
     opened.promote(NEW, "production")
     return location
@@ -57,7 +57,7 @@ def test_another_versions_report_is_written_where_it_is_wanted_and_opened(
 
 
 def test_a_changed_report_is_refused(registry: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Registry.open(registry).store.put(f"models/{NEW}/{REPORT}", b"<script>")
+    Registry.open(registry).store.put(f"models/{NEW}/{REPORT_HTML}", b"<script>")
     dest = tmp_path / "kept.html"
     assert run(["report", "--registry", registry, "--dest", str(dest)]) == 1
     assert "does not have the manifest's sha256" in capsys.readouterr().err
@@ -92,6 +92,8 @@ def test_a_version_from_before_reports_and_no_registry_are_named(
 
 
 def test_a_browser_shows_the_report_in_s3_rather_than_saving_it(bucket: Any, tmp_path: Path) -> None:
-    (tmp_path / REPORT).write_text(PAGE)
-    Registry.open(f"s3://{BUCKET}/models").store.upload(REPORT, tmp_path / REPORT)
-    assert s3_client().head_object(Bucket=BUCKET, Key=f"models/{REPORT}")["ContentType"] == "text/html; charset=utf-8"
+    (tmp_path / REPORT_HTML).write_text(PAGE)
+    Registry.open(f"s3://{BUCKET}/models").store.upload(REPORT_HTML, tmp_path / REPORT_HTML)
+    assert (
+        s3_client().head_object(Bucket=BUCKET, Key=f"models/{REPORT_HTML}")["ContentType"] == "text/html; charset=utf-8"
+    )

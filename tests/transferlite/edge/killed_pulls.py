@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.transferlite.bundles import write_bundle
 from tests.transferlite.keys import ed25519, owners, trusting
-from transferlite.edge.install import settle, update
+from transferlite.edge.install import ensure_loadable, install_current
 from transferlite.errors import BundleError
 from transferlite.registry.local_bundle import CURRENT, check_files, find_bundle, read_manifest
 from transferlite.registry.open_registry import Registry
@@ -83,7 +83,7 @@ def whole_model(device: Path) -> str | None:
         return None
     bundle = find_bundle(device)
     manifest = read_manifest(bundle, ed25519().public_keys)
-    check_files(bundle, manifest.files_of(manifest.tflite_variants()))
+    check_files(bundle, manifest.serving_files(manifest.tflite_variants()))
     return manifest.model_id
 
 
@@ -101,7 +101,7 @@ def killed_everywhere(
         died = dies_at(step, mortal, device, work)
         found = whole_model(device)
         assert found in allowed, f"step {step} left {found}"
-        after = update(registry, "production", device)
+        after = install_current(registry, "production", device)
         assert whole_model(device) == after.model_id == "three"
         left = {path.name for path in device.iterdir()}
         assert left <= {CURRENT, "device.json", "three", "two", "one"}, f"step {step} left {left}"
@@ -117,7 +117,7 @@ def main(folder: Path) -> None:
     owner, registry, device, before = owners(store), trusting(store), folder / "device", folder / "before"
 
     def follow() -> object:
-        return update(registry, "production", device, prove=lambda bundle: None)
+        return install_current(registry, "production", device, prove=lambda bundle: None)
 
     for model_id in ("one", "two", "three"):
         owner.publish(folder / model_id, write_bundle(folder / model_id, model_id))
@@ -127,13 +127,13 @@ def main(folder: Path) -> None:
     pulled_before = device.rename(folder / "three-alone")
     for model_id in ("one", "two"):
         owner.promote(model_id, "production")
-        update(registry, "production", before)
+        install_current(registry, "production", before)
     owner.promote("three", "production")
     steps = killed_everywhere(before, device, registry, mortal, follow, {"two", "three"})
     print(f"next pull, one before removed: {steps}")
 
     def back() -> object:
-        return settle(device, lambda bundle: refuse(bundle.name == "two"))
+        return ensure_loadable(device, lambda bundle: refuse(bundle.name == "two"))
 
     steps = killed_everywhere(before, device, registry, mortal, back, {"two", "one"})
     print(f"going back: {steps}")
@@ -159,7 +159,7 @@ def killed_healing(before: Path, device: Path, registry: Registry, mortal: Morta
             assert whole_model(device) == "three"
         except BundleError:
             assert died
-        update(registry, "production", device)
+        install_current(registry, "production", device)
         assert whole_model(device) == "three"
     return step - 1
 

@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import Trained
 from tests.pictures import jpeg
 from transferlite.cli.main import run
-from transferlite.edge.benchmark import Bench, Case, _case
+from transferlite.edge.benchmark import BenchmarkCase, BenchmarkResult, _case
 from transferlite.registry.local_bundle import read_manifest
 from transferlite.registry.manifest import MANIFEST
 
@@ -18,7 +18,7 @@ Out = pytest.CaptureFixture[str]
 def broken(trained: Trained, tmp_path: Path) -> Path:
     """The trained bundle with a byte of int8 changed."""
     manifest = read_manifest(trained.bundle)
-    for name in manifest.files_of(["float32", "int8"]):
+    for name in manifest.serving_files(["float32", "int8"]):
         (tmp_path / name).write_bytes((trained.bundle / name).read_bytes())
     content = bytearray((tmp_path / "int8.tflite").read_bytes())
     content[-1] ^= 1
@@ -82,7 +82,9 @@ def test_the_figures_are_of_all_processes(tmp_path: Path) -> None:
     sides = [side(*range(1, 100), first=3), side(100, first=1, peak=2**21), side(first=2)]
     case = _case("x", 1, tmp_path / "x.tflite", sides)
     assert (case.cold, case.p50, case.p99, case.memory, case.calls) == (2, 50.5, 99, 2**21, 100)
-    table = Bench("m", "arm", 4, "3.11", "a photo", (case, Case("y", 4, 2**22, error="will not load"))).table()
+    table = BenchmarkResult(
+        "m", "arm", 4, "3.11", "a photo", (case, BenchmarkCase("y", 4, 2**22, error="will not load"))
+    ).table()
     assert table.splitlines() == [
         "m on arm, 4 cores, Python 3.11, a runtime 1; a photo",
         "variant  threads  cold ms   p50 ms   p99 ms  memory MiB  size MiB",

@@ -13,8 +13,8 @@ import pytest
 from tests.conftest import Trained
 from tests.pictures import COLOURS, jpeg
 from transferlite.cli.main import run
-from transferlite.edge.camera import Newest, pictures
-from transferlite.edge.stop_signal import Ending
+from transferlite.edge.camera import Newest, camera_frames
+from transferlite.edge.stop_signal import StopSignal
 from transferlite.errors import InputError, MissingExtraError, UnavailableError
 
 cv2 = pytest.importorskip("cv2")
@@ -36,7 +36,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_picture_of_a_video_comes_in_order_and_in_its_colours(video: Path) -> None:
-    found = list(pictures(str(video), 0, Ending()))
+    found = list(camera_frames(str(video), 0, StopSignal()))
     assert [name for name, _ in found] == [f"{video}#t={number / RATE:.3f}" for number in range(2 * RATE)]
     for number, (_, picture) in enumerate(found):
         assert picture.shape == (48, 64, 3)
@@ -49,7 +49,9 @@ def test_every_picture_of_a_video_comes_in_order_and_in_its_colours(video: Path)
     ("every", "times"), [(0.5, [0, 0.5, 1, 1.5]), (0.25, [0, 0.3, 0.5, 0.8, 1, 1.3, 1.5, 1.8]), (9, [0])]
 )
 def test_every_is_counted_in_the_videos_own_time(video: Path, every: float, times: list[float]) -> None:
-    assert [name for name, _ in pictures(str(video), every, Ending())] == [f"{video}#t={time:.3f}" for time in times]
+    assert [name for name, _ in camera_frames(str(video), every, StopSignal())] == [
+        f"{video}#t={time:.3f}" for time in times
+    ]
 
 
 def test_a_video_is_labelled_and_ends_by_itself(
@@ -63,8 +65,8 @@ def test_a_video_is_labelled_and_ends_by_itself(
 
 
 def test_a_wish_to_end_ends_a_video(video: Path) -> None:
-    end = Ending()
-    for number, _ in enumerate(pictures(str(video), 0, end)):
+    end = StopSignal()
+    for number, _ in enumerate(camera_frames(str(video), 0, end)):
         end.asked = number == 2
     assert number == 2
 
@@ -110,7 +112,7 @@ def test_who_is_slow_gets_the_newest_picture_and_no_queue_grows() -> None:
     camera.asked.acquire()
     for count, expected in ((1, 1), (20, 21), (200, 221)):
         camera.allow(count)
-        taken = newest.take(Ending())
+        taken = newest.take(StopSignal())
         assert taken is not None
         assert int(taken[1].max()) == expected
     camera.end()
@@ -123,10 +125,10 @@ def test_a_camera_that_ends_gives_its_last_picture_and_then_none() -> None:
     camera.asked.acquire()
     camera.allow(2)
     camera.end()
-    taken = newest.take(Ending())
+    taken = newest.take(StopSignal())
     assert taken is not None
     assert int(taken[1].max()) == 2
-    assert newest.take(Ending()) is None
+    assert newest.take(StopSignal()) is None
     newest.close()
 
 
@@ -172,7 +174,7 @@ def test_a_stream_is_labelled_until_it_is_cut(trained: Trained, capsys: pytest.C
 )
 def test_what_cannot_be_opened_is_said(source: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        list(pictures(source, 0, Ending()))
+        list(camera_frames(source, 0, StopSignal()))
 
 
 def test_a_silent_camera_is_unavailable_after_a_while_and_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +192,7 @@ def test_a_silent_camera_is_unavailable_after_a_while_and_is_closed(monkeypatch:
     monkeypatch.setattr("transferlite.edge.camera.HANGING", 0.1)
     monkeypatch.setattr(cv2, "VideoCapture", lambda _: camera)
     with pytest.raises(UnavailableError, match="0: gives no more pictures"):
-        list(pictures("0", 0, Ending()))
+        list(camera_frames("0", 0, StopSignal()))
     assert camera.released
     camera.end()
 
@@ -198,4 +200,4 @@ def test_a_silent_camera_is_unavailable_after_a_while_and_is_closed(monkeypatch:
 def test_without_opencv_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "cv2", None)
     with pytest.raises(MissingExtraError, match=r"opencv-python-headless is not installed; .*\[camera\]"):
-        list(pictures("0", 0, Ending()))
+        list(camera_frames("0", 0, StopSignal()))

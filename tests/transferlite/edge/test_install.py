@@ -9,7 +9,7 @@ import pytest
 
 from tests.transferlite.bundles import write_bundle
 from tests.transferlite.keys import ed25519, owners, trusting
-from transferlite.edge.install import MEMORY, RefusedError, read_memory, settle, update
+from transferlite.edge.install import MEMORY, RefusedError, ensure_loadable, install_current, read_memory
 from transferlite.errors import BundleError, NotFoundError, TransferLiteError, UntrustedError
 from transferlite.registry.channel_pointer import Pointer
 from transferlite.registry.local_bundle import CURRENT, check_files, find_bundle, read_manifest
@@ -56,25 +56,25 @@ def test_a_device_follows_and_keeps_one_version_before(publish: Publish, tmp_pat
     store, device = MemoryStore(), tmp_path / "device"
     for number, model_id in enumerate(("a", "b", "c", "d")):
         publish(store, model_id)
-        taken = update(trusting(store), "production", device)
+        taken = install_current(trusting(store), "production", device)
         assert (taken.model_id, taken.before) == (model_id, [None, "a", "b", "c"][number])
         assert taken.changed
         assert taken.bundle == find_bundle(device)
     assert models(device) == {"c", "d"}
-    assert not update(trusting(store), "production", device).changed
+    assert not install_current(trusting(store), "production", device).changed
 
 
 def test_a_rollback_is_followed_and_nothing_is_fetched(publish: Publish, tmp_path: Path) -> None:
     store = MemoryStore()
     publish(store, "a", "b")
     owners(store).promote("a", "production")
-    update(trusting(store), "production", tmp_path)
+    install_current(trusting(store), "production", tmp_path)
     owners(store).promote("b", "production")
-    update(trusting(store), "production", tmp_path)
+    install_current(trusting(store), "production", tmp_path)
     owners(store).rollback("production")
     for name in ("float32.tflite", "int8.tflite", "labels.txt"):
         store.delete(f"models/a/{name}")
-    assert update(trusting(store), "production", tmp_path).model_id == "a"
+    assert install_current(trusting(store), "production", tmp_path).model_id == "a"
     assert models(tmp_path) == {"a", "b"}
 
 
@@ -82,11 +82,11 @@ def test_only_what_changed_is_fetched(publish: Publish, tmp_path: Path) -> None:
     store = MemoryStore()
     publish(store, "a", "b")
     owners(store).promote("a", "production")
-    update(trusting(store), "production", tmp_path)
+    install_current(trusting(store), "production", tmp_path)
     owners(store).promote("b", "production")
     store.delete("models/b/labels.txt")  # the same labels as before
-    bundle = update(trusting(store), "production", tmp_path).bundle
-    check_files(bundle, read_manifest(bundle).files_of(["float32", "int8"]))
+    bundle = install_current(trusting(store), "production", tmp_path).bundle
+    check_files(bundle, read_manifest(bundle).serving_files(["float32", "int8"]))
 
 
 def test_a_folder_of_somebody_else_is_never_removed(publish: Publish, tmp_path: Path) -> None:
@@ -95,43 +95,43 @@ def test_a_folder_of_somebody_else_is_never_removed(publish: Publish, tmp_path: 
     write_bundle(tmp_path / "mine", "mine")
     for model_id in ("a", "b", "c"):
         publish(store, model_id)
-        update(trusting(store), "production", tmp_path)
+        install_current(trusting(store), "production", tmp_path)
     assert models(tmp_path) == {"20260101-pictures", "mine", "b", "c"}
 
 
 def test_a_version_that_was_begun_and_given_up_is_removed(publish: Publish, tmp_path: Path) -> None:
     store = MemoryStore()
     publish(store, "a")
-    update(trusting(store), "production", tmp_path)
+    install_current(trusting(store), "production", tmp_path)
     publish(store, "half")
     store.delete("models/half/int8.tflite")
     with pytest.raises(NotFoundError):
-        update(trusting(store), "production", tmp_path)
+        install_current(trusting(store), "production", tmp_path)
     assert models(tmp_path) == {"a", "half"}
     publish(store, "b")
-    update(trusting(store), "production", tmp_path)
+    install_current(trusting(store), "production", tmp_path)
     assert models(tmp_path) == {"a", "b"}
 
 
 def test_a_damaged_model_is_healed_by_the_next_look(publish: Publish, tmp_path: Path) -> None:
     store = MemoryStore()
     publish(store, "a")
-    bundle = update(trusting(store), "production", tmp_path).bundle
+    bundle = install_current(trusting(store), "production", tmp_path).bundle
     for name in ("int8.tflite", MANIFEST, SIGNATURE):
         (bundle / name).write_bytes(b"damaged")
-        assert not update(trusting(store), "production", tmp_path).changed
+        assert not install_current(trusting(store), "production", tmp_path).changed
         manifest = read_manifest(bundle, ed25519().public_keys)
-        check_files(bundle, manifest.files_of(["float32", "int8"]))
+        check_files(bundle, manifest.serving_files(["float32", "int8"]))
 
 
 def test_another_manifest_of_the_version_in_service_does_not_spoil_it(publish: Publish, tmp_path: Path) -> None:
     store = MemoryStore()
     publish(store, "a")
-    bundle = update(Registry(store), "production", tmp_path).bundle
+    bundle = install_current(Registry(store), "production", tmp_path).bundle
     manifest = Registry(store).manifest("a")
     store.put("models/a/manifest.json", replace(manifest, labels=("red", "blue")).to_json())
     with pytest.raises(BundleError, match="a version never changes"):
-        update(Registry(store), "production", tmp_path)
+        install_current(Registry(store), "production", tmp_path)
     assert read_manifest(bundle) == manifest
 
 
@@ -141,15 +141,15 @@ def test_another_manifest_of_the_version_in_service_does_not_spoil_it(publish: P
 def test_a_version_that_does_not_load_is_refused_once_and_for_all(publish: Publish, tmp_path: Path) -> None:
     store = MemoryStore()
     publish(store, "a")
-    update(trusting(store), "production", tmp_path, prove=bad("b"))
+    install_current(trusting(store), "production", tmp_path, prove=bad("b"))
     publish(store, "b")
     with pytest.raises(BundleError, match="b does not load"):
-        update(trusting(store), "production", tmp_path, prove=bad("b"), insist=False)
+        install_current(trusting(store), "production", tmp_path, prove=bad("b"), insist=False)
     assert find_bundle(tmp_path).name == "a"
     assert models(tmp_path) == {"a"}
     store.delete("models/b/manifest.json")  # it is not even looked at again
     with pytest.raises(RefusedError, match=r"b was refused before: b does not load; it is not tried again until"):
-        update(trusting(store), "production", tmp_path, prove=bad("b"), insist=False)
+        install_current(trusting(store), "production", tmp_path, prove=bad("b"), insist=False)
     assert find_bundle(tmp_path).name == "a"
 
 
@@ -159,13 +159,13 @@ def test_a_refused_version_is_tried_again_when_the_channel_changes_or_somebody_i
     store = MemoryStore()
     publish(store, "a", "b")
     with pytest.raises(BundleError, match="b does not load"):
-        update(trusting(store), "production", tmp_path, prove=bad("b"), insist=False)
+        install_current(trusting(store), "production", tmp_path, prove=bad("b"), insist=False)
     owners(store).promote("a", "production")
-    assert update(trusting(store), "production", tmp_path, prove=bad("b"), insist=False).model_id == "a"
+    assert install_current(trusting(store), "production", tmp_path, prove=bad("b"), insist=False).model_id == "a"
     owners(store).promote("b", "production")
     with pytest.raises(BundleError, match="b does not load"):
-        update(trusting(store), "production", tmp_path, prove=bad("b"), insist=False)
-    assert update(trusting(store), "production", tmp_path, prove=bad()).model_id == "b"
+        install_current(trusting(store), "production", tmp_path, prove=bad("b"), insist=False)
+    assert install_current(trusting(store), "production", tmp_path, prove=bad()).model_id == "b"
 
 
 def test_a_version_that_arrives_damaged_is_fetched_three_times_and_no_more(publish: Publish, tmp_path: Path) -> None:
@@ -174,15 +174,15 @@ def test_a_version_that_arrives_damaged_is_fetched_three_times_and_no_more(publi
     store.put("models/a/int8.tflite", b"damaged")
     for _ in range(3):
         with pytest.raises(BundleError, match="does not have the manifest's sha256"):
-            update(trusting(store), "production", tmp_path, insist=False)
+            install_current(trusting(store), "production", tmp_path, insist=False)
     with pytest.raises(RefusedError, match="does not have the manifest's sha256"):
-        update(trusting(store), "production", tmp_path, insist=False)
+        install_current(trusting(store), "production", tmp_path, insist=False)
 
 
 def test_a_version_that_ends_the_process_three_times_is_given_up(publish: Publish, tmp_path: Path) -> None:
     store = MemoryStore()
     publish(store, "a")
-    update(trusting(store), "production", tmp_path)
+    install_current(trusting(store), "production", tmp_path)
     publish(store, "b")
 
     def crash(_bundle: Path) -> None:
@@ -190,9 +190,9 @@ def test_a_version_that_ends_the_process_three_times_is_given_up(publish: Publis
 
     for _ in range(3):
         with pytest.raises(SystemExit):
-            update(trusting(store), "production", tmp_path, prove=crash, insist=False)
+            install_current(trusting(store), "production", tmp_path, prove=crash, insist=False)
     with pytest.raises(RefusedError, match="the process ended while it was loaded"):
-        update(trusting(store), "production", tmp_path, prove=crash, insist=False)
+        install_current(trusting(store), "production", tmp_path, prove=crash, insist=False)
     assert find_bundle(tmp_path).name == "a"
 
 
@@ -203,9 +203,9 @@ def test_a_missing_signature_is_not_remembered_for_it_may_yet_come(publish: Publ
     store.delete("models/a/manifest.sig")
     for _ in range(4):
         with pytest.raises(UntrustedError, match="is not signed"):
-            update(trusting(store), "production", tmp_path, insist=False)
+            install_current(trusting(store), "production", tmp_path, insist=False)
     store.put("models/a/manifest.sig", signature)
-    assert update(trusting(store), "production", tmp_path, insist=False).model_id == "a"
+    assert install_current(trusting(store), "production", tmp_path, insist=False).model_id == "a"
 
 
 # -- replays ---------------------------------------------------------------------------------------------------------
@@ -217,17 +217,17 @@ def test_an_old_pointer_shown_again_is_refused_and_a_rollback_is_not(publish: Pu
     old = store.get("channels/production.json").data
     publish(store, "b")
     now = store.get("channels/production.json").data
-    update(trusting(store), "production", tmp_path)
+    install_current(trusting(store), "production", tmp_path)
     store.put("channels/production.json", old)
     with pytest.raises(UntrustedError, match=r"channel production: is older .* somebody shows an old pointer again"):
-        update(trusting(store), "production", tmp_path)
+        install_current(trusting(store), "production", tmp_path)
     assert find_bundle(tmp_path).name == "b"
     store.put("channels/production.json", now)
     owners(store).rollback("production")
-    assert update(trusting(store), "production", tmp_path).model_id == "a"
+    assert install_current(trusting(store), "production", tmp_path).model_id == "a"
     store.put("channels/production.json", now)
     with pytest.raises(UntrustedError, match="is older"):
-        update(trusting(store), "production", tmp_path)
+        install_current(trusting(store), "production", tmp_path)
 
 
 def test_a_device_without_keys_takes_whatever_the_channel_says(publish: Publish, tmp_path: Path) -> None:
@@ -235,9 +235,9 @@ def test_a_device_without_keys_takes_whatever_the_channel_says(publish: Publish,
     publish(store, "a")
     old = store.get("channels/production.json").data
     publish(store, "b")
-    update(Registry(store), "production", tmp_path)
+    install_current(Registry(store), "production", tmp_path)
     store.put("channels/production.json", old)
-    assert update(Registry(store), "production", tmp_path).model_id == "a"
+    assert install_current(Registry(store), "production", tmp_path).model_id == "a"
     assert read_memory(tmp_path, None).sequences == {}
 
 
@@ -245,13 +245,13 @@ def test_going_back_to_the_version_before_does_not_let_a_replay_in(publish: Publ
     store = MemoryStore()
     publish(store, "a")
     old = store.get("channels/production.json").data
-    update(trusting(store), "production", tmp_path)
+    install_current(trusting(store), "production", tmp_path)
     publish(store, "b")
-    update(trusting(store), "production", tmp_path)
-    assert settle(tmp_path, bad("b")) == "b"
+    install_current(trusting(store), "production", tmp_path)
+    assert ensure_loadable(tmp_path, bad("b")) == "b"
     store.put("channels/production.json", old)
     with pytest.raises(UntrustedError, match="is older"):
-        update(trusting(store), "production", tmp_path)
+        install_current(trusting(store), "production", tmp_path)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b"{}", b'{"sequences": {"production": "x"}}'])
@@ -262,25 +262,25 @@ def test_a_device_that_lost_its_memory_goes_on_and_still_knows_what_it_runs(
     publish(store, "a")
     old = store.get("channels/production.json").data
     publish(store, "b")
-    update(trusting(store), "production", tmp_path)
+    install_current(trusting(store), "production", tmp_path)
     (tmp_path / MEMORY).unlink()
     if content is not None:
         (tmp_path / MEMORY).write_bytes(content)
     now = store.get("channels/production.json").data
     store.put("channels/production.json", old)
     with pytest.raises(UntrustedError, match="is older"):
-        update(trusting(store), "production", tmp_path)
+        install_current(trusting(store), "production", tmp_path)
     store.put("channels/production.json", now)
-    assert update(trusting(store), "production", tmp_path).model_id == "b"
+    assert install_current(trusting(store), "production", tmp_path).model_id == "b"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"model_id": "../x", "previous": [], "updated_at": ""}'])
 def test_a_damaged_current_is_written_anew(publish: Publish, tmp_path: Path, content: bytes) -> None:
     store = MemoryStore()
     publish(store, "a")
-    update(trusting(store), "production", tmp_path)
+    install_current(trusting(store), "production", tmp_path)
     (tmp_path / CURRENT).write_bytes(content)
-    assert update(trusting(store), "production", tmp_path).model_id == "a"
+    assert install_current(trusting(store), "production", tmp_path).model_id == "a"
     assert find_bundle(tmp_path).name == "a"
 
 
@@ -291,25 +291,25 @@ def test_where_the_model_does_not_load_any_more_the_one_before_serves(publish: P
     store = MemoryStore()
     for model_id in ("a", "b"):
         publish(store, model_id)
-        update(trusting(store), "production", tmp_path)
-    assert settle(tmp_path, bad()) is None
-    assert settle(tmp_path, bad("b")) == "b"
+        install_current(trusting(store), "production", tmp_path)
+    assert ensure_loadable(tmp_path, bad()) is None
+    assert ensure_loadable(tmp_path, bad("b")) == "b"
     assert find_bundle(tmp_path).name == "a"
     with pytest.raises(BundleError, match="a does not load"):
-        settle(tmp_path, bad("a", "b"))
-    assert update(trusting(store), "production", tmp_path).model_id == "b"
+        ensure_loadable(tmp_path, bad("a", "b"))
+    assert install_current(trusting(store), "production", tmp_path).model_id == "b"
     assert models(tmp_path) == {"a", "b"}
 
 
 def test_where_nothing_loads_nothing_is_changed(publish: Publish, tmp_path: Path) -> None:
     store = MemoryStore()
     with pytest.raises(NotFoundError, match="no model has been pulled yet"):
-        settle(tmp_path, bad())
+        ensure_loadable(tmp_path, bad())
     for model_id in ("a", "b"):
         publish(store, model_id)
-        update(trusting(store), "production", tmp_path)
+        install_current(trusting(store), "production", tmp_path)
     with pytest.raises(TransferLiteError):
-        settle(tmp_path, bad("a", "b"))
+        ensure_loadable(tmp_path, bad("a", "b"))
     assert find_bundle(tmp_path).name == "b"
 
 
@@ -325,24 +325,24 @@ def card(publish: Publish, tmp_path: Path) -> Path:
     """A folder on which somebody pulled version b, without a key."""
     store = FolderStore(tmp_path / "registry")
     publish(store, "a")
-    update(Registry(store), "production", tmp_path / "older")
+    install_current(Registry(store), "production", tmp_path / "older")
     publish(store, "b")
-    update(Registry(store), "production", tmp_path / "card")
+    install_current(Registry(store), "production", tmp_path / "card")
     return tmp_path / "card"
 
 
 def test_a_registry_on_a_card_is_followed(card: Path, tmp_path: Path) -> None:
-    assert update(opened(card.parent / "registry"), "production", tmp_path / "device").model_id == "b"
+    assert install_current(opened(card.parent / "registry"), "production", tmp_path / "device").model_id == "b"
 
 
 def test_a_pulled_folder_on_a_card_is_followed_and_replays_are_refused(card: Path, tmp_path: Path) -> None:
     device = tmp_path / "device"
-    assert update(opened(card), "production", device).model_id == "b"
+    assert install_current(opened(card), "production", device).model_id == "b"
     assert Pointer.from_json((device / CURRENT).read_bytes()).signature
     with pytest.raises(UntrustedError, match="is older"):
-        update(opened(tmp_path / "older"), "production", device)
+        install_current(opened(tmp_path / "older"), "production", device)
     with pytest.raises(UntrustedError, match="is the pointer of another channel, 'production'"):
-        update(opened(card), "staging", device)
+        install_current(opened(card), "staging", device)
 
 
 def test_a_bundle_alone_on_a_card_is_taken_unless_it_is_older(card: Path, tmp_path: Path) -> None:
@@ -352,13 +352,13 @@ def test_a_bundle_alone_on_a_card_is_taken_unless_it_is_older(card: Path, tmp_pa
         manifest = replace(write_bundle(tmp_path / name, name), created_at=moment)
         (tmp_path / name / MANIFEST).write_bytes(manifest.to_json())
         (tmp_path / name / SIGNATURE).write_bytes(ed25519().sign(manifest.to_json()).to_json())
-    update(opened(card), "production", device)
-    assert update(opened(tmp_path / "new"), "production", device).model_id == "new"
+    install_current(opened(card), "production", device)
+    assert install_current(opened(tmp_path / "new"), "production", device).model_id == "new"
     with pytest.raises(UntrustedError, match=r"was made 2026-01-01.*, before the one that is on the device"):
-        update(opened(tmp_path / "old"), "production", device)
+        install_current(opened(tmp_path / "old"), "production", device)
     assert find_bundle(device).name == "new"
-    assert update(opened(tmp_path / "old"), "production", tmp_path / "fresh").model_id == "old"
-    assert update(Registry.open(str(tmp_path / "old")), "production", device).model_id == "old"
+    assert install_current(opened(tmp_path / "old"), "production", tmp_path / "fresh").model_id == "old"
+    assert install_current(Registry.open(str(tmp_path / "old")), "production", device).model_id == "old"
 
 
 def test_a_bundle_alone_by_another_key_is_refused(card: Path, tmp_path: Path) -> None:
@@ -366,13 +366,13 @@ def test_a_bundle_alone_by_another_key_is_refused(card: Path, tmp_path: Path) ->
     bundle = find_bundle(card)
     (bundle / SIGNATURE).write_bytes(stranger.sign((bundle / MANIFEST).read_bytes()).to_json())
     with pytest.raises(UntrustedError, match="another key"):
-        update(opened(bundle), "production", tmp_path / "device")
+        install_current(opened(bundle), "production", tmp_path / "device")
 
 
 def test_the_files_of_a_device_are_what_the_documentation_says(publish: Publish, tmp_path: Path) -> None:
     store = MemoryStore()
     publish(store, "a")
-    update(trusting(store), "production", tmp_path)
+    install_current(trusting(store), "production", tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {CURRENT, MEMORY, "a"}
     memory = json.loads((tmp_path / MEMORY).read_bytes())
     pointer = owners(store).channel("production")

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from transferlite.edge.watch_photos import PATIENCE, Watch
+from transferlite.edge.watch_photos import PATIENCE, PhotoWatcher
 from transferlite.errors import InputError
 
 
@@ -13,7 +13,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-def looked(watch: Watch, now: float = 0) -> list[str]:
+def looked(watch: PhotoWatcher, now: float = 0) -> list[str]:
     """The names of two looks' offers, all of them taken."""
     watch.look(now)
     found = watch.look(now)
@@ -23,7 +23,7 @@ def looked(watch: Watch, now: float = 0) -> list[str]:
 
 
 def test_a_photo_is_offered_when_it_lies_still_and_until_it_is_done(folder: Path) -> None:
-    watch = Watch([folder])
+    watch = PhotoWatcher([folder])
     photo = folder / "one.jpg"
     photo.write_bytes(b"a photo")
     assert watch.look(0) == []
@@ -33,7 +33,7 @@ def test_a_photo_is_offered_when_it_lies_still_and_until_it_is_done(folder: Path
 
 
 def test_a_photo_that_grows_is_not_offered(folder: Path) -> None:
-    watch = Watch([folder])
+    watch = PhotoWatcher([folder])
     with (folder / "one.jpg").open("wb", buffering=0) as file:
         for now in range(5):
             file.write(b"some more")
@@ -50,11 +50,11 @@ def test_photos_of_every_folder_and_depth_are_found_and_nothing_else(folder: Pat
     (other / "c.webp").write_bytes(b"c")
     os.mkfifo(folder / "pipe.jpg")
     (folder / "gone.jpg").symlink_to(folder / "nowhere")
-    assert looked(Watch([folder, other])) == ["b.jpg", "a.PNG", "c.webp"]
+    assert looked(PhotoWatcher([folder, other])) == ["b.jpg", "a.PNG", "c.webp"]
 
 
 def test_a_photo_moved_in_is_new_and_one_moved_about_is_not(folder: Path) -> None:
-    watch = Watch([folder])
+    watch = PhotoWatcher([folder])
     (folder.parent / "one.jpg").write_bytes(b"one")
     (folder.parent / "one.jpg").rename(folder / "one.jpg")
     assert looked(watch) == ["one.jpg"]
@@ -64,7 +64,7 @@ def test_a_photo_moved_in_is_new_and_one_moved_about_is_not(folder: Path) -> Non
 
 
 def test_a_photo_written_anew_is_new(folder: Path) -> None:
-    watch = Watch([folder])
+    watch = PhotoWatcher([folder])
     photo = folder / "snapshot.jpg"
     photo.write_bytes(b"first")
     assert looked(watch) == ["snapshot.jpg"]
@@ -75,7 +75,7 @@ def test_a_photo_written_anew_is_new(folder: Path) -> None:
 
 
 def test_an_inode_that_changes_by_itself_makes_no_photo_new(folder: Path) -> None:
-    watch = Watch([folder])
+    watch = PhotoWatcher([folder])
     photo = folder / "one.jpg"
     photo.write_bytes(b"one")
     assert looked(watch) == ["one.jpg"]
@@ -90,14 +90,14 @@ def test_an_inode_that_changes_by_itself_makes_no_photo_new(folder: Path) -> Non
 def test_what_is_known_is_not_new_until_it_is_written_anew(folder: Path) -> None:
     photo = folder / "one.jpg"
     photo.write_bytes(b"one")
-    watch = Watch([folder], known={str(photo), str(folder / "elsewhere.jpg")})
+    watch = PhotoWatcher([folder], known={str(photo), str(folder / "elsewhere.jpg")})
     assert looked(watch) == []
     photo.write_bytes(b"two two")
     assert looked(watch) == ["one.jpg"]
 
 
 def test_a_photo_may_be_unfinished_for_a_while_after_it_changed(folder: Path) -> None:
-    watch = Watch([folder])
+    watch = PhotoWatcher([folder])
     photo = folder / "one.jpg"
     photo.write_bytes(b"half")
     watch.look(100)
@@ -111,7 +111,7 @@ def test_a_photo_may_be_unfinished_for_a_while_after_it_changed(folder: Path) ->
 
 
 def test_a_folder_that_goes_away_and_comes_back_is_watched_on(folder: Path) -> None:
-    watch = Watch([folder])
+    watch = PhotoWatcher([folder])
     (folder / "one.jpg").write_bytes(b"one")
     assert looked(watch) == ["one.jpg"]
     folder.rename(folder.parent / "unplugged")
@@ -123,7 +123,7 @@ def test_a_folder_that_goes_away_and_comes_back_is_watched_on(folder: Path) -> N
 
 def test_photos_that_are_gone_are_forgotten_once_they_are_many(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("transferlite.edge.watch_photos._REMEMBERED", 10)
-    watch = Watch([folder])
+    watch = PhotoWatcher([folder])
     for number in range(40):
         (folder / f"{number}.jpg").write_bytes(bytes(number))
         assert looked(watch) == [f"{number}.jpg"]
@@ -135,4 +135,4 @@ def test_photos_that_are_gone_are_forgotten_once_they_are_many(folder: Path, mon
 def test_what_is_no_folder_cannot_be_watched(folder: Path, name: str) -> None:
     (folder / "file.jpg").write_bytes(b"")
     with pytest.raises(InputError, match=f"{name}: is no local folder to watch"):
-        Watch([folder / name])
+        PhotoWatcher([folder / name])

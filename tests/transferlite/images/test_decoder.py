@@ -20,7 +20,7 @@ from tests.pictures import jpeg
 from transferlite.errors import InputError, PhotoError
 from transferlite.images import decoder as imaging
 from transferlite.images import input_spec
-from transferlite.images.decoder import DRAFT_DIFFERENCE, decode, fit
+from transferlite.images.decoder import DRAFT_DIFFERENCE, decode, resize_to
 from transferlite.images.input_spec import InputSpec
 
 PICTURE = np.asarray(Image.open(io.BytesIO(jpeg("red"))))  # [48, 64, 3]
@@ -239,7 +239,7 @@ def test_a_photo_is_resized_to_the_spec(size: tuple[int, int], mode: str) -> Non
 @pytest.mark.parametrize("spec", [InputSpec(64, 64), InputSpec(20, 25), InputSpec(48, 64), InputSpec(200, 100)])
 def test_decoding_to_a_size_is_fitting_what_was_decoded(form: str, spec: InputSpec) -> None:
     data = encoded(PICTURE, form)
-    assert np.array_equal(decode(data, spec), fit(decode(data), spec))
+    assert np.array_equal(decode(data, spec), resize_to(decode(data), spec))
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_decoding_to_a_size_is_fitting_what_was_decoded(form: str, spec: InputSp
 )
 def test_fit_refuses_what_is_no_uint8_rgb(array: NDArray[Any]) -> None:
     with pytest.raises(InputError, match=r"expected uint8 RGB \[H, W, 3\]"):
-        fit(array, InputSpec(8, 8))
+        resize_to(array, InputSpec(8, 8))
 
 
 @pytest.mark.parametrize(("height", "width"), [(0, 64), (64, -1), (7, 64), (64, 7), (4097, 64), (64, 4097)])
@@ -441,7 +441,7 @@ def large_jpeg(width: int, height: int, mode: str = "RGB", **save: Any) -> bytes
 @pytest.mark.parametrize("size", [(1000, 900), (2000, 960), (1600, 3000), (511, 4000), (512, 512)])
 def test_a_large_jpeg_scaled_while_decoding_is_the_same_picture(size: tuple[int, int], mode: str) -> None:
     data, spec = large_jpeg(*size, mode=mode), InputSpec(128, 128)
-    quick, whole = decode(data, spec).astype(int), fit(decode(data), spec).astype(int)
+    quick, whole = decode(data, spec).astype(int), resize_to(decode(data), spec).astype(int)
     assert np.abs(quick - whole).mean() < 0.5
     assert np.abs(quick - whole).max() <= 3
 
@@ -449,7 +449,7 @@ def test_a_large_jpeg_scaled_while_decoding_is_the_same_picture(size: tuple[int,
 def test_even_noise_is_changed_by_no_more_than_is_said() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (900, 900, 3), np.uint8)
     data, spec = encoded(noise, "JPEG"), InputSpec(220, 220)
-    assert 0 < np.abs(decode(data, spec).astype(int) - fit(decode(data), spec)).mean() < DRAFT_DIFFERENCE
+    assert 0 < np.abs(decode(data, spec).astype(int) - resize_to(decode(data), spec)).mean() < DRAFT_DIFFERENCE
 
 
 @pytest.fixture
@@ -488,7 +488,7 @@ def test_a_phone_s_jpeg_that_holds_a_second_picture_is_scaled_too(sizes_decoded:
     first.save(file, "MPO", save_all=True, append_images=[second])
     assert Image.open(io.BytesIO(file.getvalue())).format == "MPO"
     quick = decode(file.getvalue(), InputSpec(128, 128)).astype(int)
-    whole = fit(decode(file.getvalue()), InputSpec(128, 128)).astype(int)
+    whole = resize_to(decode(file.getvalue()), InputSpec(128, 128)).astype(int)
     assert sizes_decoded[0] == (400, 300)
     assert np.abs(quick - whole).max() <= 3
 

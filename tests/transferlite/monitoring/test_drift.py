@@ -18,7 +18,7 @@ from transferlite.cli.drift import drift
 from transferlite.errors import InputError, NotFoundError
 from transferlite.monitoring import drift as module
 from transferlite.monitoring.drift import Expected, Observed, compare, expected_of, observed_by_model, stability
-from transferlite.monitoring.read_records import moment, read_log
+from transferlite.monitoring.read_records import parse_since, read_records
 from transferlite.registry.local_bundle import read_manifest
 from transferlite.registry.open_registry import Registry
 from transferlite.storage.folder import FolderStore
@@ -148,13 +148,13 @@ def test_a_manifest_of_an_older_release_has_nothing_to_compare_with(metrics: dic
     [("7d", "2026-01-24T12"), ("36h", "2026-01-30T00"), ("90m", "2026-01-31T10:30"), ("2026-01-01", "2026-01-01T00")],
 )
 def test_a_time_span_is_a_moment(since: str, expected: str) -> None:
-    assert moment(since, NOW).isoformat().startswith(expected)
+    assert parse_since(since, NOW).isoformat().startswith(expected)
 
 
 @pytest.mark.parametrize("since", ["", "7", "d", "-1d", "yesterday", "2026-13-01", "7 d"])
 def test_what_is_no_time_span_is_refused(since: str) -> None:
     with pytest.raises(InputError, match="is no time span; write 7d"):
-        moment(since, NOW)
+        parse_since(since, NOW)
 
 
 def test_records_are_chosen_by_when_they_were_written(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_records_are_chosen_by_when_they_were_written(tmp_path: Path) -> None:
         store.put(key, json.dumps(record("cat", 0.9, image=f"s3://b/{number}")).encode())
         os.utime(tmp_path / key, (time.time() - age * 86400,) * 2)
     (tmp_path / "bucket" / "notes.txt").write_text("no record")
-    found = read_log(str(tmp_path), datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=7))
+    found = read_records(str(tmp_path), datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=7))
     assert (len(found.records), found.files, found.read) == (3, 3, 3)
 
 
@@ -174,7 +174,7 @@ def test_lines_are_chosen_by_their_day_and_repeated_ones_count_once(tmp_path: Pa
         lines = [json.dumps(record("cat", 0.9, image=f"s3://b/{day}/{number}")) for number in range(5)]
         for name in ("a", "b"):
             (tmp_path / f"dt={day}" / f"{name}.json").write_text("\n".join([*lines, "junk", "[]"]))
-    found = read_log(str(tmp_path), moment("7d", NOW))
+    found = read_records(str(tmp_path), parse_since("7d", NOW))
     assert (len(found.records), found.files) == (10, 4)
 
 
@@ -182,7 +182,9 @@ def test_of_many_records_a_sample_is_read_the_same_each_time(tmp_path: Path) -> 
     store = FolderStore(tmp_path)
     for number in range(60):
         store.put(f"b/{number}.json", json.dumps(record("cat", 0.9, image=f"s3://b/{number}")).encode())
-    first, again = (read_log(str(tmp_path), moment("1d", datetime.datetime.now(datetime.UTC)), 20) for _ in range(2))
+    first, again = (
+        read_records(str(tmp_path), parse_since("1d", datetime.datetime.now(datetime.UTC)), 20) for _ in range(2)
+    )
     assert (len(first.records), first.files, first.read) == (20, 60, 20)
     assert first == again
 
@@ -264,5 +266,5 @@ def test_records_in_s3_are_listed_by_when_they_were_written(bucket: Any) -> None
             Bucket=BUCKET, Key=f"predictions/b/{number}.json", Body=json.dumps(record("cat", 0.9, image=str(number)))
         )
     now = datetime.datetime.now(datetime.UTC)
-    assert len(read_log(f"s3://{BUCKET}/predictions", now - datetime.timedelta(hours=1)).records) == 3
-    assert read_log(f"s3://{BUCKET}/predictions", now + datetime.timedelta(hours=1)).files == 0
+    assert len(read_records(f"s3://{BUCKET}/predictions", now - datetime.timedelta(hours=1)).records) == 3
+    assert read_records(f"s3://{BUCKET}/predictions", now + datetime.timedelta(hours=1)).files == 0

@@ -17,7 +17,7 @@ from transferlite.errors import InputError, PhotoError, TimeLimitError
 from transferlite.images.decoder import decode
 from transferlite.images.input_spec import InputSpec
 from transferlite.inference.interpreter import TFLiteClassifier
-from transferlite.predict.explain import HeatMap, explain, layer, overlay
+from transferlite.predict.explain import HeatMap, explain, heat_layer, overlay
 from transferlite.predict.predictor import Predictor
 from transferlite.storage.locations import read_uri
 
@@ -245,8 +245,8 @@ def test_a_layer_over_the_photo_is_the_overlay() -> None:
     found = explain(predictor_of(Fake(amount_of_red)), photo)
     square = np.asarray(Image.open(io.BytesIO(photo)).convert("RGB").resize((128, 128)))
     laid = Image.fromarray(square).convert("RGBA")
-    laid.alpha_composite(layer(found))
-    assert layer(found).getchannel("A").getextrema() == (0, 191)
+    laid.alpha_composite(heat_layer(found))
+    assert heat_layer(found).getchannel("A").getextrema() == (0, 191)
     assert np.abs(np.asarray(laid.convert("RGB"), int) - np.asarray(overlay(square, found))).max() <= 2
 
 

@@ -79,7 +79,7 @@ def test_a_file_of_any_type_answers_as_its_network_does(kind: str, made: Any) ->
 def test_answers_that_are_no_probabilities_are_not_unknown(made: Any) -> None:
     folder, _, logits = made
     predictor = Predictor.from_file(folder / "logits.tflite", folder / "labels.txt", MEAN, STD)
-    below = predictor.answer(np.array([-3.0, -1.0, -2.0], np.float32))
+    below = predictor.prediction_from(np.array([-3.0, -1.0, -2.0], np.float32))
     assert (below.label, below.score) == ("zwei", -1.0)
     assert (logits.min(axis=1) < 0).any()
 
@@ -181,15 +181,15 @@ def test_a_file_of_a_decoder_unlike_this_one_is_refused(
 
 
 def test_a_threshold_inside_a_file_makes_its_answers_unknown(trained: Trained, tmp_path: Path) -> None:
-    from export.tflite.metadata import About, add_metadata
-    from export.tflite.tflite_file import read, write
+    from export.tflite.metadata import ModelInfo, add_metadata
+    from export.tflite.tflite_file import read_tflite, write_tflite
 
-    model = read((trained.bundle / "float32.tflite").read_bytes())
+    model = read_tflite((trained.bundle / "float32.tflite").read_bytes())
     model.metadata = []
-    (tmp_path / "sure.tflite").write_bytes(write(model))
-    add_metadata(tmp_path / "sure.tflite", About("m-1", "", "", ("blue", "red"), InputSpec(64, 64), 0.9))
+    (tmp_path / "sure.tflite").write_bytes(write_tflite(model))
+    add_metadata(tmp_path / "sure.tflite", ModelInfo("m-1", "", "", ("blue", "red"), InputSpec(64, 64), 0.9))
     predictor = Predictor.from_file(tmp_path / "sure.tflite")
-    assert predictor.answer(np.array([0.8, 0.2], np.float32)).label == "unknown"
+    assert predictor.prediction_from(np.array([0.8, 0.2], np.float32)).label == "unknown"
 
 
 def test_a_normalisation_needs_both_halves_in_python_too(made: Any) -> None:

@@ -37,7 +37,7 @@ def changed(trained: Trained, tmp_path: Path) -> Callable[..., Path]:
 
     def work(**changes: Any) -> Path:
         manifest = read_manifest(trained.bundle)
-        for name in manifest.files_of(["float32"]):
+        for name in manifest.serving_files(["float32"]):
             (tmp_path / name).symlink_to(trained.bundle / name)
         (tmp_path / MANIFEST).write_bytes(replace(manifest, **changes).to_json())
         return tmp_path
@@ -143,7 +143,7 @@ def test_probabilities_sum_to_one(predictor: Predictor) -> None:
 def test_the_best_few_are_in_order(
     predictor: Predictor, probabilities: list[float], top: int, expected: list[tuple[str, float]]
 ) -> None:
-    answer = predictor.answer(np.array(probabilities, np.float32), top)
+    answer = predictor.prediction_from(np.array(probabilities, np.float32), top)
     assert answer.top == tuple(expected)
     assert (answer.label, answer.score) == (("red", 0.75) if probabilities[1] > 0.5 else ("blue", probabilities[0]))
 
@@ -290,6 +290,6 @@ def test_an_answer_below_the_models_threshold_is_unknown_and_keeps_its_numbers(t
     from types import SimpleNamespace
 
     manifest: Any = SimpleNamespace(model_id="m", labels=("first", "second"), threshold=threshold)
-    answer = Predictor(manifest, None).answer(np.array([0.6, 0.4], np.float64))  # type: ignore[arg-type]
+    answer = Predictor(manifest, None).prediction_from(np.array([0.6, 0.4], np.float64))  # type: ignore[arg-type]
     assert (answer.label, answer.score) == (label, 0.6)
     assert answer.top == (("first", 0.6), ("second", 0.4))

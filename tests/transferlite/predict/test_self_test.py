@@ -13,7 +13,7 @@ from tests.transferlite.bundles import manifest_of
 from transferlite.errors import BundleError
 from transferlite.inference.variants import TFLITE_VARIANTS
 from transferlite.predict.predictor import Predictor
-from transferlite.predict.self_test import Golden
+from transferlite.predict.self_test import SelfTest
 from transferlite.registry.local_bundle import describe_files, read_manifest
 from transferlite.registry.manifest import GOLDEN, MANIFEST, FileInfo, Manifest
 
@@ -22,8 +22,8 @@ NAMES = (*TFLITE_VARIANTS, "float32_batch8")
 EXPECTED = np.array([[0.25, 0.75], [0.9, 0.1]], np.float32)
 
 
-def golden(**expected: Any) -> Golden:
-    return Golden(PICTURES, expected or dict.fromkeys(NAMES, EXPECTED))
+def golden(**expected: Any) -> SelfTest:
+    return SelfTest(PICTURES, expected or dict.fromkeys(NAMES, EXPECTED))
 
 
 def answering(off: float, wrong: bytes = b"first") -> Any:
@@ -90,7 +90,7 @@ def test_a_variant_without_answers_is_refused() -> None:
 
 
 def test_what_is_stored_is_read_back() -> None:
-    read = Golden.from_json(golden().to_json())
+    read = SelfTest.from_json(golden().to_json())
     assert read.pictures == PICTURES
     assert set(read.expected) == set(NAMES)
     np.testing.assert_allclose(read.expected["int8"], EXPECTED, atol=1e-7)
@@ -115,7 +115,7 @@ def test_what_is_stored_is_read_back() -> None:
 )
 def test_a_damaged_file_is_a_bundle_error(content: bytes) -> None:
     with pytest.raises(BundleError, match="test pictures"):
-        Golden.from_json(content)
+        SelfTest.from_json(content)
 
 
 def test_test_pictures_must_be_one_of_the_bundle_s_files() -> None:
@@ -132,13 +132,13 @@ def test_a_manifest_from_before_there_were_any_is_read() -> None:
 def test_serving_takes_the_test_pictures_along() -> None:
     files = {**manifest_of("one").files, GOLDEN: FileInfo("0" * 64, 9)}
     manifest = manifest_of("one", golden=GOLDEN, files=files)
-    assert set(manifest.files_of(["int8"])) == {"int8.tflite", "labels.txt", GOLDEN}
+    assert set(manifest.serving_files(["int8"])) == {"int8.tflite", "labels.txt", GOLDEN}
 
 
 def altered(trained: Trained, folder: Path, change: Any) -> Path:
     """The trained bundle with other test pictures, and a manifest that fits them."""
     manifest = read_manifest(trained.bundle)
-    for name in manifest.files_of(TFLITE_VARIANTS):
+    for name in manifest.serving_files(TFLITE_VARIANTS):
         (folder / name).write_bytes((trained.bundle / name).read_bytes())
     raw = json.loads((folder / GOLDEN).read_bytes())
     change(raw)

@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import BUCKET
 from tests.transferlite.bundles import write_bundle
 from transferlite.errors import BundleError, UnavailableError
-from transferlite.registry.download import fetch_files, part_of
+from transferlite.registry.download import fetch_files, partial_path
 from transferlite.registry.manifest import FileInfo
 from transferlite.storage.folder import FolderStore
 from transferlite.storage.s3_boto3 import S3Store
@@ -17,7 +17,7 @@ from transferlite.storage.store import MemoryStore, Store
 
 CONTENT = bytes(range(256)) * 40
 INFO = FileInfo(sha256(CONTENT).hexdigest(), len(CONTENT))
-PART = part_of(Path("model.tflite"), INFO).name
+PART = partial_path(Path("model.tflite"), INFO).name
 
 
 class Cut(MemoryStore):

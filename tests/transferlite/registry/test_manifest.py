@@ -98,9 +98,9 @@ def test_labels_are_there_and_differ(labels: tuple[str, ...]) -> None:
 
 def test_serving_a_variant_takes_its_file_and_the_labels(tmp_path: Path) -> None:
     manifest = write_bundle(tmp_path, "one")
-    assert set(manifest.files_of(["float32"])) == {"float32.tflite", "labels.txt"}
-    assert set(manifest.files_of(["float32", "int8"])) == {"float32.tflite", "int8.tflite", "labels.txt"}
-    assert set(manifest.files_of(["saved_model"])) == {"saved_model/1/saved_model.pb", "labels.txt"}
+    assert set(manifest.serving_files(["float32"])) == {"float32.tflite", "labels.txt"}
+    assert set(manifest.serving_files(["float32", "int8"])) == {"float32.tflite", "int8.tflite", "labels.txt"}
+    assert set(manifest.serving_files(["saved_model"])) == {"saved_model/1/saved_model.pb", "labels.txt"}
 
 
 def test_an_unknown_variant_is_answered_with_those_there_are() -> None:
@@ -110,7 +110,7 @@ def test_an_unknown_variant_is_answered_with_those_there_are() -> None:
 
 def test_a_variant_that_the_gate_left_out_is_answered_with_the_reason() -> None:
     with pytest.raises(NotFoundError, match=r"no variant 'dynamic' \(agreement 0.50 is below 0.95\)"):
-        manifest_of("one").files_of(["dynamic"])
+        manifest_of("one").serving_files(["dynamic"])
 
 
 # -- pointer ---------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from tests.conftest import Trained
 from tests.pictures import jpeg
 from tests.transferlite.keys import ed25519, trusting
 from tests.transferlite.registry.mutations import KINDS, Objects, mutated, published, store_of
-from transferlite.edge.install import update
+from transferlite.edge.install import install_current
 from transferlite.errors import BundleError, NotFoundError
 from transferlite.predict.predictor import Predictor
 from transferlite.registry.local_bundle import find_bundle
@@ -50,24 +50,28 @@ def test_every_mutated_bundle_is_refused_and_the_device_serves_on(objects: Objec
     def prove(bundle: Path) -> None:
         Predictor.load(bundle, "int8", 1, key)
 
-    update(trusting(store_of({**objects, "channels/production.json": objects["replays/good"]})), "production", device)
+    install_current(
+        trusting(store_of({**objects, "channels/production.json": objects["replays/good"]})), "production", device
+    )
     photo = jpeg("red", 50)
     serving = Predictor.load(device, "int8", 1, key)
     expected = serving.probabilities(photo)
     for number in range(COUNT):
         accident = mutated(objects, number)
         shutil.rmtree(device / "next", ignore_errors=True)  # else it has what arrived undamaged the time before
-        reason = refusal(partial(update, trusting(store_of(accident.objects)), "production", device, ["int8"], prove))
+        reason = refusal(
+            partial(install_current, trusting(store_of(accident.objects)), "production", device, ["int8"], prove)
+        )
         assert re.search(accident.reason, reason), f"{number}, {accident.kind}: {reason}"
         assert find_bundle(device).name == "good", accident.kind
         np.testing.assert_array_equal(serving.probabilities(photo), expected)
         if number % 10 == 0:
             np.testing.assert_array_equal(Predictor.load(device, "int8", 1, key).probabilities(photo), expected)
-    assert update(trusting(store_of(objects)), "production", device, ["int8"], prove).model_id == "next"
+    assert install_current(trusting(store_of(objects)), "production", device, ["int8"], prove).model_id == "next"
 
 
 def test_every_bundle_that_is_mutated_on_the_device_is_not_loaded(objects: Objects, key: str, tmp_path: Path) -> None:
-    update(trusting(store_of(objects)), "production", tmp_path)
+    install_current(trusting(store_of(objects)), "production", tmp_path)
     bundle = find_bundle(tmp_path)
     whole = {path: path.read_bytes() for path in bundle.iterdir()}
     for number in range(COUNT):

@@ -23,7 +23,7 @@ from tests.conftest import BUCKET
 from tests.transferlite.bundles import write_bundle
 from tests.transferlite.keys import ed25519, owners
 from transferlite.cli.main import run
-from transferlite.edge.install import update
+from transferlite.edge.install import install_current
 from transferlite.errors import (
     AccessDeniedError,
     InputError,
@@ -74,10 +74,10 @@ def test_a_device_without_credentials_pulls_what_is_shared(
 ) -> None:
     address = shared(registry)
     without_credentials(monkeypatch)
-    bundle = update(opened(address), "production", tmp_path / "device").bundle
+    bundle = install_current(opened(address), "production", tmp_path / "device").bundle
     manifest = read_manifest(bundle, ed25519().public_keys)
     assert manifest.model_id == "two"
-    check_files(bundle, manifest.files_of(["float32", "int8"]))
+    check_files(bundle, manifest.serving_files(["float32", "int8"]))
 
 
 def test_a_share_holds_what_serving_takes_and_no_more(registry: Registry, bucket: Any) -> None:
@@ -93,19 +93,19 @@ def test_a_share_holds_what_serving_takes_and_no_more(registry: Registry, bucket
 
 def test_a_channel_that_has_moved_on_is_told_so_until_it_is_shared_again(registry: Registry, tmp_path: Path) -> None:
     address = shared(registry)
-    update(opened(address), "production", tmp_path)
+    install_current(opened(address), "production", tmp_path)
     registry.promote("one", "production")
     with pytest.raises(NotFoundError, match=r"there is no model one; the channel may have moved on: share it again"):
-        update(opened(address), "production", tmp_path)
+        install_current(opened(address), "production", tmp_path)
     shared(registry)
-    assert update(opened(address), "production", tmp_path).model_id == "one"
+    assert install_current(opened(address), "production", tmp_path).model_id == "one"
 
 
 def test_what_was_altered_in_a_share_is_refused(registry: Registry, tmp_path: Path) -> None:
     address = shared(registry)
     registry.store.put("channels/production.json", replace(registry.channel("production"), model_id="one").to_json())
     with pytest.raises(UntrustedError, match="does not fit its signature"):
-        update(opened(address), "production", tmp_path)
+        install_current(opened(address), "production", tmp_path)
 
 
 def test_a_share_can_only_be_read(registry: Registry) -> None:
@@ -156,7 +156,7 @@ def test_addresses_hold_on_a_server_that_checks_signatures_and_no_longer_than_th
         registry.promote("one", "production")
         address = write_share(registry, "production", None, 4, f"s3://{BUCKET}/share.json")
         assert address is not None
-        assert update(opened(address), "production", tmp_path / "device").model_id == "one"
+        assert install_current(opened(address), "production", tmp_path / "device").model_id == "one"
         for altered in (address.replace("Expires=4", "Expires=40"), f"{address[:-3]}abc"):
             with pytest.raises(AccessDeniedError, match="share the channel again"):
                 opened(altered).channel("production")

@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import BUCKET
 from tests.transferlite.bundles import FILES, manifest_of, write_bundle
 from tests.transferlite.faults import CrashError, MortalStore
-from transferlite.edge.install import update
+from transferlite.edge.install import install_current
 from transferlite.errors import BundleError, ConflictError, InputError, MissingStoreError, NotFoundError
 from transferlite.registry.channel_pointer import Pointer
 from transferlite.registry.local_bundle import CURRENT, check_files, describe_files, find_bundle, read_manifest
@@ -137,7 +137,7 @@ def test_publishing_an_id_again_leaves_the_first_version_whole(tmp_path: Path) -
     second = manifest_of("one", files=describe_files(tmp_path / "second"))
     with pytest.raises(ConflictError):
         registry.publish(tmp_path / "second", second)
-    check_files(registry.pull("one", tmp_path / "pulled"), first.files_of(["float32"]))
+    check_files(registry.pull("one", tmp_path / "pulled"), first.serving_files(["float32"]))
 
 
 def test_a_bundle_altered_since_its_manifest_is_not_published(tmp_path: Path) -> None:
@@ -329,7 +329,7 @@ def test_a_crash_at_any_operation_leaves_the_old_model_or_the_new(
         assert set(named) <= set(listed)
         for manifest in registry.versions():
             variants = list(manifest.variants)
-            check_files(registry.pull(manifest.model_id, tmp_path, variants), manifest.files_of(variants))
+            check_files(registry.pull(manifest.model_id, tmp_path, variants), manifest.serving_files(variants))
         if not crashed:
             break
     assert step > len(FILES) + 3  # all files, the manifest, reading it again, the pointer
@@ -347,7 +347,7 @@ def test_a_crash_while_pulling_leaves_no_half_bundle_and_the_next_pull_ends(
             break
         assert not (bundle / MANIFEST).exists()
         assert names(Registry(store).pull("one", bundle.parent)) == SERVING
-    check_files(bundle, manifest.files_of(["float32", "int8"]))
+    check_files(bundle, manifest.serving_files(["float32", "int8"]))
     assert step == 6  # after the manifest, its signature and three files
 
 
@@ -404,7 +404,7 @@ def test_a_pull_heals_a_damaged_copy_and_fetches_only_that(
     store.downloads.clear()
     Registry(store).pull("one", tmp_path / "device")
     assert store.downloads == ["models/one/int8.tflite"]
-    check_files(bundle, manifest.files_of(["float32", "int8"]))
+    check_files(bundle, manifest.serving_files(["float32", "int8"]))
 
 
 def test_several_who_pull_into_one_cache_do_not_disturb_each_other(publish: Publish, tmp_path: Path) -> None:
@@ -444,9 +444,9 @@ def test_pulling_a_channel_follows_it_and_keeps_the_version_before(publish: Publ
     publish(registry, "one", "two")
     device = tmp_path / "device"
     registry.promote("one", "production")
-    assert update(registry, "production", device).bundle == find_bundle(device) == device / "one"
+    assert install_current(registry, "production", device).bundle == find_bundle(device) == device / "one"
     registry.promote("two", "production")
-    assert update(registry, "production", device).bundle == find_bundle(device) == device / "two"
+    assert install_current(registry, "production", device).bundle == find_bundle(device) == device / "two"
     assert read_manifest(device / "one").model_id == "one"
 
 
@@ -454,12 +454,12 @@ def test_a_failed_pull_of_a_channel_keeps_the_model_that_was_there(publish: Publ
     registry = Registry(MemoryStore())
     publish(registry, "one", "two")
     registry.promote("one", "production")
-    update(registry, "production", tmp_path / "device")
+    install_current(registry, "production", tmp_path / "device")
     before = (tmp_path / "device" / CURRENT).read_bytes()
     registry.promote("two", "production")
     registry.store.put("models/two/int8.tflite", b"altered")
     with pytest.raises(BundleError):
-        update(registry, "production", tmp_path / "device")
+        install_current(registry, "production", tmp_path / "device")
     assert (tmp_path / "device" / CURRENT).read_bytes() == before
     assert find_bundle(tmp_path / "device").name == "one"
 

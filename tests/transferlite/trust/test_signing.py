@@ -232,7 +232,7 @@ except MissingExtraError as error:
     root = Path(__file__).parents[3]
     words = [sys.executable, "-c", code, str(tmp_path / "key.pem")]
     done = subprocess.run(words, cwd=root, capture_output=True, text=True, check=False)
-    said = ["None", "cryptography is not installed; install the extra: pip install '.[signed]'"]
+    said = ["None", "cryptography is not installed; install the extra: pip install 'transferlite[signed]'"]
     assert done.stdout.splitlines() == said, done.stderr
 
 
@@ -364,7 +364,7 @@ def test_a_signed_channel_is_not_changed_without_the_key(store: MemoryStore) -> 
     changes: tuple[Callable[[], object], ...] = (
         lambda: registry.promote("one", "production"),
         lambda: registry.rollback("production"),
-        lambda: registry.begins_anew("production"),
+        lambda: registry.loses_history("production"),
     )
     for change in changes:
         with pytest.raises(InputError, match=r"channel production: is signed.*--signing-key"):
@@ -419,14 +419,14 @@ def test_the_first_signed_promotion_begins_the_channel_anew(tmp_path: Path) -> N
         Registry(store).publish(tmp_path / model_id, write_bundle(tmp_path / model_id, model_id))
         Registry(store).promote(model_id, "production")
     registry = owners(store)
-    assert registry.begins_anew("production")
+    assert registry.loses_history("production")
     with pytest.raises(UntrustedError, match="promote the version that you want"):
         registry.rollback("production")
     registry.sign("two")
     pointer = registry.promote("two", "production")
     assert pointer.previous == ()
     assert trusting(store).channel("production") == pointer
-    assert not registry.begins_anew("production")
+    assert not registry.loses_history("production")
 
 
 def test_a_forged_history_is_not_signed_by_the_owner(store: MemoryStore) -> None:

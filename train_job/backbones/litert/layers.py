@@ -11,7 +11,7 @@ import numpy as np
 from ai_edge_litert.schema_py_generated import ActivationFunctionType, Padding
 from numpy.typing import NDArray
 
-from train_job.backbones.litert.tflite_writer import FlatModel
+from train_job.backbones.litert.tflite_writer import TFLiteWriter
 
 Array = NDArray[np.float32]
 
@@ -27,7 +27,7 @@ def with_batch_of_one(shape: Sequence[int | None]) -> list[int]:
     return [1, *(int(side) for side in shape[1:] if side is not None)]
 
 
-def reshape(flat: FlatModel, tensor: int, shape: list[int]) -> int:
+def reshape(flat: TFLiteWriter, tensor: int, shape: list[int]) -> int:
     """The tensor in another shape of as many values."""
     to = flat.constant(np.array(shape, np.int32))
     return flat.operation("RESHAPE", [tensor, to], shape, "ReshapeOptions", newShape=shape)
@@ -61,19 +61,19 @@ def folded(
     return scale, shift + beta if beta is not None else shift
 
 
-def _conv(flat: FlatModel, layer: Any, inputs: list[int], activation: int, fold: Any) -> int:
+def _conv(flat: TFLiteWriter, layer: Any, inputs: list[int], activation: int, fold: Any) -> int:
     kernel = np.transpose(np.array(layer.kernel), (3, 0, 1, 2))  # [kh, kw, I, O] -> [O, kh, kw, I]
     return _convolved(flat, layer, inputs, activation, fold, kernel, (-1, 1, 1, 1))
 
 
-def _depthwise(flat: FlatModel, layer: Any, inputs: list[int], activation: int, fold: Any) -> int:
+def _depthwise(flat: TFLiteWriter, layer: Any, inputs: list[int], activation: int, fold: Any) -> int:
     kernel = np.array(layer.kernel)
     kernel = kernel.reshape(1, *kernel.shape[:2], -1)  # [kh, kw, C, M] -> [1, kh, kw, C * M]
     return _convolved(flat, layer, inputs, activation, fold, kernel, (1, 1, 1, -1), layer.depth_multiplier)
 
 
 def _convolved(
-    flat: FlatModel,
+    flat: TFLiteWriter,
     layer: Any,
     inputs: list[int],
     activation: int,
@@ -98,7 +98,7 @@ def _convolved(
 
 
 def convolve(
-    flat: FlatModel,
+    flat: TFLiteWriter,
     tensor: int,
     kernel: Array,
     bias: Array,
@@ -129,24 +129,24 @@ def _window(padding: str, strides: tuple[int, int]) -> dict[str, int]:
     return {"padding": number, "strideH": strides[0], "strideW": strides[1]}
 
 
-def _batch_norm(flat: FlatModel, layer: Any, inputs: list[int], activation: int, _fold: Any) -> int:
+def _batch_norm(flat: TFLiteWriter, layer: Any, inputs: list[int], activation: int, _fold: Any) -> int:
     scale, shift = scale_and_shift(layer)
     return scaled(flat, inputs[0], scale, shift, activation)
 
 
-def scaled(flat: FlatModel, tensor: int, scale: Array, shift: Array, activation: int = 0) -> int:
+def scaled(flat: TFLiteWriter, tensor: int, scale: Array, shift: Array, activation: int = 0) -> int:
     """The tensor times ``scale``, plus ``shift``, each a number or one a channel."""
     product = _binary(flat, "MUL", [tensor, flat.constant(scale)])
     return _binary(flat, "ADD", [product, flat.constant(shift)], activation)
 
 
-def _binary(flat: FlatModel, code: str, inputs: Sequence[int], activation: int = 0) -> int:
+def _binary(flat: TFLiteWriter, code: str, inputs: Sequence[int], activation: int = 0) -> int:
     """An addition or product with broadcasting."""
     shape = np.broadcast_shapes(*(tuple(flat.shape(tensor)) for tensor in inputs))
     return flat.operation(code, inputs, shape, f"{code.title()}Options", fusedActivationFunction=activation)
 
 
-def add(flat: FlatModel, tensors: Sequence[int]) -> int:
+def add(flat: TFLiteWriter, tensors: Sequence[int]) -> int:
     """The sum of two tensors."""
     return _binary(flat, "ADD", tensors)
 
@@ -154,7 +154,7 @@ def add(flat: FlatModel, tensors: Sequence[int]) -> int:
 def _combined(code: str) -> Callable[..., int]:
     """``Add`` and ``Multiply``: the layers on a list of tensors, and the operations on a tensor and a number."""
 
-    def append(flat: FlatModel, _layer: Any, inputs: list[Any], activation: int, _fold: Any) -> int:
+    def append(flat: TFLiteWriter, _layer: Any, inputs: list[Any], activation: int, _fold: Any) -> int:
         values = inputs[0] if isinstance(inputs[0], list) else inputs
         if len(values) != 2:
             raise UnknownLayerError(f"{code} of {len(values)} tensors")
@@ -164,7 +164,7 @@ def _combined(code: str) -> Callable[..., int]:
     return append
 
 
-def _activation(flat: FlatModel, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
+def _activation(flat: TFLiteWriter, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
     relu = fused(layer)
     if relu is not None:
         code = "RELU" if relu == ActivationFunctionType.RELU else "RELU6"
@@ -173,7 +173,7 @@ def _activation(flat: FlatModel, layer: Any, inputs: list[int], _activation: int
     return _activated(flat, inputs[0], name)
 
 
-def _activated(flat: FlatModel, tensor: int, name: str) -> int:
+def _activated(flat: TFLiteWriter, tensor: int, name: str) -> int:
     """The activation that Keras calls ``name``, where it is an operation of its own."""
     shape = flat.shape(tensor)
     if name == "hard_silu":
@@ -185,7 +185,7 @@ def _activated(flat: FlatModel, tensor: int, name: str) -> int:
 
 
 def _pool(code: str) -> Callable[..., int]:
-    def append(flat: FlatModel, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
+    def append(flat: TFLiteWriter, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
         height, width = layer.pool_size
         shape = with_batch_of_one(layer.output.shape)
         window = _window(layer.padding, layer.strides)
@@ -194,11 +194,11 @@ def _pool(code: str) -> Callable[..., int]:
     return append
 
 
-def _global_average(flat: FlatModel, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
+def _global_average(flat: TFLiteWriter, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
     return global_average(flat, inputs[0], layer.keepdims)
 
 
-def global_average(flat: FlatModel, tensor: int, keepdims: bool = False) -> int:
+def global_average(flat: TFLiteWriter, tensor: int, keepdims: bool = False) -> int:
     """The mean of each channel of ``[1, h, w, C]``: ``[1, C]``, or ``[1, 1, 1, C]``."""
     axes = flat.constant(np.array([1, 2], np.int32))
     channels = flat.shape(tensor)[-1]
@@ -206,33 +206,33 @@ def global_average(flat: FlatModel, tensor: int, keepdims: bool = False) -> int:
     return flat.operation("MEAN", [tensor, axes], shape, "ReducerOptions", keepDims=keepdims)
 
 
-def _concatenate(flat: FlatModel, layer: Any, inputs: list[Any], _activation: int, _fold: Any) -> int:
+def _concatenate(flat: TFLiteWriter, layer: Any, inputs: list[Any], _activation: int, _fold: Any) -> int:
     shape = with_batch_of_one(layer.output.shape)
     axis = layer.axis % len(shape)
     return flat.operation("CONCATENATION", inputs[0], shape, "ConcatenationOptions", axis=axis)
 
 
-def _zero_padding(flat: FlatModel, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
+def _zero_padding(flat: TFLiteWriter, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
     pads = flat.constant(np.array([(0, 0), *layer.padding, (0, 0)], np.int32))
     return flat.operation("PAD", [inputs[0], pads], with_batch_of_one(layer.output.shape), "PadOptions")
 
 
-def _rescaling(flat: FlatModel, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
+def _rescaling(flat: TFLiteWriter, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
     scale, offset = np.array([layer.scale], np.float32), np.array([layer.offset], np.float32)
     return scaled(flat, inputs[0], scale.reshape(-1), offset.reshape(-1))
 
 
-def _normalization(flat: FlatModel, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
+def _normalization(flat: TFLiteWriter, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
     mean, variance = np.array(layer.mean).reshape(-1), np.array(layer.variance).reshape(-1)
     scale = 1 / np.maximum(np.sqrt(variance), 1e-7)
     return scaled(flat, inputs[0], scale, -mean * scale)
 
 
-def _reshaped(flat: FlatModel, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
+def _reshaped(flat: TFLiteWriter, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
     return reshape(flat, inputs[0], with_batch_of_one(layer.output.shape))
 
 
-def _unchanged(_flat: FlatModel, _layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
+def _unchanged(_flat: TFLiteWriter, _layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
     return inputs[0]
 
 

@@ -10,12 +10,12 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from export.tflite.tflite_file import Buffer, operator_code, write
+from export.tflite.tflite_file import Buffer, operator_code, write_tflite
 
 _SCHEMA_VERSION = 3
 
 
-class FlatModel:
+class TFLiteWriter:
     """One float32 subgraph under construction. Tensors are named by their number, as in the file."""
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class FlatModel:
         graph.inputs, graph.outputs = list(inputs), list(outputs)
         model = schema.ModelT(version=_SCHEMA_VERSION, subgraphs=[graph], buffers=self._buffers)
         model.operatorCodes = [operator_code(code) for code in self._codes]
-        return write(model)
+        return write_tflite(model)
 
     def _add(self, shape: Sequence[int], kind: int, buffer: int) -> int:
         name = f"t{len(self._tensors)}"

@@ -22,10 +22,10 @@ from train_job.backbones.litert.layers import (
     scale_and_shift,
     with_batch_of_one,
 )
-from train_job.backbones.litert.tflite_writer import FlatModel
+from train_job.backbones.litert.tflite_writer import TFLiteWriter
 
 
-def translate(model: Any) -> bytes:
+def translate_to_tflite(model: Any) -> bytes:
     """A TFLite file from float RGB 0 to 255 ``[1, H, W, 3]`` to each of the model's outputs, flat ``[1, D]``.
 
     Args:
@@ -34,14 +34,14 @@ def translate(model: Any) -> bytes:
     Raises:
         UnknownLayerError: a layer of the model is not known here.
     """
-    flat = FlatModel()
+    flat = TFLiteWriter()
     pixels = flat.tensor(with_batch_of_one(model.inputs[0].shape))
     outputs = _Translation(flat, model).run([pixels])
     rows = [_flattened(flat, output) for output in outputs]
     return flat.pack([pixels], rows)
 
 
-def _flattened(flat: FlatModel, tensor: int) -> int:
+def _flattened(flat: TFLiteWriter, tensor: int) -> int:
     shape = flat.shape(tensor)
     return tensor if len(shape) == 2 else reshape(flat, tensor, [1, int(np.prod(shape))])
 
@@ -49,7 +49,7 @@ def _flattened(flat: FlatModel, tensor: int) -> int:
 class _Translation:
     """The translation of one functional model: which of its Keras tensors is which tensor of the file."""
 
-    def __init__(self, flat: FlatModel, model: Any) -> None:
+    def __init__(self, flat: TFLiteWriter, model: Any) -> None:
         self.flat = flat
         self.model = model = getattr(model, "_functional", model)  # what a Sequential model is inside
         depths = model._nodes_by_depth

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 
-from train_job.data.dataset import Reject
+from train_job.data.dataset import RejectedPhoto
 from train_job.data.labels.label_rows import SAMPLE, Columns, LabelRow, duplicate_free
 from transferlite.errors import InputError
 
@@ -67,26 +67,30 @@ class CsvLabels:
         records = (item[1] for item in islice(self._body(), SAMPLE) if isinstance(item, tuple))
         return [record[place] for record in records if len(record) > place]
 
-    def rows(self, columns: Columns) -> Iterator[LabelRow | Reject]:
+    def rows(self, columns: Columns) -> Iterator[LabelRow | RejectedPhoto]:
         """As :class:`train_job.data.labels.label_rows.LabelFile`."""
         duplicate_free(self.header, columns, self.location)
         places = [self.header.index(column) for column in columns.known]
         width, needed = len(self.header), max(places) + 1
         for item in self._body():
-            if isinstance(item, Reject):
+            if isinstance(item, RejectedPhoto):
                 yield item
                 continue
             row, record = item
             if len(record) > width and any(map(str.strip, record[width:])):
                 reason = f"has {len(record)} values and the header {width}; put values with a delimiter in quotes"
-                yield Reject(self.location, row, "bad-row", reason)
+                yield RejectedPhoto(self.location, row, "bad-row", reason)
                 continue
             record += [""] * (needed - len(record))
             yield LabelRow.of(row, [record[place] for place in places])
 
-    def _body(self) -> Iterator[Record | Reject]:
+    def _body(self) -> Iterator[Record | RejectedPhoto]:
         records = _records(self.location, self.data, self.delimiter, self.spaced)
-        return (item for item in records if (item.row or 0 if isinstance(item, Reject) else item[0]) > self.header_row)
+        return (
+            item
+            for item in records
+            if (item.row or 0 if isinstance(item, RejectedPhoto) else item[0]) > self.header_row
+        )
 
 
 def _check_utf8(location: str, data: bytes) -> None:
@@ -101,7 +105,7 @@ def _check_utf8(location: str, data: bytes) -> None:
         ) from None
 
 
-def _records(location: str, data: bytes, delimiter: str, spaced: bool) -> Iterator[Record | Reject]:
+def _records(location: str, data: bytes, delimiter: str, spaced: bool) -> Iterator[Record | RejectedPhoto]:
     """Each record with its number from 1; a blank line is an empty one.
 
     Raises:
@@ -120,7 +124,7 @@ def _records(location: str, data: bytes, delimiter: str, spaced: bool) -> Iterat
             lines = reader.line_num - line
             if "unexpected end" in str(error) or ("field limit" in str(error) and lines > 1):
                 raise InputError(f"a quote that opens in row {row + 1} is not closed", where=location) from None
-            yield Reject(location, row + 1, "bad-row", f"is no row of a CSV ({error})")
+            yield RejectedPhoto(location, row + 1, "bad-row", f"is no row of a CSV ({error})")
             row += lines
             continue
         row += 1

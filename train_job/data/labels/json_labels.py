@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from train_job.data.dataset import Reject
+from train_job.data.dataset import RejectedPhoto
 from train_job.data.labels.label_rows import SAMPLE, Columns, LabelRow, as_text, text_or_none
 from transferlite.errors import InputError
 
@@ -39,7 +39,7 @@ class JsonLabels:
         attributes: dict[str, None] = {}
         several, objects, first = False, 0, ""
         for item in _objects(location, data):
-            if isinstance(item, Reject):
+            if isinstance(item, RejectedPhoto):
                 first = first or f"row {item.row} {item.reason}"
                 continue
             objects += 1
@@ -57,10 +57,10 @@ class JsonLabels:
         texts = (text_or_none(item[1].get(column)) for item in islice(self._items(), SAMPLE) if isinstance(item, tuple))
         return [text for text in texts if text is not None]
 
-    def rows(self, columns: Columns) -> Iterator[LabelRow | Reject]:
+    def rows(self, columns: Columns) -> Iterator[LabelRow | RejectedPhoto]:
         """As :class:`train_job.data.labels.label_rows.LabelFile`."""
         for item in self._items():
-            if isinstance(item, Reject):
+            if isinstance(item, RejectedPhoto):
                 yield item
                 continue
             row, values = item
@@ -70,25 +70,25 @@ class JsonLabels:
                 yield LabelRow(row, as_text(values.get(columns.name)), label, split, confidence)
             except ValueError as error:
                 named = text_or_none(values.get(columns.name)) or self.location
-                yield Reject(named, row, "bad-row", str(error))
+                yield RejectedPhoto(named, row, "bad-row", str(error))
 
-    def _items(self) -> Iterator[tuple[int, Object] | Reject]:
+    def _items(self) -> Iterator[tuple[int, Object] | RejectedPhoto]:
         return _objects(self.location, self.data)
 
 
-def _objects(location: str, data: bytes) -> Iterator[tuple[int, Object] | Reject]:
+def _objects(location: str, data: bytes) -> Iterator[tuple[int, Object] | RejectedPhoto]:
     for row, line in enumerate(io.BytesIO(data), 1):
         if not line.strip():
             continue
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
-            yield Reject(location, row, "bad-row", f"is not JSON ({error})")
+            yield RejectedPhoto(location, row, "bad-row", f"is not JSON ({error})")
             continue
         if isinstance(value, dict):
             yield row, value
         else:
-            yield Reject(location, row, "bad-row", "is JSON but no object")
+            yield RejectedPhoto(location, row, "bad-row", "is JSON but no object")
 
 
 def _as_lines(location: str, data: bytes) -> bytes:

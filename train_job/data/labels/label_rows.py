@@ -7,7 +7,7 @@ from decimal import Decimal
 from math import isfinite
 from typing import NamedTuple, Protocol
 
-from train_job.data.dataset import Reject
+from train_job.data.dataset import RejectedPhoto
 from transferlite.errors import InputError
 
 SAMPLE = 1000
@@ -71,7 +71,7 @@ class LabelFile(Protocol):
     def sample(self, column: str) -> Sequence[str]:
         """A column's values in the first :data:`SAMPLE` rows, as text."""
 
-    def rows(self, columns: Columns) -> Iterator[LabelRow | Reject]:
+    def rows(self, columns: Columns) -> Iterator[LabelRow | RejectedPhoto]:
         """Every row in order, or why it cannot be read. Raises InputError where the rest of the file cannot be either.
 
         Rows without any value may be left out. A reject's ``uri`` is the photo's name as it is written; the file's own

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from train_job.arrow import pa
-from train_job.data.dataset import Reject
+from train_job.data.dataset import RejectedPhoto
 from train_job.data.labels.label_rows import SAMPLE, Columns, LabelRow, as_text, duplicate_free, text_or_none
 from transferlite.errors import InputError
 
@@ -48,14 +48,14 @@ class ParquetLabels:
         texts = (text_or_none(value) for (value,) in islice(self._records([column], SAMPLE), SAMPLE))
         return [text for text in texts if text is not None]
 
-    def rows(self, columns: Columns) -> Iterator[LabelRow | Reject]:
+    def rows(self, columns: Columns) -> Iterator[LabelRow | RejectedPhoto]:
         """As :class:`train_job.data.labels.label_rows.LabelFile`."""
         duplicate_free(self.columns, columns, self.location)
         for row, record in enumerate(self._records(columns.known, _BATCH), 1):
             try:
                 yield LabelRow.of(row, [as_text(value) for value in record])
             except ValueError as error:
-                yield Reject(text_or_none(record[0]) or self.location, row, "bad-row", str(error))
+                yield RejectedPhoto(text_or_none(record[0]) or self.location, row, "bad-row", str(error))
 
     def _records(self, columns: Sequence[str], size: int) -> Iterator[tuple[object, ...]]:
         """Each row's values in these columns, read ``size`` rows at a time."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from train_job.data.dataset import Dataset, Example, Reject, first_reason, left_out
+from train_job.data.dataset import Dataset, Example, RejectedPhoto, first_reason, rejected_summary
 from train_job.data.labels.find_columns import find_columns, split_of
 from train_job.data.labels.formats import open_label_file
 from train_job.data.labels.label_rows import LabelRow
@@ -55,21 +55,21 @@ def read_dataset(
     return Dataset(examples, names, tuple(rejects), unlabelled)
 
 
-def _from_folders(images: str) -> tuple[list[Example], list[Reject]]:
+def _from_folders(images: str) -> tuple[list[Example], list[RejectedPhoto]]:
     store = open_store(images)
     examples: list[Example] = []
-    rejects: list[Reject] = []
+    rejects: list[RejectedPhoto] = []
     for entry in store.entries():
         label, _, rest = entry.key.lstrip("/").partition("/")
         uri = join_uri(store.uri, entry.key)
         if not rest or is_junk(entry.key):
             continue
         if UNREADABLE.search(uri):
-            rejects.append(Reject(shown(uri), None, "bad-name", UNREADABLE_NAME))
+            rejects.append(RejectedPhoto(shown(uri), None, "bad-name", UNREADABLE_NAME))
         elif is_photo(entry.key):
             examples.append(Example(uri, composed(label), stamp=entry.stamp))
         else:
-            rejects.append(Reject(uri, None, "not-photo-name", "its name has no ending of a known image format"))
+            rejects.append(RejectedPhoto(uri, None, "not-photo-name", "its name has no ending of a known image format"))
     if not examples:
         raise InputError(
             "holds no folder of photos", where=images, hint="expected one folder a class, or give --labels"
@@ -79,7 +79,7 @@ def _from_folders(images: str) -> tuple[list[Example], list[Reject]]:
 
 def _from_file(
     images: str, labels: str, asked: tuple[str | None, str | None, str | None]
-) -> tuple[list[Example], list[Reject], tuple[str, ...]]:
+) -> tuple[list[Example], list[RejectedPhoto], tuple[str, ...]]:
     file = open_label_file(labels)
     store = open_store(images)
     photos = PhotoNames(store.uri, {entry.key: entry.stamp for entry in store.entries()})
@@ -100,19 +100,19 @@ class _Gathered:
     location: str
     named: set[str] = field(default_factory=set)
     examples: dict[str, Example] = field(default_factory=dict)
-    rejects: list[Reject] = field(default_factory=list)
+    rejects: list[RejectedPhoto] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
     """Each label once, for a million rows share a few."""
 
-    def add(self, rows: Iterable[LabelRow | Reject]) -> None:
+    def add(self, rows: Iterable[LabelRow | RejectedPhoto]) -> None:
         for row in rows:
-            one = self._placed(row) if isinstance(row, Reject) else self._read(row)
-            if isinstance(one, Reject):
+            one = self._placed(row) if isinstance(row, RejectedPhoto) else self._read(row)
+            if isinstance(one, RejectedPhoto):
                 self.rejects.append(one)
             elif one is not None:
                 self._put(one)
 
-    def _placed(self, reject: Reject) -> Reject:
+    def _placed(self, reject: RejectedPhoto) -> RejectedPhoto:
         """A row that cannot be read, with its photo's URI if it names one."""
         if reject.uri == self.location:
             return reject
@@ -120,27 +120,27 @@ class _Gathered:
         self.named.add(found.key)
         return replace(reject, uri=found.uri)
 
-    def _read(self, row: LabelRow) -> Example | Reject | None:
+    def _read(self, row: LabelRow) -> Example | RejectedPhoto | None:
         """One row by itself; None if it is blank."""
         label = composed(row.label.strip())
         if not label and not row.name.strip():
             return None
         if not row.name.strip():
-            return Reject(self.location, row.row, "no-label", "the row has an empty name")
+            return RejectedPhoto(self.location, row.row, "no-label", "the row has an empty name")
         uri, key, stamp, code, reason = self.photos.find(row.name)
         self.named.add(key)
         if not label:
-            return Reject(uri, row.row, "no-label", "the row has an empty label")
+            return RejectedPhoto(uri, row.row, "no-label", "the row has an empty label")
         if UNREADABLE.search(label):
             reason = f"the label '{shown(label)}' has a character that cannot be shown"
-            return Reject(uri, row.row, "bad-label", reason)
+            return RejectedPhoto(uri, row.row, "bad-label", reason)
         if code:
             place = f" (row {row.row} of {self.location})" if code == "missing" else ""
-            return Reject(uri, row.row, code, reason + place)
+            return RejectedPhoto(uri, row.row, code, reason + place)
         try:
             split = split_of(row.split)
         except ValueError as error:
-            return Reject(uri, row.row, "bad-split", str(error))
+            return RejectedPhoto(uri, row.row, "bad-split", str(error))
         label = self.texts.setdefault(label, label)
         return Example(uri, label, row.row, split=split, stamp=stamp, confidence=row.confidence)
 
@@ -158,9 +158,9 @@ class _Gathered:
             self._reject(one, code, f"row {first.row} says {str(said[0])!r}, row {one.row} says {str(said[1])!r}")
 
     def _reject(self, one: Example, code: str, reason: str) -> None:
-        self.rejects.append(Reject(one.image, one.row, code, reason))
+        self.rejects.append(RejectedPhoto(one.image, one.row, code, reason))
 
-    def result(self) -> tuple[list[Example], list[Reject]]:
+    def result(self) -> tuple[list[Example], list[RejectedPhoto]]:
         """The examples, without those that rows disagree about."""
         conflicts = ("conflicting-labels", "conflicting-splits")
         disputed = {reject.uri: reject for reject in self.rejects if reject.code in conflicts}
@@ -191,5 +191,5 @@ def read_data(options: TrainOptions, report: Reporter) -> Dataset:
 def _announce(dataset: Dataset, purpose: str, report: Reporter) -> None:
     count, classes = len(dataset.examples), len(dataset.labels)
     report.line(f"Found {count} validated image filenames belonging to {classes} classes{purpose}.")
-    if dataset.rejects:
-        report.warning(left_out(dataset.rejects))
+    if dataset.rejected:
+        report.warning(rejected_summary(dataset.rejected))

@@ -31,11 +31,11 @@ def close(found: Any, expected: Any) -> None:
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_each_backbones_file_answers_as_keras_does(name: str) -> None:
-    from train_job.backbones.litert.translate_model import translate
+    from train_job.backbones.litert.translate_model import translate_to_tflite
 
     size = 96 if name == "inception_v3" else 64
     model, images = backbone_features(name, size), pictures(3, size)
-    (rows,) = run(translate(model), images)
+    (rows,) = run(translate_to_tflite(model), images)
     close(rows, model(np.stack(images).astype(np.float32), training=False))
 
 
@@ -44,10 +44,10 @@ CUTS = [("efficientnet_lite0", "block13_expand_conv"), ("mobilenet_v3_small", "1
 
 @pytest.mark.parametrize(("name", "layer"), CUTS)
 def test_the_activation_at_a_cut_is_a_second_output(name: str, layer: str) -> None:
-    from train_job.backbones.litert.translate_model import translate
+    from train_job.backbones.litert.translate_model import translate_to_tflite
 
     model, images = backbone_features(name, 64, layer), pictures(2, 64)
-    found = run(translate(model), images)
+    found = run(translate_to_tflite(model), images)
     expected = model(np.stack(images).astype(np.float32), training=False)
     assert len(found) == 2
     for rows, values in zip(found, expected, strict=True):
@@ -64,7 +64,7 @@ def small(*layers: Any) -> Any:
 def test_layers_that_cannot_be_folded_are_operations_of_their_own() -> None:
     from keras import layers
 
-    from train_job.backbones.litert.translate_model import translate
+    from train_job.backbones.litert.translate_model import translate_to_tflite
 
     norm = layers.BatchNormalization()
     model = small(
@@ -80,7 +80,7 @@ def test_layers_that_cannot_be_folded_are_operations_of_their_own() -> None:
     norm.set_weights([np.array([1.0, 2, 3, 4]), np.zeros(4), np.array([0.1, -0.2, 0, 0]), np.array([1, 2, 0.5, 1])])
     images = pictures(2, 12)
     images = [image[:, :10] for image in images]
-    (rows,) = run(translate(model), images)
+    (rows,) = run(translate_to_tflite(model), images)
     np.testing.assert_allclose(rows, np.asarray(model(np.stack(images).astype(np.float32))).reshape(2, -1), atol=1e-5)
 
 
@@ -88,7 +88,7 @@ def test_a_layer_whose_output_is_used_twice_is_not_folded_away() -> None:
     import keras
     from keras import layers
 
-    from train_job.backbones.litert.translate_model import translate
+    from train_job.backbones.litert.translate_model import translate_to_tflite
 
     keras.utils.set_random_seed(1)
     pixels = keras.Input((8, 8, 3))
@@ -98,7 +98,7 @@ def test_a_layer_whose_output_is_used_twice_is_not_folded_away() -> None:
     model = keras.Model(pixels, joined)
     norm.set_weights([np.ones(3) * 2, np.ones(3), np.ones(3) * 5, np.ones(3) * 3])
     images = pictures(2, 8)
-    (rows,) = run(translate(model), images)
+    (rows,) = run(translate_to_tflite(model), images)
     expected = np.asarray(model(np.stack(images).astype(np.float32))).reshape(2, -1)
     np.testing.assert_allclose(rows, expected, rtol=1e-5, atol=1e-3)
 
@@ -108,7 +108,7 @@ def test_what_is_not_known_is_said_and_not_guessed(kind: str) -> None:
     from keras import layers
 
     from train_job.backbones.litert.layers import UnknownLayerError
-    from train_job.backbones.litert.translate_model import translate
+    from train_job.backbones.litert.translate_model import translate_to_tflite
 
     unknown = {
         "layer": layers.GaussianNoise(0.1),
@@ -116,4 +116,4 @@ def test_what_is_not_known_is_said_and_not_guessed(kind: str) -> None:
         "groups": layers.Conv2D(3, 1, groups=3),
     }[kind]
     with pytest.raises(UnknownLayerError):
-        translate(small(unknown))
+        translate_to_tflite(small(unknown))

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train_job.data.dataset import Reject
+from train_job.data.dataset import RejectedPhoto
 from train_job.data.labels.formats import open_label_file
 from train_job.data.labels.label_rows import Columns, LabelFile, LabelRow, as_text
 from transferlite.errors import InputError, NotFoundError
@@ -38,7 +38,7 @@ def pairs(file: LabelFile, name: str = "File Name", label: str | None = "Label")
 
 def rejected(file: LabelFile, label: str | None = "Label") -> list[tuple[int | None, str]]:
     rows = file.rows(Columns("source-ref", label))
-    return [(row.row, row.code) for row in rows if isinstance(row, Reject)]
+    return [(row.row, row.code) for row in rows if isinstance(row, RejectedPhoto)]
 
 
 PETS = [(2, "a.jpg", "cat"), (3, "b, c.jpg", "dog")]

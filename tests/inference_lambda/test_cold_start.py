@@ -5,7 +5,7 @@ from typing import Any, cast
 import pytest
 import snapshot_restore_py
 
-from inference_lambda import initialisation
+from inference_lambda import cold_start as initialisation
 from inference_lambda.service import Service
 from inference_lambda.settings import Settings
 from transferlite.storage.s3_boto3 import s3_client

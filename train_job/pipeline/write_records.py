@@ -23,22 +23,28 @@ from train_job.pipeline.csv_records import (
     history_csv,
     quarantine_csv,
 )
-from train_job.pipeline.export_variants import Exported
-from train_job.pipeline.learn import Learned
-from train_job.pipeline.prepare_data import Job
+from train_job.pipeline.export_variants import ExportedVariants
+from train_job.pipeline.gather_report import gather_report
+from train_job.pipeline.prepare_data import JobContext
 from train_job.pipeline.promotion import Comparison
-from train_job.pipeline.report_photos import report_data
 from train_job.pipeline.run_record import BATCH_JOB, RUN_JSON, batch_job, run_json, versions
+from train_job.pipeline.train_classifier import TrainedClassifier
 from train_job.reporting import html_report as report
 from train_job.reporting import model_card
-from train_job.reporting.html_report import REPORT
+from train_job.reporting.html_report import REPORT_HTML
 from train_job.reporting.model_card import MODEL_CARD
 from train_job.reporting.tensorboard import EVENTS, write_events
 from transferlite.registry.local_bundle import describe_files
 from transferlite.registry.manifest import LABELS, MANIFEST, Manifest
 
 
-def write_up(job: Job, learned: Learned, exported: Exported, comparison: Comparison | None, promoted: bool) -> Manifest:
+def write_records(
+    job: JobContext,
+    learned: TrainedClassifier,
+    exported: ExportedVariants,
+    comparison: Comparison | None,
+    promoted: bool,
+) -> Manifest:
     """Write the records, the report and, last, the manifest into the folder of the exported files; returns that.
 
     ``promoted`` is whether the version is going to be.
@@ -47,13 +53,13 @@ def write_up(job: Job, learned: Learned, exported: Exported, comparison: Compari
     evaluation = learned.evaluation.to_dict(exported.answered, learned.folds)
     evaluation["comparison"] = comparison.to_dict() | {"promoted": promoted} if comparison else None
     manifest = _manifest(job, learned, exported)
-    data = report_data(job, learned, manifest, evaluation)
+    data = gather_report(job, learned, manifest, evaluation)
     records = {
-        REPORT: report.render(data),
+        REPORT_HTML: report.render(data),
         MODEL_CARD: model_card.render(data),
         DATASET_CSV: dataset_csv(learned.dataset.examples, learned.splits),
         DEPARTED_CSV: departed_csv(learned.earlier, learned.splits),
-        QUARANTINE_CSV: quarantine_csv(learned.dataset.rejects),
+        QUARANTINE_CSV: quarantine_csv(learned.dataset.rejected),
         NOTES_CSV: quarantine_csv(learned.checked.notes),
         CHECK_JSON: learned.checked.to_json(),
         HISTORY_CSV: history_csv(learned.history),
@@ -65,7 +71,7 @@ def write_up(job: Job, learned: Learned, exported: Exported, comparison: Compari
     return seal(folder, manifest, records)
 
 
-def _manifest(job: Job, learned: Learned, exported: Exported) -> Manifest:
+def _manifest(job: JobContext, learned: TrainedClassifier, exported: ExportedVariants) -> Manifest:
     evaluation, labels = learned.evaluation, learned.classifier.labels
     photos = {split.value: len(learned.examples(split)) for split in Split}
     metrics: dict[str, Any] = {split.value: scores.to_dict(labels) for split, scores in evaluation.scores.items()}
@@ -83,7 +89,7 @@ def _manifest(job: Job, learned: Learned, exported: Exported) -> Manifest:
             "sha256": dataset_sha256(learned.dataset.examples),
             "shares": str(learned.shares),
             "photos": photos,
-            "rejected": len(learned.dataset.rejects),
+            "rejected": len(learned.dataset.rejected),
         },
         metrics=metrics,
         variants=exported.variants,

@@ -13,7 +13,7 @@ from threading import Thread
 
 from inference_lambda.observability.telemetry import log
 from inference_lambda.service import Service
-from transferlite.predict.predictor import import_what_runs_it
+from transferlite.predict.predictor import import_runtime
 
 
 def prepare(service: Callable[[], Service]) -> None:
@@ -25,7 +25,7 @@ def prepare(service: Callable[[], Service]) -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's own threads, which nothing here would use
     gc.disable()  # imports make many objects, and nearly all are to stay
     interval = sys.getswitchinterval()
-    libraries = Thread(target=import_what_runs_it, name="libraries")
+    libraries = Thread(target=import_runtime, name="libraries")
     libraries.start()
     try:
         service().model.get()

@@ -18,26 +18,26 @@ from train_job.data.dataset import Dataset, Example, Split
 from train_job.data.split import Shares
 from train_job.evaluation.cross_validation import cross_validate
 from train_job.evaluation.evaluate import Evaluation, evaluate_head
-from train_job.extraction.extract_features import Counts
-from train_job.extraction.frozen_backbone import FrozenBase
+from train_job.extraction.extract_features import ExtractionCounts
+from train_job.extraction.frozen_backbone import FrozenBackbone
 from train_job.head.checkpoint import Arrays, Checkpoint
-from train_job.head.compiled_loop import Limits, Prepared
+from train_job.head.compiled_loop import PreparedProgram, ResourceLimits
 from train_job.head.fine_tune import CHUNK_ROWS, MOMENTUM, fine_tune
 from train_job.head.fit import fit_head
 from train_job.head.model import Classifier, head_model
 from train_job.head.recipe import Epoch, Recipe, recipe_of
 from train_job.head.warm_start import head_arrays, warm_start
 from train_job.options import TrainOptions
-from train_job.pipeline.csv_records import Before, before
-from train_job.pipeline.prepare_data import Divided, Job, divide
-from train_job.quality.duplicates import Near
-from train_job.quality.findings import Checked
-from train_job.quality.label_issues import Suspect, find
+from train_job.pipeline.csv_records import PreviousVersion, read_previous_version
+from train_job.pipeline.prepare_data import JobContext, PreparedData, prepare_data
+from train_job.quality.duplicates import NearDuplicates
+from train_job.quality.findings import CheckResult
+from train_job.quality.label_issues import LabelIssue, find_label_issues
 from transferlite.errors import InputError
 
 
 @dataclass(frozen=True)
-class Learned:
+class TrainedClassifier:
     """A trained classifier, the photos behind it and how well it did.
 
     Attributes:
@@ -64,13 +64,13 @@ class Learned:
     splits: dict[str, Split]
     evaluation: Evaluation
     folds: Mapping[str, Any] | None
-    suspects: list[Suspect]
+    suspects: list[LabelIssue]
     history: list[Epoch]
     backbone: dict[str, Any]
     head: Arrays
-    counts: Counts
-    checked: Checked
-    near: Near
+    counts: ExtractionCounts
+    checked: CheckResult
+    near: NearDuplicates
     new: frozenset[str]
     earlier: Mapping[str, Split]
 
@@ -80,7 +80,7 @@ class Learned:
         return sorted(chosen, key=lambda example: (example.sha256, example.image))
 
 
-def learn(job: Job, dataset: Dataset) -> Learned:
+def train_classifier(job: JobContext, dataset: Dataset) -> TrainedClassifier:
     """Features, split, head, the second stage if it is asked for, scores.
 
     Raises:
@@ -92,15 +92,15 @@ def learn(job: Job, dataset: Dataset) -> Learned:
     recipe = recipe_of(options)
     with job.phases("data"):
         shares = options.split.used_for(dataset.examples)
-        earlier = before(job.registry, options.channel, shares)
+        earlier = read_previous_version(job.registry, options.channel, shares)
         if not options.classes:
             dataset = replace(dataset, labels=earlier.order(dataset.labels))
-    limits = Limits(options.memory_limit)
+    limits = ResourceLimits(options.memory_limit)
     with job.phases("features"):
         head, prepared = _begin(options, dataset, recipe, limits)
-        base = FrozenBase(options)
+        base = FrozenBackbone(options)
     with tempfile.TemporaryDirectory(prefix="transferlite-") as folder:
-        divided = divide(job, base, dataset, shares, earlier, Path(folder))
+        divided = prepare_data(job, base, dataset, shares, earlier, Path(folder))
         _check_precision(options, divided)
         checkpoint = partial(_checkpoint, job, _fingerprint(base, divided, earlier, options))
         with job.phases("head"):
@@ -123,7 +123,7 @@ def learn(job: Job, dataset: Dataset) -> Learned:
     _announce(evaluation, job)
     with job.phases("export"):
         classifier = Classifier(divided.dataset.labels, base.spec, base.features, head)
-    return Learned(
+    return TrainedClassifier(
         classifier=classifier,
         dataset=divided.dataset,
         shares=shares,
@@ -142,20 +142,22 @@ def learn(job: Job, dataset: Dataset) -> Learned:
     )
 
 
-def _begin(options: TrainOptions, dataset: Dataset, recipe: Recipe, limits: Limits) -> tuple[Any, Prepared]:
+def _begin(
+    options: TrainOptions, dataset: Dataset, recipe: Recipe, limits: ResourceLimits
+) -> tuple[Any, PreparedProgram]:
     """A new head, and its program, which is compiled from now on."""
     keras.utils.set_random_seed(options.seed)
     head = head_model(BACKBONES[options.backbone].width, options.hidden_units, len(dataset.labels))
     most_rows = len(dataset.examples) * len(view_names(options.augment, options.views))
-    return head, Prepared(head, most_rows, recipe, limits)
+    return head, PreparedProgram(head, most_rows, recipe, limits)
 
 
-def _check_precision(options: TrainOptions, divided: Divided) -> None:
+def _check_precision(options: TrainOptions, divided: PreparedData) -> None:
     if options.precision is not None and not divided.of(Split.VALIDATION):
         raise InputError("--precision needs validation photos", hint="give them a share: --split 80/10/10")
 
 
-def _announce(evaluation: Evaluation, job: Job) -> None:
+def _announce(evaluation: Evaluation, job: JobContext) -> None:
     test = evaluation.scores[Split.TEST]
     job.report.line(f"test accuracy {test.accuracy:.4f}, log loss {test.log_loss:.4f} on {test.photos} photos")
     if Split.VALIDATION in evaluation.scores:
@@ -173,12 +175,14 @@ def _announce(evaluation: Evaluation, job: Job) -> None:
         )
 
 
-def _doubted(divided: Divided, seed: int) -> list[Suspect]:
+def _doubted(divided: PreparedData, seed: int) -> list[LabelIssue]:
     photos = divided.all_photos()
-    return find(photos.table[: len(photos)], photos.labels, seed, divided.groups())
+    return find_label_issues(photos.table[: len(photos)], photos.labels, seed, divided.groups())
 
 
-def _cross_validate(job: Job, divided: Divided, recipe: Recipe, limits: Limits) -> Mapping[str, Any] | None:
+def _cross_validate(
+    job: JobContext, divided: PreparedData, recipe: Recipe, limits: ResourceLimits
+) -> Mapping[str, Any] | None:
     options = job.options
     with job.report.counting("folds", recipe.epochs * options.folds) as advance:
         found = cross_validate(
@@ -202,7 +206,7 @@ def _cross_validate(job: Job, divided: Divided, recipe: Recipe, limits: Limits) 
     return found
 
 
-def _fingerprint(base: FrozenBase, divided: Divided, earlier: Before, options: TrainOptions) -> str:
+def _fingerprint(base: FrozenBackbone, divided: PreparedData, earlier: PreviousVersion, options: TrainOptions) -> str:
     """What a saved state has to agree with for the training to go on from it: all that the result depends on."""
     started = earlier.manifest.model_id if options.warm_start and earlier.manifest else None
     photos = [(one.sha256, one.label, divided.splits[one.sha256].value) for one in divided.dataset.examples]
@@ -211,28 +215,30 @@ def _fingerprint(base: FrozenBase, divided: Divided, earlier: Before, options: T
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def _checkpoint(job: Job, fingerprint: str, stage: str) -> Checkpoint:
+def _checkpoint(job: JobContext, fingerprint: str, stage: str) -> Checkpoint:
     return Checkpoint(job.registry.store, f"checkpoints/{job.options.channel}.{stage}.npz", fingerprint)
 
 
-def forget_checkpoints(job: Job) -> None:
+def forget_checkpoints(job: JobContext) -> None:
     """The job is done: remove the states of its stages."""
     for stage in ("head", "fine-tune"):
         _checkpoint(job, "", stage).remove()
 
 
-def _warm_start(job: Job, head: Any, base: FrozenBase, divided: Divided, earlier: Before) -> None:
+def _warm_start(
+    job: JobContext, head: Any, base: FrozenBackbone, divided: PreparedData, earlier: PreviousVersion
+) -> None:
     if job.options.warm_start:
         job.report.line(warm_start(head, divided.dataset.labels, base.sha256, earlier.manifest, job.registry))
 
 
 def _fit(
-    job: Job,
+    job: JobContext,
     head: Any,
-    divided: Divided,
+    divided: PreparedData,
     recipe: Recipe,
-    limits: Limits,
-    prepared: Prepared,
+    limits: ResourceLimits,
+    prepared: PreparedProgram,
     checkpoint: Checkpoint,
 ) -> list[Epoch]:
     train, validation = divided.rows(Split.TRAIN), divided.rows(Split.VALIDATION)
@@ -252,7 +258,7 @@ def _fit(
 
 
 def _fine_tune(
-    job: Job, base: FrozenBase, head: Any, divided: Divided, checkpoint: Checkpoint
+    job: JobContext, base: FrozenBackbone, head: Any, divided: PreparedData, checkpoint: Checkpoint
 ) -> tuple[Any, list[Epoch]]:
     options, validation = job.options, divided.rows(Split.VALIDATION, 1)
     assert base.cut is not None
@@ -274,7 +280,7 @@ def _fine_tune(
             validation,
             recipe,
             lambda epoch: advance(_in_words(epoch)),
-            limits=Limits(options.memory_limit, CHUNK_ROWS, compiled=bool(base.gpus)),
+            limits=ResourceLimits(options.memory_limit, CHUNK_ROWS, compiled=bool(base.gpus)),
             checkpoint=checkpoint,
             stop=job.stop,
         )

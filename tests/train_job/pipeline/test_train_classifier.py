@@ -16,7 +16,7 @@ from train_job.data.labels.read_labels import read_dataset
 from train_job.data.split import Shares
 from train_job.options import TrainOptions
 from train_job.progress import Phases, Reporter
-from train_job.sigterm import Stop
+from train_job.sigterm import StopRequest
 from transferlite.errors import GateError, InputError, StoppedError
 from transferlite.images.decoder import decode
 from transferlite.registry.open_registry import Registry
@@ -41,20 +41,20 @@ def names(chosen: Sequence[Example]) -> list[str]:
     ],
 )
 def test_a_sample_takes_the_classes_in_turn(most: int, expected: list[str]) -> None:
-    from train_job.store.pixel_cache import even_sample
+    from train_job.store.pixel_cache import balanced_sample
 
-    assert names(even_sample(examples({"a": 4, "b": 1, "c": 2}), ("a", "b", "c"), most)) == expected
+    assert names(balanced_sample(examples({"a": 4, "b": 1, "c": 2}), ("a", "b", "c"), most)) == expected
 
 
 def test_a_sample_of_nothing_is_nothing() -> None:
-    from train_job.store.pixel_cache import even_sample
+    from train_job.store.pixel_cache import balanced_sample
 
-    assert even_sample([], ("a", "b"), 5) == []
+    assert balanced_sample([], ("a", "b"), 5) == []
 
 
 def learn(images: str, dataset: Dataset | None = None, **settings: Any) -> Any:
-    from train_job.pipeline.learn import learn as run
-    from train_job.pipeline.prepare_data import Job
+    from train_job.pipeline.prepare_data import JobContext
+    from train_job.pipeline.train_classifier import train_classifier as run
 
     defaults: dict[str, Any] = {
         "backbone": "mobilenet_v3_small",
@@ -64,9 +64,9 @@ def learn(images: str, dataset: Dataset | None = None, **settings: Any) -> Any:
         "hidden_units": 8,
     }
     with tempfile.TemporaryDirectory() as folder:
-        registry, stop = settings.pop("registry", folder), settings.pop("stop", Stop())
+        registry, stop = settings.pop("registry", folder), settings.pop("stop", StopRequest())
         options = TrainOptions(images=images, registry=registry, **defaults | settings)
-        job = Job(options, Registry.open(registry), Phases(), Reporter(), stop)
+        job = JobContext(options, Registry.open(registry), Phases(), Reporter(), stop)
         with nullcontext() if options.fine_tune_from else bases_built_once():
             return run(job, dataset or read_dataset(images))
 
@@ -133,10 +133,10 @@ def test_without_a_validation_share_the_history_has_none(tmp_path: Path) -> None
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's writer
 def test_weights_are_fetched_from_s3(bucket: Any, tmp_path: Path) -> None:
-    from train_job.backbones.build import build_base, weights_sha256
+    from train_job.backbones.build import build_backbone, weights_sha256
     from train_job.backbones.catalog import BACKBONES
 
-    base = build_base(BACKBONES["mobilenet_v3_small"], (32, 32, 3), "none", seed=9)
+    base = build_backbone(BACKBONES["mobilenet_v3_small"], (32, 32, 3), "none", seed=9)
     base.save_weights(tmp_path / "base.weights.h5")
     bucket.upload_file(str(tmp_path / "base.weights.h5"), BUCKET, "weights/base.weights.h5")
     weights = f"s3://{BUCKET}/weights/base.weights.h5"
@@ -205,7 +205,7 @@ def test_a_job_that_is_stopped_as_it_learns_ends_as_one_that_was_not(tmp_path: P
     registry = tmp_path / "stopped"
     asked = 0
 
-    class Impatient(Stop):
+    class Impatient(StopRequest):
         def __call__(self) -> bool:
             nonlocal asked
             asked += 1
@@ -227,8 +227,8 @@ def test_a_job_that_is_stopped_as_it_learns_ends_as_one_that_was_not(tmp_path: P
 
 def test_a_head_starts_warm_only_once_its_program_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from train_job.head.compiled_loop import Program
-    from train_job.pipeline import learn as module
-    from train_job.pipeline.prepare_data import divide
+    from train_job.pipeline import train_classifier as module
+    from train_job.pipeline.prepare_data import prepare_data
 
     divided, done = threading.Event(), []
     compile_now = Program.compile
@@ -239,7 +239,7 @@ def test_a_head_starts_warm_only_once_its_program_is_compiled(tmp_path: Path, mo
         done.append("compiled")
 
     def divide_and_tell(*arguments: Any) -> Any:
-        result = divide(*arguments)
+        result = prepare_data(*arguments)
         divided.set()
         return result
 
@@ -248,7 +248,7 @@ def test_a_head_starts_warm_only_once_its_program_is_compiled(tmp_path: Path, mo
         return "warm start"
 
     monkeypatch.setattr(Program, "compile", slowly)
-    monkeypatch.setattr(module, "divide", divide_and_tell)
+    monkeypatch.setattr(module, "prepare_data", divide_and_tell)
     monkeypatch.setattr(module, "warm_start", warm_start)
     learn(str(write_folders(tmp_path / "photos", 10)), warm_start=True)
     assert done == ["compiled", "started warm"]

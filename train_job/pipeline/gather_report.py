@@ -6,19 +6,21 @@ from typing import Any
 import numpy as np
 
 from train_job.data.dataset import Example, Split
-from train_job.pipeline.learn import Learned
-from train_job.pipeline.prepare_data import Job
+from train_job.pipeline.prepare_data import JobContext
+from train_job.pipeline.train_classifier import TrainedClassifier
 from train_job.reporting import grad_cam as saliency
 from train_job.reporting.cost import receipt
 from train_job.reporting.html_report import MOST_GROUPS, MOST_IN_GROUP, MOST_MISTAKES, MOST_SUSPECTS
-from train_job.reporting.report_data import Mistake, NearDuplicate, ReportData, SuspectPhoto
+from train_job.reporting.report_data import LabelIssuePhoto, Mistake, NearDuplicate, ReportData
 from train_job.store.feature_store import FeatureStore
-from train_job.store.pixel_cache import decoded, kept, still_there
+from train_job.store.pixel_cache import available_photos, cached_photos, decoded_photos
 from transferlite.images.decoder import RGB
 from transferlite.registry.manifest import Manifest
 
 
-def report_data(job: Job, learned: Learned, manifest: Manifest, evaluation: Mapping[str, Any]) -> ReportData:
+def gather_report(
+    job: JobContext, learned: TrainedClassifier, manifest: Manifest, evaluation: Mapping[str, Any]
+) -> ReportData:
     """The report's content.
 
     A photo is named without a picture if it has gone since it was trained on, or if it would have to be fetched for
@@ -37,10 +39,10 @@ def report_data(job: Job, learned: Learned, manifest: Manifest, evaluation: Mapp
         manifest=manifest,
         evaluation=evaluation,
         history=learned.history,
-        rejects=learned.dataset.rejects,
+        rejects=learned.dataset.rejected,
         mistakes=_with_maps(mistakes, images, small, learned),
         suspects=[
-            SuspectPhoto(
+            LabelIssuePhoto(
                 uri=examples[one.place].image,
                 label=labels[one.given],
                 suggested=labels[one.suggested],
@@ -68,14 +70,14 @@ def report_data(job: Job, learned: Learned, manifest: Manifest, evaluation: Mapp
     )
 
 
-def _alike(learned: Learned) -> list[list[Example]]:
+def _alike(learned: TrainedClassifier) -> list[list[Example]]:
     """The largest groups of photos that look alike, a few of each."""
     by_hash = {one.sha256: one for one in learned.dataset.examples}
     largest = sorted(learned.near.groups, key=len, reverse=True)[:MOST_GROUPS]
     return [[by_hash[sha256] for sha256 in group[:MOST_IN_GROUP]] for group in largest]
 
 
-def worst_mistakes(learned: Learned) -> list[tuple[Example, int, float]]:
+def worst_mistakes(learned: TrainedClassifier) -> list[tuple[Example, int, float]]:
     """Each test photo that was called wrongly, with the class it was called and its probability, the surest first."""
     probabilities, truth = learned.evaluation.answers[Split.TEST]
     tests = [one for one in learned.dataset.examples if learned.splits[one.sha256] is Split.TEST]
@@ -84,12 +86,12 @@ def worst_mistakes(learned: Learned) -> list[tuple[Example, int, float]]:
     return [(tests[one], int(called[one]), float(sure[one])) for one in wrong[np.argsort(-sure[wrong], kind="stable")]]
 
 
-def _images(examples: Sequence[Example], learned: Learned, store: FeatureStore) -> dict[str, RGB]:
+def _images(examples: Sequence[Example], learned: TrainedClassifier, store: FeatureStore) -> dict[str, RGB]:
     distinct = list({example.sha256: example for example in examples}.values())
-    known = set(kept(distinct, learned.classifier.input, store))
+    known = set(cached_photos(distinct, learned.classifier.input, store))
     wanted = [example for example in distinct if example in known or example.image in learned.new]
-    there = still_there(wanted, learned.classifier.input, store)
-    pictures = decoded(there, learned.classifier.input, store)
+    there = available_photos(wanted, learned.classifier.input, store)
+    pictures = decoded_photos(there, learned.classifier.input, store)
     return {example.sha256: image for example, image in zip(there, pictures, strict=True)}
 
 
@@ -97,7 +99,7 @@ def _with_maps(
     mistakes: Sequence[tuple[Example, int, float]],
     images: Mapping[str, RGB],
     small: Mapping[str, bytes],
-    learned: Learned,
+    learned: TrainedClassifier,
 ) -> list[Mistake]:
     seen = [(example, called) for example, called, _ in mistakes if example.sha256 in images]
     heat: dict[str, bytes] = {}
