@@ -75,8 +75,8 @@ class Unsteady(MemoryStore):
         super().__init__(uri)
         self._world = world
 
-    def get(self, key: str, most: int | None = None) -> Blob:
-        blob: Blob = self._step(key, lambda: super(Unsteady, self).get(key, most))
+    def get(self, key: str, max_bytes: int | None = None) -> Blob:
+        blob: Blob = self._step(key, lambda: super(Unsteady, self).get(key, max_bytes))
         return blob
 
     def head(self, key: str) -> Entry:

@@ -52,10 +52,10 @@ class WatchedStore(MemoryStore):
         super().__init__()
         self.before_get = before_get
 
-    def get(self, key: str, most: int | None = None) -> Blob:
+    def get(self, key: str, max_bytes: int | None = None) -> Blob:
         """The object's content."""
         self.before_get(key)
-        return super().get(key, most)
+        return super().get(key, max_bytes)
 
 
 def silent(_: str) -> None:

@@ -51,9 +51,9 @@ class MortalStore:
     def uri(self) -> str:
         return self._inner.uri
 
-    def get(self, key: str, most: int | None = None) -> Blob:
+    def get(self, key: str, max_bytes: int | None = None) -> Blob:
         with self._step():
-            return self._inner.get(key, most)
+            return self._inner.get(key, max_bytes)
 
     def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
         with self._step():

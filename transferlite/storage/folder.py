@@ -29,11 +29,11 @@ class FolderStore:
     def uri(self) -> str:
         return str(self.root)
 
-    def get(self, key: str, most: int | None = None) -> Blob:
+    def get(self, key: str, max_bytes: int | None = None) -> Blob:
         path = self.path_of(key)
         with translate_os_errors(path), path.open("rb") as file:
             stat = os.fstat(file.fileno())
-            return Blob(file.read(-1 if most is None else most), _stat_etag(stat), stat.st_mtime)
+            return Blob(file.read(-1 if max_bytes is None else max_bytes), _stat_etag(stat), stat.st_mtime)
 
     def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
         path = self.path_of(key)

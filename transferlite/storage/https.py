@@ -42,9 +42,9 @@ class SharedStore:
     def uri(self) -> str:
         return without_query(self._url)
 
-    def get(self, key: str, most: int | None = None) -> Blob:
+    def get(self, key: str, max_bytes: int | None = None) -> Blob:
         with self._explained(key), _open(self._address(key)) as answer:
-            return Blob(_document(answer, join_uri(self.uri, key))[:most], answer.headers.get("ETag") or "")
+            return Blob(_document(answer, join_uri(self.uri, key))[:max_bytes], answer.headers.get("ETag") or "")
 
     def get_changed(self, key: str, etag: str) -> Blob | None:
         blob = self.get(key)

@@ -54,10 +54,10 @@ def split_uri(uri: str) -> tuple[str, str]:
     return root, name
 
 
-def read_uri(uri: str, most: int | None = None) -> bytes:
-    """The content of one object or file, or its first ``most`` bytes. Raises NotFoundError."""
+def read_uri(uri: str, max_bytes: int | None = None) -> bytes:
+    """The content of one object or file, or its first ``max_bytes`` bytes. Raises NotFoundError."""
     root, key = split_uri(uri)
-    return open_store(root).get(key, most).data
+    return open_store(root).get(key, max_bytes).data
 
 
 def write_uri(uri: str, data: bytes) -> None:

@@ -85,10 +85,10 @@ class S3Store:
     def uri(self) -> str:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
-    def get(self, key: str, most: int | None = None, version: str = "") -> Blob:
+    def get(self, key: str, max_bytes: int | None = None, version: str = "") -> Blob:
         """As in the protocol; of an object with versions the one of that id, or the current one."""
         with self._explained(key):
-            return self._read(key, most, **_of_version(version))
+            return self._read(key, max_bytes, **_of_version(version))
 
     def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
         with self._explained(key):
@@ -116,23 +116,23 @@ class S3Store:
                     return None
                 raise
 
-    def _read(self, key: str, most: int | None, **condition: str) -> Blob:
+    def _read(self, key: str, max_bytes: int | None, **condition: str) -> Blob:
         for _ in range(_READS - 1):
             try:
-                return self._read_once(key, most, **condition)
+                return self._read_once(key, max_bytes, **condition)
             except _CUT:
                 continue  # botocore repeats requests, but not the reading of an answer that was cut
-        return self._read_once(key, most, **condition)
+        return self._read_once(key, max_bytes, **condition)
 
-    def _read_once(self, key: str, most: int | None, **condition: str) -> Blob:
+    def _read_once(self, key: str, max_bytes: int | None, **condition: str) -> Blob:
         answer = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key, **condition)
         length, written = int(answer["ContentLength"]), _modified(answer)
         with closing(answer["Body"]) as body:  # the body itself as a context would be the raw stream, unchecked
-            if most is None or length <= most:
+            if max_bytes is None or length <= max_bytes:
                 return Blob(body.read(), answer["ETag"], written)
-            data = body.read(most)
-            if len(data) < most:
-                raise aws.IncompleteReadError(actual_bytes=len(data), expected_bytes=most)
+            data = body.read(max_bytes)
+            if len(data) < max_bytes:
+                raise aws.IncompleteReadError(actual_bytes=len(data), expected_bytes=max_bytes)
             return Blob(data, answer["ETag"], written)
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:

@@ -66,15 +66,15 @@ class QuickS3Store:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._whole, name)
 
-    def get(self, key: str, most: int | None = None, version: str = "") -> Blob:
+    def get(self, key: str, max_bytes: int | None = None, version: str = "") -> Blob:
         """As ``S3Store.get``."""
         options: dict[str, Any] = {"version": version} if version else {}
         if self._is_plain(key):
             try:
-                return self._get(key, most, **options)
+                return self._get(key, max_bytes, **options)
             except _REFUSED:  # of many kinds; boto3 finds out what it is
                 pass
-        return self._whole.get(key, most, version)
+        return self._whole.get(key, max_bytes, version)
 
     def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
         """As ``S3Store.stream``. What breaks off is asked for again by who reads, from there on."""
@@ -125,11 +125,11 @@ class QuickS3Store:
                 pass
         return self._whole.put(key, data, if_absent=if_absent, if_match=if_match)
 
-    def _get(self, key: str, most: int | None, **options: Any) -> Blob:
+    def _get(self, key: str, max_bytes: int | None, **options: Any) -> Blob:
         path, wanted = self._prefix + key, cast(Any, options)
         answer = obstore.get(self._bucket, path, options=wanted)
-        if most is not None and answer.meta["size"] > most:
-            wanted["range"] = (0, most)
+        if max_bytes is not None and answer.meta["size"] > max_bytes:
+            wanted["range"] = (0, max_bytes)
             answer = obstore.get(self._bucket, path, options=wanted)
         meta = answer.meta
         return Blob(bytes(answer.bytes()), meta["e_tag"] or "", meta["last_modified"].timestamp())

@@ -53,8 +53,8 @@ class Store(Protocol):
     def uri(self) -> str:
         """The root, as the user would write it, without a trailing slash."""
 
-    def get(self, key: str, most: int | None = None) -> Blob:
-        """The object's content, or its first ``most`` bytes if it is longer. Raises NotFoundError."""
+    def get(self, key: str, max_bytes: int | None = None) -> Blob:
+        """The object's content, or its first ``max_bytes`` bytes if it is longer. Raises NotFoundError."""
 
     def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
         """The object's content from byte ``start`` on, in blocks; nothing if it ends before.
@@ -108,12 +108,12 @@ class MemoryStore:
     def uri(self) -> str:
         return self._uri
 
-    def get(self, key: str, most: int | None = None) -> Blob:
+    def get(self, key: str, max_bytes: int | None = None) -> Blob:
         try:
             data = self._objects[key]
         except KeyError:
             raise NotFoundError("does not exist", where=join_uri(self.uri, key)) from None
-        return Blob(data[:most], _content_etag(data), self._written.get(key, 0.0))
+        return Blob(data[:max_bytes], _content_etag(data), self._written.get(key, 0.0))
 
     def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
         data = self.get(key).data

@@ -44,8 +44,8 @@ def objects(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes | TransferLiteEr
     """What S3 has at each URI, or answers for it."""
     held: dict[str, bytes | TransferLiteError] = {URI: RED}
 
-    def read(uri: str, most: int) -> bytes:
-        assert most
+    def read(uri: str, max_bytes: int) -> bytes:
+        assert max_bytes
         found = held.get(uri, NotFoundError("secret reason", where=uri))
         if isinstance(found, TransferLiteError):
             raise found

@@ -132,8 +132,8 @@ def test_where_others_write_without_end_the_photo_is_sent_again() -> None:
     numbers = itertools.count()
 
     class Contended(MemoryStore):
-        def get(self, key: str, most: int | None = None) -> Blob:
-            found = super().get(key, most)
+        def get(self, key: str, max_bytes: int | None = None) -> Blob:
+            found = super().get(key, max_bytes)
             super().put(key, json.dumps(record(f"other{next(numbers)}")).encode())
             return found
 
@@ -163,9 +163,9 @@ class World(MemoryStore):
         self.left = 12
         self.depth = 0
 
-    def get(self, key: str, most: int | None = None) -> Blob:
+    def get(self, key: str, max_bytes: int | None = None) -> Blob:
         self.meanwhile()
-        return super().get(key, most)
+        return super().get(key, max_bytes)
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         self.meanwhile()

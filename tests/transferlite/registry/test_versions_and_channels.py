@@ -223,8 +223,8 @@ def test_a_channel_that_names_nothing_cannot_be_rolled_back(registry: Registry) 
 
 def test_a_rollback_does_not_undo_a_promotion_made_meanwhile(publish: Publish) -> None:
     class Overtaken(MemoryStore):
-        def get(self, key: str, most: int | None = None) -> Blob:
-            blob = super().get(key, most)
+        def get(self, key: str, max_bytes: int | None = None) -> Blob:
+            blob = super().get(key, max_bytes)
             if key == "models/a/manifest.json":
                 super().put("channels/production.json", Pointer("c", ("b", "a"), "").to_json())
             return blob

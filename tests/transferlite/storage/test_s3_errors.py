@@ -65,15 +65,15 @@ def cut_s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., S3Store]]:
         one.server.server_close()
 
 
-@pytest.mark.parametrize("most", [None, 10**6])
-def test_an_answer_that_was_cut_is_asked_for_again(cut_s3: Callable[..., S3Store], most: int | None) -> None:
-    assert cut_s3(2).get("photo.jpg", most).data == WHOLE
+@pytest.mark.parametrize("max_bytes", [None, 10**6])
+def test_an_answer_that_was_cut_is_asked_for_again(cut_s3: Callable[..., S3Store], max_bytes: int | None) -> None:
+    assert cut_s3(2).get("photo.jpg", max_bytes).data == WHOLE
 
 
-@pytest.mark.parametrize("most", [None, 10**6, 50_000])
-def test_answers_that_are_always_cut_are_no_photo(cut_s3: Callable[..., S3Store], most: int | None) -> None:
+@pytest.mark.parametrize("max_bytes", [None, 10**6, 50_000])
+def test_answers_that_are_always_cut_are_no_photo(cut_s3: Callable[..., S3Store], max_bytes: int | None) -> None:
     with pytest.raises(UnavailableError, match=r"photo\.jpg"):
-        cut_s3(100).get("photo.jpg", most)
+        cut_s3(100).get("photo.jpg", max_bytes)
 
 
 @pytest.mark.parametrize("status", [403, 503])

@@ -57,10 +57,10 @@ def test_what_was_put_is_got(store: Store, data: bytes) -> None:
     assert store.get("a/b.bin").etag == etag
 
 
-@pytest.mark.parametrize(("most", "expected"), [(0, b""), (3, b"012"), (10, b"0123456789"), (11, b"0123456789")])
-def test_no_more_is_read_than_was_asked_for(store: Store, most: int, expected: bytes) -> None:
+@pytest.mark.parametrize(("max_bytes", "expected"), [(0, b""), (3, b"012"), (10, b"0123456789"), (11, b"0123456789")])
+def test_no_more_is_read_than_was_asked_for(store: Store, max_bytes: int, expected: bytes) -> None:
     etag = store.put("k", b"0123456789")
-    assert store.get("k", most) == Blob(expected, etag)
+    assert store.get("k", max_bytes) == Blob(expected, etag)
 
 
 def test_a_second_put_replaces_the_first(store: Store) -> None:
