@@ -1,4 +1,4 @@
-"""Predict with a published model: ``Predictor`` runs it, ``Registry`` finds it. No TensorFlow.
+"""Run published models with ``Predictor`` and find them with ``Registry``; no TensorFlow needed.
 
 ::
 
@@ -24,7 +24,7 @@ _MODULES = {
     "Registry": "transferlite.registry.open_registry",
 }
 
-if not TYPE_CHECKING:  # a type checker that sees it accepts every name
+if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts any name
 
     def __getattr__(name: str) -> Any:
         """Import a public class on first use, so that ``import transferlite`` loads neither NumPy nor Pillow."""

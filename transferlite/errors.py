@@ -1,16 +1,32 @@
-"""Every error TransferLite raises on purpose: what happened, where, what to do next, and whether a retry helps."""
+"""Exceptions that TransferLite raises on purpose.
 
-LEGACY_NEEDS = "the extra edge-legacy needs Python 3.11: tflite-runtime has wheels for Python 3.9 to 3.11 only"
+- ``TransferLiteError``
+    - ``InputError``: fix the command, its options or the data
+        - ``MissingExtraError``
+        - ``NotFoundError``
+            - ``MissingStoreError``
+        - ``PhotoError``
+    - ``AccessDeniedError``
+    - ``ConflictError`` (retryable)
+    - ``UnavailableError`` (retryable)
+    - ``BundleError``
+        - ``UntrustedError``
+    - ``GateError``
+    - ``TimeLimitError``
+    - ``StoppedError`` (retryable)
+"""
+
+EDGE_LEGACY_HINT = "the extra edge-legacy needs Python 3.11: tflite-runtime has wheels for Python 3.9 to 3.11 only"
 
 
 class TransferLiteError(Exception):
-    """The root of the tree.
+    """Base class of every TransferLite exception.
 
     Attributes:
         message: what happened.
-        where: the photo, file, URI or option concerned; empty when the message says it.
-        hint: what to do next; empty when there is nothing to add.
-        exit_code: the process's exit status: 2 when the user can mend it in the command or the data, otherwise 1.
+        where: the photo, file, URI or option concerned; empty if the message names it.
+        hint: what to do next; empty if there is nothing to add.
+        exit_code: exit status of a command that fails with it: 2 if the user has to fix the input, otherwise 1.
         retryable: whether the same call may succeed later without any change.
     """
 
@@ -24,19 +40,22 @@ class TransferLiteError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        place = f"{self.where}: " if self.where else ""
-        advice = f"; {self.hint}" if self.hint else ""
-        return f"{place}{self.message}{advice}"
+        prefix = f"{self.where}: " if self.where else ""
+        suffix = f"; {self.hint}" if self.hint else ""
+        return f"{prefix}{self.message}{suffix}"
+
+
+# Wrong input
 
 
 class InputError(TransferLiteError):
-    """The command, its options or the data have to change."""
+    """The command, an option or the data is invalid."""
 
     exit_code = 2
 
 
 class MissingExtraError(InputError):
-    """A package of an optional extra is not installed; ``note`` adds to the hint."""
+    """A package of an optional extra is not installed."""
 
     def __init__(self, package: str, extra: str, note: str = "") -> None:
         hint = f"install the extra: pip install 'transferlite[{extra}]'"
@@ -44,55 +63,67 @@ class MissingExtraError(InputError):
 
 
 class NotFoundError(InputError):
-    """An object, folder, bucket, version or channel does not exist."""
+    """An object, folder, version or channel does not exist."""
 
 
 class MissingStoreError(NotFoundError):
-    """The bucket itself does not exist, so that nothing can be read from it or written to it."""
+    """The bucket or share itself does not exist."""
 
 
 class PhotoError(InputError):
-    """One photo cannot be used; ``code`` is a stable word for the reason (see ``transferlite.images.decoder``)."""
+    """A photo cannot be used; ``code`` is the machine-readable reason.
+
+    Codes: see ``transferlite.images.decoder``.
+    """
 
     def __init__(self, code: str, message: str, *, where: str = "", hint: str = "replace or remove it") -> None:
         super().__init__(message, where=where, hint=hint)
         self.code = code
 
 
+# Stores
+
+
 class AccessDeniedError(TransferLiteError):
-    """The store refused: no credentials, or credentials without the permission."""
+    """The store denied access: credentials are missing or lack the permission."""
 
 
 class ConflictError(TransferLiteError):
-    """A conditional write lost: the object changed, or exists already."""
+    """A conditional write failed because the object exists already or was changed by another writer."""
 
     retryable = True
 
 
 class UnavailableError(TransferLiteError):
-    """The store did not answer, or asked to slow down."""
+    """The store could not be reached, failed, or throttled the request."""
 
     retryable = True
 
 
-class TimeLimitError(TransferLiteError):
-    """What was asked for takes longer here than it may."""
+# Models
 
 
 class BundleError(TransferLiteError):
-    """A bundle is incomplete, damaged, or of a form this release does not read."""
+    """A bundle is incomplete or damaged, or this release cannot read its schema."""
 
 
 class UntrustedError(BundleError):
-    """Not signed by an accepted key, altered since, or older than what was accepted before."""
+    """A manifest or channel pointer is unsigned, altered, replayed, or signed by a key that is not accepted."""
 
 
 class GateError(TransferLiteError):
-    """A converted model does not agree with the trained one, so nothing was published."""
+    """A converted model does not reproduce the trained one, so nothing was published."""
+
+
+# Running work
+
+
+class TimeLimitError(TransferLiteError):
+    """The work would exceed its time limit."""
 
 
 class StoppedError(TransferLiteError):
-    """The job was told to stop (SIGTERM, as a Spot interruption sends it) and kept what it had."""
+    """SIGTERM stopped the job, as on a Spot interruption; its checkpoint is saved."""
 
     exit_code = 143
     retryable = True

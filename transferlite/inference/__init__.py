@@ -1,1 +1,1 @@
-"""Run one TFLite file: the interpreter, its input normalisation, its metadata, its variants."""
+"""Run a TFLite file: interpreter, input normalisation, TFLite metadata and variants."""

@@ -1,4 +1,4 @@
-"""A TFLite file as a function of one image, on whichever TFLite runtime is installed."""
+"""Run a TFLite image classifier with the installed TFLite runtime."""
 
 from __future__ import annotations
 
@@ -11,19 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transferlite.errors import LEGACY_NEEDS, BundleError, InputError, MissingExtraError
+from transferlite.errors import EDGE_LEGACY_HINT, BundleError, InputError, MissingExtraError
 
-if TYPE_CHECKING:  # a start need not wait for it
+if TYPE_CHECKING:  # saves import time on a cold start
     from numpy.typing import NDArray
 
     from transferlite.inference.normalisation import Normalisation
 
-MEGABYTES_OF_A_CORE = 1769
-"""Of a Lambda function's memory. Source: https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html"""
+MEGABYTES_PER_CORE = 1769
+"""Lambda memory that comes with one vCPU.
+
+Source: https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
+"""
+_MAX_THREADS = 8
+"""One photo's forward pass gains nothing from more threads."""
 
 
 def runtime_name() -> str:
-    """The package that runs TFLite files here: ``ai-edge-litert``, or ``tflite-runtime`` on older devices.
+    """Return the installed TFLite runtime: ``ai-edge-litert``, or ``tflite-runtime`` on older devices.
 
     Raises:
         MissingExtraError: neither is installed.
@@ -32,13 +37,13 @@ def runtime_name() -> str:
 
 
 def runtime_version() -> str:
-    """The same with its version: ``ai-edge-litert 2.3.0``. Raises MissingExtraError."""
-    return with_version(runtime_name())
+    """Return the runtime with its version, such as ``ai-edge-litert 2.3.0``. Raises MissingExtraError."""
+    return name_and_version(runtime_name())
 
 
-def with_version(package: str) -> str:
-    """A package's name and, where the installation tells it, its version."""
-    from importlib import metadata  # which a cold start need not wait for
+def name_and_version(package: str) -> str:
+    """Return a package's name and, if its metadata are installed, its version."""
+    from importlib import metadata  # lazy: a cold start does not need it
 
     try:
         return f"{package} {metadata.version(package)}"
@@ -47,80 +52,86 @@ def with_version(package: str) -> str:
 
 
 def usable_cores(environment: Mapping[str, str] = os.environ) -> int:
-    """The cores this process may run on, at most 8: a photo's forward pass gains nothing from more.
+    """Return the number of cores this process may use, at most 8.
 
-    A Lambda function sees all cores and has a share of them by its memory: threads beyond that share only wait.
+    A Lambda function sees all cores of its host but gets CPU time in proportion to its memory: more threads only wait.
     """
-    share = environment.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
-    cores = max(1, round(int(share) / MEGABYTES_OF_A_CORE)) if share.isdigit() else 8
-    return min(len(os.sched_getaffinity(0)), cores, 8)
+    memory = environment.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
+    cores = max(1, round(int(memory) / MEGABYTES_PER_CORE)) if memory.isdigit() else _MAX_THREADS
+    return min(len(os.sched_getaffinity(0)), cores, _MAX_THREADS)
 
 
 def interpreter_class() -> Any:
-    """The ``Interpreter`` of the installed runtime, which the first call imports. Raises MissingExtraError."""
+    """Import and return the ``Interpreter`` class of the installed runtime. Raises MissingExtraError."""
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
         try:
             from tflite_runtime.interpreter import Interpreter
         except ImportError:
-            note = LEGACY_NEEDS if sys.version_info >= (3, 12) else ""
+            note = EDGE_LEGACY_HINT if sys.version_info >= (3, 12) else ""
             raise MissingExtraError("ai-edge-litert (or tflite-runtime)", "edge", note) from None
     return Interpreter
 
 
-def _preparation(
+def _input_transform(
     details: Any, normalisation: Normalisation | None, where: str
 ) -> Callable[[NDArray[np.uint8]], NDArray[Any]] | None:
-    """What makes of pixels ``[H, W, 3]`` an input of these ``details``; None where it takes them as they are.
+    """Return the function that turns an image ``[H, W, 3]`` into the model's input; None if the input is the image.
 
-    A float input takes normalised pixels. An integer one takes them as they are (int8: less 128), or, where there is a
-    normalisation that changes them, normalised and quantised.
+    A float input takes normalised pixels. An integer input takes the pixels themselves (int8: minus 128), or normalised
+    and quantised pixels if ``normalisation`` changes them.
     Source: https://www.tensorflow.org/lite/models/convert/metadata, "Normalization and quantization parameters"
 
     Raises:
-        BundleError: it is of another type.
-        InputError: it is float, and there is no normalisation.
+        BundleError: the input is neither float32, uint8 nor int8.
+        InputError: the input is float32 and there is no normalisation.
     """
-    kind = np.dtype(details["dtype"])
-    if kind == np.float32:
+    dtype = np.dtype(details["dtype"])
+    if dtype == np.float32:
         if normalisation is None:
             raise InputError(
-                "takes float pixels, and neither it nor you say how they are normalised",
+                "takes float pixels, and its metadata do not give their normalisation",
                 where=where,
                 hint="give --mean and --std: 0 and 255 for 0 to 1, 127.5 and 127.5 for -1 to 1, 0 and 1 for 0 to 255",
             )
         return normalisation
-    if kind not in (np.uint8, np.int8):
-        raise BundleError(f"takes {kind} pixels", where=where, hint="float32, uint8 and int8 are known")
+    if dtype not in (np.uint8, np.int8):
+        raise BundleError(f"takes {dtype} pixels", where=where, hint="only float32, uint8 and int8 are supported")
     scale, zero = details["quantization"]
-    limits = np.iinfo(kind)
     if scale and normalisation is not None and {*normalisation.mean, *normalisation.std} != {0.0, 1.0}:
-
-        def quantised(image: NDArray[np.uint8]) -> NDArray[Any]:
-            steps = np.rint(normalisation(image) / scale) + zero
-            return np.asarray(np.clip(steps, limits.min, limits.max), kind)
-
-        return quantised
-    if kind == np.int8:
-        return lambda image: (image ^ 0x80).view(np.int8)  # 0 to 255 as -128 to 127
+        return _quantiser(normalisation, scale, zero, np.iinfo(dtype))
+    if dtype == np.int8:
+        return lambda image: (image ^ 0x80).view(np.int8)  # 0 to 255 becomes -128 to 127
     return None
 
 
+def _quantiser(
+    normalisation: Normalisation, scale: float, zero: int, limits: Any
+) -> Callable[[NDArray[np.uint8]], NDArray[Any]]:
+    def normalise_and_quantise(image: NDArray[np.uint8]) -> NDArray[Any]:
+        steps = np.rint(normalisation(image) / scale) + zero
+        return np.asarray(np.clip(steps, limits.min, limits.max), limits.dtype)
+
+    return normalise_and_quantise
+
+
 class TFLiteClassifier:
-    """One loaded classifier with a fixed batch, most often of one. Threads may share it: they take turns.
+    """A loaded TFLite image classifier with a fixed batch size, usually 1. Thread-safe: calls run one at a time.
 
     Args:
-        path: the file.
-        threads: for the interpreter; all cores if None.
-        interpreter: the class that runs it; that of :func:`runtime_name` if None.
+        path: the TFLite file.
+        threads: interpreter threads; all usable cores if None.
+        normalisation: for a float input, or an integer input that quantises normalised pixels.
+        interpreter: interpreter class; :func:`interpreter_class` if None.
 
-    A float input gets normalised pixels. An integer one gets them as they are, or, where there is a normalisation that
-    changes them, normalised and quantised.
+    Attributes:
+        zero: quantised output that means probability 0.
+        resolution: step between adjacent probabilities of a quantised output; 0 for a float output.
 
     Raises:
         BundleError: the file is not a TFLite image classifier with one ``[B, H, W, 3]`` input and one output.
-        InputError: its input is float, and there is no normalisation.
+        InputError: its input is float and there is no normalisation.
     """
 
     def __init__(
@@ -140,43 +151,44 @@ class TFLiteClassifier:
         shape = [int(n) for n in inputs[0]["shape"]]
         if len(inputs) != 1 or len(outputs) != 1 or len(shape) != 4 or shape[0] < 1 or shape[3] != 3:
             raise BundleError(
-                f"not an image classifier with one [1, H, W, 3] input (it takes {shape})", where=str(path)
+                f"not an image classifier with one [B, H, W, 3] input and one output (input {shape})", where=str(path)
             )
         self.batch, self.height, self.width = shape[:3]
-        self._prepare = _preparation(inputs[0], normalisation, str(path))
+        self._transform = _input_transform(inputs[0], normalisation, str(path))
         self.classes = int(outputs[0]["shape"][-1])
         self._input, self._output = inputs[0]["index"], outputs[0]["index"]
-        quantised = outputs[0]["dtype"] != np.float32
-        self._scale: float = outputs[0]["quantization"][0] if quantised else 0.0
+        is_quantised = outputs[0]["dtype"] != np.float32
+        self._scale: float = outputs[0]["quantization"][0] if is_quantised else 0.0
         self.zero: int = outputs[0]["quantization"][1]
-        """What a quantised output has for the probability 0."""
         self.resolution = self._scale
-        """The step from one probability to the next of a quantised output; 0 for floats."""
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities ``[N]`` for one image ``[H, W, 3]`` of the model's own size."""
+        """Return the probabilities ``[N]`` for an image ``[H, W, 3]`` of the model's input size."""
         batch = image[None] if self.batch == 1 else np.repeat(image[None], self.batch, axis=0)
-        answer: NDArray[np.float32] = self._run(batch)[0]
-        return answer
+        probabilities: NDArray[np.float32] = self._run(batch)[0]
+        return probabilities
 
     def predict_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities ``[M, N]`` for images ``[M, H, W, 3]``, a batch at a time, the last filled up with its last."""
-        answers = np.zeros((len(images), self.classes), np.float32)
+        """Return the probabilities ``[M, N]`` for images ``[M, H, W, 3]``.
+
+        The last batch is padded with copies of its last image.
+        """
+        probabilities = np.zeros((len(images), self.classes), np.float32)
         for start in range(0, len(images), self.batch):
             batch = images[start : start + self.batch]
             missing = self.batch - len(batch)
-            full = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing else batch
-            answers[start : start + self.batch] = self._run(full)[: len(batch)]
-        return answers
+            padded = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing else batch
+            probabilities[start : start + self.batch] = self._run(padded)[: len(batch)]
+        return probabilities
 
     def _run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """``[B, H, W, 3]`` -> ``[B, N]``."""
-        pixels = batch if self._prepare is None else np.stack([self._prepare(image) for image in batch])
-        with self._turn:
+        """Run the interpreter: images ``[B, H, W, 3]`` -> probabilities ``[B, N]``."""
+        pixels = batch if self._transform is None else np.stack([self._transform(image) for image in batch])
+        with self._lock:
             self._interpreter.set_tensor(self._input, pixels)
             self._interpreter.invoke()
-            raw = self._interpreter.get_tensor(self._output).reshape(self.batch, -1)  # of a copy
+            raw = self._interpreter.get_tensor(self._output).reshape(self.batch, -1)  # get_tensor copies
         values: NDArray[np.float32] = np.asarray(raw, np.float32)
         if self._scale:
             values = (values - self.zero) * np.float32(self._scale)

@@ -1,4 +1,4 @@
-"""What is done to pixels for a model that takes something else than the pixels themselves."""
+"""Input normalisation: ``(pixel - mean) / std``."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ import numpy as np
 
 from transferlite.errors import InputError
 
-if TYPE_CHECKING:  # a start need not wait for it
+if TYPE_CHECKING:  # saves import time on a cold start
     from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What a model wants done to pixels of 0 to 255: ``(pixel - mean) / std``; one number each, or one a channel.
+    """Map pixels of 0 to 255 to a model's input range: ``(pixel - mean) / std``.
+
+    Attributes:
+        mean: one number, or three for R, G and B.
+        std: likewise, each above 0.
 
     Raises:
-        InputError: they are neither one nor three numbers, or a ``std`` is not above 0.
+        InputError: ``mean`` or ``std`` has another length, or a ``std`` is not above 0.
     """
 
     mean: tuple[float, ...]
@@ -27,10 +31,10 @@ class Normalisation:
     def __post_init__(self) -> None:
         if {len(self.mean), len(self.std)} - {1, 3} or not all(0 < value < np.inf for value in self.std):
             raise InputError(
-                f"the mean {list(self.mean)} and std {list(self.std)} are no normalisation of RGB",
-                hint="give one number or three each, std above 0",
+                f"invalid normalisation: mean {list(self.mean)}, std {list(self.std)}",
+                hint="give 1 number or 3 numbers for each, std above 0",
             )
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Pixels ``[H, W, 3]`` as the model was trained on them."""
+        """Normalise an image ``[H, W, 3]``."""
         return np.asarray((image - np.array(self.mean)) / np.array(self.std), np.float32)

@@ -1,15 +1,19 @@
-"""What the predictor returns for one photo."""
+"""A model's prediction for one photo."""
 
 from typing import Any, NamedTuple
 
 UNKNOWN = "unknown"
-"""The label of a photo of which the model is less sure than its manifest's threshold asks."""
+"""Label of a prediction whose best probability is below the model's threshold."""
 
 
 class Prediction(NamedTuple):
-    """One photo's answer: the best label, its probability, and the ``(label, probability)`` of the best few.
+    """A model's prediction for one photo.
 
-    Below the model's threshold the label is :data:`UNKNOWN`; the score and the best few are what they are.
+    Attributes:
+        model_id: the model version.
+        label: the label with the highest probability; :data:`UNKNOWN` below the model's threshold.
+        score: the highest probability, also below the threshold.
+        top: the best few labels with their probabilities, best first.
     """
 
     model_id: str
@@ -18,7 +22,7 @@ class Prediction(NamedTuple):
     top: tuple[tuple[str, float], ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The form written as JSON: ``model_id``, ``label``, ``score`` and ``top`` as a list of label and score."""
+        """Return the JSON form; ``top`` is a list of ``{"label": ..., "score": ...}``."""
         return {
             "model_id": self.model_id,
             "label": self.label,

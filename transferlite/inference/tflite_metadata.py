@@ -1,7 +1,7 @@
-"""TFLite Metadata: what a ``.tflite`` file says of itself, read with the standard library alone.
+"""Read TFLite Metadata from a ``.tflite`` file with the standard library alone.
 
-The description is a flatbuffer in the model's buffer ``TFLITE_METADATA``. The files it names, above all the labels,
-are a zip archive behind the model. export/tflite/metadata.py writes both.
+The metadata are a flatbuffer in the model's buffer ``TFLITE_METADATA``. Files that they name, such as the labels, are
+in a zip archive appended to the model. ``export/tflite/metadata.py`` writes both.
 Source: https://github.com/tensorflow/tflite-support/blob/master/tensorflow_lite_support/metadata/metadata_schema.fbs
 """
 
@@ -16,16 +16,17 @@ from typing import Any
 
 from transferlite.errors import BundleError
 
-BUFFER = "TFLITE_METADATA"
-ABOUT = "transferlite.json"
-"""The archive's entry with what TransferLite knows of a file beyond the schema: model id, decoder version, ..."""
+METADATA_NAME = "TFLITE_METADATA"
+"""Name of the model's metadata entry that points to the buffer."""
+ABOUT_FILE = "transferlite.json"
+"""Archive entry with TransferLite's own fields: model id, decoder version, threshold, ..."""
 
-_DAMAGED_TABLE = (struct.error, ValueError, LookupError, TypeError, AttributeError, StopIteration)
-_DAMAGED_ARCHIVE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
+_FLATBUFFER_ERRORS = (struct.error, ValueError, LookupError, TypeError, AttributeError, StopIteration)
+_ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
 
 
 class ModelSlot:
-    """Where the fields of a ``Model`` lie, in the schema of TFLite files; of a ``Metadata`` and a ``Buffer`` too."""
+    """Field slots of the tables ``Model``, ``Metadata`` and ``Buffer`` in the TFLite schema."""
 
     BUFFERS, METADATA = 4, 6
     METADATA_NAME, METADATA_BUFFER = 0, 1
@@ -33,10 +34,10 @@ class ModelSlot:
 
 
 class Slot:
-    """Where the fields lie of each table that a classifier of images needs, by ``TABLE_FIELD``."""
+    """Field slots of the metadata schema's tables that describe an image classifier, as ``TABLE_FIELD``."""
 
     MODEL_NAME, MODEL_DESCRIPTION, MODEL_VERSION, MODEL_SUBGRAPHS = 0, 1, 2, 3
-    MODEL_AUTHOR, MODEL_LICENSE, MODEL_FILES, MODEL_MIN_PARSER = 4, 5, 6, 7
+    MODEL_FILES, MODEL_MIN_PARSER = 6, 7
     GRAPH_INPUTS, GRAPH_OUTPUTS = 2, 3
     TENSOR_NAME, TENSOR_DESCRIPTION, TENSOR_CONTENT, TENSOR_UNITS, TENSOR_STATS, TENSOR_FILES = 0, 1, 3, 4, 5, 6
     CONTENT_TYPE, CONTENT = 0, 1
@@ -49,7 +50,7 @@ class Slot:
 
 
 class Kind:
-    """Values of the schema's enumerations and unions."""
+    """Values of the metadata schema's enumerations and unions."""
 
     CONTENT_FEATURES, CONTENT_IMAGE = 1, 2
     COLOURS_RGB = 1
@@ -59,13 +60,13 @@ class Kind:
 
 @dataclass(frozen=True)
 class FileMetadata:
-    """What a file says of itself; each is empty where it says nothing.
+    """Metadata of a TFLite file; each attribute is empty if the file lacks it.
 
     Attributes:
         labels: one for each output.
         mean: of the normalisation ``(pixel - mean) / std`` of RGB 0 to 255, one number or three.
-        std: the same.
-        about: the content of :data:`ABOUT`, in files that TransferLite made.
+        std: likewise.
+        about: content of :data:`ABOUT_FILE`, in files that TransferLite exported.
     """
 
     labels: tuple[str, ...] = ()
@@ -75,59 +76,61 @@ class FileMetadata:
 
 
 def read_metadata(path: Path) -> FileMetadata:
-    """What the TFLite file at ``path`` says of itself.
+    """Read the metadata of the TFLite file at ``path``.
 
     Raises:
-        BundleError: its metadata are damaged.
+        BundleError: the metadata are damaged.
     """
     try:
         buffer = _find_buffer(path.read_bytes())
         if buffer is None:
             return FileMetadata()
         (graph, *_) = _Table.root(buffer).tables(Slot.MODEL_SUBGRAPHS)
-        return _described(graph, _archived(path))
-    except (*_DAMAGED_TABLE, *_DAMAGED_ARCHIVE) as error:
+        return _parse_metadata(graph, _read_archive(path))
+    except (*_FLATBUFFER_ERRORS, *_ARCHIVE_ERRORS) as error:
         raise BundleError(f"its metadata cannot be read ({error})", where=str(path)) from error
 
 
 def read_labels(content: bytes) -> tuple[str, ...]:
-    """The labels of a text file, one a line, in UTF-8. Raises UnicodeDecodeError, a ValueError."""
-    lines = content.decode("utf-8-sig").removesuffix("\n").split("\n")  # of line ends, a label may hold all others
+    """Split a UTF-8 text file with one label a line. Raises UnicodeDecodeError."""
+    # A label may contain any other character that str.splitlines takes for a line end.
+    lines = content.decode("utf-8-sig").removesuffix("\n").split("\n")
     return tuple(line.removesuffix("\r") for line in lines)
 
 
 @dataclass(frozen=True)
 class _Table:
-    """A table of a flatbuffer, read field by field; ``place`` is where it begins.
+    """A flatbuffer table that starts at byte ``start`` of ``data``; its fields are read on demand.
 
     Source: https://flatbuffers.dev/internals/
     """
 
     data: bytes
-    place: int
+    start: int
 
     @classmethod
     def root(cls, data: bytes) -> "_Table":
-        return cls(data, _number("<I", data, 0))
+        return cls(data, _read_integer("<I", data, 0))
 
     def field(self, slot: int) -> int:
-        """Where a field's value lies; 0 if it is absent."""
-        index = self.place - _number("<i", self.data, self.place)
-        known = _number("<H", self.data, index)
-        offset = _number("<H", self.data, index + 4 + 2 * slot) if 4 + 2 * slot < known else 0
-        return self.place + offset if offset else 0
+        """Return the position of a field's value; 0 if the field is absent."""
+        vtable = self.start - _read_integer("<i", self.data, self.start)
+        vtable_size = _read_integer("<H", self.data, vtable)
+        entry = 4 + 2 * slot
+        offset = _read_integer("<H", self.data, vtable + entry) if entry < vtable_size else 0
+        return self.start + offset if offset else 0
 
     def number(self, slot: int, form: str) -> int:
-        place = self.field(slot)
-        return _number(form, self.data, place) if place else 0
+        position = self.field(slot)
+        return _read_integer(form, self.data, position) if position else 0
 
     def table(self, slot: int) -> "_Table | None":
-        place = self.field(slot)
-        return _Table(self.data, _followed(self.data, place)) if place else None
+        position = self.field(slot)
+        return _Table(self.data, _follow_offset(self.data, position)) if position else None
 
     def tables(self, slot: int) -> "Iterator[_Table]":
         start, count = self._vector(slot)
-        return (_Table(self.data, _followed(self.data, start + 4 * one)) for one in range(count))
+        return (_Table(self.data, _follow_offset(self.data, start + 4 * i)) for i in range(count))
 
     def bytes(self, slot: int) -> bytes:
         start, count = self._vector(slot)
@@ -138,41 +141,43 @@ class _Table:
         return struct.unpack_from(f"<{count}f", self.data, start)
 
     def _vector(self, slot: int) -> tuple[int, int]:
-        """Where a vector's items begin, and how many they are."""
-        place = self.field(slot)
-        if not place:
+        """Return the position of a vector's first item and the number of items."""
+        position = self.field(slot)
+        if not position:
             return 0, 0
-        start = _followed(self.data, place)
-        return start + 4, _number("<I", self.data, start)
+        start = _follow_offset(self.data, position)
+        return start + 4, _read_integer("<I", self.data, start)
 
 
-def _number(form: str, data: bytes, place: int) -> int:
-    (value,) = struct.unpack_from(form, data, place)
+def _read_integer(form: str, data: bytes, position: int) -> int:
+    (value,) = struct.unpack_from(form, data, position)
     return int(value)
 
 
-def _followed(data: bytes, place: int) -> int:
-    return place + _number("<I", data, place)
+def _follow_offset(data: bytes, position: int) -> int:
+    """Return the position that the relative offset at ``position`` points to."""
+    return position + _read_integer("<I", data, position)
 
 
 def _find_buffer(content: bytes) -> bytes | None:
+    """Return the metadata flatbuffer of a TFLite file; None if it has none."""
     model = _Table.root(content)
     for entry in model.tables(ModelSlot.METADATA):
-        if entry.bytes(ModelSlot.METADATA_NAME).decode() == BUFFER:
+        if entry.bytes(ModelSlot.METADATA_NAME).decode() == METADATA_NAME:
             buffers = list(model.tables(ModelSlot.BUFFERS))
             return buffers[entry.number(ModelSlot.METADATA_BUFFER, "<I")].bytes(ModelSlot.BUFFER_DATA)
     return None
 
 
-def _archived(path: Path) -> dict[str, bytes]:
-    """The files behind the model; a model that names none has no archive."""
+def _read_archive(path: Path) -> dict[str, bytes]:
+    """Read the files of the zip archive appended to the model, if there is one."""
     if not zipfile.is_zipfile(path):
         return {}
     with zipfile.ZipFile(path) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def _described(graph: _Table, files: Mapping[str, bytes]) -> FileMetadata:
+def _parse_metadata(graph: _Table, files: Mapping[str, bytes]) -> FileMetadata:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     for unit in next(graph.tables(Slot.GRAPH_INPUTS)).tables(Slot.TENSOR_UNITS):
@@ -180,7 +185,7 @@ def _described(graph: _Table, files: Mapping[str, bytes]) -> FileMetadata:
         if options is not None and unit.number(Slot.UNIT_TYPE, "<B") == Kind.UNIT_NORMALISATION:
             mean, std = options.floats(Slot.NORMALISATION_MEAN), options.floats(Slot.NORMALISATION_STD)
     labels: tuple[str, ...] = ()
-    for one in next(graph.tables(Slot.GRAPH_OUTPUTS)).tables(Slot.TENSOR_FILES):
-        if one.number(Slot.FILE_TYPE, "<b") == Kind.FILE_AXIS_LABELS and not labels:
-            labels = read_labels(files[one.bytes(Slot.FILE_NAME).decode()])
-    return FileMetadata(labels, mean, std, json.loads(files.get(ABOUT, b"{}")))
+    for file in next(graph.tables(Slot.GRAPH_OUTPUTS)).tables(Slot.TENSOR_FILES):
+        if file.number(Slot.FILE_TYPE, "<b") == Kind.FILE_AXIS_LABELS and not labels:
+            labels = read_labels(files[file.bytes(Slot.FILE_NAME).decode()])
+    return FileMetadata(labels, mean, std, json.loads(files.get(ABOUT_FILE, b"{}")))

@@ -1,21 +1,21 @@
-"""The forms that a model is published in."""
+"""Variants of a published model and the names of their files."""
 
 SAVED_MODEL = "saved_model"
-"""For TensorFlow Serving, whose ``--model_base_path`` this folder of a bundle is: the model itself is its version 1."""
+"""SavedModel folder of a bundle, for TensorFlow Serving's ``--model_base_path``; the model is its version 1."""
 
 FLOAT32, FLOAT16, DYNAMIC, INT8 = "float32", "float16", "dynamic", "int8"
 TFLITE_VARIANTS = (FLOAT32, FLOAT16, DYNAMIC, INT8)
-"""The TFLite files, each ``<name>.tflite``: as trained; weights of half the size; int8 weights; int8 throughout."""
+"""TFLite variants, each a file ``<name>.tflite``: float32; float16 weights; int8 weights; int8 throughout."""
 
-VARIANT_HELP = f"Which TFLite file: {', '.join(TFLITE_VARIANTS)}."
-"""Of the option ``--variant``."""
+VARIANT_HELP = f"TFLite variant: {', '.join(TFLITE_VARIANTS)}."
+"""Help text of the option ``--variant``."""
 
 
 def batch_variant(variant: str, batch: int) -> str:
-    """The name of a variant's file that takes a batch of photos at once: ``float32_batch8``."""
+    """Return the name of a variant's file with a fixed batch size, such as ``float32_batch8``."""
     return f"{variant}_batch{batch}"
 
 
 def base_variant(variant: str) -> str:
-    """The variant of whose kind a file is, whatever its batch: ``float32`` of ``float32_batch8``."""
+    """Strip the batch size from a variant's name: ``float32_batch8`` -> ``float32``."""
     return variant.partition("_batch")[0]
