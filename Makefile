@@ -45,13 +45,13 @@ BENCHMARKS := seed_job forward_table limits growing pipeline head_rows head_peer
 bench: $(READY)
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
 
-# The function as a zip: `make lambda.zip ARGS='--architecture arm64 --python 3.13'`; a Python of that version is on PATH.
+# Builds the function as a zip: `make lambda.zip ARGS='--architecture arm64 --python 3.13'`; needs that Python on PATH.
 lambda.zip: $(READY) force
-	$(BIN)/python -m transferlite.packaging.lambda_zip --dest $@ $(ARGS)
+	$(BIN)/transferlite package function --dest $@ $(ARGS)
 
-# What a device imports and nothing else: `make slim DEST=device`; more options: transferlite slim --help
+# Builds a folder with only what a device imports: `make slim DEST=device`; options: transferlite package device --help
 slim: $(READY)
-	$(BIN)/transferlite slim --dest $(or $(DEST),slim) $(ARGS)
+	$(BIN)/transferlite package device --dest $(or $(DEST),slim) $(ARGS)
 
 $(READY): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed (set PYTHON=/path/to/it)"; exit 1; }

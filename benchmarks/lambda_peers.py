@@ -26,7 +26,7 @@ import snapshot_restore_py
 from benchmarks.photos import USUAL, real_photos, seed_photos
 from benchmarks.sides.processes import ROOT, once, print_table
 from tests.inference_lambda.runtime_api import HANDLER, Function
-from transferlite.packaging import slim
+from transferlite.packaging import device_folder
 from transferlite.packaging.demo import local_s3
 from transferlite.predict.predictor import Predictor
 from transferlite.registry.local_bundle import read_manifest
@@ -98,7 +98,7 @@ def sides(folder: Path, registry: Path, packages: Path) -> Iterator[Side]:
     bundle = registry / "models" / Registry.open(str(registry)).channel("production").model_id
     spec, runtime, ours = read_manifest(bundle).input, client(folder / "client"), packages / "ours"
     if not ours.exists():
-        slim.build(ours, ["lambda"])
+        device_folder.build(ours, ["lambda"])
 
     def side(name: str, handler: str, package: Path, **environment: str) -> Side:
         path = f"{package}:{runtime}:{ROOT / 'benchmarks' / 'lambda_sides'}"

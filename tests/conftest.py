@@ -13,6 +13,7 @@ import botocore.session
 import pytest
 from moto.server import ThreadedMotoServer
 
+from tests.installed import ROOT, Install, install, pip
 from tests.pictures import write_folders
 from transferlite.storage.s3_boto3 import s3_client
 
@@ -88,6 +89,23 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     photos = write_folders(root / "photos")
     options = TrainOptions(images=str(photos), registry=str(root / "registry"), image_size=64, epochs=10)
     return Trained(photos, root / "registry", train(options, Reporter()))
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    if pip("download", "--no-deps", "click", "-d", folder):
+        pytest.skip("no package index can be reached")
+    assert pip("wheel", "--no-deps", ROOT, "-w", folder / "built") == 0
+    (built,) = (folder / "built").iterdir()
+    return built
+
+
+@pytest.fixture(scope="session")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Install:
+    """The wheel with every package that the extras require."""
+    return install(wheel, tmp_path_factory.mktemp("installed"), with_all_packages=True)
 
 
 @pytest.fixture(scope="session")

@@ -108,6 +108,7 @@ NOT_RUN = {
     "transferlite drift": "takes a week of records: test_drift.py",
     "transferlite train … --signing-key awskms": "takes a key in KMS: test_signing.py",
     "transferlite keys show awskms": "takes a key in KMS: test_signing.py",
+    "transferlite package": "takes a package index: test_device_folder.py, test_lambda_zip.py",
     "transferlite cloud": "takes a stack: test_cloud_cli.py, in moto",
     "transferlite models list --registry s3://photos-models-ACCOUNT": "takes a stack",
     "make": "the targets are looked up below; each makes an environment of gigabytes",

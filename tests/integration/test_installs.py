@@ -12,31 +12,15 @@ import pytest
 
 from export.gate.other_python import other_python, runtime_of
 from tests.conftest import Trained
+from tests.installed import pip
 from tests.pictures import jpeg
 from transferlite import Predictor
 from transferlite.images.decoder import decode
 from transferlite.inference.interpreter import TFLiteClassifier
 from transferlite.inference.variants import TFLITE_VARIANTS
 
-ROOT = Path(__file__).parents[2]
 NO_PATH = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 """Where only what is installed can be imported."""
-
-
-def pip(*words: object) -> int:
-    """Run pip; its exit status."""
-    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *map(str, words)]
-    return subprocess.run(command, check=False).returncode
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    if pip("download", "--no-deps", "click", "-d", folder):
-        pytest.skip("no package index can be reached")
-    assert pip("wheel", "--no-deps", ROOT, "-w", folder / "built") == 0
-    (built,) = (folder / "built").iterdir()
-    return built
 
 
 @pytest.mark.parametrize("extra", ["edge", "edge-legacy"])
@@ -81,4 +65,4 @@ def assert_the_gate_can_ask(python: Path, extra: str, trained: Trained) -> None:
     for variant in TFLITE_VARIANTS:
         path = trained.bundle / f"{variant}.tflite"
         with other_python(str(python), path) as ask:
-            np.testing.assert_allclose(ask(photos), TFLiteClassifier(path).many(photos), atol=0.05)
+            np.testing.assert_allclose(ask(photos), TFLiteClassifier(path).predict_batch(photos), atol=0.05)

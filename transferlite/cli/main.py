@@ -29,7 +29,7 @@ COMMANDS = {
     "export": ("export.cli", "Check what runs a .tflite file; make a web page of a model."),
     "inspect": ("train_job.cli.train", "Show the layers of a backbone."),
     "cloud": ("transferlite.cli.cloud", "Deploy the loop to AWS; run, watch and schedule it there."),
-    "slim": ("transferlite.cli.demo", "Make a folder with only what predicting imports, for a device or a function."),
+    "package": ("transferlite.cli.package", "Build a folder for a device, or the Lambda function as a zip."),
     "demo": ("transferlite.cli.demo", "Run the whole loop on a local S3 with real pictures."),
 }
 

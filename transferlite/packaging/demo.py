@@ -59,7 +59,7 @@ def local_s3() -> Iterator[str]:
     try:
         from moto.server import ThreadedMotoServer
     except ModuleNotFoundError:
-        raise MissingExtraError("moto", "dev") from None
+        raise MissingExtraError("moto", "demo") from None
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
@@ -91,7 +91,7 @@ def _write_pictures(folder: Path) -> FolderStore:
     try:
         import skimage.data
     except ModuleNotFoundError:
-        raise MissingExtraError("scikit-image", "dev") from None
+        raise MissingExtraError("scikit-image", "demo") from None
     import numpy as np
     from PIL import Image
 

@@ -1,14 +1,12 @@
-"""The function as a zip for Lambda: ``make lambda.zip``, for arm64 with ``ARGS='--architecture arm64'``."""
+"""Build the Lambda function as a zip; its command is ``transferlite package function``."""
 
 import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import click
-
 from transferlite.errors import InputError, TransferLiteError
-from transferlite.packaging import slim
+from transferlite.packaging import device_folder
 
 PLATFORMS = {"x86_64": "manylinux_2_28_x86_64", "arm64": "manylinux_2_28_aarch64"}
 """By Lambda's name of an architecture. Its Python 3.12 and newer have glibc 2.34."""
@@ -25,7 +23,7 @@ _WHEN = (1980, 1, 1, 0, 0, 0)  # the same function is the same file, whenever it
 def write_zip(dest: Path, architecture: str, python: str, extras: Sequence[str] = ()) -> tuple[int, int]:
     """Write the function, all that it imports and their bytecode to ``dest``; returns its bytes unpacked and packed.
 
-    ``extras`` are those of this package that it has besides ``lambda``, such as ``signed``.
+    ``extras`` adds extras of this package to ``lambda``, such as ``signed``.
 
     Raises:
         InputError: there is no such architecture, Lambda's Python of that version cannot run it, or there is no Python
@@ -34,11 +32,13 @@ def write_zip(dest: Path, architecture: str, python: str, extras: Sequence[str] 
     """
     if architecture not in PLATFORMS:
         raise InputError(f"there is no architecture {architecture!r}", hint=f"name one of {', '.join(PLATFORMS)}")
-    if tuple(map(int, python.split("."))) < OLDEST:
+    if device_folder.version_of(python) < OLDEST:
         raise InputError(f"Lambda's Python {python} has no LiteRT", hint="name 3.12 or a newer one")
+    if not dest.absolute().parent.is_dir():
+        raise InputError("is no folder", where=str(dest.absolute().parent), hint="create it first")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "function"
-        slim.build(folder, ("lambda", *extras), PLATFORMS[architecture], python)
+        device_folder.build(folder, ("lambda", *extras), PLATFORMS[architecture], python)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         size = sum(path.stat().st_size for path in files)
         if size > MOST_BYTES:
@@ -58,21 +58,3 @@ def _pack(folder: Path, files: list[Path], dest: Path) -> None:
         aside.replace(dest)
     finally:
         aside.unlink(missing_ok=True)
-
-
-@click.command()
-@click.option("--dest", default="lambda.zip", show_default=True, type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--architecture", default="x86_64", show_default=True, type=click.Choice(list(PLATFORMS)))
-@click.option("--python", default="3.12", show_default=True, metavar="X.Y", help="Lambda's, and on PATH here too.")
-@click.option("--extra", "extras", multiple=True, metavar="NAME", help="signed, for models that are signed.")
-def main(dest: Path, architecture: str, python: str, extras: tuple[str, ...]) -> None:
-    """Write the function as a zip for Lambda; needs a checkout and pip."""
-    try:
-        unpacked, packed = write_zip(dest, architecture, python, extras)
-    except TransferLiteError as error:
-        raise click.ClickException(str(error)) from error
-    click.echo(f"{dest}: Python {python}, {architecture}, {packed / 2**20:.1f} MiB, {unpacked / 2**20:.1f} unpacked")
-
-
-if __name__ == "__main__":
-    main()

@@ -9,29 +9,38 @@ import awslambdaric
 import pytest
 import simplejson
 import snapshot_restore_py
-from click.testing import CliRunner
 
 from tests.conftest import Trained
 from tests.inference_lambda.models import publish
 from tests.inference_lambda.runtime_api import HANDLER, Function
+from tests.installed import Install
 from tests.pictures import jpeg
+from transferlite.cli.main import run
 from transferlite.errors import InputError, TransferLiteError
-from transferlite.packaging import lambda_zip, slim
-from transferlite.packaging.slim import THIS_PYTHON
+from transferlite.packaging import device_folder, lambda_zip
+from transferlite.packaging.device_folder import THIS_PYTHON
+
+IN_ANY_PYTHON = """
+import sys
+from transferlite.cli.main import run
+from transferlite.packaging import lambda_zip
+lambda_zip.OLDEST = (3, 11)
+sys.exit(run(sys.argv[1:]))
+"""
+"""The command line without Lambda's limit, so that the Python that runs the tests can run the zip."""
 
 
 @pytest.fixture(scope="module")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def packed(installed: Install, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an install of the wheel builds in an empty folder."""
     dest = tmp_path_factory.mktemp("zip") / "lambda.zip"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lambda_zip, "OLDEST", (3, 11))  # so that the Python that runs the tests can run the zip
-        try:
-            size, _ = lambda_zip.write_zip(dest, "x86_64", THIS_PYTHON)
-        except TransferLiteError as error:
-            if "Connection" in error.message or "No matching distribution" in error.message:
-                pytest.skip(f"no package index can be reached: {error}")
-            raise
-    assert size < 125 * 2**20
+    words = ["package", "function", "--dest", dest, "--architecture", "x86_64", "--python", THIS_PYTHON]
+    done = installed.execute(IN_ANY_PYTHON, *words)
+    if "Connection" in done.stderr or "No matching distribution" in done.stderr:
+        pytest.skip(f"no package index can be reached: {done.stderr}")
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(dest) as archive:
+        assert sum(entry.file_size for entry in archive.infolist()) < 125 * 2**20
     return dest
 
 
@@ -81,7 +90,7 @@ def test_what_lambda_would_not_take_is_not_written(tmp_path: Path, monkeypatch: 
         folder.mkdir()
         (folder / "large.so").write_bytes(bytes(1000))
 
-    monkeypatch.setattr(slim, "build", large)
+    monkeypatch.setattr(device_folder, "build", large)
     monkeypatch.setattr(lambda_zip, "MOST_BYTES", 999)
     with pytest.raises(TransferLiteError, match="has 1,000 bytes unpacked; Lambda takes 999"):
         lambda_zip.write_zip(tmp_path / "lambda.zip", "arm64", "3.12")
@@ -94,7 +103,7 @@ def test_the_same_function_is_the_same_file(tmp_path: Path, monkeypatch: pytest.
         (folder / "b" / "c.py").write_text("pass")
         (folder / "a.so").write_bytes(b"a")
 
-    monkeypatch.setattr(slim, "build", small)
+    monkeypatch.setattr(device_folder, "build", small)
     for name in ("one.zip", "two.zip"):
         lambda_zip.write_zip(tmp_path / name, "arm64", "3.12")
     assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
@@ -105,9 +114,8 @@ def test_the_zip_of_signed_models_has_what_checks_them(tmp_path: Path, monkeypat
         folder.mkdir()
         (folder / "extras.txt").write_text(" ".join(extras))
 
-    monkeypatch.setattr(slim, "build", noted)
+    monkeypatch.setattr(device_folder, "build", noted)
     dest = tmp_path / "lambda.zip"
-    result = CliRunner().invoke(lambda_zip.main, ["--dest", str(dest), "--extra", "signed"])
-    assert result.exit_code == 0, result.output
+    assert run(["package", "function", "--dest", str(dest), "--extra", "signed"]) == 0
     with zipfile.ZipFile(dest) as archive:
         assert archive.read("extras.txt") == b"lambda signed"

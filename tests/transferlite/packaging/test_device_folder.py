@@ -13,26 +13,26 @@ import pytest
 from PIL import Image
 
 from tests.conftest import Trained
+from tests.installed import Install
 from tests.pictures import jpeg
 from transferlite import Predictor
 from transferlite.cli.main import run
 from transferlite.errors import InputError, TransferLiteError
 from transferlite.images.decoder import decode
-from transferlite.packaging import slim
+from transferlite.packaging import device_folder
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "JPEG2000", "GIF", "BMP", "ICO", "TGA")
 START = "import sys; sys.path.insert(0, sys.argv.pop(1)); "
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    dest = tmp_path_factory.mktemp("slim") / "device"
-    try:
-        slim.build(dest)
-    except TransferLiteError as error:
-        if "Connection" in error.message or "No matching distribution" in error.message:
-            pytest.skip(f"no package index can be reached: {error}")
-        raise
+def folder(installed: Install, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an install of the wheel builds in an empty folder."""
+    dest = tmp_path_factory.mktemp("packages") / "device"
+    done = installed.run("package", "device", "--dest", dest)
+    if "Connection" in done.stderr or "No matching distribution" in done.stderr:
+        pytest.skip(f"no package index can be reached: {done.stderr}")
+    assert done.returncode == 0, done.stderr
     return dest
 
 
@@ -45,7 +45,7 @@ def alone(folder: Path, code: str, *arguments: object) -> str:
 
 
 @pytest.mark.parametrize("variant", ["float32", "int8"])
-def test_the_slim_folder_alone_predicts_as_the_whole_install(
+def test_the_folder_alone_predicts_as_the_whole_install(
     folder: Path, trained: Trained, tmp_path: Path, variant: str
 ) -> None:
     photos = [tmp_path / f"{colour}.jpg" for colour in ("blue", "red")]
@@ -94,19 +94,21 @@ def test_its_bytecode_is_there_and_holds_whatever_the_files_times(folder: Path) 
 
 def test_nothing_of_the_runtime_is_missing_but_what_other_extras_bring(folder: Path) -> None:
     code = (
-        "import pkgutil, importlib, runtime\n"
-        "for module in pkgutil.iter_modules(runtime.__path__, 'runtime.'):\n"
+        "import pkgutil, importlib, transferlite\n"
+        "for module in pkgutil.walk_packages(transferlite.__path__, 'transferlite.'):\n"
+        "    if module.name.endswith('__main__'): continue\n"
         "    try: importlib.import_module(module.name)\n"
         "    except Exception as error: print(module.name, error)"
     )
     missing = alone(folder, code).splitlines()
-    assert "transferlite.storage.s3_boto3 boto3 is not installed; install the extra: pip install '.[s3]'" in missing
+    boto3 = "boto3 is not installed; install the extra: pip install 'transferlite[s3]'"
+    assert f"transferlite.storage.s3_boto3 {boto3}" in missing
     assert all("is not installed; install the extra" in line for line in missing)
 
 
 def test_a_folder_that_exists_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine").write_text("mine")
-    assert run(["slim", "--dest", str(tmp_path)]) == 2
+    assert run(["package", "device", "--dest", str(tmp_path)]) == 2
     assert "exists already" in capsys.readouterr().err
     assert (tmp_path / "mine").read_text() == "mine"
 
@@ -117,15 +119,17 @@ def test_a_folder_that_exists_is_left_alone(tmp_path: Path, capsys: pytest.Captu
         ({"extras": ["edge", "egde"]}, "there is no extra egde"),
         ({"platform": "linux"}, "'linux' is no platform"),
         ({"python": "3.99"}, r"there is no python3\.99 here"),
+        ({"python": "new"}, "'new' is no version of Python"),
+        ({"extras": ["edge-legacy"], "python": "3.12"}, "edge-legacy needs Python 3.11"),
     ],
 )
 def test_what_cannot_be_built_is_refused_at_once(tmp_path: Path, arguments: dict[str, str], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        slim.build(tmp_path / "new", **arguments)
+        device_folder.build(tmp_path / "new", **arguments)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_wheel_that_there_is_not_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(TransferLiteError, match="failed: ERROR: No matching distribution"):
-        slim.build(tmp_path / "new", platform="manylinux_2_28_sparc")
+        device_folder.build(tmp_path / "new", platform="manylinux_2_28_sparc")
     assert not list(tmp_path.iterdir())

@@ -1,20 +1,18 @@
-"""A folder with only what a device or a function imports, a tenth of the files that pip installs, and its bytecode."""
+"""Build a folder with only what a device or a function imports: a tenth of the files that pip installs, compiled."""
 
+import importlib.util
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from platform import machine
 
-from transferlite.errors import InputError, TransferLiteError
-
-SOURCE = Path(__file__).parents[2]
-"""The checkout that is built."""
+from transferlite.errors import EDGE_LEGACY_HINT, InputError, TransferLiteError
+from transferlite.packaging.own_wheel import installed, write_wheel
 
 THIS_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 THIS_PLATFORM = f"manylinux_2_28_{machine()}"
@@ -35,12 +33,13 @@ IMPORTED: Mapping[str, Sequence[str]] = {
 NOT_IMPORTED: Sequence[str] = (
     *("**/tests", "**/*.pyi", "**/*.pxd", "**/*.h", "**/*.a", "bin", "boto3/examples"),
     *("numpy/f2py", "PIL/_imagingtk.*", "PIL/_imagingft.*", "pillow.libs/libfreetype-*", "pillow.libs/libharfbuzz-*"),
-    *("train_job", "export"),
+    *("transferlite/cloud/template.yaml", "inference_lambda/Dockerfile"),
+    *("transferlite-*.dist-info/RECORD", "transferlite-*.dist-info/direct_url.json"),
 )
-"""Of no use to who predicts: tests, stubs, headers, the fonts of Pillow, our own training."""
+"""Files that predicting does not need: tests, stubs, headers, the fonts of Pillow, and paths of the build."""
 
-ONLY_WITH: Mapping[str, str] = {"inference_lambda": "lambda"}
-"""Our own packages that one extra alone is for."""
+FUNCTION_EXTRAS = frozenset({"lambda", "serve"})
+"""The extras that need the package ``inference_lambda`` besides ``transferlite``."""
 
 NOT_NEEDED: Mapping[str, frozenset[str]] = {
     "ai-edge-litert": frozenset(
@@ -57,41 +56,50 @@ def build(
 
     Args:
         dest: the folder, which must not exist.
-        extras: of this package, for example ``edge`` and ``s3``, or ``lambda``.
-        platform: of wheels, with the newest glibc that will do: ``manylinux_2_28_aarch64``.
-        python: its version there, ``3.12``; one of that version has to be here too, to compile the bytecode.
+        extras: extras of this package, for example ``edge`` and ``s3``, or ``lambda``.
+        platform: the platform tag of the wheels, with the newest glibc that works: ``manylinux_2_28_aarch64``.
+        python: the Python version there, ``3.12``; the same version compiles the bytecode here.
 
     Returns:
         The bytes of each package, the largest first.
 
     Raises:
-        InputError: ``dest`` exists, there is no such extra or platform, or no such Python here.
+        InputError: ``dest`` exists, there is no such extra or platform, or no such Python or pip here.
         TransferLiteError: pip failed, for want of the network or of such wheels; the message is its last line.
     """
     if dest.exists():
         raise InputError("exists already", where=str(dest), hint="remove it or name another folder")
-    _check_extras(extras)
+    _check(extras, python)
     interpreter = _interpreter(python)
     dest.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".slim-", dir=dest.parent) as temporary:
+    with tempfile.TemporaryDirectory(prefix=".device-", dir=dest.parent) as temporary:
         folder = Path(temporary) / "packages"
         _install(folder, extras, _tags(platform), python)
         _drop_packages(folder)
-        _drop_files(folder, extras)
+        _drop_files(folder)
         words = ["-m", "compileall", "-q", "-s", folder, "--invalidation-mode", "unchecked-hash", folder]
         _run([interpreter, "-I", *words])
         folder.rename(dest)
     return dict(sorted(_sizes(dest), key=lambda item: -item[1]))
 
 
-def _check_extras(extras: Sequence[str]) -> None:
-    """pip only warns of one that there is not."""
-    try:
-        project = tomllib.loads((SOURCE / "pyproject.toml").read_text())["project"]
-    except FileNotFoundError:
-        raise InputError("is no checkout of TransferLite", where=str(SOURCE), hint="run this command in one") from None
-    if unknown := set(extras) - set(project["optional-dependencies"]):
-        raise InputError(f"there is no extra {', '.join(sorted(unknown))}", hint="pyproject.toml lists them")
+def _check(extras: Sequence[str], python: str) -> None:
+    """Refuse what pip would install without an error or explain badly."""
+    known = installed().metadata.get_all("Provides-Extra") or []
+    if unknown := set(extras) - set(known):
+        raise InputError(f"there is no extra {', '.join(sorted(unknown))}", hint=f"the extras are {', '.join(known)}")
+    if version_of(python) >= (3, 12) and "edge-legacy" in extras:
+        raise InputError(EDGE_LEGACY_HINT, hint="name --python 3.11, or the extra edge")
+    if importlib.util.find_spec("pip") is None:
+        raise InputError("pip is not installed", where=sys.executable, hint=f"{sys.executable} -m ensurepip")
+
+
+def version_of(python: str) -> tuple[int, int]:
+    """``3.12`` as numbers. Raises InputError."""
+    found = re.fullmatch(r"(\d+)\.(\d+)", python)
+    if not found:
+        raise InputError(f"{python!r} is no version of Python", hint="write it as 3.12")
+    return int(found[1]), int(found[2])
 
 
 def _interpreter(python: str) -> str:
@@ -112,22 +120,13 @@ def _tags(platform: str) -> list[str]:
 
 
 def _install(folder: Path, extras: Sequence[str], tags: Sequence[str], python: str) -> None:
-    wanted = f"{SOURCE}[{','.join(extras)}]"
+    packages = ["transferlite", *(["inference_lambda"] if FUNCTION_EXTRAS & set(extras) else [])]
     where = [word for tag in tags for word in ("--platform", tag)]
     words = ["--target", folder, *where, "--python-version", python, "--implementation", "cp", "--only-binary", ":all:"]
-    _run(
-        [
-            sys.executable,
-            "-m",
-            "pip",
-            "--quiet",
-            "--disable-pip-version-check",
-            "install",
-            "--no-compile",
-            *words,
-            wanted,
-        ]
-    )
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "install", "--no-compile"]
+    with tempfile.TemporaryDirectory() as temporary:
+        wheel = write_wheel(Path(temporary), packages, python)
+        _run([*pip, *words, f"{wheel}[{','.join(extras)}]"])
 
 
 def _run(command: Sequence[object]) -> None:
@@ -158,10 +157,9 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _drop_files(folder: Path, extras: Sequence[str]) -> None:
+def _drop_files(folder: Path) -> None:
     """Remove what nothing imports, and the folders that then are empty."""
     unwanted = [path for pattern in NOT_IMPORTED for path in folder.glob(pattern)]
-    unwanted += [folder / name for name, extra in ONLY_WITH.items() if extra not in extras]
     for name, kept in IMPORTED.items():
         children = (folder / name).iterdir() if (folder / name).is_dir() else ()
         unwanted += [path for path in children if not any(path.match(pattern) for pattern in kept)]
