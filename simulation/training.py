@@ -72,8 +72,8 @@ def run_training(world: World, *more: str, kills: int, new_labels: int = 0, phot
         run.shards = found["shards"]
         for index in range(run.shards):
             array = {"AWS_BATCH_JOB_ARRAY_SIZE": str(run.shards), "AWS_BATCH_JOB_ARRAY_INDEX": str(index)}
-            spot.job([*_command("Extract features"), *_SIZE], array)
-    words = [*_command("Train"), *_SIZE, "--split", "60/20/20", "--json", *more]
+            spot.job([*_command("ExtractFeatures"), *_SIZE], array)
+    words = [*_command("Train"), *_SIZE, "--split", "45/10/45", "--json", *more]
     run.status, out = spot.job(words)
     run.said = json.loads(out.splitlines()[-1])
     return run

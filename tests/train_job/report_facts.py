@@ -7,7 +7,7 @@ import numpy as np
 from tests.transferlite.bundles import manifest_of
 from train_job.data.dataset import RejectedPhoto
 from train_job.head.recipe import Epoch
-from train_job.reporting.cost import Machine, receipt
+from train_job.reporting.cost import Machine, cost_receipt
 from train_job.reporting.grad_cam import overlay, thumbnail
 from train_job.reporting.report_data import LabelIssuePhoto, Mistake, NearDuplicate, ReportData
 from train_job.scores import Scores
@@ -125,7 +125,7 @@ def facts(labels: tuple[str, ...] = ("blue", "red"), photos: int = 250, lists: i
         manifest=manifest_facts(labels, photos),
         evaluation=evaluation_facts(labels, photos),
         history=[Epoch(n + 1, 1 / (n + 1), 1 - 0.5 / (n + 1), 1.2 / (n + 1), 1 - 0.6 / (n + 1)) for n in range(100)],
-        rejects=[
+        rejected_photos=[
             RejectedPhoto(uri, n + 2, "truncated", "cannot be decoded (image file is truncated)")
             for n, uri in enumerate(uris)
         ],
@@ -136,10 +136,10 @@ def facts(labels: tuple[str, ...] = ("blue", "red"), photos: int = 250, lists: i
             "leakage": [[uri, f"{uri}.copy.jpg"] for uri in uris],
         },
         mistakes=[Mistake(uris[n], labels[0], labels[1], 0.99 - n / 1e5, *pictures[n]) for n in some],
-        suspects=[LabelIssuePhoto(uris[n], labels[1], labels[0], n / 1e5, n + 2, pictures[n][0]) for n in some],
+        label_issues=[LabelIssuePhoto(uris[n], labels[1], labels[0], n / 1e5, n + 2, pictures[n][0]) for n in some],
         near_duplicates=[[NearDuplicate(uris[n], labels[0], "train", pictures[n][0])] * 3 for n in some],
         seconds={"data": 0.8, "features": 9.4, "head": 5.1, "evaluate": 1.2, "export": 14.9, "total": 33.0},
-        receipt=receipt({"total": 33.0}, photos, {"float32": 6.7, "int8": 3.3}, MACHINE),
+        receipt=cost_receipt({"total": 33.0}, photos, {"float32": 6.7, "int8": 3.3}, MACHINE),
         comparison={
             "champion": "20260130-120000-aabbccdd",
             "photos": 250,
@@ -147,9 +147,14 @@ def facts(labels: tuple[str, ...] = ("blue", "red"), photos: int = 250, lists: i
             "only_champion": 12,
             "only_challenger": 3,
             "p_value": 0.035,
+            "tolerance": 0.02,
+            "levels": {"overall": 0.04, "classes": 0.02},
             "classes": {
-                label: {"photos": 50, "champion": 48, "challenger": 48 - n % 5} for n, label in enumerate(labels)
+                label: {"photos": 50, "champion": 48, "challenger": 48 - n % 5}
+                | {"p_value": 0.125, "checked": n != 1, "detectable": 0.17}
+                for n, label in enumerate(labels)
             },
+            "notes": [f"promotion check: fewer than 5 test photos in 1 of {len(labels)} classes"],
             "promoted": False,
             "reasons": [f"{labels[0]} loses 4 of 50 photos, and may lose 2"],
         },

@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 import click
 
 from train_job.backbones.catalog import BACKBONES
-from train_job.data.split import Shares
+from train_job.data.split import SplitShares
 from train_job.options import DEFAULT_SPLIT, TrainOptions
 from transferlite import environment
 from transferlite.cli.models import signing_key_option
 from transferlite.inference.variants import FLOAT32, TFLITE_VARIANTS
 
-REFUSED = 3
+NOT_PROMOTED = 3
 """The exit status of a training whose version was published and not promoted, for it is worse."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -67,8 +67,8 @@ def _bytes(_context: click.Context, _option: click.Parameter, value: str) -> int
         raise click.BadParameter(f"{value!r} is not a size such as 500MB or 2GB") from None
 
 
-def _shares(_context: click.Context, _option: click.Parameter, value: str) -> Shares:
-    return Shares.parse(value)
+def _shares(_context: click.Context, _option: click.Parameter, value: str) -> SplitShares:
+    return SplitShares.parse(value)
 
 
 def _names(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -116,7 +116,7 @@ fail_over_option = click.option(
     "--fail-over", default="50%", show_default=True, callback=_percentage, help="Stop if more photos are bad."
 )
 
-base_options = _together(
+feature_options = _together(
     _backbone_option,
     click.option(
         "--weights",
@@ -200,7 +200,7 @@ gate_options = _together(
 @click.option("--registry", required=True, metavar="LOCATION", help="Where the model is published.")
 @test_options
 @split_option
-@base_options
+@feature_options
 @click.option("--features", metavar="LOCATION", help="The feature store.  [default: features/ in the registry]")
 @click.option("--hidden-units", default=1024, show_default=True, type=click.IntRange(1))
 @click.option("--epochs", default=100, show_default=True, type=click.IntRange(1))
@@ -246,7 +246,7 @@ gate_options = _together(
     show_default=True,
     callback=_percentage,
     metavar="SHARE",
-    help="Of a class's test photos, how many a new version may lose.",
+    help="Maximum drop in any class's recall before promotion is refused.",
 )
 @signing_key_option
 @gate_options
@@ -264,7 +264,7 @@ def train(as_json: bool, **options: Any) -> None:
     if as_json:
         click.echo(json.dumps(result.to_dict(), ensure_ascii=False))
     if result.refused:
-        raise click.exceptions.Exit(REFUSED)
+        raise click.exceptions.Exit(NOT_PROMOTED)
 
 
 @click.command()

@@ -1,22 +1,30 @@
-"""Champion and challenger: is the new version at least as good as the one in the channel, on the same photos?
+"""Champion and challenger: compare the new version with the one that the channel names, on the same photos.
 
-Both answer the same photos, so only those on which they differ say anything: McNemar's exact test.
-Source: Dietterich, Approximate Statistical Tests for Comparing Supervised Classification Learning Algorithms, 1998.
+:mod:`train_job.pipeline.non_inferiority` decides; this module runs both versions, counts, and puts the result in words.
 """
 
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from train_job.data.dataset import Example, Split
-from train_job.pipeline.csv_records import read_dataset_csv
+from train_job.pipeline.previous_version import read_dataset_csv
 from train_job.pipeline.export_variants import ExportedVariants
+from train_job.pipeline.non_inferiority import (
+    CLASS_LEVEL,
+    MIN_PHOTOS,
+    OVERALL_LEVEL,
+    POWER,
+    Verdict,
+    check,
+    detectable_drop,
+)
 from train_job.pipeline.prepare_data import JobContext
 from train_job.pipeline.train_classifier import TrainedClassifier
 from train_job.store.feature_store import FeatureStore
@@ -25,22 +33,24 @@ from transferlite.errors import BundleError, NotFoundError
 from transferlite.predict.predictor import Predictor
 from transferlite.registry.open_registry import Registry
 
-SIGNIFICANT = 0.05
-"""As unlikely as this, of equally good versions, must the loss over all photos be to count."""
-SUSPICIOUS = 0.25
-"""The same for a single class, of which there are fewer photos, and whose loss the whole may hide."""
+LARGE_DROP = 0.2
+"""A note says so where the overall check would miss such a drop in accuracy."""
+LARGE_CLASS_DROP = 0.5
+"""A note says so where a class's own check would miss such a drop in recall."""
+
+_NAMED = 5
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two versions on the photos that neither learnt from and whose label both know.
+    """Two versions on the test photos that neither learned from, with labels that both know.
 
     Attributes:
         champion: the id of the version that the channel names.
         classes: for each label its ``photos``, how many of them the ``champion`` and the ``challenger`` got right, and
             how many ``only_champion`` and ``only_challenger``.
         gone: labels that the champion knows and the challenger does not.
-        tolerance: the share of a class's photos that may be lost.
+        tolerance: the drop in a class's recall that is never a reason, a share from 0 to 1.
     """
 
     champion: str
@@ -52,48 +62,112 @@ class Comparison:
         """One of the counts, over all classes."""
         return sum(one[count] for one in self.classes.values())
 
+    @cached_property
+    def verdict(self) -> Verdict:
+        """The result of the promotion check; its classes have the order of :attr:`classes`."""
+        names = ("photos", "only_champion", "only_challenger")
+        counts = [np.array([one[name] for one in self.classes.values()], np.int64) for name in names]
+        return check(counts[0], counts[1], counts[2], self.tolerance)
+
     @property
     def p_value(self) -> float:
-        """How likely such a loss, or a larger one, were if both versions were equally good."""
-        return chance(self.total("only_champion"), self.total("only_challenger"))
+        """McNemar's one-sided mid-p value over all photos; small where the challenger is worse."""
+        return float(self.verdict.p_value)
 
     def reasons(self) -> list[str]:
         """Why the challenger must not take the champion's place; empty if it may.
 
-        A class may lose :attr:`tolerance` of its photos, and more where one chance in four would do it; all classes
-        together may not be significantly worse.
+        A class that vanished is a reason, and so is each class, or all photos together, that the promotion check
+        refuses: see :func:`train_job.pipeline.non_inferiority.check`.
         """
-        found = [f"{label!r} is a class of {self.champion} and of this version not" for label in self.gone]
-        worse = self.p_value < SIGNIFICANT
-        for label, one in self.classes.items():
-            lost = one["champion"] - one["challenger"]
-            too_many = lost > self.tolerance * one["photos"]
-            if (too_many and chance(one["only_champion"], one["only_challenger"]) <= SUSPICIOUS) or (
-                worse and lost > 0
-            ):
-                found.append(
-                    f"{label!r}: {one['challenger']} of {one['photos']} test photos right where {self.champion} has"
-                    f" {one['champion']}"
-                )
-        if worse:
+        found = [f"class {label!r} of {self.champion} is missing from this version" for label in self.gone]
+        verdict = self.verdict
+        rows = zip(self.classes.items(), verdict.worse_classes, verdict.class_p_values, strict=True)
+        found += [f"{label!r}: recall {_fell(one, p_value)}" for (label, one), worse, p_value in rows if worse]
+        if verdict.worse:
+            totals = {name: self.total(name) for name in next(iter(self.classes.values()))}
+            found.append(f"accuracy {_fell(totals, self.p_value)}, most of them in {self._most_lost()}")
+        return found
+
+    def notes(self) -> list[str]:
+        """What the check cannot find because test photos are too few; these are no reasons."""
+        photos = self.total("photos")
+        if not photos:
+            return [f"promotion check: no test photo suits both {self.champion} and this version, nothing was compared"]
+        found = []
+        drop = detectable_drop(photos, OVERALL_LEVEL, self.tolerance)
+        if drop is None or drop > LARGE_DROP:
+            least = "no drop in accuracy" if drop is None else f"only drops in accuracy of {drop:.0%} or more"
             found.append(
-                f"significantly worse: {self.total('only_champion')} photos are right no more,"
-                f" {self.total('only_challenger')} are now (McNemar p = {self.p_value:.2g})"
+                f"promotion check: {photos} test photos are too few, it finds {least} with {POWER:.0%} probability:"
+                " add test photos"
+            )
+        few = [label for label, one in self.classes.items() if one["photos"] < MIN_PHOTOS]
+        if few:
+            found.append(
+                f"promotion check: fewer than {MIN_PHOTOS} test photos in {len(few)} of {len(self.classes)} classes,"
+                f" which only the overall check covers: {_some(few)}"
+            )
+        weak = [label for label in self.classes if label not in few and self._misses_large_drop(label)]
+        if weak:
+            found.append(
+                f"promotion check: too few test photos in {len(weak)} of {len(self.classes)} classes to find a drop in"
+                f" recall of {LARGE_CLASS_DROP:.0%} with {POWER:.0%} probability: {_some(weak)}"
             )
         return found
 
     def to_dict(self) -> dict[str, Any]:
         """The form kept in ``evaluation.json``."""
+        verdict = self.verdict
         return {
             "champion": self.champion,
             "photos": self.total("photos"),
             "both_right": self.total("champion") - self.total("only_champion"),
             "only_champion": self.total("only_champion"),
             "only_challenger": self.total("only_challenger"),
+            "tolerance": self.tolerance,
+            "levels": {"overall": OVERALL_LEVEL, "classes": CLASS_LEVEL},
             "p_value": self.p_value,
-            "classes": {label: dict(one) for label, one in self.classes.items()},
+            "worse": bool(verdict.worse),
+            "detectable": detectable_drop(self.total("photos"), OVERALL_LEVEL, self.tolerance),
+            "classes": {
+                label: {
+                    **one,
+                    "p_value": float(verdict.class_p_values[place]),
+                    "checked": bool(verdict.checked[place]),
+                    "worse": bool(verdict.worse_classes[place]),
+                    "detectable": detectable_drop(one["photos"], CLASS_LEVEL, self.tolerance),
+                }
+                for place, (label, one) in enumerate(self.classes.items())
+            },
             "reasons": self.reasons(),
+            "notes": self.notes(),
         }
+
+    def _misses_large_drop(self, label: str) -> bool:
+        drop = detectable_drop(self.classes[label]["photos"], CLASS_LEVEL, self.tolerance)
+        return drop is None or drop > LARGE_CLASS_DROP
+
+    def _most_lost(self) -> str:
+        """The classes that lost most photos, with how many."""
+        lost = {label: one["champion"] - one["challenger"] for label, one in self.classes.items()}
+        worst = sorted((label for label in lost if lost[label] > 0), key=lambda label: -lost[label])
+        return _some([f"{label!r} ({lost[label]})" for label in worst], quoted=True)
+
+
+def _fell(counts: Mapping[str, int], p_value: float) -> str:
+    """A drop in words, from the counts of a class or of all."""
+    before, after = (counts[side] / counts["photos"] for side in ("champion", "challenger"))
+    return (
+        f"fell from {before:.1%} to {after:.1%}: of {counts['photos']} test photos {counts['only_champion']} got worse,"
+        f" {counts['only_challenger']} got better (p = {p_value:.2g})"
+    )
+
+
+def _some(labels: Sequence[str], quoted: bool = False) -> str:
+    """The first few labels, quoted unless they are already."""
+    shown = labels if quoted else [repr(label) for label in labels]
+    return ", ".join(shown[:_NAMED]) + (", …" if len(shown) > _NAMED else "")
 
 
 def compare_with_champion(job: JobContext, learned: TrainedClassifier, exported: ExportedVariants) -> Comparison | None:
@@ -119,15 +193,19 @@ def compare_with_champion(job: JobContext, learned: TrainedClassifier, exported:
     for spec in specs:
         sample = available_photos(sample, spec, store)
     right = np.zeros((2, len(sample)), bool)
-    with job.report.counting("champion", len(sample)) as advance:
+    with job.report.progress("champion", len(sample)) as advance:
         pairs = zip(sample, *(decoded_photos(sample, spec, store) for spec in specs), strict=True)
         for place, (example, ours, theirs) in enumerate(pairs):
             job.stop.check()
-            mine = learned.classifier.labels[exported.best(example, ours)]
+            mine = learned.classifier.labels[exported.predicted_class(example, ours)]
             right[:, place] = (champion.best_label(theirs) == example.label, mine == example.label)
             advance()
     gone = tuple(label for label in champion.manifest.labels if label not in learned.classifier.labels)
-    return tally(model_id, [one.label for one in sample], right, gone, job.options.tolerance)
+    known = [label for label in champion.manifest.labels if label not in gone]
+    found = tally(model_id, [one.label for one in sample], right, gone, job.options.tolerance, known)
+    for note in found.notes():
+        job.report.warning(note)
+    return found
 
 
 def fair_photos(learned: TrainedClassifier, before: Sequence[Example], labels: Sequence[str]) -> list[Example]:
@@ -144,15 +222,24 @@ def fair_photos(learned: TrainedClassifier, before: Sequence[Example], labels: S
     return sorted(fair, key=lambda one: one.sha256)
 
 
-def chance(lost: int, won: int) -> float:
-    """The probability that of ``lost`` + ``won`` fair coins at least ``lost`` are lost."""
-    return float(binomtest(lost, lost + won, alternative="greater").pvalue) if lost + won else 1.0
-
-
 def tally(
-    champion: str, labels: Sequence[str], right: NDArray[np.bool_], gone: tuple[str, ...], tolerance: float
+    champion: str,
+    labels: Sequence[str],
+    right: NDArray[np.bool_],
+    gone: tuple[str, ...],
+    tolerance: float,
+    known: Sequence[str] = (),
 ) -> Comparison:
-    """Count ``right`` ``[2, N]``: which photos the champion, and the challenger, got right; ``labels`` are ``[N]``."""
+    """Count which photos the versions got right.
+
+    Args:
+        champion: the id of the version that the channel names.
+        labels: the photos' labels, ``[N]``.
+        right: whether the champion, and the challenger, got each photo right, ``[2, N]``.
+        gone: labels that only the champion knows.
+        tolerance: the drop in recall that is never a reason, a share.
+        known: labels that both know, also those without a test photo.
+    """
     names, (theirs, ours) = np.array(labels, object), right
     counts = {
         "photos": np.ones_like(theirs),
@@ -163,7 +250,7 @@ def tally(
     }
     classes = {
         label: {name: int(which[names == label].sum()) for name, which in counts.items()}
-        for label in sorted(set(labels))
+        for label in sorted({*labels, *known})
     }
     return Comparison(champion, classes, gone, tolerance)
 
@@ -173,7 +260,7 @@ def refusals(
 ) -> tuple[str, ...]:
     """The reasons against it; empty where there are none."""
     reasons = comparison.reasons() if comparison else []
-    chosen = learned.evaluation.chosen
+    chosen = learned.evaluation.chosen_threshold
     if chosen is not None and chosen["threshold"] is None:
         reasons.append(f"no threshold has a precision of {chosen['precision']:.0%} on the validation photos")
     return (*reasons, *unserved(job.registry, job.options.channel, exported.variants, exported.left_out))

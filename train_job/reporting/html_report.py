@@ -19,16 +19,16 @@ from train_job.reporting.report_data import ReportData
 
 REPORT_HTML = "report.html"
 
-MOST_PICTURES_BYTES = 3_000_000
+MAX_THUMBNAIL_BYTES = 3_000_000
 """Thumbnails beyond this are left out, their lines are not; base64 makes four bytes of three."""
-MOST_CLASSES = 200
-MOST_REJECTS = 50
-MOST_MISTAKES = 24
-MOST_SUSPECTS = 48
-MOST_GROUPS = 24
-MOST_IN_GROUP = 4
-MOST_PAIRS = 20
-MOST_CURVES = 100
+MAX_CLASSES = 200
+MAX_REJECTED_PHOTOS = 50
+MAX_MISTAKES = 24
+MAX_LABEL_ISSUES = 48
+MAX_GROUPS = 24
+MAX_PHOTOS_PER_GROUP = 4
+MAX_CONFUSED_PAIRS = 20
+MAX_CURVES = 100
 
 FIGURES = ("loss", "learning", "confusion", "recall", "calibration")
 SPLITS = ("train", "validation", "test")
@@ -41,23 +41,23 @@ def render(data: ReportData) -> str:
     return template.render(
         data=data,
         manifest=data.manifest,
-        test=data.keras,
+        test=data.test_metrics,
         calibration=_calibration(data),
         validated=_validated(data),
         folds=data.evaluation.get("folds"),
         notes=notes(data),
         classes=class_photos(data),
         codes=codes(data),
-        rejects=data.rejects[:MOST_REJECTS],
+        rejects=data.rejected_photos[:MAX_REJECTED_PHOTOS],
         figures=_figures(data),
-        worst=worst_classes(data)[:MOST_CLASSES],
-        pairs=confused_pairs(data)[:MOST_PAIRS],
+        worst=worst_classes(data)[:MAX_CLASSES],
+        pairs=confused_pairs(data)[:MAX_CONFUSED_PAIRS],
         abstention=abstention(data),
         variants=variants(data),
         compared=compared(data),
-        mistakes=data.mistakes[:MOST_MISTAKES],
-        suspects=data.suspects[:MOST_SUSPECTS],
-        groups=[group[:MOST_IN_GROUP] for group in data.near_duplicates[:MOST_GROUPS]],
+        mistakes=data.mistakes[:MAX_MISTAKES],
+        suspects=data.label_issues[:MAX_LABEL_ISSUES],
+        groups=[group[:MAX_PHOTOS_PER_GROUP] for group in data.near_duplicates[:MAX_GROUPS]],
         leakage=_leakage(data),
         phases=_phases(data.seconds),
         functions=_functions(data),
@@ -75,7 +75,7 @@ def templates(autoescape: bool = True) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= FILTERS | {"shortened": plots.shortened}
+    environment.filters |= FILTERS | {"shortened": plots.shorten}
     return environment
 
 
@@ -83,7 +83,7 @@ class _Pictures:
     """JPEGs as data URIs, as long as they fit in the page."""
 
     def __init__(self) -> None:
-        self._left = MOST_PICTURES_BYTES
+        self._left = MAX_THUMBNAIL_BYTES
 
     def uri(self, jpeg: bytes) -> str:
         """The data URI; empty where there is no picture or no room for it."""
@@ -102,14 +102,15 @@ def notes(data: ReportData) -> list[str]:
     comparison = data.comparison
     if comparison and comparison.get("promoted") is False:
         found.append("Not promoted: " + ("; ".join(comparison.get("reasons") or ()) or "as asked for") + ".")
+    found += [f"{note[:1].upper()}{note[1:]}." for note in (comparison or {}).get("notes") or ()]
     worst = worst_classes(data)
     if worst and (worst[0].get("f1") or 0) < 0.9 and worst[0].get("f1") is not None:
         found.append(f"The weakest class is {worst[0]['label']}: F1 {worst[0]['f1']:.3f}.")
     found += [f"{name} was left out: {reason}." for name, reason in data.manifest.left_out.items()]
-    if data.rejects:
-        found.append(f"{len(data.rejects):,} photos or rows are not used: see the quarantine.")
-    if data.suspects:
-        found.append(f"{len(data.suspects):,} labels look wrong: see the suspects. None was changed.")
+    if data.rejected_photos:
+        found.append(f"{len(data.rejected_photos):,} photos or rows are not used: see the quarantine.")
+    if data.label_issues:
+        found.append(f"{len(data.label_issues):,} labels look wrong: see the suspects. None was changed.")
     leakage = _leakage(data)
     if leakage:
         found.append(f"Photos that look alike are in more than one split ({len(leakage):,} such findings).")
@@ -121,7 +122,7 @@ def notes(data: ReportData) -> list[str]:
 
 
 def _test_classes(data: ReportData) -> Mapping[str, Mapping[str, Any]]:
-    found: Mapping[str, Mapping[str, Any]] = data.keras.get("classes") or {}
+    found: Mapping[str, Mapping[str, Any]] = data.test_metrics.get("classes") or {}
     return found
 
 
@@ -134,14 +135,14 @@ def class_photos(data: ReportData) -> list[dict[str, Any]]:
             ((metrics.get(split) or {}).get("classes") or {}).get(label, {}).get("photos", 0) for split in SPLITS
         ]
         rows.append({"label": label, "photos": by_split, "total": sum(by_split)})
-    return sorted(rows, key=lambda row: -row["total"])[:MOST_CLASSES]
+    return sorted(rows, key=lambda row: -row["total"])[:MAX_CLASSES]
 
 
 def codes(data: ReportData) -> list[tuple[str, int]]:
     """What was found in the photos or left out, by code, the most frequent first."""
     told = data.findings
     counts = told.get("codes") or {**(told.get("rejects") or {}), **(told.get("notes") or {})}
-    counts = counts or Counter(reject.code for reject in data.rejects)
+    counts = counts or Counter(reject.code for reject in data.rejected_photos)
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
@@ -156,7 +157,7 @@ def worst_classes(data: ReportData) -> list[dict[str, Any]]:
 
 def confused_pairs(data: ReportData) -> list[dict[str, Any]]:
     """Which class was called which, the most photos first."""
-    labels, matrix = data.manifest.labels, data.keras.get("confusion") or []
+    labels, matrix = data.manifest.labels, data.test_metrics.get("confusion") or []
     pairs = [
         {"label": labels[i], "predicted": labels[j], "photos": photos, "share": share(photos, sum(row))}
         for i, row in enumerate(matrix)
@@ -219,8 +220,17 @@ def compared(data: ReportData) -> list[dict[str, Any]]:
         change = None if before is None or after is None else after - before
         rows.append(
             {"label": label, "photos": one["photos"], "champion": before, "challenger": after, "change": change}
+            | {"p_value": one.get("p_value"), "finds": _finds(one)}
         )
-    return sorted(rows, key=lambda row: row["change"] or 0.0)[:MOST_CLASSES]
+    return sorted(rows, key=lambda row: row["change"] or 0.0)[:MAX_CLASSES]
+
+
+def _finds(one: Mapping[str, Any]) -> str:
+    """The drop in recall that a class's promotion check finds, in words."""
+    if one.get("checked") is None:
+        return "—"
+    drop = one.get("detectable")
+    return "no check of its own" if not one["checked"] else "none" if drop is None else f"{drop:.0%}"
 
 
 def _rate(right: float | None, photos: int) -> float | None:
@@ -259,7 +269,7 @@ def _functions(data: ReportData) -> list[dict[str, Any]]:
 
 def _figures(data: ReportData) -> dict[str, Markup]:
     """The figures; empty where there is nothing to draw."""
-    test, labels = data.keras, data.manifest.labels
+    test, labels = data.test_metrics, data.manifest.labels
     drawn = dict.fromkeys(FIGURES, "")
     if data.history:
         drawn["loss"], drawn["learning"] = plots.loss_curve(data.history), plots.accuracy_curve(data.history)
@@ -268,7 +278,7 @@ def _figures(data: ReportData) -> dict[str, Markup]:
     if any(one.get("photos") for one in test.get("reliability") or ()):
         drawn["calibration"] = plots.calibration(test["reliability"], test.get("reliability_before") or ())
     curves = test.get("curves") or {}
-    if 0 < len(curves) <= MOST_CURVES:
+    if 0 < len(curves) <= MAX_CURVES:
         worst = [row["label"] for row in worst_classes(data) if row["label"] in curves]
-        drawn["recall"] = plots.precision_recall(curves, worst[: plots.CURVES])
+        drawn["recall"] = plots.precision_recall(curves, worst[: plots.HIGHLIGHTED_CURVES])
     return {name: Markup(svg) for name, svg in drawn.items()}

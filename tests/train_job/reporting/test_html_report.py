@@ -139,7 +139,7 @@ def test_parts_of_the_evaluation_may_be_missing(changes: dict[str, Any]) -> None
 
 def test_a_class_without_a_test_photo_is_not_the_weakest() -> None:
     data = facts(("blue", "red", "green"))
-    keras = dict(data.keras)
+    keras = dict(data.test_metrics)
     keras["classes"] = {**keras["classes"], "green": {"photos": 0, "precision": 0.0, "recall": 0.0, "f1": 0.0}}
     data = replace(data, evaluation={**data.evaluation, "models": {"keras": keras}})
     text = Page(render(data)).text
@@ -172,6 +172,23 @@ def test_a_comparison_that_decided_nothing_yet_says_so_by_silence() -> None:
         assert "What speaks against it:" in text
 
 
+def test_the_comparison_shows_its_levels_each_class_and_what_it_cannot_find() -> None:
+    text = Page(render(facts(("blue", "red")))).text
+    assert re.search(r"drops by more than 2.0\s% .*level 0.02 for all classes together \(Holm\), 0.04", text)
+    assert re.search(r"blue\s*50\s*96.0\s%\s*96.0\s%\s*\+0.0\s*0.125\s*17%", text)
+    assert re.search(r"red\s*50\s*96.0\s%\s*94.0\s%\s*-2.0\s*0.125\s*no check of its own", text)
+    assert "Promotion check: fewer than 5 test photos in 1 of 2 classes." in text
+
+
+def test_a_comparison_of_an_earlier_release_is_shown_without_what_it_lacks() -> None:
+    data = facts(("blue", "red"))
+    earlier = {name: value for name, value in (data.comparison or {}).items() if name not in {"levels", "notes"}}
+    earlier["classes"] = {"blue": {"photos": 50, "champion": 48, "challenger": 47}}
+    assert re.search(
+        r"blue\s*50\s*96.0\s%\s*94.0\s%\s*-2.0\s*—\s*—", Page(render(replace(data, comparison=earlier))).text
+    )
+
+
 def test_of_many_classes_the_worst_pairs_are_listed_instead_of_a_picture() -> None:
     data = facts(tuple(f"class {n}" for n in range(31)), 2000, 1)
     page = Page(render(data))
@@ -184,7 +201,7 @@ def test_of_many_classes_the_worst_pairs_are_listed_instead_of_a_picture() -> No
 
 def test_a_report_of_10000_photos_and_100_classes_stays_under_5_mb() -> None:
     data = facts(tuple(f"a class with a rather long name, number {n}" for n in range(100)), 10_000, 300)
-    data = replace(data, rejects=[*data.rejects] * 20)
+    data = replace(data, rejected_photos=[*data.rejected_photos] * 20)
     html = render(data)
     assert 1_000_000 < len(html.encode()) < 5_000_000
     page = Page(html)
@@ -195,8 +212,8 @@ def test_a_report_of_10000_photos_and_100_classes_stays_under_5_mb() -> None:
 
 def test_large_pictures_are_left_out_rather_than_the_limit_passed() -> None:
     data = facts(lists=2)
-    heavy = [replace(one, thumbnail=one.thumbnail + bytes(2_000_000)) for one in data.suspects]
-    html = render(replace(data, suspects=heavy))
+    heavy = [replace(one, thumbnail=one.thumbnail + bytes(2_000_000)) for one in data.label_issues]
+    html = render(replace(data, label_issues=heavy))
     assert len(html) < 5_000_000
     assert "no picture" in Page(html).text
 
@@ -324,6 +341,6 @@ def test_figures_are_said_in_as_many_digits_as_mean_something(words: str, expect
 
 
 def test_a_reject_without_a_row_has_an_empty_cell() -> None:
-    page = Page(render(replace(facts(), rejects=[RejectedPhoto("a.jpg", None, "empty", "the file is empty")])))
+    page = Page(render(replace(facts(), rejected_photos=[RejectedPhoto("a.jpg", None, "empty", "the file is empty")])))
     assert "a.jpg" in page.text
     assert "None" not in page.text.replace("None was changed", "")
