@@ -1,4 +1,4 @@
-"""Fixtures that several rooms' tests share. TensorFlow is imported once, by the first test that trains."""
+"""Fixtures shared by all tests. The first test that trains imports TensorFlow."""
 
 import logging
 import os
@@ -22,7 +22,7 @@ BUCKET = "test-bucket"
 
 @pytest.fixture(autouse=True)
 def _no_user_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No test reads the developer's own AWS settings, or leaves a model in their cache."""
+    """Hide the developer's AWS settings, keys and model cache from the tests."""
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "TRANSFERLITE_DEBUG"):
         monkeypatch.delenv(name, raising=False)
     for name in ("PUBLIC_KEY", "SIGNING_KEY"):
@@ -35,8 +35,8 @@ def _no_user_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _botos_data_files_are_read_once() -> Iterator[None]:
-    """A new S3 client, as many tests have it, takes a fifth of the time."""
+def _cache_boto_loader() -> Iterator[None]:
+    """Read boto's data files once: creating an S3 client, as many tests do, then takes a fifth of the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(botocore.session, "create_loader", cache(botocore.session.create_loader))
         yield
@@ -44,7 +44,7 @@ def _botos_data_files_are_read_once() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
-    """moto's S3 server on loopback for the whole run; photos are fetched by a client that no mock can stand in for."""
+    """Run moto's S3 server on loopback: the HTTP client that fetches photos cannot be mocked."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
@@ -55,7 +55,7 @@ def s3_server() -> Iterator[str]:
 
 @pytest.fixture
 def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """An S3 with nothing but the empty bucket ``test-bucket``; the value is its boto3 client."""
+    """Reset S3 to the empty bucket ``test-bucket``; return the boto3 client."""
     urllib.request.urlopen(urllib.request.Request(f"{s3_server}/moto-api/reset", method="POST")).close()
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
     for name in ("NO_PROXY", "no_proxy"):
@@ -68,7 +68,7 @@ def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class Trained:
-    """A model trained once for the whole run: 12 blue and 12 red pictures, EfficientNet-Lite0 at 64x64."""
+    """A model trained once per test run: 12 blue and 12 red pictures, EfficientNet-Lite0 at 64x64."""
 
     photos: Path
     registry: Path
@@ -110,7 +110,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Install:
 
 @pytest.fixture(scope="session")
 def photo_sets() -> Path:
-    """The real photos (``catsdogs``, ``flowers``, ``hard_inputs``); tests that need them skip where they are not."""
+    """Return the folder of real photos (``catsdogs``, ``flowers``, ``hard_inputs``); skip the test without it."""
     folder = Path(os.environ.get("TRANSFERLITE_TEST_DATA") or Path(__file__).parents[1].parent / "shared" / "data")
     if not (folder / "catsdogs").is_dir():
         pytest.skip(f"no real photos at {folder} (set TRANSFERLITE_TEST_DATA)")

@@ -1,4 +1,4 @@
-"""Pictures that tests make: small JPEGs whose class is their colour, so that any network can tell them apart."""
+"""Make small JPEGs whose class is their colour, so that any network can learn them."""
 
 import io
 from pathlib import Path
@@ -10,7 +10,7 @@ COLOURS = {"blue": (30, 60, 200), "red": (200, 50, 30), "green": (40, 180, 60)}
 
 
 def jpeg(colour: str, number: int = 0, size: tuple[int, int] = (64, 48)) -> bytes:
-    """A noisy JPEG ``(width, height)`` of one colour; each number gives another picture."""
+    """Make a noisy JPEG of one colour; ``size`` is (width, height), and each ``number`` gives another picture."""
     random = np.random.default_rng([number, *COLOURS[colour]])
     pixels = random.normal(COLOURS[colour], 25, (size[1], size[0], 3))
     file = io.BytesIO()
@@ -19,7 +19,7 @@ def jpeg(colour: str, number: int = 0, size: tuple[int, int] = (64, 48)) -> byte
 
 
 def write_folders(root: Path, count: int = 12, classes: tuple[str, ...] = ("blue", "red")) -> Path:
-    """A folder a class below ``root``, ``count`` pictures in each, named ``blue/blue.0.jpg``."""
+    """Write ``count`` pictures a class to ``root``, named ``blue/blue.0.jpg``."""
     for colour in classes:
         (root / colour).mkdir(parents=True)
         for number in range(count):

@@ -1,4 +1,4 @@
-"""Small bundles for tests of what keeps and moves them; nothing can run their models."""
+"""Small bundles for tests that store and copy them; their models cannot run."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ FILES = {
 
 
 def manifest_of(model_id: str, **changes: Any) -> Manifest:
-    """A manifest of a model of two classes."""
+    """Make the manifest of a model with two classes."""
     variants = {
         "saved_model": Variant("saved_model", 9, "tensorflow", 2, 1.0, 1.0, 0.0),
         "float32": Variant("float32.tflite", 9, "ai-edge-litert", 2, 1.0, 1.0, 0.0),
@@ -41,7 +41,7 @@ def manifest_of(model_id: str, **changes: Any) -> Manifest:
 
 
 def write_bundle(folder: Path, model_id: str) -> Manifest:
-    """A complete bundle in ``folder``: each file's content names the model where it could differ."""
+    """Write a complete bundle to ``folder``; model files of different ids have different content."""
     for name, content in FILES.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

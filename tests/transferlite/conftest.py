@@ -1,13 +1,14 @@
-"""SeaweedFS, a real S3 server, for the tests that moto is too lenient for."""
+"""Fixtures for SeaweedFS, an S3 server that is stricter than moto."""
 
 import datetime
 import ipaddress
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import boto3
@@ -17,13 +18,57 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from benchmarks.s3_server import Addresses, Certificate, seaweedfs
+from tests.transferlite.storage.scripted_s3 import Answer, Request, ScriptedS3
 from transferlite.storage import s3_obstore as s3_quick
 from transferlite.storage.s3_boto3 import S3Store, s3_client
 from transferlite.storage.s3_obstore import QuickS3Store
 from transferlite.storage.store import Store
 
+S3_STORES = ("s3", "quick s3")
+"""Both stores that one test suite holds to the same behaviour."""
+
 REAL_BUCKET = "real"
 OWNER = {"AWS_ACCESS_KEY_ID": "owner", "AWS_SECRET_ACCESS_KEY": "right", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+def open_s3(kind: str, uri: str) -> Store:
+    """A new store of one of ``S3_STORES``."""
+    return cast(Store, QuickS3Store(uri)) if kind == "quick s3" else S3Store.from_uri(uri)
+
+
+@pytest.fixture(params=S3_STORES)
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Each S3 store in turn."""
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    yield str(request.param)
+    _forget_clients()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A small file to upload, or to download over."""
+    (tmp_path / "file").write_bytes(b"content")
+    return tmp_path / "file"
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[Request], Answer]], ScriptedS3]]:
+    """A function that starts a server with a test's answers. botocore does not sleep between its requests."""
+    started: list[ScriptedS3] = []
+    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda _: None))
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+
+    def start(script: Callable[[Request], Answer]) -> ScriptedS3:
+        started.append(ScriptedS3(script))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", started[-1].endpoint)
+        _forget_clients()
+        return started[-1]
+
+    yield start
+    _forget_clients()
+    for one in started:
+        one.close()
 
 
 @dataclass(frozen=True)
@@ -34,7 +79,7 @@ class Running:
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Running]:
-    """One server for the module: the same buckets at a plain port and at one with TLS."""
+    """Run one server per test module; HTTP and HTTPS ports share the buckets."""
     folder = Path(tempfile.mkdtemp(prefix="seaweedfs-"))
     tls = self_signed(folder)
     with pytest.MonkeyPatch.context() as patch:
@@ -47,7 +92,7 @@ def running() -> Iterator[Running]:
 
 
 def self_signed(folder: Path) -> Certificate:
-    """A certificate for 127.0.0.1 that no authority vouches for."""
+    """Create a self-signed certificate for 127.0.0.1."""
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a server of tests")])
     address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
@@ -68,7 +113,7 @@ def self_signed(folder: Path) -> Certificate:
 
 @dataclass(frozen=True)
 class Place:
-    """An empty folder in the server's bucket, to which this process's settings point."""
+    """An empty folder in the server's bucket; this process's AWS settings point to the server."""
 
     addresses: Addresses
     authority: Path
@@ -80,12 +125,12 @@ class Place:
         return f"s3://{REAL_BUCKET}/{self.folder}"
 
     def open(self, kind: str = "s3") -> Store:
-        """A new store there, that knows of no earlier settings."""
+        """Open a store of the folder with the current AWS settings."""
         _forget_clients()
-        return cast(Store, QuickS3Store(self.uri)) if kind == "quick s3" else S3Store.from_uri(self.uri)
+        return open_s3(kind, self.uri)
 
     def at(self, endpoint: str) -> "Place":
-        """The same at another address."""
+        """Switch to another endpoint of the server."""
         self.patch.setenv("AWS_ENDPOINT_URL", endpoint)
         _forget_clients()
         return self

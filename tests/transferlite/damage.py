@@ -1,4 +1,4 @@
-"""Encoded pictures of every kind, and what can happen to them on their way: for the decoder's fuzz and properties."""
+"""Encode pictures in every format and damage them, for fuzzing and property tests of the decoder."""
 
 import io
 import random
@@ -12,7 +12,7 @@ from PIL import ExifTags, Image, features
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
 
-# form -> the modes to write, and the options beside none
+# format -> modes to write, and sets of Pillow options to write each with
 FORMS: dict[str, tuple[tuple[str, ...], tuple[dict[str, Any], ...]]] = {
     "JPEG": (("RGB", "L", "CMYK"), ({}, {"progressive": True}, {"subsampling": 0, "restart_marker_rows": 1})),
     "MPO": (("RGB",), ({"save_all": True},)),
@@ -37,10 +37,14 @@ FORMS: dict[str, tuple[tuple[str, ...], tuple[dict[str, Any], ...]]] = {
 
 
 def picture(mode: str, width: int, height: int, number: int = 0) -> Image.Image:
-    """Smooth shapes and some noise, in any mode that Pillow writes."""
-    chance = np.random.default_rng(number)
+    """Make a picture of gradients and noise in any mode that Pillow writes."""
+    random_numbers = np.random.default_rng(number)
     y, x = np.mgrid[:height, :width]
-    planes = [x * 255 // max(width - 1, 1), y * 255 // max(height - 1, 1), chance.integers(0, 256, (height, width))]
+    planes = [
+        x * 255 // max(width - 1, 1),
+        y * 255 // max(height - 1, 1),
+        random_numbers.integers(0, 256, (height, width)),
+    ]
     image = Image.fromarray(np.stack(planes, 2).astype(np.uint8))
     if mode in {"I;16", "F"}:
         grey = np.asarray(image.convert("L"))
@@ -55,8 +59,8 @@ def picture(mode: str, width: int, height: int, number: int = 0) -> Image.Image:
 
 
 def write(image: Image.Image, form: str, orientation: int = 1, **options: Any) -> bytes:
-    """The picture in a format, with its EXIF orientation where the format keeps one."""
-    if form == "ICNS":  # Pillow writes an icon in every size up to 1024
+    """Encode a picture, with an EXIF orientation if the format has one."""
+    if form == "ICNS":  # Pillow would write the icon in every size up to 1024
         entry = write(image, "PNG")
         return struct.pack(">4sI4sI", b"icns", len(entry) + 16, b"icp5", len(entry) + 8) + entry
     exif, file = Image.Exif(), io.BytesIO()
@@ -69,8 +73,8 @@ def write(image: Image.Image, form: str, orientation: int = 1, **options: Any) -
 
 
 def written() -> list[bytes]:
-    """A small picture in every format, mode and option of :data:`FORMS` that this Pillow writes."""
-    found: list[bytes] = []
+    """Encode a small picture in every format, mode and option of :data:`FORMS` that the installed Pillow supports."""
+    pictures: list[bytes] = []
     for form, (modes, choices) in FORMS.items():
         if form == "AVIF" and not features.check("avif"):
             continue
@@ -78,101 +82,119 @@ def written() -> list[bytes]:
         for number, mode in enumerate(modes):
             for options in choices:
                 try:
-                    found.append(write(picture(mode, *side, number), form, 1 + len(found) % 8, **options))
+                    pictures.append(write(picture(mode, *side, number), form, 1 + len(pictures) % 8, **options))
                 except (OSError, ValueError, SystemError):
-                    continue  # a mode that this option is not for
-    return found
+                    continue  # the option does not support this mode
+    return pictures
 
 
 # -- damage ----------------------------------------------------------------------------------------------------------
 
-ODD = (0, 1, 2, 7, 8, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+BOUNDARY_VALUES = (
+    0,
+    1,
+    2,
+    7,
+    8,
+    0x7F,
+    0x80,
+    0xFF,
+    0x100,
+    0x7FFF,
+    0x8000,
+    0xFFFF,
+    0x10000,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFFF,
+)
 Chance = random.Random
 
 
 def damaged(data: bytes, others: Sequence[bytes], chance: Chance) -> bytes:
-    """``data`` after one to four accidents, of any of the kinds below."""
+    """Damage ``data`` one to four times, each time in a random way of :data:`MUTATIONS`."""
     for _ in range(chance.choice((1, 1, 2, 4))):
-        data = chance.choice(ACCIDENTS)(data, chance.choice(others), chance)[: 2**20] or b"\0"
+        data = chance.choice(MUTATIONS)(data, chance.choice(others), chance)[: 2**20] or b"\0"
     return data
 
 
-def _place(data: bytes, chance: Chance) -> int:
-    """Anywhere, and as often near the start, where formats keep what they are about."""
+def _position(data: bytes, chance: Chance) -> int:
+    """Choose a position, often near the start, where formats keep their headers."""
     return chance.randrange(min(len(data), chance.choice((16, 64, 512, len(data)))))
 
 
 def _flip(data: bytes, _: bytes, chance: Chance) -> bytes:
     changed = bytearray(data)
     for _times in range(chance.choice((1, 1, 3, 16))):
-        changed[_place(data, chance)] ^= 1 << chance.randrange(8)
+        changed[_position(data, chance)] ^= 1 << chance.randrange(8)
     return bytes(changed)
 
 
 def _field(data: bytes, _: bytes, chance: Chance) -> bytes:
-    """A number of one to four bytes, such as a length, becomes an odd one or is off by one."""
-    size, place = chance.choice((1, 2, 4)), _place(data, chance)
+    """Replace a number of 1 to 4 bytes, such as a length, by a boundary value, its double or a neighbour."""
+    size, position = chance.choice((1, 2, 4)), _position(data, chance)
     order: Literal["big", "little"] = "big" if chance.random() < 0.5 else "little"
-    old = int.from_bytes(data[place : place + size], order)
-    new = chance.choice((old + 1, old - 1, old * 2, chance.choice(ODD))) & ((1 << 8 * size) - 1)
-    return data[:place] + new.to_bytes(size, order) + data[place + size :]
+    old = int.from_bytes(data[position : position + size], order)
+    new = chance.choice((old + 1, old - 1, old * 2, chance.choice(BOUNDARY_VALUES))) & ((1 << 8 * size) - 1)
+    return data[:position] + new.to_bytes(size, order) + data[position + size :]
 
 
-def _cut(data: bytes, _: bytes, chance: Chance) -> bytes:
+def _truncate(data: bytes, _: bytes, chance: Chance) -> bytes:
     return data[: chance.randrange(len(data))]
 
 
-def _longer(data: bytes, _: bytes, chance: Chance) -> bytes:
+def _append(data: bytes, _: bytes, chance: Chance) -> bytes:
     return data + chance.randbytes(chance.choice((1, 100, 5000)))
 
 
 def _block(data: bytes, other: bytes, chance: Chance) -> bytes:
-    """A block is lost, doubled, moved, overwritten or replaced by one of another picture."""
-    start = _place(data, chance)
+    """Delete, double, copy or overwrite a block, or replace it by a block of another picture."""
+    start = _position(data, chance)
     end = min(len(data), start + chance.choice((1, 4, 32, 400)))
-    block, place = data[start:end], _place(data, chance)
-    strange = other[chance.randrange(len(other)) :][: len(block)]
+    block, target = data[start:end], _position(data, chance)
+    foreign = other[chance.randrange(len(other)) :][: len(block)]
     return chance.choice((
         data[:start] + data[end:],
         data[:end] + block + data[end:],
-        data[:place] + block + data[place + len(block) :],
-        data[:start] + strange + data[end:],
+        data[:target] + block + data[target + len(block) :],
+        data[:start] + foreign + data[end:],
         data[:start] + bytes([chance.choice((0, 255))]) * len(block) + data[end:],
     ))  # fmt: skip
 
 
 def _splice(data: bytes, other: bytes, chance: Chance) -> bytes:
-    return data[: _place(data, chance)] + other[_place(other, chance) :]
+    return data[: _position(data, chance)] + other[_position(other, chance) :]
 
 
-def _parts(data: bytes, other: bytes, chance: Chance) -> bytes:
-    """Chunks are lost, doubled, moved, changed or taken from another picture; PNG's checksums are mended."""
-    parts = split(data)
-    if len(parts) < 3:
+def _chunks(data: bytes, other: bytes, chance: Chance) -> bytes:
+    """Delete, double, swap, damage or import a chunk; the checksums of PNG chunks are corrected."""
+    chunks = split(data)
+    if len(chunks) < 3:
         return _block(data, other, chance)
-    at, to = (chance.randrange(1, len(parts)) for _ in range(2))
-    foreign = split(other) if other[:4] == data[:4] else parts
+    source, target = (chance.randrange(1, len(chunks)) for _ in range(2))
+    foreign = split(other) if other[:4] == data[:4] else chunks
     match chance.randrange(5):
         case 0:
-            del parts[at]
+            del chunks[source]
         case 1:
-            parts.insert(to, parts[at])
+            chunks.insert(target, chunks[source])
         case 2:
-            parts[at], parts[to] = parts[to], parts[at]
+            chunks[source], chunks[target] = chunks[target], chunks[source]
         case 3:
-            parts.insert(to, chance.choice(foreign[1:] or foreign))
+            chunks.insert(target, chance.choice(foreign[1:] or foreign))
         case _:
-            parts[at] = chance.choice((_flip, _field, _cut))(parts[at], other, chance) if parts[at] else b""
-    return _mended(parts) if data.startswith(PNG_START) else b"".join(parts)
+            damage = chance.choice((_flip, _field, _truncate))
+            chunks[source] = damage(chunks[source], other, chance) if chunks[source] else b""
+    return _with_valid_checksums(chunks) if data.startswith(PNG_START) else b"".join(chunks)
 
 
-ACCIDENTS: tuple[Callable[[bytes, bytes, Chance], bytes], ...] = (
-    _flip, _field, _field, _cut, _longer, _block, _splice, _parts, _parts, _parts,
+MUTATIONS: tuple[Callable[[bytes, bytes, Chance], bytes], ...] = (
+    _flip, _field, _field, _truncate, _append, _block, _splice, _chunks, _chunks, _chunks,
 )  # fmt: skip
 
 
 def split(data: bytes) -> list[bytes]:
-    """PNG's and WebP's chunks, JPEG's segments, JPEG 2000's and AVIF's boxes; else the whole. Joined they are it."""
+    """Split into PNG or WebP chunks, JPEG segments, or JPEG 2000 or AVIF boxes; other formats are one piece."""
     if data.startswith(PNG_START):
         return [PNG_START, *_cut_by(data, 8, lambda at: 12 + _number(data, at, "big"))]
     if data.startswith(b"\xff\xd8"):
@@ -189,7 +211,7 @@ def _number(data: bytes, at: int, order: Literal["big", "little"]) -> int:
 
 
 def _cut_by(data: bytes, at: int, length: Callable[[int], int], last: bytes | None = None) -> list[bytes]:
-    """Pieces of the ``length`` that each says at its start; from ``last``, or from nonsense, the rest is one piece."""
+    """Split into pieces whose ``length`` is in their headers; from ``last`` or an invalid length on, one piece."""
     pieces = []
     while at < len(data):
         step = length(at)
@@ -200,8 +222,8 @@ def _cut_by(data: bytes, at: int, length: Callable[[int], int], last: bytes | No
     return pieces
 
 
-def _mended(chunks: Sequence[bytes]) -> bytes:
-    """PNG chunks with the lengths and checksums of what they now hold."""
-    whole = [chunk for chunk in chunks if chunk != PNG_START and len(chunk) >= 12]
-    mended = (struct.pack(">I", len(c) - 12) + c[4:-4] + struct.pack(">I", zlib.crc32(c[4:-4])) for c in whole)
-    return PNG_START + b"".join(mended)
+def _with_valid_checksums(chunks: Sequence[bytes]) -> bytes:
+    """Join PNG chunks after correcting their lengths and checksums."""
+    complete = [chunk for chunk in chunks if chunk != PNG_START and len(chunk) >= 12]
+    corrected = (struct.pack(">I", len(c) - 12) + c[4:-4] + struct.pack(">I", zlib.crc32(c[4:-4])) for c in complete)
+    return PNG_START + b"".join(corrected)

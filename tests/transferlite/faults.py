@@ -1,4 +1,4 @@
-"""Faults that tests put under the product: S3 answers, and a process that dies between two store operations."""
+"""Inject faults: S3 errors, and a crash between two store operations."""
 
 import threading
 from collections.abc import Iterator
@@ -12,23 +12,23 @@ from transferlite.storage.store import Blob, Entry, Store
 
 
 def refuse(operation: str, code: str, status: int, key: str = "") -> None:
-    """From now on S3 answers every ``operation`` (of a key that ends in ``key``) with this error."""
+    """Make S3 fail every ``operation`` on keys that end in ``key`` with this error."""
 
-    def answer(params: dict[str, Any], **_: object) -> Any:
+    def respond(params: dict[str, Any], **_: object) -> Any:
         if not params["url_path"].endswith(key):
             return None
         error = {"Error": {"Code": code, "Message": f"{code} for a test"}}
         return SimpleNamespace(status_code=status), error | {"ResponseMetadata": {"HTTPStatusCode": status}}
 
-    s3_client().meta.events.register(f"before-call.s3.{operation}", answer)
+    s3_client().meta.events.register(f"before-call.s3.{operation}", respond)
 
 
 class CrashError(Exception):
-    """The process died here."""
+    """The simulated crash of the process."""
 
 
 class MortalStore:
-    """A store whose process dies at its ``steps``-th operation: just before it, or just after it took effect."""
+    """A store that crashes at operation number ``steps``: before it, or after it took effect."""
 
     def __init__(self, inner: Store, steps: int, after: bool) -> None:
         self._inner = inner

@@ -1,4 +1,4 @@
-"""Signing keys for tests, made anew in each run."""
+"""Signing keys for tests, generated in each run."""
 
 from functools import cache
 from typing import Any
@@ -15,30 +15,30 @@ from transferlite.trust.keys import LocalKey
 
 @cache
 def ed25519(name: str = "owner") -> LocalKey:
-    """The key of that name."""
+    """Return the Ed25519 key of that name, always the same within a run."""
     return LocalKey(Ed25519PrivateKey.generate())
 
 
 @cache
 def p256(name: str = "owner") -> LocalKey:
-    """The key of that name."""
+    """Return the P-256 key of that name, always the same within a run."""
     return LocalKey(ec.generate_private_key(ec.SECP256R1()))
 
 
 def owners(store: Store, key: LocalKey | None = None) -> Registry:
-    """The registry as its owner opens it: with the signing key."""
+    """Open a registry as its owner does, with the signing key."""
     return Registry(store, None, key or ed25519())
 
 
 def trusting(store: Store, *keys: LocalKey) -> Registry:
-    """The registry as a device opens it: with public keys, by default the owner's."""
-    first, *others = [key.public_keys for key in keys or (ed25519(),)]
+    """Open a registry as a device does, with public keys (default: the owner's)."""
+    accepted, *others = [key.public_keys for key in keys or (ed25519(),)]
     for other in others:
-        first = first | other
-    return Registry(store, first)
+        accepted = accepted | other
+    return Registry(store, accepted)
 
 
 def sign_digest(key: Any, message: bytes, signing_algorithm: str) -> bytes:
-    """How a key of moto's KMS is to sign, in place of its method: moto hashes even a digest once more."""
+    """Sign a digest in place of moto's KMS method, which hashes the digest again."""
     assert signing_algorithm == "ECDSA_SHA_256"
     return bytes(key.private_key.sign(message, ec.ECDSA(Prehashed(hashes.SHA256()))))

@@ -1,1 +1,1 @@
-"""Decode photos: bytes to upright RGB pixels, and the rules for finding photo files."""
+"""Find photos and decode them into model inputs."""

@@ -1,4 +1,4 @@
-"""Which objects are photos, and where the photos are that a user names."""
+"""Recognise photos by name and find them in folders, S3 prefixes and shell patterns."""
 
 import glob
 from collections.abc import Iterator
@@ -9,104 +9,85 @@ from transferlite.errors import NotFoundError
 from transferlite.storage.locations import open_store
 from transferlite.storage.store import join_uri
 
-SUFFIXES = frozenset(
+PHOTO_EXTENSIONS = frozenset(
     [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".webp",
-        ".gif",
-        ".bmp",
-        ".dib",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-        ".avif",
-        ".jp2",
-        ".j2k",
-        ".jpf",
-        ".jpx",
-        ".ico",
-        ".icns",
-        ".psd",
-        ".dds",
-        ".tga",
-        ".pcx",
-        ".mpo",
+        *[".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"],
+        *[".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".jpf", ".jpx"],
+        *[".ico", ".icns", ".psd", ".dds", ".tga", ".pcx"],
     ]
 )
-_JUNK = frozenset(
+_JUNK_NAMES = frozenset(
     [
         *["__macosx", "icon\r", "network trash folder", "temporary items"],  # macOS
         *["thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "system volume information"],
         *["@eadir", "#recycle", "#snapshot", "lost+found", "__pycache__"],  # network drives, Linux, Python
     ]
 )
-"""Names in lower case: the file systems that they come from do not tell upper from lower."""
+"""File and folder names of file managers, in lower case: some file systems ignore case."""
 
 
 def is_junk(key: str) -> bool:
-    """Whether a key is hidden, or what file managers and notebooks leave behind.
+    """Return whether a key is hidden or left behind by a file manager or notebook.
 
-    Such folders may well hold photos: thumbnails (``@eaDir``) and deleted ones (``$RECYCLE.BIN``).
+    Such folders can hold photos: thumbnails (``@eaDir``) and deleted photos (``$RECYCLE.BIN``).
     """
-    return any(part.startswith(".") or part.lower() in _JUNK for part in key.split("/"))
+    return any(part.startswith(".") or part.lower() in _JUNK_NAMES for part in key.split("/"))
 
 
 def is_photo(key: str) -> bool:
-    """Whether a key is named like a photo, and is no junk."""
-    return splitext(key)[1].lower() in SUFFIXES and not is_junk(key)
+    """Return whether a key has a photo's extension and is not junk."""
+    return splitext(key)[1].lower() in PHOTO_EXTENSIONS and not is_junk(key)
 
 
 def find_photos(location: str) -> Iterator[str]:
-    """The URIs of the photos at a local file, folder or pattern, or at an ``s3://`` object or prefix, in order.
+    """Yield the URIs of the photos at a location, in order.
 
-    A folder or prefix is searched at any depth. A single file is taken whatever its name. A pattern is the shell's,
-    with ``**`` for any depth; of what it matches, folders are searched, and files taken that are named like photos.
+    Args:
+        location: a local file, folder or shell pattern, or an ``s3://`` object or prefix. Folders and prefixes are
+            searched at any depth. A single file is returned whatever its name. A pattern may use ``**`` for any depth;
+            it matches photos by name, and folders that are searched.
 
     Raises:
-        NotFoundError: there is nothing, or no photo.
+        NotFoundError: the location does not exist or holds no photos.
     """
     if "://" in location:
-        single = is_photo(location.rpartition("/")[2])
+        is_single_file = is_photo(location.rpartition("/")[2])
     else:
         path = Path(location).expanduser()
         if glob.has_magic(location) and not path.exists():
-            hint = "** stands for any depth: 'photos/**/*.jpg'"
-            yield from _some(_matching(str(path)), NotFoundError("matches no photos", where=location, hint=hint))
+            hint = "use ** for any depth: 'photos/**/*.jpg'"
+            yield from _require_any(
+                _photos_matching(str(path)), NotFoundError("matches no photos", where=location, hint=hint)
+            )
             return
-        single = not path.is_dir()
-    if single:
+        is_single_file = not path.is_dir()
+    if is_single_file:
         yield location
         return
-    yield from _some(_below(location), NotFoundError("holds no photos", where=location))
+    yield from _require_any(_photos_below(location), NotFoundError("holds no photos", where=location))
 
 
-def _below(location: str) -> Iterator[str]:
+def _photos_below(location: str) -> Iterator[str]:
     store = open_store(location)
     return (join_uri(store.uri, entry.key) for entry in store.entries() if is_photo(entry.key))
 
 
-def _matching(pattern: str) -> Iterator[str]:
-    """What a shell's pattern matches, once each, though ``**`` matches a folder and what is in it."""
+def _photos_matching(pattern: str) -> Iterator[str]:
+    """Yield the photos that match a shell pattern, each once: ``**`` matches both a folder and its files."""
+    # Only the part of a name that the pattern matched can be junk: the user spelled out the rest.
     fixed = len(pattern[: min(map(pattern.find, filter(pattern.__contains__, "*?[")))].rpartition("/")[0])
-    taken = set()
-    for name in sorted(glob.iglob(pattern, recursive=True)):  # noqa: PTH207 - Path.glob takes no absolute ones
-        for photo in _below(name) if Path(name).is_dir() else [name]:
-            if photo not in taken and is_photo(photo[fixed:]):
-                taken.add(photo)
+    seen = set()
+    for name in sorted(glob.iglob(pattern, recursive=True)):  # noqa: PTH207 - Path.glob rejects absolute patterns
+        for photo in _photos_below(name) if Path(name).is_dir() else [name]:
+            if photo not in seen and is_photo(photo[fixed:]):
+                seen.add(photo)
                 yield photo
 
 
-def _some(photos: Iterator[str], otherwise: NotFoundError) -> Iterator[str]:
-    """The photos; raises if there are none."""
+def _require_any(photos: Iterator[str], error: NotFoundError) -> Iterator[str]:
+    """Yield the photos; raise ``error`` if there are none."""
     first = next(photos, None)
     if first is None:
-        raise otherwise
+        raise error
     yield first
     yield from photos

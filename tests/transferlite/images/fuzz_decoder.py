@@ -1,8 +1,8 @@
-"""Damage pictures and decode them: ``python -m tests.transferlite.images.fuzz_decoder --seconds 600``.
+"""Fuzz the decoder with damaged pictures: ``python -m tests.transferlite.images.fuzz_decoder --seconds 600``.
 
-Children decode, under limits of memory and time, so that a hang, a crash of a native decoder or a memory blow-up ends
-one child and is counted. Every input follows from its number, so that it can be made again; the first of each kind of
-failure is kept in ``--out``. The seeds are pictures in every format that Pillow writes, and the files of ``--corpus``.
+Child processes decode under memory and time limits: a hang, a crash of a native decoder or a memory blow-up ends one
+child and is counted. Every input is reproducible from its number. ``--out`` receives the first input of each kind of
+failure. The seeds are pictures in every format that Pillow writes, and the files of ``--corpus``.
 """
 
 import argparse
@@ -26,22 +26,22 @@ from transferlite.errors import PhotoError
 from transferlite.images.decoder import PHOTO_CODES, decode
 from transferlite.images.input_spec import InputSpec
 
-MEMORY = 2 * 2**30
-"""A child's address space, in bytes."""
-MOST_MIB = 600
-"""More resident memory than this, for one input, is a failure."""
-SECONDS = 10.0
-"""One input may take so long, of the processor and not by the clock, for a busy machine is no hang."""
-CHUNK = 500
-OUTCOMES = ("not tried", "started", "decoded", *sorted(PHOTO_CODES), "wrong answer", "other exception", "memory")
-FAILURES = ("started", "wrong answer", "other exception", "memory")
+ADDRESS_SPACE = 2 * 2**30
+"""Limit of a child's address space, in bytes."""
+MAX_MIB = 600
+"""Resident memory above which an input counts as a failure."""
+CPU_SECONDS = 10.0
+"""CPU time above which an input counts as a hang; wall time would depend on the machine's load."""
+INPUTS_PER_CHILD = 500
+OUTCOMES = ("not tried", "started", "decoded", *sorted(PHOTO_CODES), "wrong result", "other exception", "memory")
+FAILURES = ("started", "wrong result", "other exception", "memory")
 RECORD = np.dtype([("outcome", np.uint8), ("seconds", np.float32), ("mib", np.float32)])
 SPEC = InputSpec(32, 40)
 
 
 @dataclass
 class Result:
-    """What came of all the inputs."""
+    """Outcomes of all inputs, and the first input of each kind of failure."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     failures: dict[str, int] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The fuzz's inputs by their numbers: first each seed as it is, then damaged ones."""
+    """Inputs by number: first each seed undamaged, then damaged copies."""
 
     seeds: list[bytes]
     seed: int
@@ -68,55 +68,55 @@ class Inputs:
         return damaged(chance.choices(self.seeds, weights)[0], self.seeds, chance)
 
 
-def judge(data: bytes, spec: InputSpec | None) -> str:
-    """``decoded``, a code of the exception tree, or what is wrong; raises whatever else ``decode`` raises."""
+def outcome_of(data: bytes, spec: InputSpec | None) -> str:
+    """Return ``decoded``, the PhotoError's code or ``wrong result``; other exceptions propagate."""
     try:
         image = decode(data, spec, where="fuzz")
     except PhotoError as error:
-        return error.code if error.code in PHOTO_CODES and str(error).startswith("fuzz: ") else "wrong answer"
-    right = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size > 0
-    return "decoded" if right and (spec is None or image.shape == (SPEC.height, SPEC.width, 3)) else "wrong answer"
+        return error.code if error.code in PHOTO_CODES and str(error).startswith("fuzz: ") else "wrong result"
+    valid = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size > 0
+    return "decoded" if valid and (spec is None or image.shape == (SPEC.height, SPEC.width, 3)) else "wrong result"
 
 
 def peak_mib() -> float:
-    """The most resident memory since :func:`forget_peak`."""
+    """Return the peak resident memory since :func:`reset_peak`."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
-def forget_peak() -> None:
-    """Linux begins to measure the peak anew."""
+def reset_peak() -> None:
+    """Make Linux reset the peak resident memory."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def decode_chunk(inputs: Inputs, first: int, records: "np.ndarray[tuple[int], np.dtype[np.void]]", out: Path) -> None:
-    """The child's work: each input decoded under the limits, its record written before and after."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # libtiff speaks of each damaged file
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # kills, in the middle of native code too
+    """Decode inputs under the limits, in the child; write each record before and after."""
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # libtiff prints a line for each damaged file
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # ends the child even inside native code
     with (out / "native.txt").open("w") as native:
         faulthandler.enable(native)
-        for place, record in enumerate(records):
-            data = inputs[first + place]
+        for index, record in enumerate(records):
+            data = inputs[first + index]
             record["outcome"] = OUTCOMES.index("started")
-            forget_peak()
-            signal.setitimer(signal.ITIMER_PROF, SECONDS)
-            began = time.process_time()
+            reset_peak()
+            signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
+            start = time.process_time()
             try:
-                outcome = judge(data, SPEC if place % 2 else None)
+                outcome = outcome_of(data, SPEC if index % 2 else None)
             except Exception:
                 outcome = "other exception"
-                (out / f"trace-{first + place}.txt").write_text(traceback.format_exc())
-            record["seconds"] = time.process_time() - began
+                (out / f"trace-{first + index}.txt").write_text(traceback.format_exc())
+            record["seconds"] = time.process_time() - start
             signal.setitimer(signal.ITIMER_PROF, 0)
             record["mib"] = peak_mib()
-            if outcome != "other exception" and record["mib"] > MOST_MIB:
+            if outcome != "other exception" and record["mib"] > MAX_MIB:
                 outcome = "memory"
             record["outcome"] = OUTCOMES.index(outcome)
 
 
 def run_chunk(inputs: Inputs, first: int, count: int, out: Path, result: Result) -> int:
-    """Decode the inputs from ``first`` in one child; returns how many it came to."""
+    """Decode ``count`` inputs from number ``first`` in one child; return the number it tried before it ended."""
     records = np.frombuffer(mmap.mmap(-1, count * RECORD.itemsize), RECORD)
     sys.stdout.flush()
     child = os.fork()
@@ -130,22 +130,22 @@ def run_chunk(inputs: Inputs, first: int, count: int, out: Path, result: Result)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     tried = int((records["outcome"] > 0).sum())
     if status > 0 or not tried:
-        raise SystemExit(f"the fuzz itself failed at input {first + tried} (status {status})")
+        raise SystemExit(f"the fuzzer itself failed at input {first + tried} (status {status})")
     for number, record in enumerate(records[:tried], first):
         outcome = OUTCOMES[record["outcome"]]
         result.slowest = max(result.slowest, (float(record["seconds"]), number))
         result.largest = max(result.largest, (float(record["mib"]), number))
         if outcome in FAILURES:
-            outcome = note_failure(inputs, number, outcome, status, out, result)
+            outcome = record_failure(inputs, number, outcome, status, out, result)
         result.outcomes[outcome] += 1
     return tried
 
 
-def note_failure(inputs: Inputs, number: int, outcome: str, status: int, out: Path, result: Result) -> str:
-    """Name the failure's kind and keep the first input of each."""
+def record_failure(inputs: Inputs, number: int, outcome: str, status: int, out: Path, result: Result) -> str:
+    """Return the kind of failure; save the first input of each kind."""
     kind, trace = outcome, out / f"trace-{number}.txt"
     if outcome == "started":
-        kind = f"hang over {SECONDS:g} s" if status == -signal.SIGPROF else f"killed by signal {-status}"
+        kind = f"hang over {CPU_SECONDS:g} s" if status == -signal.SIGPROF else f"killed by signal {-status}"
     elif trace.exists():
         lines = trace.read_text().splitlines()
         kind = f"{lines[-1].split(':')[0]} at {lines[-3].strip() if len(lines) > 2 else '?'}"
@@ -158,37 +158,37 @@ def note_failure(inputs: Inputs, number: int, outcome: str, status: int, out: Pa
 
 
 def seeds_of(corpus: Path | None) -> list[bytes]:
-    """The pictures that Pillow writes, and the corpus's files."""
+    """Return pictures in every format that Pillow writes, and the files of the corpus."""
     files = sorted(path for path in corpus.rglob("*") if path.is_file() and path.suffix != ".csv") if corpus else []
     return [*written(), *(path.read_bytes() for path in files if path.stat().st_size)]
 
 
-def fuzz(inputs: Inputs, out: Path, seconds: float, most: int | None = None) -> Result:
-    """Decode inputs for ``seconds``, or the first ``most``."""
-    result, ends = Result(), time.monotonic() + seconds
-    while time.monotonic() < ends and (most is None or result.tried < most):
-        count = CHUNK if most is None else min(CHUNK, most - result.tried)
-        run_chunk(inputs, result.tried, count, out, result)
+def fuzz(inputs: Inputs, out: Path, seconds: float, count: int | None = None) -> Result:
+    """Decode inputs for ``seconds``, at most ``count`` of them."""
+    result, deadline = Result(), time.monotonic() + seconds
+    while time.monotonic() < deadline and (count is None or result.tried < count):
+        chunk = INPUTS_PER_CHILD if count is None else min(INPUTS_PER_CHILD, count - result.tried)
+        run_chunk(inputs, result.tried, chunk, out, result)
     return result
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--most", type=int, help="end after so many inputs")
-    parser.add_argument("--corpus", type=Path, help="further seeds: every file of a folder")
+    parser.add_argument("--count", type=int, help="maximum number of inputs")
+    parser.add_argument("--corpus", type=Path, help="folder whose files are additional seeds")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True, help="the folder for inputs that fail")
-    given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
-    inputs = Inputs(seeds_of(given.corpus), given.seed)
+    parser.add_argument("--out", type=Path, required=True, help="folder for failing inputs")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    inputs = Inputs(seeds_of(options.corpus), options.seed)
     decode(inputs[0])
-    result = fuzz(inputs, given.out, given.seconds, given.most)
+    result = fuzz(inputs, options.out, options.seconds, options.count)
     print(f"{result.tried} inputs from {len(inputs.seeds)} seeds")
     for outcome, count in result.outcomes.most_common():
         print(f"{count:9} {outcome}" + (f"  first: {result.failures[outcome]}" if outcome in result.failures else ""))
     print(f"slowest {result.slowest[0]:.2f} s (input {result.slowest[1]})")
-    print(f"most memory {result.largest[0]:.0f} MiB (input {result.largest[1]})")
+    print(f"peak memory {result.largest[0]:.0f} MiB (input {result.largest[1]})")
     sys.exit(bool(result.failures))
 
 

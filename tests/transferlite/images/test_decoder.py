@@ -18,8 +18,7 @@ from PIL import ExifTags, Image, features
 
 from tests.pictures import jpeg
 from transferlite.errors import InputError, PhotoError
-from transferlite.images import decoder as imaging
-from transferlite.images import input_spec
+from transferlite.images import decoder, input_spec
 from transferlite.images.decoder import DRAFT_DIFFERENCE, decode, resize_to
 from transferlite.images.input_spec import InputSpec
 
@@ -50,7 +49,7 @@ def exif_block(*entries: tuple[int, int, int, bytes]) -> bytes:
     return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + fields + bytes(4)
 
 
-def problem(data: bytes) -> PhotoError:
+def decoding_error(data: bytes) -> PhotoError:
     with pytest.raises(PhotoError) as caught:
         decode(data, where="s3://b/cat.jpg")
     return caught.value
@@ -58,7 +57,7 @@ def problem(data: bytes) -> PhotoError:
 
 # -- orientation -----------------------------------------------------------------------------------------------------
 
-# How a camera stores an upright picture, by its orientation: which side of it the first row and column show.
+# Stored pixels of an upright picture, by EXIF orientation.
 STORED = {
     1: PICTURE,
     2: PICTURE[:, ::-1],
@@ -100,7 +99,7 @@ SIDEWAYS = (ORIENTATION, 3, 1, b"\x06\0\0\0")
 
 
 @pytest.mark.parametrize(
-    "odd",
+    "field",
     [
         pytest.param((0x010E, 5, 1, b"\x1a\0\0\0"), id="a description that is a fraction"),
         pytest.param((0x011A, 2, 2, b"A\0\0\0"), id="a resolution that is text"),
@@ -108,8 +107,8 @@ SIDEWAYS = (ORIENTATION, 3, 1, b"\x06\0\0\0")
         pytest.param((0x011A, 6, 1, b"\xff\0\0\0"), id="a negative resolution"),
     ],
 )
-def test_a_photo_with_another_odd_exif_field_is_still_turned_upright(odd: tuple[int, int, int, bytes]) -> None:
-    data = encoded(PICTURE, "JPEG", exif=exif_block(SIDEWAYS, odd) + bytes(32))
+def test_an_invalid_exif_field_does_not_prevent_the_rotation(field: tuple[int, int, int, bytes]) -> None:
+    data = encoded(PICTURE, "JPEG", exif=exif_block(SIDEWAYS, field) + bytes(32))
     assert decode(data).shape == (64, 48, 3)
 
 
@@ -117,13 +116,13 @@ def test_a_photo_with_another_odd_exif_field_is_still_turned_upright(odd: tuple[
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP"])
-def test_rgba_is_laid_over_white(form: str) -> None:
+def test_transparent_rgba_becomes_white(form: str) -> None:
     pixels = np.array([[[200, 0, 0, 255], [200, 0, 0, 0], [200, 0, 0, 51]]], np.uint8)
     options = {"lossless": True, "exact": True} if form == "WEBP" else {}
     assert decode(encoded(pixels, form, **options)).tolist() == [[[200, 0, 0], [255, 255, 255], [244, 204, 204]]]
 
 
-def test_grey_with_alpha_is_laid_over_white() -> None:
+def test_transparent_grey_becomes_white() -> None:
     pixels = Image.fromarray(np.array([[[100, 255], [100, 0]]], np.uint8), "LA")
     assert decode(encoded(pixels, "PNG")).tolist() == [[[100, 100, 100], [255, 255, 255]]]
 
@@ -172,9 +171,9 @@ def test_sixteen_bit_grey_keeps_its_high_byte(form: str) -> None:
     [
         pytest.param([0.0, 0.5, 1.0], [0, 128, 255], id="0 to 1"),
         pytest.param([0.0, 128.4, 255.0], [0, 128, 255], id="0 to 255"),
-        pytest.param([-5.0, 2.0, 300.0], [0, 2, 255], id="beyond both"),
+        pytest.param([-5.0, 2.0, 300.0], [0, 2, 255], id="outside both ranges"),
         pytest.param([float("nan"), 0.0, 1.0], [0, 0, 255], id="not a number"),
-        pytest.param([-3e38, 0.5, 1.0], [0, 128, 255], id="so low that 255 times it is none"),
+        pytest.param([-3e38, 0.5, 1.0], [0, 128, 255], id="too low to multiply by 255"),
         pytest.param([float("-inf"), 2.0, float("inf")], [0, 2, 255], id="infinite"),
     ],
 )
@@ -230,14 +229,14 @@ def test_an_icon_gives_rgb(form: str) -> None:
 def test_a_photo_is_resized_to_the_spec(size: tuple[int, int], mode: str) -> None:
     grey = Image.fromarray(PICTURE).convert("L")
     image = Image.fromarray(np.asarray(grey).astype(np.uint16) << 8) if mode == "I;16" else grey.convert(mode)
-    answer = decode(encoded(image, "PNG"), InputSpec(*size))
-    assert answer.shape == (*size, 3)
-    assert answer.dtype == np.uint8
+    resized = decode(encoded(image, "PNG"), InputSpec(*size))
+    assert resized.shape == (*size, 3)
+    assert resized.dtype == np.uint8
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF"])
 @pytest.mark.parametrize("spec", [InputSpec(64, 64), InputSpec(20, 25), InputSpec(48, 64), InputSpec(200, 100)])
-def test_decoding_to_a_size_is_fitting_what_was_decoded(form: str, spec: InputSpec) -> None:
+def test_decoding_to_a_size_equals_decoding_then_resizing(form: str, spec: InputSpec) -> None:
     data = encoded(PICTURE, form)
     assert np.array_equal(decode(data, spec), resize_to(decode(data), spec))
 
@@ -253,7 +252,7 @@ def test_decoding_to_a_size_is_fitting_what_was_decoded(form: str, spec: InputSp
     ],
     ids=lambda array: f"{array.dtype}{list(array.shape)}",
 )
-def test_fit_refuses_what_is_no_uint8_rgb(array: NDArray[Any]) -> None:
+def test_resize_refuses_arrays_other_than_uint8_rgb(array: NDArray[Any]) -> None:
     with pytest.raises(InputError, match=r"expected uint8 RGB \[H, W, 3\]"):
         resize_to(array, InputSpec(8, 8))
 
@@ -272,8 +271,8 @@ def test_an_unknown_resize_is_refused() -> None:
 # -- photos that cannot be used --------------------------------------------------------------------------------------
 
 
-def test_no_bytes_are_empty() -> None:
-    assert problem(b"").code == "empty"
+def test_no_bytes_give_the_code_empty() -> None:
+    assert decoding_error(b"").code == "empty"
 
 
 @pytest.mark.parametrize(
@@ -285,8 +284,8 @@ def test_no_bytes_are_empty() -> None:
         (b"\xffabc", "ff 61 62 63"),
     ],
 )
-def test_what_is_no_image_is_named_by_its_first_bytes(data: bytes, start: str) -> None:
-    error = problem(data)
+def test_a_file_of_another_format_is_reported_with_its_first_bytes(data: bytes, start: str) -> None:
+    error = decoding_error(data)
     assert error.code == "not-image"
     assert f"starts with {start}" in error.message
 
@@ -295,20 +294,20 @@ def test_what_is_no_image_is_named_by_its_first_bytes(data: bytes, start: str) -
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM", "WEBP"])
 def test_a_photo_without_its_end_is_truncated(form: str, share: float) -> None:
     data = encoded(PICTURE, form)
-    assert problem(data[: int(len(data) * share)]).code == "truncated"
+    assert decoding_error(data[: int(len(data) * share)]).code == "truncated"
 
 
 @pytest.mark.parametrize("missing", [1, 2, 50])
 def test_a_jpeg_that_lacks_its_last_bytes_is_truncated(missing: int) -> None:
-    assert problem(jpeg("blue")[:-missing]).code == "truncated"
+    assert decoding_error(jpeg("blue")[:-missing]).code == "truncated"
 
 
 def test_a_png_with_a_damaged_stream_is_unreadable() -> None:
-    assert problem(bare_png(4, 4, b"this is not a zlib stream")).code == "unreadable"
+    assert decoding_error(bare_png(4, 4, b"this is not a zlib stream")).code == "unreadable"
 
 
 def test_too_many_bytes_are_too_large() -> None:
-    error = problem(jpeg("red") + bytes(input_spec.MAX_BYTES))
+    error = decoding_error(jpeg("red") + bytes(input_spec.MAX_BYTES))
     assert error.code == "too-large"
     assert f"{input_spec.MAX_BYTES:,}" in error.message
 
@@ -316,21 +315,21 @@ def test_too_many_bytes_are_too_large() -> None:
 @pytest.mark.parametrize(
     ("width", "height"), [(100_000, 100_000), (50_000_001, 1), (10_000, 5_001), (2, 65_536), (70_000, 1)]
 )
-def test_too_many_declared_pixels_are_refused_before_any_is_decoded(width: int, height: int) -> None:
-    assert problem(bare_png(width, height, b"")).code == "too-large"
+def test_too_many_pixels_are_refused_before_decoding(width: int, height: int) -> None:
+    assert decoding_error(bare_png(width, height, b"")).code == "too-large"
 
 
 @pytest.mark.parametrize(("width", "height"), [(65_535, 1), (1, 65_535)])
-def test_the_longest_side_that_a_jpeg_can_have_is_allowed(width: int, height: int) -> None:
+def test_the_longest_jpeg_side_is_allowed(width: int, height: int) -> None:
     data = encoded(Image.new("L", (width, height), 7), "PNG")
     assert decode(data).shape == (height, width, 3)
     assert decode(data, InputSpec(8, 8)).shape == (8, 8, 3)
 
 
-def test_the_limit_of_pixels_itself_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(imaging, "MAX_PIXELS", 64 * 48)
+def test_exactly_the_maximum_of_pixels_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder, "MAX_PIXELS", 64 * 48)
     assert decode(jpeg("red", size=(64, 48))).shape == (48, 64, 3)
-    assert problem(jpeg("red", size=(65, 48))).code == "too-large"
+    assert decoding_error(jpeg("red", size=(65, 48))).code == "too-large"
 
 
 @pytest.mark.parametrize(
@@ -345,8 +344,8 @@ def test_the_limit_of_pixels_itself_is_allowed(monkeypatch: pytest.MonkeyPatch) 
     ],
     ids=["empty", "not-image", "truncated", "unreadable", "too-many-pixels", "too-many-bytes"],
 )
-def test_the_message_says_where_the_photo_is(data: bytes) -> None:
-    assert str(problem(data)).startswith("s3://b/cat.jpg: ")
+def test_the_message_names_the_photo(data: bytes) -> None:
+    assert str(decoding_error(data)).startswith("s3://b/cat.jpg: ")
 
 
 def mutations(data: bytes, seed: str, count: int = 300) -> Iterator[bytes]:
@@ -371,30 +370,30 @@ def test_a_damaged_photo_never_raises_anything_but_a_photo_error(form: str) -> N
     assert codes
 
 
-def test_two_decodings_at_once_leave_the_warning_filters_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_decoding_keeps_the_warning_filters(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = jpeg("red", 1), jpeg("red", 2)
     began = {first: threading.Event(), second: threading.Event()}
     first_ended = threading.Event()
-    opened = imaging._identified
+    open_image = decoder._open_image
 
-    def waiting(data: bytes) -> Image.Image:
+    def open_in_turn(data: bytes) -> Image.Image:
         began[data].set()
         (began[second] if data == first else first_ended).wait(30)
-        return opened(data)
+        return open_image(data)
 
-    monkeypatch.setattr(imaging, "_identified", waiting)
+    monkeypatch.setattr(decoder, "_open_image", open_in_turn)
     with warnings.catch_warnings(), ThreadPoolExecutor(2) as pool:
         before = list(warnings.filters)
-        one = pool.submit(decode, first)
+        first_result = pool.submit(decode, first)
         began[first].wait(30)
-        two = pool.submit(decode, second)
-        one.result()
+        second_result = pool.submit(decode, second)
+        first_result.result()
         first_ended.set()
-        two.result()
+        second_result.result()
         assert list(warnings.filters) == before
 
 
-MANY_AT_ONCE = """
+CONCURRENT_FIRST_DECODE = """
 import sys, threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -413,12 +412,12 @@ with ThreadPoolExecutor(len(photos)) as pool:
 """
 
 
-def test_many_threads_may_decode_the_first_photos_at_once(tmp_path: Path) -> None:
+def test_threads_may_decode_the_first_photos_concurrently(tmp_path: Path) -> None:
     photos = []
     for form in ("PNG", "WEBP", "TIFF", "GIF"):
         photos.append(tmp_path / f"photo.{form.lower()}")
         photos[-1].write_bytes(encoded(PICTURE, form))
-    command = [sys.executable, "-c", MANY_AT_ONCE, *map(str, photos)]
+    command = [sys.executable, "-c", CONCURRENT_FIRST_DECODE, *map(str, photos)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == ("{(48, 64, 3)}", "")
 
@@ -439,14 +438,14 @@ def large_jpeg(width: int, height: int, mode: str = "RGB", **save: Any) -> bytes
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("size", [(1000, 900), (2000, 960), (1600, 3000), (511, 4000), (512, 512)])
-def test_a_large_jpeg_scaled_while_decoding_is_the_same_picture(size: tuple[int, int], mode: str) -> None:
+def test_scaling_a_large_jpeg_while_decoding_keeps_the_picture(size: tuple[int, int], mode: str) -> None:
     data, spec = large_jpeg(*size, mode=mode), InputSpec(128, 128)
     quick, whole = decode(data, spec).astype(int), resize_to(decode(data), spec).astype(int)
     assert np.abs(quick - whole).mean() < 0.5
     assert np.abs(quick - whole).max() <= 3
 
 
-def test_even_noise_is_changed_by_no_more_than_is_said() -> None:
+def test_scaling_noise_while_decoding_stays_below_the_stated_difference() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (900, 900, 3), np.uint8)
     data, spec = encoded(noise, "JPEG"), InputSpec(220, 220)
     assert 0 < np.abs(decode(data, spec).astype(int) - resize_to(decode(data), spec)).mean() < DRAFT_DIFFERENCE
@@ -456,23 +455,23 @@ def test_even_noise_is_changed_by_no_more_than_is_said() -> None:
 def sizes_decoded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """The upright width and height of each photo before it is resized."""
     seen: list[tuple[int, int]] = []
-    plain = imaging._resized
+    resize = decoder._resize
 
-    def noting(image: Image.Image, spec: InputSpec) -> Image.Image:
+    def recording(image: Image.Image, spec: InputSpec) -> Image.Image:
         seen.append(image.size)
-        return plain(image, spec)
+        return resize(image, spec)
 
-    monkeypatch.setattr(imaging, "_resized", noting)
+    monkeypatch.setattr(decoder, "_resize", recording)
     return seen
 
 
-def test_a_large_jpeg_is_decoded_to_no_less_than_twice_the_size(sizes_decoded: list[tuple[int, int]]) -> None:
+def test_a_large_jpeg_is_decoded_to_at_least_twice_the_input_size(sizes_decoded: list[tuple[int, int]]) -> None:
     decode(large_jpeg(2000, 1200), InputSpec(100, 100))
     decode(large_jpeg(399, 399), InputSpec(100, 100))
     assert sizes_decoded == [(500, 300), (399, 399)]
 
 
-def test_a_large_turned_jpeg_is_scaled_by_no_more_than_its_shorter_side_allows(
+def test_a_large_rotated_jpeg_is_decoded_to_at_least_twice_the_input_size(
     sizes_decoded: list[tuple[int, int]],
 ) -> None:
     exif = Image.Exif()
@@ -482,7 +481,7 @@ def test_a_large_turned_jpeg_is_scaled_by_no_more_than_its_shorter_side_allows(
     assert sizes_decoded == [(600, 2000), (600, 1200)]
 
 
-def test_a_phone_s_jpeg_that_holds_a_second_picture_is_scaled_too(sizes_decoded: list[tuple[int, int]]) -> None:
+def test_an_mpo_photo_of_a_phone_is_scaled_while_decoding_too(sizes_decoded: list[tuple[int, int]]) -> None:
     first, second = (Image.open(io.BytesIO(large_jpeg(1600, 1200, mode))) for mode in ("RGB", "L"))
     file = io.BytesIO()
     first.save(file, "MPO", save_all=True, append_images=[second])
@@ -494,7 +493,7 @@ def test_a_phone_s_jpeg_that_holds_a_second_picture_is_scaled_too(sizes_decoded:
 
 
 @pytest.mark.parametrize("share", [0.3, 0.7, 0.95, 0.999])
-def test_a_part_of_a_large_jpeg_is_still_found_truncated(share: float) -> None:
+def test_a_truncated_large_jpeg_is_reported_as_truncated(share: float) -> None:
     data = large_jpeg(2000, 1200)
     with pytest.raises(PhotoError) as caught:
         decode(data[: int(len(data) * share)], InputSpec(64, 64))
@@ -507,20 +506,22 @@ from concurrent.futures import ThreadPoolExecutor
 from PIL import Image
 from transferlite.images.decoder import decode
 
-assert not {"PIL.GifImagePlugin", "PIL.PngImagePlugin"} & sys.modules.keys(), "a start waits for what it does not need"
+assert not {"PIL.GifImagePlugin", "PIL.PngImagePlugin"} & sys.modules.keys(), "imported before any photo needs them"
 with ThreadPoolExecutor(8) as pool:
     shapes = set(pool.map(lambda data: decode(data).shape, map(bytes.fromhex, sys.argv[1:])))
 print(shapes)
 """
 
 
-def test_threads_that_are_first_with_a_rare_kind_all_get_it() -> None:
+def test_concurrent_first_photos_of_rare_formats_all_decode() -> None:
     def picture(kind: str) -> str:
         file = io.BytesIO()
         Image.new("RGB", (5, 4), "red").save(file, kind)
         return file.getvalue().hex()
 
-    words = [picture(kind) for kind in ("PNG", "GIF", "BMP", "TIFF", "WEBP") for _ in range(4)]
-    done = subprocess.run([sys.executable, "-c", IN_A_NEW_PROCESS, *words], capture_output=True, text=True, check=False)
+    photos = [picture(kind) for kind in ("PNG", "GIF", "BMP", "TIFF", "WEBP") for _ in range(4)]
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_NEW_PROCESS, *photos], capture_output=True, text=True, check=False
+    )
     assert done.stderr == ""
     assert done.stdout == "{(4, 5, 3)}\n"

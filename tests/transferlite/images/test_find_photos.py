@@ -11,7 +11,7 @@ from transferlite.images.find_photos import find_photos, is_photo
 @pytest.mark.parametrize(
     "key", ["cat.jpg", "a/b/CAT.JPEG", "cat.webp", "a b+c%.Tiff", "猫.png", "v1.2.final.gif", "x.jp2"]
 )
-def test_a_photo_is_known_by_its_name(key: str) -> None:
+def test_a_photo_is_recognised_by_its_name(key: str) -> None:
     assert is_photo(key)
 
 
@@ -30,7 +30,7 @@ def test_a_photo_is_known_by_its_name(key: str) -> None:
         *["THUMBS.DB", "cat/@eaDir/cat.jpg/SYNOPHOTO_THUMB_M.jpg", "$RECYCLE.BIN/S-1-5/$R1.jpg", "desktop.ini/a.jpg"],
     ],
 )
-def test_other_files_and_what_file_managers_leave_are_no_photos(key: str) -> None:
+def test_other_files_and_files_of_file_managers_are_not_photos(key: str) -> None:
     assert not is_photo(key)
 
 
@@ -54,18 +54,18 @@ def test_photos_of_a_prefix_are_found(bucket: Any) -> None:
 
 
 @pytest.mark.parametrize("location", ["s3://b/x/cat.jpg", "file:///x/cat.jpg", "/no/such/file", "~/cat.jpg"])
-def test_a_single_file_is_taken_whatever_it_is(location: str) -> None:
+def test_a_single_file_is_returned_whatever_its_name(location: str) -> None:
     assert list(find_photos(location)) == [location]
 
 
-def test_a_place_without_photos_is_not_found(tmp_path: Path, bucket: Any) -> None:
+def test_a_location_without_photos_is_not_found(tmp_path: Path, bucket: Any) -> None:
     (tmp_path / "notes.txt").write_bytes(b"")
     for location in (str(tmp_path), f"s3://{BUCKET}/none", "file:///no/such/folder"):
         with pytest.raises(NotFoundError):
             list(find_photos(location))
 
 
-def test_a_place_of_an_unknown_scheme_is_refused() -> None:
+def test_a_location_with_an_unknown_scheme_is_refused() -> None:
     with pytest.raises(InputError, match="is not supported"):
         list(find_photos("gs://bucket/photos"))
 
@@ -90,13 +90,11 @@ def tree(tmp_path: Path) -> Path:
         ("odd[1].jpg", ["odd[1].jpg"]),
     ],
 )
-def test_a_pattern_is_the_photos_that_it_matches_once_each(tree: Path, pattern: str, expected: list[str]) -> None:
+def test_a_pattern_gives_each_matching_photo_once(tree: Path, pattern: str, expected: list[str]) -> None:
     assert sorted(find_photos(f"{tree}/{pattern}")) == [f"{tree}/{name}" for name in expected]
 
 
-def test_a_pattern_below_a_hidden_folder_and_a_relative_one_are_taken(
-    tree: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pattern_may_be_relative_or_below_a_hidden_folder(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree.rename(tree.parent / ".hidden")
     monkeypatch.chdir(tree.parent / ".hidden")
     assert list(find_photos("c*/*.JPG")) == ["cats/c.JPG"]
