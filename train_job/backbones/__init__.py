@@ -1,1 +1,1 @@
-"""Frozen backbones: the catalog, building them with weights, and cutting them for fine-tuning."""
+"""Frozen backbones: the table, building them with weights, and cutting them for fine-tuning."""

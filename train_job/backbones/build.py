@@ -1,4 +1,4 @@
-"""Build a frozen base, with its weights and its normalisation."""
+"""Build a backbone with its weights, and the feature model around it: normalise, backbone, pool."""
 
 import contextlib
 import hashlib
@@ -19,38 +19,40 @@ from transferlite.images.input_spec import InputSpec
 
 
 def build_backbone(backbone: Backbone, input_shape: tuple[int, int, int], weights: str, seed: int = 0) -> Any:
-    """The frozen base without its top, a ``keras.Model`` from normalised ``[N, H, W, 3]`` to ``[N, h, w, C]``.
+    """Build the frozen backbone without its top.
+
+    Returns a ``keras.Model`` from normalised ``[N, H, W, 3]`` to ``[N, h, w, C]``.
 
     Args:
-        backbone: which one.
+        backbone: entry of the table.
         input_shape: ``(H, W, 3)``.
-        weights: ``default`` or ``imagenet``, ``none`` (random, from ``seed``), or the local path of a Keras file.
-        seed: of the random weights.
+        weights: ``default`` or ``imagenet``, ``none`` (random), or the local path of a Keras weights file.
+        seed: seed of the random weights.
 
     Raises:
-        InputError: the input is too small for the network, or the file's weights are not this network's.
+        InputError: the input is too small for the network, or the file holds another network's weights.
         UnavailableError: ImageNet weights could not be downloaded.
         MissingExtraError: the package with EfficientNet-Lite0's weights is not installed.
     """
     keras.utils.set_random_seed(seed)
     imagenet = weights in {"default", "imagenet"}
     if backbone.application is None:
-        base = efficientnet_lite0(input_shape, kernels="zeros" if imagenet else "glorot_uniform")
+        model = efficientnet_lite0(input_shape, kernels="zeros" if imagenet else "glorot_uniform")
         if imagenet:
-            load_imagenet(base)
+            load_imagenet(model)
     else:
-        base = _application(backbone, input_shape, "imagenet" if imagenet else None)
+        model = _build_application(backbone, input_shape, "imagenet" if imagenet else None)
     if not imagenet and weights != "none":
-        load_weights(base, Path(weights).expanduser())
-    base.trainable = False
-    return base
+        load_weights(model, Path(weights).expanduser())
+    model.trainable = False
+    return model
 
 
-def _application(backbone: Backbone, input_shape: tuple[int, int, int], weights: str | None) -> Any:
-    build = getattr(keras.applications, str(backbone.application))
+def _build_application(backbone: Backbone, input_shape: tuple[int, int, int], weights: str | None) -> Any:
+    application = getattr(keras.applications, str(backbone.application))
     try:
-        with _download_explained(backbone):
-            return build(include_top=False, weights=weights, input_shape=input_shape)
+        with _explain_failed_download(backbone):
+            return application(include_top=False, weights=weights, input_shape=input_shape)
     except ValueError as error:
         raise InputError(
             " ".join(str(error).split()), where=backbone.name, hint="choose another --image-size"
@@ -58,7 +60,8 @@ def _application(backbone: Backbone, input_shape: tuple[int, int, int], weights:
 
 
 @contextlib.contextmanager
-def _download_explained(backbone: Backbone) -> Iterator[None]:
+def _explain_failed_download(backbone: Backbone) -> Iterator[None]:
+    """Turn Keras's download errors into UnavailableError; others pass."""
     try:
         yield
     except Exception as error:
@@ -71,43 +74,44 @@ def _download_explained(backbone: Backbone) -> Iterator[None]:
         ) from error
 
 
-def normalise(x: Any, normalisation: InputScaling) -> Any:
-    """Pixels from 0 to 255 as float RGB ``[N, H, W, 3]`` -> what the base expects."""
-    if normalisation is InputScaling.LITE:
-        return keras.layers.Rescaling(1 / 128, -127 / 128, name="normalise")(x)
-    if normalisation is InputScaling.TF:
-        return keras.layers.Rescaling(1 / 127.5, -1.0, name="normalise")(x)
-    if normalisation is InputScaling.CAFFE:
-        return _rgb_to_caffe(x)
-    return x
-
-
-def _rgb_to_caffe(x: Any) -> Any:
-    """ResNet50's BGR less the means, as a fixed 1x1 convolution, which every converter and quantiser knows."""
-    layer = keras.layers.Conv2D(3, 1, name="normalise", trainable=False)
-    layer.build(x.shape)
-    swap = np.eye(3, dtype=np.float32)[:, ::-1][None, None]
-    layer.set_weights([swap, np.array([-103.939, -116.779, -123.68], np.float32)])
-    return layer(x)
-
-
-def weights_sha256(base: Any) -> str:
-    """A hexadecimal sha256 over the base's weights, in order: what cached features depend on."""
+def weights_sha256(model: Any) -> str:
+    """Hexadecimal sha256 over a model's weights in order; cached features depend on it."""
     digest = hashlib.sha256()
-    for weight in base.get_weights():
+    for weight in model.get_weights():
         digest.update(np.ascontiguousarray(weight).view(np.uint8).data)
     return digest.hexdigest()
 
 
-def feature_model(base: Any, backbone: Backbone, spec: InputSpec, cut: Cut | None = None) -> Any:
-    """Normalise, run the base in inference mode (its BatchNormalization included), pool: ``[N, H, W, 3] -> [N, D]``.
+def feature_model(model: Any, backbone: Backbone, spec: InputSpec, cut: Cut | None = None) -> Any:
+    """Wrap a built backbone as a model from float RGB 0 to 255 ``[N, H, W, 3]`` to feature rows ``[N, D]``.
 
-    With ``cut`` the outputs are a list: the pooled rows, and the base's activation at the cut.
+    It normalises, runs the backbone in inference mode (BatchNormalization included) and pools.
+    With ``cut`` there are two outputs: the feature rows, and the backbone's activation at the cut.
     """
     pixels = keras.Input((spec.height, spec.width, 3), name="pixels")
-    outputs = base.output if cut is None else [base.output, cut.tensor(base)]
-    maps = keras.Model(base.input, outputs)(normalise(pixels, backbone.normalisation), training=False)
+    outputs = model.output if cut is None else [model.output, cut.tensor(model)]
+    maps = keras.Model(model.input, outputs)(normalise(pixels, backbone.normalisation), training=False)
     pool = layers.GlobalAveragePooling2D(name="pool", dtype="float32")
-    model = keras.Model(pixels, pool(maps) if cut is None else [pool(maps[0]), maps[1]], name="features")
-    model.trainable = False
-    return model
+    features = keras.Model(pixels, pool(maps) if cut is None else [pool(maps[0]), maps[1]], name="features")
+    features.trainable = False
+    return features
+
+
+def normalise(pixels: Any, normalisation: InputScaling) -> Any:
+    """Scale float RGB ``[N, H, W, 3]`` from 0 to 255 as the backbone expects it."""
+    if normalisation is InputScaling.LITE:
+        return layers.Rescaling(1 / 128, -127 / 128, name="normalise")(pixels)
+    if normalisation is InputScaling.TF:
+        return layers.Rescaling(1 / 127.5, -1.0, name="normalise")(pixels)
+    if normalisation is InputScaling.CAFFE:
+        return _rgb_to_caffe(pixels)
+    return pixels
+
+
+def _rgb_to_caffe(pixels: Any) -> Any:
+    """Swap to BGR and subtract ImageNet's means in one fixed 1x1 convolution, which every converter supports."""
+    layer = layers.Conv2D(3, 1, name="normalise", trainable=False)
+    layer.build(pixels.shape)
+    swap = np.eye(3, dtype=np.float32)[:, ::-1][None, None]
+    layer.set_weights([swap, np.array([-103.939, -116.779, -123.68], np.float32)])
+    return layer(pixels)

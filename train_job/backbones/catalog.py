@@ -1,13 +1,13 @@
-"""The frozen bases one can choose: a table, without Keras. ``bases.py`` builds them."""
+"""Table of the backbones one can choose, without Keras; :mod:`train_job.backbones.build` builds them."""
 
 from dataclasses import dataclass
 from enum import Enum
 
 
 class InputScaling(Enum):
-    """What a base expects of pixels from 0 to 255."""
+    """How a backbone expects pixels from 0 to 255 to be scaled."""
 
-    INSIDE = "the network has its own"
+    INSIDE = "the network scales them itself"
     LITE = "(x - 127) / 128"
     TF = "x / 127.5 - 1"
     CAFFE = "BGR order, minus ImageNet's means"
@@ -15,14 +15,14 @@ class InputScaling(Enum):
 
 @dataclass(frozen=True)
 class Backbone:
-    """A base.
+    """A backbone's entry in the table.
 
     Attributes:
-        name: as users write it.
-        application: its class in ``keras.applications``, None for our own.
-        size: of its input, a side in pixels.
-        width: how many numbers a photo's pooled row has.
-        normalisation: of its input.
+        name: value of ``--backbone``.
+        application: class in ``keras.applications``; None for the EfficientNet-Lite0 of this package.
+        size: default side of the input in pixels.
+        width: length of a feature row.
+        normalisation: scaling of the input.
     """
 
     name: str
@@ -47,5 +47,5 @@ BACKBONES = {
 
 
 def has_packaged_weights(backbone: Backbone, weights: str) -> bool:
-    """Whether ``--weights`` names those that come in a package, which are read without Keras."""
+    """Whether ``--weights`` selects weights from an installed package, which are read without Keras."""
     return backbone.application is None and weights in {"default", "imagenet"}

@@ -17,16 +17,16 @@ import numpy as np
 from train_job.backbones.torch_weights_file import read_state_dict
 from transferlite.errors import MissingExtraError
 
-State = Mapping[str, np.ndarray[Any, Any]]
-"""The checkpoint's tensors by their name in it."""
+StateDict = Mapping[str, np.ndarray[Any, Any]]
+"""The PyTorch checkpoint's tensors by name."""
 
 EPSILON = 1e-3
-"""Of every BatchNormalization."""
+"""Epsilon of every BatchNormalization."""
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution without bias, BatchNormalization and perhaps ReLU6. With ``filters`` of 0 it is a depthwise one."""
+    """A convolution without bias, BatchNormalization and optionally ReLU6; depthwise if ``filters`` is 0."""
 
     name: str
     kernel: int
@@ -37,7 +37,7 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Block:
-    """Convolutions one after another; with ``residual`` what came in is added to what comes out."""
+    """A sequence of convolutions; with ``residual`` the block's input is added to its output."""
 
     name: str
     convolutions: tuple[Convolution, ...]
@@ -62,23 +62,23 @@ _STAGES = (
     _Stage(5, 2, 6, 192, 4),
     _Stage(3, 1, 6, 320, 1),
 )
-_STEM, _HEAD, _CLASSES = 32, 1280, 1000
-_TOP = "classes"
+_STEM_CHANNELS, _HEAD_CHANNELS, _IMAGENET_CLASSES = 32, 1280, 1000
+_TOP_LAYER = "classes"
 
 
 def _blocks() -> Iterator[Block]:
     """The stem, the mobile inverted bottlenecks (expand 1x1, depthwise k x k, project 1x1), and the head."""
-    yield Block("stem", (Convolution("stem", 3, 2, _STEM),))
-    index, before = 0, _STEM
+    yield Block("stem", (Convolution("stem", 3, 2, _STEM_CHANNELS),))
+    index, channels = 0, _STEM_CHANNELS
     for stage in _STAGES:
         for repeat in range(stage.repeats):
             name, stride = f"block{index}", stage.stride if repeat == 0 else 1
-            expand = (Convolution(f"{name}_expand", 1, 1, before * stage.expansion),) if stage.expansion > 1 else ()
+            expand = (Convolution(f"{name}_expand", 1, 1, channels * stage.expansion),) if stage.expansion > 1 else ()
             depthwise = Convolution(f"{name}_depthwise", stage.kernel, stride, 0)
             project = Convolution(f"{name}_project", 1, 1, stage.channels, relu6=False)
-            yield Block(name, (*expand, depthwise, project), stride == 1 and before == stage.channels)
-            index, before = index + 1, stage.channels
-    yield Block("head", (Convolution("head", 1, 1, _HEAD),))
+            yield Block(name, (*expand, depthwise, project), stride == 1 and channels == stage.channels)
+            index, channels = index + 1, stage.channels
+    yield Block("head", (Convolution("head", 1, 1, _HEAD_CHANNELS),))
 
 
 BLOCKS = tuple(_blocks())
@@ -87,38 +87,39 @@ BLOCKS = tuple(_blocks())
 def efficientnet_lite0(
     input_shape: tuple[int, int, int], include_top: bool = False, kernels: str = "glorot_uniform"
 ) -> Any:
-    """The network on normalised images, ``(x - 127) / 128``.
+    """Build the network on normalised images, ``(x - 127) / 128``, as a ``keras.Model``.
 
-    Returns a ``keras.Model`` from ``[N, H, W, 3]`` to the last convolution's ``[N, H/32, W/32, 1280]``, or with
-    ``include_top`` to ImageNet's probabilities ``[N, 1000]``. ``kernels`` is the Keras initializer of its convolutions;
-    random numbers take time, and are of no use where :func:`load_imagenet` is to follow.
+    It maps ``[N, H, W, 3]`` to the last convolution's ``[N, H/32, W/32, 1280]``, or with ``include_top`` to ImageNet's
+    probabilities ``[N, 1000]``. ``kernels`` is the Keras initializer of its convolutions: ``zeros`` saves the time of
+    drawing random weights before :func:`load_imagenet`.
     """
-    import keras  # the weights are read while TensorFlow is imported
+    import keras  # here, so that the weights can be read while TensorFlow is imported
     from keras import layers
 
     x = image = keras.Input(input_shape, name="image")
     for block in BLOCKS:
-        before = x
+        block_input = x
         for convolution in block.convolutions:
-            x = _convolved(x, convolution, kernels)
+            x = _add_convolution(x, convolution, kernels)
         if block.residual:
-            x = layers.Add(name=f"{block.name}_add")([x, before])
+            x = layers.Add(name=f"{block.name}_add")([x, block_input])
     if include_top:
         x = layers.GlobalAveragePooling2D(name="pool")(x)
-        x = layers.Dense(_CLASSES, activation="softmax", name=_TOP)(x)
+        x = layers.Dense(_IMAGENET_CLASSES, activation="softmax", name=_TOP_LAYER)(x)
     return keras.Model(image, x, name="efficientnet_lite0")
 
 
-def _convolved(x: Any, one: Convolution, kernels: str) -> Any:
+def _add_convolution(x: Any, convolution: Convolution, kernels: str) -> Any:
     from keras import layers
 
-    same: dict[str, Any] = {"padding": "same", "use_bias": False, "name": f"{one.name}_conv"}
-    if one.filters:
-        x = layers.Conv2D(one.filters, one.kernel, one.stride, kernel_initializer=kernels, **same)(x)
+    name, kernel, stride = convolution.name, convolution.kernel, convolution.stride
+    common: dict[str, Any] = {"padding": "same", "use_bias": False, "name": f"{name}_conv"}
+    if convolution.filters:
+        x = layers.Conv2D(convolution.filters, kernel, stride, kernel_initializer=kernels, **common)(x)
     else:
-        x = layers.DepthwiseConv2D(one.kernel, one.stride, depthwise_initializer=kernels, **same)(x)
-    x = layers.BatchNormalization(epsilon=EPSILON, name=f"{one.name}_bn")(x)
-    return layers.ReLU(6.0, name=f"{one.name}_relu6")(x) if one.relu6 else x
+        x = layers.DepthwiseConv2D(kernel, stride, depthwise_initializer=kernels, **common)(x)
+    x = layers.BatchNormalization(epsilon=EPSILON, name=f"{name}_bn")(x)
+    return layers.ReLU(6.0, name=f"{name}_relu6")(x) if convolution.relu6 else x
 
 
 def load_imagenet(model: Any) -> None:
@@ -126,12 +127,12 @@ def load_imagenet(model: Any) -> None:
     state = read_imagenet()
     for layer in model.layers:
         if layer.weights:
-            layer.set_weights(_weights_of(layer, state))
+            layer.set_weights(_layer_weights(layer, state))
 
 
 @lru_cache(maxsize=1)
-def read_imagenet() -> State:
-    """The package's weights, read once.
+def read_imagenet() -> StateDict:
+    """Read the package's weights, once per process.
 
     Raises:
         MissingExtraError: the package is not installed.
@@ -143,50 +144,55 @@ def read_imagenet() -> State:
     return read_state_dict(Path(str(package / "models" / "efficientnet-lite0-57934424.pth")))
 
 
-def state_sha256(state: State) -> str:
-    """What ``weights_sha256`` says of the Keras model with these weights, without building it."""
-    digest = hashlib.sha256()
-    for block in BLOCKS:
-        for one in block.convolutions:
-            for weight in (kernel_of(one, state), *batch_norm_of(one, state)):
-                digest.update(np.ascontiguousarray(weight).view(np.uint8).data)
-    return digest.hexdigest()
-
-
 @lru_cache(maxsize=1)
 def imagenet_sha256() -> str:
     """:func:`state_sha256` of the package's weights. Raises as :func:`read_imagenet`."""
     return state_sha256(read_imagenet())
 
 
-def kernel_of(one: Convolution, state: State) -> np.ndarray[Any, Any]:
-    """The kernel as Keras has it: ``[k, k, I, O]``, or ``[k, k, C, 1]`` of a depthwise convolution."""
-    weight = state[f"{_torch_name(f'{one.name}_conv')}.weight"]
-    return weight.transpose(2, 3, 1, 0) if one.filters else weight.transpose(2, 3, 0, 1)
+def state_sha256(state: StateDict) -> str:
+    """The ``weights_sha256`` of the Keras model with these weights, without building the model."""
+    digest = hashlib.sha256()
+    for block in BLOCKS:
+        for convolution in block.convolutions:
+            for weight in (kernel_of(convolution, state), *batch_norm_of(convolution, state)):
+                digest.update(np.ascontiguousarray(weight).view(np.uint8).data)
+    return digest.hexdigest()
 
 
-def batch_norm_of(one: Convolution, state: State) -> list[np.ndarray[Any, Any]]:
-    """gamma, beta, mean and variance, each ``[C]``."""
-    source = _torch_name(f"{one.name}_bn")
+def kernel_of(convolution: Convolution, state: StateDict) -> np.ndarray[Any, Any]:
+    """The kernel in Keras's layout: ``[k, k, I, O]``, or ``[k, k, C, 1]`` for a depthwise convolution."""
+    weight = state[f"{_torch_name(f'{convolution.name}_conv')}.weight"]
+    return weight.transpose(2, 3, 1, 0) if convolution.filters else weight.transpose(2, 3, 0, 1)
+
+
+def batch_norm_of(convolution: Convolution, state: StateDict) -> list[np.ndarray[Any, Any]]:
+    """gamma, beta, mean and variance of the convolution's BatchNormalization, each ``[C]``."""
+    source = _torch_name(f"{convolution.name}_bn")
     return [state[f"{source}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")]
 
 
-_BY_LAYER = {f"{one.name}_{part}": one for block in BLOCKS for one in block.convolutions for part in ("conv", "bn")}
+_CONVOLUTION_BY_LAYER = {
+    f"{convolution.name}_{part}": convolution
+    for block in BLOCKS
+    for convolution in block.convolutions
+    for part in ("conv", "bn")
+}
 
 
-def _weights_of(layer: Any, state: State) -> list[np.ndarray[Any, Any]]:
-    if layer.name == _TOP:
+def _layer_weights(layer: Any, state: StateDict) -> list[np.ndarray[Any, Any]]:
+    if layer.name == _TOP_LAYER:
         return [state["_fc.weight"].T, state["_fc.bias"]]
-    one = _BY_LAYER[layer.name]
-    return batch_norm_of(one, state) if layer.name.endswith("_bn") else [kernel_of(one, state)]
+    convolution = _CONVOLUTION_BY_LAYER[layer.name]
+    return batch_norm_of(convolution, state) if layer.name.endswith("_bn") else [kernel_of(convolution, state)]
 
 
 def _torch_name(name: str) -> str:
-    """``block3_depthwise_bn`` -> ``_blocks.3._bn1``, as the checkpoint names its modules."""
-    place, _, part = name.rpartition("_")
-    if not place.startswith("block"):
+    """``block3_depthwise_bn`` -> ``_blocks.3._bn1``, the module's name in the checkpoint."""
+    block, _, part = name.rpartition("_")
+    if not block.startswith("block"):
         return {"stem_conv": "_conv_stem", "stem_bn": "_bn0", "head_conv": "_conv_head", "head_bn": "_bn1"}[name]
-    block, _, role = place.partition("_")
+    block, _, role = block.partition("_")
     if part == "bn":
         module = {"expand": "_bn0", "depthwise": "_bn1", "project": "_bn2"}[role]
     else:

@@ -1,6 +1,7 @@
-"""Where a base is cut for fine-tuning: what lies below runs once a photo and is cached, what lies above is trained.
+"""Cut a backbone for fine-tuning: layers below the cut run once per photo and are cached, layers above are trained.
 
-The second stage of Keras's own example: https://keras.io/api/applications/#usage-examples-for-image-classification-models
+Source: the second stage of Keras's example,
+https://keras.io/api/applications/#usage-examples-for-image-classification-models
 """
 
 import math
@@ -15,59 +16,59 @@ from transferlite.errors import InputError
 
 @dataclass(frozen=True)
 class Cut:
-    """
+    """Position of the cut in a backbone. ``transferlite inspect`` lists layers with their index.
+
     Attributes:
-        below: the index in ``base.layers`` of the last layer below the cut; its output is all that the layers above
-            see of a photo.
-        first: the index of the first layer that is trained. ``transferlite inspect`` lists layers with their index.
+        below: index in ``backbone.layers`` of the last layer below the cut; its output is cached per photo.
+        first: index of the first trained layer.
     """
 
     below: int
     first: int
 
-    def tensor(self, base: Any) -> Any:
+    def tensor(self, backbone: Any) -> Any:
         """The symbolic output at the cut."""
-        return base.layers[self.below].output
+        return backbone.layers[self.below].output
 
 
-def find_cut(base: Any, fine_tune_from: str) -> Cut:
-    """The highest place at or below the layer ``fine_tune_from`` (a name or an index) where one tensor carries all.
+def find_cut(backbone: Any, fine_tune_from: str) -> Cut:
+    """Find the highest cut at or below the layer ``fine_tune_from`` (a name or an index) that a single tensor crosses.
 
-    Between the cut and that layer, inside a residual block for instance, the layers stay frozen and run every epoch.
+    Layers between the cut and that layer, as inside a residual block, stay frozen but run every epoch.
 
     Raises:
-        InputError: there is no such layer, or nothing to train from it on.
+        InputError: there is no such layer, or no layer from it on has weights to train.
     """
-    first = _index(base, fine_tune_from)
-    operations = list(base.operations)
-    limit = operations.index(base.layers[first])
+    first = _layer_index(backbone, fine_tune_from)
+    operations = list(backbone.operations)
+    limit = operations.index(backbone.layers[first])
     below = {id(operation) for operation in operations[:limit]}
-    for place in range(limit, 0, -1):
-        carried = {id(tensor): tensor for tensor in _carried(base, below)}
-        if len(carried) == 1:
-            (tensor,) = carried.values()
-            return Cut(base.layers.index(tensor._keras_history.operation), first)
-        below.discard(id(operations[place - 1]))
+    for position in range(limit, 0, -1):
+        crossing = {id(tensor): tensor for tensor in _crossing_tensors(backbone, below)}
+        if len(crossing) == 1:
+            (tensor,) = crossing.values()
+            return Cut(backbone.layers.index(tensor._keras_history.operation), first)
+        below.discard(id(operations[position - 1]))
     raise InputError(f"the layers below {fine_tune_from!r} cannot be cut off", where="--fine-tune-from")
 
 
-def _index(base: Any, layer: str) -> int:
-    names = [one.name for one in base.layers]
+def _layer_index(backbone: Any, layer: str) -> int:
+    names = [candidate.name for candidate in backbone.layers]
     index = names.index(layer) if layer in names else int(layer) if layer.isascii() and layer.isdigit() else -1
-    if not 1 <= index < len(names) or not any(one.weights for one in base.layers[index:]):
+    if not 1 <= index < len(names) or not any(above.weights for above in backbone.layers[index:]):
         raise InputError(
-            f"cannot fine-tune {base.name} from layer {layer!r}",
+            f"cannot fine-tune {backbone.name} from layer {layer!r}",
             where="--fine-tune-from",
             hint=f"give a name or an index from 1 to {len(names) - 1}: transferlite inspect lists them",
         )
     return index
 
 
-def _carried(base: Any, below: set[int]) -> list[Any]:
-    """The tensors made by the operations ``below`` that those above take."""
+def _crossing_tensors(backbone: Any, below: set[int]) -> list[Any]:
+    """Tensors that an operation in ``below`` (ids) produces and another operation consumes."""
     return [
         tensor
-        for nodes in base._nodes_by_depth.values()
+        for nodes in backbone._nodes_by_depth.values()
         for node in nodes
         if not node.is_input and id(node.operation) not in below
         for tensor in node.input_tensors
@@ -75,16 +76,16 @@ def _carried(base: Any, below: set[int]) -> list[Any]:
     ]
 
 
-def top_model(base: Any, cut: Cut, head: Any) -> Any:
-    """What is trained in the second stage: flat activations at the cut ``[N, D]`` to probabilities ``[N, C]``.
+def top_model(backbone: Any, cut: Cut, head: Any) -> Any:
+    """Build the model that fine-tuning trains, from flat activations at the cut ``[N, D]`` to probabilities ``[N, C]``.
 
-    It shares its layers with ``base`` and ``head``. Layers of the base from ``cut.first`` on are set trainable, but for
+    It shares its layers with ``backbone`` and ``head``. Backbone layers from ``cut.first`` on become trainable, except
     BatchNormalization, which keeps its statistics and stays in inference mode.
     """
-    base.trainable = True
-    for index, layer in enumerate(base.layers):
+    backbone.trainable = True
+    for index, layer in enumerate(backbone.layers):
         layer.trainable = index >= cut.first and not isinstance(layer, layers.BatchNormalization)
-    at_cut = cut.tensor(base)
+    at_cut = cut.tensor(backbone)
     flat = keras.Input((math.prod(at_cut.shape[1:]),), name="activation")
-    maps = keras.Model(at_cut, base.output)(layers.Reshape(at_cut.shape[1:])(flat), training=False)
+    maps = keras.Model(at_cut, backbone.output)(layers.Reshape(at_cut.shape[1:])(flat), training=False)
     return keras.Model(flat, head(layers.GlobalAveragePooling2D()(maps)), name="top")

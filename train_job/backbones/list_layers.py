@@ -1,4 +1,4 @@
-"""A backbone's layers, as the Keras walk-through prints them."""
+"""List a backbone's layers, for ``transferlite inspect``."""
 
 from typing import Any
 
@@ -7,14 +7,8 @@ from train_job.backbones.catalog import BACKBONES
 from transferlite.errors import InputError
 
 
-def _layers(backbone: str, image_size: int | None) -> list[Any]:
-    chosen = BACKBONES[backbone]
-    size = image_size or chosen.size
-    return list(build_backbone(chosen, (size, size, 3), "none").layers)
-
-
 def list_layers(backbone: str, image_size: int | None = None) -> list[dict[str, Any]]:
-    """``index``, ``name``, ``type``, output ``shape`` and ``trainable`` of each layer of the frozen base, in order."""
+    """``index``, ``name``, ``type``, output ``shape`` and ``trainable`` of each layer, in order."""
     return [
         {
             "index": index,
@@ -28,12 +22,27 @@ def list_layers(backbone: str, image_size: int | None = None) -> list[dict[str, 
 
 
 def layer_config(backbone: str, image_size: int | None, layer: str) -> dict[str, Any]:
-    """The configuration of one layer, by name or index, as Keras's ``get_config`` gives it. Raises InputError."""
+    """The configuration of one layer as Keras's ``get_config`` returns it.
+
+    Args:
+        backbone: name in the table.
+        image_size: side of the input in pixels; None is the backbone's default.
+        layer: name or index of the layer.
+
+    Raises:
+        InputError: the backbone has no such layer.
+    """
     layers = _layers(backbone, image_size)
-    for index, one in enumerate(layers):
-        if layer in {one.name, str(index)}:
-            config: dict[str, Any] = one.get_config()
+    for index, candidate in enumerate(layers):
+        if layer in {candidate.name, str(index)}:
+            config: dict[str, Any] = candidate.get_config()
             return config
     raise InputError(
         f"{backbone} has no layer {layer!r}", hint=f"its layers are 0 to {len(layers) - 1}; list them first"
     )
+
+
+def _layers(backbone: str, image_size: int | None) -> list[Any]:
+    entry = BACKBONES[backbone]
+    size = image_size or entry.size
+    return list(build_backbone(entry, (size, size, 3), "none").layers)

@@ -1,8 +1,8 @@
 """Read the tensors of a legacy PyTorch checkpoint (``torch.save`` before 1.6) without PyTorch.
 
-The file is five pickles (magic number, protocol, system info, the state dict, the storage keys) followed by one raw
-block a storage: its element count as int64, then the elements. Source: ``torch/serialization.py``, ``_legacy_load``.
-A pickle can name any callable, so the unpickler here knows exactly the four names that a state dict needs.
+The file is five pickles (magic number, protocol, system info, state dict, storage keys), followed by one raw block per
+storage: its element count as int64, then the elements. Source: ``torch/serialization.py``, ``_legacy_load``.
+A pickle can name any callable, so this unpickler resolves only the four names that a state dict needs.
 """
 
 import collections
@@ -22,6 +22,20 @@ _PROTOCOL = 1001
 _DTYPES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 
 
+def read_state_dict(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """Read the checkpoint's tensors by name, each a read-only view in PyTorch's shape, not necessarily contiguous.
+
+    Raises:
+        InputError: the file is not a legacy PyTorch state dict, is truncated, or names anything but tensors.
+    """
+    try:
+        return _read(io.BytesIO(path.read_bytes()))
+    except InputError as error:
+        raise InputError(str(error), where=str(path)) from error
+    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise InputError(f"not a legacy PyTorch state dict ({error})", where=str(path)) from error
+
+
 @dataclass(frozen=True)
 class _Storage:
     dtype: np.dtype[Any]
@@ -37,10 +51,10 @@ class _Tensor:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
-    def over(self, block: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """The tensor as a view of its storage's elements ``block`` ``[count]``: copying a transposed one takes time."""
-        reach = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True)) + 1
-        if self.offset < 0 or min(self.strides, default=0) < 0 or reach > block.size:
+    def view_of(self, block: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """View the storage's elements ``block`` ``[count]`` as this tensor, without a copy."""
+        end = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True)) + 1
+        if self.offset < 0 or min(self.strides, default=0) < 0 or end > block.size:
             raise InputError(f"tensor of shape {self.shape} reaches outside its storage")
         strides = tuple(step * block.itemsize for step in self.strides)
         return np.lib.stride_tricks.as_strided(block[self.offset :], self.shape, strides, writeable=False)
@@ -50,7 +64,7 @@ def _rebuild_tensor(storage: _Storage, offset: int, shape: Any, strides: Any, *_
     return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
-_KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
+_ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
 }
@@ -61,7 +75,7 @@ class _StateDictUnpickler(pickle.Unpickler):
         if module == "torch" and name in _DTYPES:
             return _DTYPES[name]
         try:
-            return _KNOWN[module, name]
+            return _ALLOWED[module, name]
         except KeyError:
             raise InputError(f"refuses to load {module}.{name} from a pickle") from None
 
@@ -72,32 +86,18 @@ class _StateDictUnpickler(pickle.Unpickler):
         return _Storage(dtype, key)
 
 
-def read_state_dict(path: Path) -> dict[str, np.ndarray[Any, Any]]:
-    """The checkpoint's tensors by name, each read-only and of the shape PyTorch gave it, in whatever order it lies.
-
-    Raises:
-        InputError: the file is not a legacy PyTorch state dict, is cut short, or names anything but tensors.
-    """
-    try:
-        return _read(io.BytesIO(path.read_bytes()))
-    except InputError as error:
-        raise InputError(str(error), where=str(path)) from error
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError) as error:
-        raise InputError(f"not a legacy PyTorch state dict ({error})", where=str(path)) from error
-
-
 def _read(file: io.BytesIO) -> dict[str, np.ndarray[Any, Any]]:
     magic, protocol, _system, state, keys = (_StateDictUnpickler(file).load() for _ in range(5))
     if magic != _MAGIC or protocol != _PROTOCOL:
         raise InputError("not a legacy PyTorch checkpoint")
     dtypes = {tensor.storage.key: tensor.storage.dtype for tensor in state.values()}
     blocks = {key: _read_block(file, dtypes[key]) for key in keys}
-    return {name: tensor.over(blocks[tensor.storage.key]) for name, tensor in state.items()}
+    return {name: tensor.view_of(blocks[tensor.storage.key]) for name, tensor in state.items()}
 
 
 def _read_block(file: io.BytesIO, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     count = int.from_bytes(file.read(8), "little", signed=True)
     raw = file.read(count * dtype.itemsize)
     if count < 0 or len(raw) != count * dtype.itemsize:
-        raise InputError("the checkpoint is cut short")
+        raise InputError("the checkpoint is truncated")
     return np.frombuffer(raw, dtype)

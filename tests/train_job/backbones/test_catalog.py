@@ -19,15 +19,15 @@ def build(name: str, weights: str = "none", seed: int = 0, side: int | None = No
 
 
 @cache
-def random_base(name: str) -> Any:
-    """The base of random weights that several tests look at and none changes."""
+def random_backbone(name: str) -> Any:
+    """A backbone with random weights, shared by tests that do not change it."""
     return build(name)
 
 
-def hash_of(base: Any) -> str:
+def hash_of(backbone: Any) -> str:
     from train_job.backbones.build import weights_sha256
 
-    return weights_sha256(base)
+    return weights_sha256(backbone)
 
 
 def test_each_backbone_is_found_by_its_own_name() -> None:
@@ -36,11 +36,11 @@ def test_each_backbone_is_found_by_its_own_name() -> None:
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_each_backbone_builds_without_its_top_and_frozen(name: str) -> None:
-    base = random_base(name)
-    assert len(base.output_shape) == 4
-    assert base.output_shape[-1] == BACKBONES[name].width
-    assert base.trainable_variables == []
-    assert not any(layer.trainable for layer in base.layers)
+    backbone = random_backbone(name)
+    assert len(backbone.output_shape) == 4
+    assert backbone.output_shape[-1] == BACKBONES[name].width
+    assert backbone.trainable_variables == []
+    assert not any(layer.trainable for layer in backbone.layers)
 
 
 @pytest.mark.parametrize("name", [name for name in BACKBONES if name != "efficientnet_lite0"])
@@ -62,7 +62,7 @@ def test_pixels_are_normalised_as_keras_does(name: str) -> None:
     np.testing.assert_allclose(np.asarray(model(pixels)), preprocess(pixels.copy()), rtol=1e-5, atol=1e-5)
 
 
-def test_resnets_normalisation_takes_numbers_as_well_as_a_graphs_input() -> None:
+def test_resnet_normalisation_accepts_tensors_as_well_as_symbolic_inputs() -> None:
     import keras
 
     from train_job.backbones.build import normalise
@@ -86,29 +86,29 @@ def test_lite_pixels_lie_around_zero() -> None:
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "mobilenet_v3_large", "efficientnet_v2_b0"])
-def test_a_network_that_normalises_inside_is_given_plain_pixels(name: str) -> None:
+def test_a_network_with_its_own_scaling_gets_unscaled_pixels(name: str) -> None:
     from train_job.backbones.build import normalise
     from train_job.backbones.catalog import BACKBONES, InputScaling
 
     assert BACKBONES[name].normalisation is InputScaling.INSIDE
     assert normalise(pixels := object(), InputScaling.INSIDE) is pixels
-    assert any(type(layer).__name__ == "Rescaling" for layer in random_base(name).layers)
+    assert any(type(layer).__name__ == "Rescaling" for layer in random_backbone(name).layers)
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "inception_v3"])
-def test_without_a_network_the_user_is_told_of_weights_files(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_error_suggests_a_weights_file(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise Exception("URL fetch failure on https://storage.googleapis.com/x.h5: None -- nodename nor servname")
 
     monkeypatch.setattr("keras.src.utils.file_utils.get_file", refuse)
     with pytest.raises(UnavailableError) as caught:
         build(name, "imagenet", side=224)
-    for words in (name, "--weights FILE", "efficientnet_lite0"):
-        assert words in str(caught.value)
+    for part in (name, "--weights FILE", "efficientnet_lite0"):
+        assert part in str(caught.value)
     assert caught.value.retryable
 
 
-def test_another_failure_of_keras_is_not_called_a_download(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_keras_errors_are_not_reported_as_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("something else")
 
@@ -119,19 +119,19 @@ def test_another_failure_of_keras_is_not_called_a_download(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v3_small"])
 def test_random_weights_depend_on_the_seed_alone(name: str) -> None:
-    assert hash_of(build(name)) == hash_of(random_base(name))
-    assert hash_of(build(name, seed=1)) != hash_of(random_base(name))
+    assert hash_of(build(name)) == hash_of(random_backbone(name))
+    assert hash_of(build(name, seed=1)) != hash_of(random_backbone(name))
 
 
 def test_the_hash_of_weights_changes_with_any_one_of_them() -> None:
-    base = build("mobilenet_v3_small")
-    before = hash_of(base)
-    last = base.weights[-1]
+    backbone = build("mobilenet_v3_small")
+    before = hash_of(backbone)
+    last = backbone.weights[-1]
     value = last.numpy()
     last.assign(value + np.eye(1, len(value), dtype=np.float32)[0])
-    assert hash_of(base) != before
+    assert hash_of(backbone) != before
     last.assign(value)
-    assert hash_of(base) == before
+    assert hash_of(backbone) == before
 
 
 def test_efficientnet_lite_has_its_weights_without_a_network() -> None:
@@ -139,18 +139,18 @@ def test_efficientnet_lite_has_its_weights_without_a_network() -> None:
         hash_of(build("efficientnet_lite0", weights, seed)) for seed, weights in enumerate(("default", "imagenet"))
     }
     assert len(hashes) == 1
-    assert hash_of(random_base("efficientnet_lite0")) not in hashes
+    assert hash_of(random_backbone("efficientnet_lite0")) not in hashes
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's writer
 def test_a_weights_file_is_loaded(tmp_path: Path) -> None:
     saved = build("mobilenet_v3_small", seed=5)
-    saved.save_weights(tmp_path / "base.weights.h5")
-    loaded = build("mobilenet_v3_small", str(tmp_path / "base.weights.h5"))
+    saved.save_weights(tmp_path / "backbone.weights.h5")
+    loaded = build("mobilenet_v3_small", str(tmp_path / "backbone.weights.h5"))
     assert hash_of(loaded) == hash_of(saved)
     assert loaded.trainable_variables == []
 
 
 def test_a_missing_weights_file_is_named() -> None:
-    with pytest.raises(NotFoundError, match="nowhere/base"):
-        build("mobilenet_v3_small", "nowhere/base.h5")
+    with pytest.raises(NotFoundError, match="nowhere/backbone"):
+        build("mobilenet_v3_small", "nowhere/backbone.h5")

@@ -30,7 +30,7 @@ def small() -> Any:
     return build("mobilenet_v3_small")
 
 
-def save_today(model: Any, path: Path) -> None:
+def save_keras3(model: Any, path: Path) -> None:
     whole = path.with_name(f"{path.name}.weights.h5")
     model.save_weights(whole)
     whole.rename(path)
@@ -49,7 +49,7 @@ def save_legacy_model(model: Any, path: Path) -> None:
 
 
 Save = Callable[[Any, Path], None]
-FORMS = pytest.mark.parametrize("save", [save_today, save_legacy, save_legacy_model])
+FORMATS = pytest.mark.parametrize("save", [save_keras3, save_legacy, save_legacy_model])
 
 
 def load(model: Any, path: Path) -> None:
@@ -58,13 +58,13 @@ def load(model: Any, path: Path) -> None:
     load_weights(model, path)
 
 
-def forget(model: Any) -> None:
+def set_to_nan(model: Any) -> None:
     for variable in model.weights:
         variable.assign(np.full(variable.shape, np.nan))
 
 
-def assert_same(one: Any, other: Any) -> None:
-    for mine, theirs in zip(one.get_weights(), other.get_weights(), strict=True):
+def assert_same(first: Any, second: Any) -> None:
+    for mine, theirs in zip(first.get_weights(), second.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
 
@@ -73,14 +73,14 @@ def later() -> Any:
     return build("mobilenet_v3_small", seed=1)
 
 
-@FORMS
+@FORMATS
 @pytest.mark.parametrize("suffix", [".h5", ".weights.h5", ".bin"])
-def test_a_file_fits_a_network_built_later_whatever_it_is_called(
+def test_a_file_loads_into_a_network_built_later_whatever_its_name(
     small: Any, later: Any, tmp_path: Path, save: Save, suffix: str
 ) -> None:
-    path = tmp_path / f"base{suffix}"
+    path = tmp_path / f"backbone{suffix}"
     save(small, path)
-    forget(later)
+    set_to_nan(later)
     load(later, path)
     assert_same(later, small)
 
@@ -90,17 +90,17 @@ def inceptions() -> tuple[Any, Any]:
     return build("inception_v3"), build("inception_v3", seed=1)
 
 
-@FORMS
-def test_layers_that_keras_numbered_anew_are_paired_by_their_order(
+@FORMATS
+def test_layers_with_renumbered_names_are_paired_by_order(
     inceptions: tuple[Any, Any], tmp_path: Path, save: Save
 ) -> None:
-    one, later = inceptions
+    first, later = inceptions
     named = [{layer.name for layer in model.layers if layer.weights} for model in inceptions]
     assert named[0] != named[1]
-    save(one, tmp_path / "base.h5")
-    forget(later)
-    load(later, tmp_path / "base.h5")
-    assert_same(later, one)
+    save(first, tmp_path / "backbone.h5")
+    set_to_nan(later)
+    load(later, tmp_path / "backbone.h5")
+    assert_same(later, first)
 
 
 def tiny(filters: int = 4, extra: bool = False, names: str = "ab") -> Any:
@@ -115,55 +115,55 @@ def tiny(filters: int = 4, extra: bool = False, names: str = "ab") -> Any:
     return keras.Model(image, x, name="tiny")
 
 
-@FORMS
+@FORMATS
 def test_a_layer_of_another_shape_is_named_with_both_shapes(tmp_path: Path, save: Save) -> None:
-    save(tiny(filters=5), tmp_path / "base.h5")
-    with pytest.raises(InputError, match=r"base\.h5.*'a_conv'.*\(3, 3, 3, 4\).*\(3, 3, 3, 5\)"):
-        load(tiny(), tmp_path / "base.h5")
+    save(tiny(filters=5), tmp_path / "backbone.h5")
+    with pytest.raises(InputError, match=r"backbone\.h5.*'a_conv'.*\(3, 3, 3, 4\).*\(3, 3, 3, 5\)"):
+        load(tiny(), tmp_path / "backbone.h5")
 
 
-@FORMS
+@FORMATS
 def test_a_layer_that_the_file_lacks_is_named(tmp_path: Path, save: Save) -> None:
-    save(tiny(), tmp_path / "base.h5")
+    save(tiny(), tmp_path / "backbone.h5")
     with pytest.raises(InputError, match="'extra'"):
-        load(tiny(extra=True), tmp_path / "base.h5")
+        load(tiny(extra=True), tmp_path / "backbone.h5")
 
 
 @pytest.mark.parametrize("save", [save_legacy, save_legacy_model])
 def test_a_layer_that_the_network_lacks_is_named(tmp_path: Path, save: Save) -> None:
-    save(tiny(extra=True), tmp_path / "base.h5")
-    with pytest.raises(InputError, match=r"base\.h5.*'extra'.*without its top"):
-        load(tiny(), tmp_path / "base.h5")
+    save(tiny(extra=True), tmp_path / "backbone.h5")
+    with pytest.raises(InputError, match=r"backbone\.h5.*'extra'.*without its top"):
+        load(tiny(), tmp_path / "backbone.h5")
 
 
-@FORMS
+@FORMATS
 def test_layers_of_other_names_fit_by_their_order(tmp_path: Path, save: Save) -> None:
-    one, other = tiny(names="cd"), tiny()
-    save(one, tmp_path / "base.h5")
-    load(other, tmp_path / "base.h5")
-    assert_same(other, one)
+    first, other = tiny(names="cd"), tiny()
+    save(first, tmp_path / "backbone.h5")
+    load(other, tmp_path / "backbone.h5")
+    assert_same(other, first)
 
 
-@FORMS
+@FORMATS
 def test_a_file_of_another_network_is_refused_by_a_layers_name(small: Any, tmp_path: Path, save: Save) -> None:
-    save(tiny(), tmp_path / "base.h5")
+    save(tiny(), tmp_path / "backbone.h5")
     with pytest.raises(InputError) as caught:
-        load(small, tmp_path / "base.h5")
+        load(small, tmp_path / "backbone.h5")
     assert any(repr(layer.name) in str(caught.value) for layer in small.layers)
 
 
 @pytest.mark.parametrize(
     "save",
     [
-        save_today,
+        save_keras3,
         save_legacy,
         save_legacy_model,
     ],
 )
 def test_every_refusal_names_the_file(small: Any, tmp_path: Path, save: Save) -> None:
-    save(tiny(), tmp_path / "base.h5")
-    with pytest.raises(InputError, match=r"base\.h5"):
-        load(small, tmp_path / "base.h5")
+    save(tiny(), tmp_path / "backbone.h5")
+    with pytest.raises(InputError, match=r"backbone\.h5"):
+        load(small, tmp_path / "backbone.h5")
 
 
 @pytest.mark.parametrize("save", [save_legacy, save_legacy_model])
@@ -173,12 +173,12 @@ def test_a_legacy_file_with_a_top_is_refused(small: Any, tmp_path: Path, save: S
         load(small, tmp_path / "top.h5")
 
 
-def test_a_file_of_today_with_a_top_gives_the_base_its_own_weights(tmp_path: Path) -> None:
+def test_a_keras3_file_with_a_top_loads_the_backbones_weights(tmp_path: Path) -> None:
     with_top = build("mobilenet_v3_small", seed=3, include_top=True)
-    save_today(with_top, tmp_path / "top.h5")
-    base = build("mobilenet_v3_small")
-    load(base, tmp_path / "top.h5")
-    for layer in base.layers:
+    save_keras3(with_top, tmp_path / "top.h5")
+    backbone = build("mobilenet_v3_small")
+    load(backbone, tmp_path / "top.h5")
+    for layer in backbone.layers:
         if layer.weights:
             assert_same(layer, with_top.get_layer(layer.name))
 
@@ -188,23 +188,23 @@ def test_a_missing_file_is_named(small: Any, tmp_path: Path) -> None:
         load(small, tmp_path / "nowhere.h5")
 
 
-def test_a_folder_is_no_file(small: Any, tmp_path: Path) -> None:
+def test_a_folder_is_not_a_file(small: Any, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError):
         load(small, tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"weights\n", b"PK\x03\x04" + bytes(100), b"\x89HDF\r\n\x1a\n" + bytes(100)])
 def test_a_file_that_is_not_hdf5_is_refused(small: Any, tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "base.h5").write_bytes(content)
-    with pytest.raises(InputError, match=r"base\.h5: is not an HDF5 weights file"):
-        load(small, tmp_path / "base.h5")
+    (tmp_path / "backbone.h5").write_bytes(content)
+    with pytest.raises(InputError, match=r"backbone\.h5: is not an HDF5 weights file"):
+        load(small, tmp_path / "backbone.h5")
 
 
-def test_a_file_cut_short_is_refused(small: Any, tmp_path: Path) -> None:
-    path = tmp_path / "base.h5"
-    save_today(small, path)
+def test_a_truncated_file_is_refused(small: Any, tmp_path: Path) -> None:
+    path = tmp_path / "backbone.h5"
+    save_keras3(small, path)
     path.write_bytes(path.read_bytes()[:-5000])
-    with pytest.raises(InputError, match=r"base\.h5"):
+    with pytest.raises(InputError, match=r"backbone\.h5"):
         load(small, path)
 
 
@@ -212,7 +212,7 @@ def test_a_file_cut_short_is_refused(small: Any, tmp_path: Path) -> None:
 def test_an_hdf5_file_of_something_else_is_refused(small: Any, tmp_path: Path, group: str) -> None:
     import h5py
 
-    with h5py.File(tmp_path / "base.h5", "w") as file:
+    with h5py.File(tmp_path / "backbone.h5", "w") as file:
         file.create_dataset(f"{group}/numbers", data=np.arange(3))
-    with pytest.raises(InputError, match=r"base\.h5"):
-        load(small, tmp_path / "base.h5")
+    with pytest.raises(InputError, match=r"backbone\.h5"):
+        load(small, tmp_path / "backbone.h5")

@@ -11,13 +11,12 @@ from transferlite.errors import InputError
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _built_once() -> Iterator[None]:
-    """A base that several tests look at is built once."""
-    from train_job.backbones import build as bases
-    from train_job.backbones import list_layers as inspection
+def _cache_backbones() -> Iterator[None]:
+    """Build each backbone once for all tests."""
+    from train_job.backbones import build, list_layers
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inspection, "build_backbone", cache(bases.build_backbone))
+        patch.setattr(list_layers, "build_backbone", cache(build.build_backbone))
         yield
 
 
@@ -48,13 +47,13 @@ def test_the_image_size_sets_the_shapes() -> None:
     assert list_layers("mobilenet_v3_small", 64)[-1]["shape"] == [None, 2, 2, 576]
 
 
-def test_a_layers_configuration_is_had_by_name_and_by_index() -> None:
+def test_a_layers_configuration_is_found_by_name_and_by_index() -> None:
     from train_job.backbones.list_layers import layer_config, list_layers
 
-    place = next(row["index"] for row in list_layers("mobilenet_v3_small", 32) if row["name"] == "conv")
+    index = next(row["index"] for row in list_layers("mobilenet_v3_small", 32) if row["name"] == "conv")
     by_name = layer_config("mobilenet_v3_small", 32, "conv")
     assert by_name["filters"] == 16
-    assert by_name == layer_config("mobilenet_v3_small", 32, str(place))
+    assert by_name == layer_config("mobilenet_v3_small", 32, str(index))
 
 
 @pytest.mark.parametrize("layer", ["mixed99", "157", "-1", ""])
@@ -78,7 +77,7 @@ def test_the_command_prints_a_configuration_as_json() -> None:
     assert json.loads(result.output)["name"] == "conv"
 
 
-def test_the_command_prints_a_line_a_layer_and_the_count() -> None:
+def test_the_command_prints_a_line_per_layer_and_the_count() -> None:
     result = CliRunner().invoke(inspect, ["--backbone", "mobilenet_v3_small", "--image-size", "32"])
     lines = result.output.splitlines()
     assert lines[-1] == "157 layers"

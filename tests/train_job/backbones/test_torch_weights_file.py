@@ -50,7 +50,7 @@ class Pickler(pickle.Pickler):
 
 
 def _rebuild_tensor_v2() -> None:
-    """Named in the pickle and never called."""
+    """The pickle names this function; nothing calls it."""
 
 
 def _modules() -> dict[str, types.ModuleType]:
@@ -68,7 +68,7 @@ def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def write(state: Any, magic: int = MAGIC) -> Path:
         tensors = state.values() if isinstance(state, Mapping) else ()
-        storages = {one.storage.key: one.storage for one in tensors if isinstance(one, Tensor)}
+        storages = {tensor.storage.key: tensor.storage for tensor in tensors if isinstance(tensor, Tensor)}
         with monkeypatch.context() as patch, (tmp_path / "model.pth").open("wb") as file:
             for name, module in _modules().items():
                 patch.setitem(sys.modules, name, module)
@@ -104,8 +104,8 @@ def test_a_tensor_is_read_by_its_strides_and_offset(
     values = np.arange(24, dtype=np.float32)
     read = read_state_dict(checkpoint({"weight": Tensor(Storage("0", values), shape, strides, offset)}))["weight"]
     expected = np.empty(shape, np.float32)
-    for place in np.ndindex(*shape):
-        expected[place] = values[offset + sum(i * stride for i, stride in zip(place, strides, strict=True))]
+    for index in np.ndindex(*shape):
+        expected[index] = values[offset + sum(i * stride for i, stride in zip(index, strides, strict=True))]
     assert read.dtype == np.float32
     np.testing.assert_array_equal(read, expected)
 
@@ -166,7 +166,7 @@ def test_another_kind_of_storage_is_refused_by_name(checkpoint: Any) -> None:
         read_state_dict(checkpoint({"weight": Tensor(Storage("0", np.zeros(2)), (2,), (1,))}))
 
 
-def test_a_file_cut_short_anywhere_is_refused(checkpoint: Any) -> None:
+def test_a_file_truncated_anywhere_is_refused(checkpoint: Any) -> None:
     path = checkpoint({"weight": Tensor(floats(6), (6,), (1,))})
     content = path.read_bytes()
     for length in range(len(content)):
@@ -179,7 +179,7 @@ def test_a_file_cut_short_anywhere_is_refused(checkpoint: Any) -> None:
     "content",
     [
         pytest.param(b"", id="empty"),
-        pytest.param(b"weights, one a line\n", id="text"),
+        pytest.param(b"a text file\n", id="text"),
         pytest.param(b"PK\x03\x04" + bytes(60), id="zip, as PyTorch writes today"),
         pytest.param(b"\x89HDF\r\n\x1a\n" + bytes(60), id="hdf5"),
         pytest.param(pickle.dumps({"weight": 1}), id="one pickle"),

@@ -1,1 +1,1 @@
-"""Write a frozen backbone as a TFLite file, layer by layer, without the converter."""
+"""Write a backbone as a TFLite file, layer by layer, without the official converter."""

@@ -1,7 +1,7 @@
-"""Each Keras layer that bases are made of, as operations of a TFLite file: a table from layer to function.
+"""Translate each Keras layer that backbones use into TFLite operations; :data:`LAYERS` maps layer class to function.
 
-A function takes the file under construction, the layer, its inputs (tensors of the file, numbers, or a list), the
-activation to fuse, and what BatchNormalization to fold in; it returns the output tensor.
+A function takes the writer, the layer, its inputs (tensors of the file, numbers, or a list of them), the activation to
+fuse, and the scale and shift of a BatchNormalization to fold in. It returns the output tensor.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,25 +16,25 @@ from train_job.backbones.litert.tflite_writer import TFLiteWriter
 Array = NDArray[np.float32]
 
 
-class UnknownLayerError(Exception):
-    """The graph has a layer, or a use of one, that is not translated."""
+class UnsupportedLayerError(Exception):
+    """A layer, or the way the graph uses it, has no translation."""
 
 
 def with_batch_of_one(shape: Sequence[int | None]) -> list[int]:
-    """A Keras shape with a batch of one."""
+    """A Keras shape with its batch dimension set to 1."""
     if any(side is None for side in shape[1:]):
-        raise UnknownLayerError(f"a shape of {list(shape)}")
+        raise UnsupportedLayerError(f"a shape of {list(shape)}")
     return [1, *(int(side) for side in shape[1:] if side is not None)]
 
 
-def reshape(flat: TFLiteWriter, tensor: int, shape: list[int]) -> int:
-    """The tensor in another shape of as many values."""
-    to = flat.constant(np.array(shape, np.int32))
-    return flat.operation("RESHAPE", [tensor, to], shape, "ReshapeOptions", newShape=shape)
+def reshape(writer: TFLiteWriter, tensor: int, shape: list[int]) -> int:
+    """Append a reshape of the tensor."""
+    target = writer.constant(np.array(shape, np.int32))
+    return writer.operation("RESHAPE", [tensor, target], shape, "ReshapeOptions", newShape=shape)
 
 
-def fused(layer: Any) -> int | None:
-    """The activation of a ReLU layer as operations take it in; None for any other layer."""
+def fusible_activation(layer: Any) -> int | None:
+    """The code of a ReLU layer that an operation can apply to its own output; None for any other layer."""
     kind = type(layer).__name__
     if kind == "Activation" and layer.activation.__name__ == "relu":
         return int(ActivationFunctionType.RELU)
@@ -43,17 +43,18 @@ def fused(layer: Any) -> int | None:
     return None
 
 
-def scale_and_shift(layer: Any) -> tuple[Array, Array]:
-    """What BatchNormalization in inference mode does to its input: a factor and an addend by channel ``[C]``."""
+def layer_scale_shift(layer: Any) -> tuple[Array, Array]:
+    """Scale and shift per channel, each ``[C]``, that a BatchNormalization layer applies in inference mode."""
     gamma = np.array(layer.gamma) if layer.scale else None
     beta = np.array(layer.beta) if layer.center else None
-    return folded(np.array(layer.moving_mean), np.array(layer.moving_variance), layer.epsilon, gamma, beta)
+    mean, variance = np.array(layer.moving_mean), np.array(layer.moving_variance)
+    return batch_norm_scale_shift(mean, variance, layer.epsilon, gamma, beta)
 
 
-def folded(
+def batch_norm_scale_shift(
     mean: Array, variance: Array, epsilon: float, gamma: Array | None, beta: Array | None
 ) -> tuple[Array, Array]:
-    """The same of BatchNormalization's numbers, each ``[C]``."""
+    """Scale and shift per channel of a BatchNormalization with these statistics, all ``[C]``."""
     scale = 1 / np.sqrt(variance + epsilon)
     if gamma is not None:
         scale = scale * gamma
@@ -61,44 +62,53 @@ def folded(
     return scale, shift + beta if beta is not None else shift
 
 
-def _conv(flat: TFLiteWriter, layer: Any, inputs: list[int], activation: int, fold: Any) -> int:
+def _conv(writer: TFLiteWriter, layer: Any, inputs: list[int], activation: int, fold: Any) -> int:
     kernel = np.transpose(np.array(layer.kernel), (3, 0, 1, 2))  # [kh, kw, I, O] -> [O, kh, kw, I]
-    return _convolved(flat, layer, inputs, activation, fold, kernel, (-1, 1, 1, 1))
+    return _convolution(writer, layer, inputs, activation, fold, kernel, channel_axis=0)
 
 
-def _depthwise(flat: TFLiteWriter, layer: Any, inputs: list[int], activation: int, fold: Any) -> int:
+def _depthwise(writer: TFLiteWriter, layer: Any, inputs: list[int], activation: int, fold: Any) -> int:
     kernel = np.array(layer.kernel)
     kernel = kernel.reshape(1, *kernel.shape[:2], -1)  # [kh, kw, C, M] -> [1, kh, kw, C * M]
-    return _convolved(flat, layer, inputs, activation, fold, kernel, (1, 1, 1, -1), layer.depth_multiplier)
+    return _convolution(writer, layer, inputs, activation, fold, kernel, channel_axis=3)
 
 
-def _convolved(
-    flat: TFLiteWriter,
+def _convolution(
+    writer: TFLiteWriter,
     layer: Any,
     inputs: list[int],
     activation: int,
     fold: tuple[Array, Array] | None,
     kernel: Array,
-    by_channel: tuple[int, ...],
-    multiplier: int = 0,
+    channel_axis: int,
 ) -> int:
-    inside = layer.activation.__name__
-    if getattr(layer, "groups", 1) != 1 or (inside != "linear" and (fold or activation)):
-        raise UnknownLayerError(f"{layer.name}: groups, or an activation before the next layer")
-    channels = int(np.prod(kernel.shape)) // kernel[..., :1].size if multiplier else kernel.shape[0]
-    bias = np.array(layer.bias) if layer.use_bias else np.zeros(channels, np.float32)
+    """Append a convolution layer; output channels lie along ``channel_axis`` of ``kernel``."""
+    own_activation = layer.activation.__name__
+    if getattr(layer, "groups", 1) != 1 or (own_activation != "linear" and (fold or activation)):
+        raise UnsupportedLayerError(f"{layer.name}: groups, or an activation before the next layer")
+    bias = np.array(layer.bias) if layer.use_bias else np.zeros(kernel.shape[channel_axis], np.float32)
     if fold is not None:
         scale, shift = fold
+        by_channel = [-1 if axis == channel_axis else 1 for axis in range(4)]
         kernel, bias = kernel * scale.reshape(by_channel), bias * scale + shift
     shape = with_batch_of_one(layer.output.shape)
     output = convolve(
-        flat, inputs[0], kernel, bias, shape, activation, layer.strides, layer.padding, layer.dilation_rate, multiplier
+        writer,
+        inputs[0],
+        kernel,
+        bias,
+        shape,
+        activation,
+        layer.strides,
+        layer.padding,
+        layer.dilation_rate,
+        getattr(layer, "depth_multiplier", 0),
     )
-    return output if inside == "linear" else _activated(flat, output, inside)
+    return output if own_activation == "linear" else _activate(writer, output, own_activation)
 
 
 def convolve(
-    flat: TFLiteWriter,
+    writer: TFLiteWriter,
     tensor: int,
     kernel: Array,
     bias: Array,
@@ -107,15 +117,18 @@ def convolve(
     strides: tuple[int, int],
     padding: str = "same",
     dilation: tuple[int, int] = (1, 1),
-    multiplier: int = 0,
+    depth_multiplier: int = 0,
 ) -> int:
-    """A convolution of ``kernel`` ``[O, kh, kw, I]``, or of ``[1, kh, kw, C * multiplier]`` where it is depthwise."""
-    extra = {"depthMultiplier": multiplier} if multiplier else {}
-    return flat.operation(
-        "DEPTHWISE_CONV_2D" if multiplier else "CONV_2D",
-        [tensor, flat.constant(kernel), flat.constant(bias)],
+    """Append a convolution with ``kernel`` ``[O, kh, kw, I]``.
+
+    With ``depth_multiplier`` it is a depthwise convolution with ``kernel`` ``[1, kh, kw, C * depth_multiplier]``.
+    """
+    extra = {"depthMultiplier": depth_multiplier} if depth_multiplier else {}
+    return writer.operation(
+        "DEPTHWISE_CONV_2D" if depth_multiplier else "CONV_2D",
+        [tensor, writer.constant(kernel), writer.constant(bias)],
         shape,
-        "DepthwiseConv2DOptions" if multiplier else "Conv2DOptions",
+        "DepthwiseConv2DOptions" if depth_multiplier else "Conv2DOptions",
         fusedActivationFunction=activation,
         **_window(padding, strides),
         dilationHFactor=dilation[0],
@@ -125,132 +138,135 @@ def convolve(
 
 
 def _window(padding: str, strides: tuple[int, int]) -> dict[str, int]:
-    number = {"same": Padding.SAME, "valid": Padding.VALID}[padding]
-    return {"padding": number, "strideH": strides[0], "strideW": strides[1]}
+    """Fields for padding and strides that convolutions and pools share."""
+    code = {"same": Padding.SAME, "valid": Padding.VALID}[padding]
+    return {"padding": code, "strideH": strides[0], "strideW": strides[1]}
 
 
-def _batch_norm(flat: TFLiteWriter, layer: Any, inputs: list[int], activation: int, _fold: Any) -> int:
-    scale, shift = scale_and_shift(layer)
-    return scaled(flat, inputs[0], scale, shift, activation)
+def _batch_norm(writer: TFLiteWriter, layer: Any, inputs: list[int], activation: int, _fold: Any) -> int:
+    scale, shift = layer_scale_shift(layer)
+    return multiply_add(writer, inputs[0], scale, shift, activation)
 
 
-def scaled(flat: TFLiteWriter, tensor: int, scale: Array, shift: Array, activation: int = 0) -> int:
-    """The tensor times ``scale``, plus ``shift``, each a number or one a channel."""
-    product = _binary(flat, "MUL", [tensor, flat.constant(scale)])
-    return _binary(flat, "ADD", [product, flat.constant(shift)], activation)
+def multiply_add(writer: TFLiteWriter, tensor: int, scale: Array, shift: Array, activation: int = 0) -> int:
+    """Append ``tensor * scale + shift``; both are a scalar ``[1]`` or per channel ``[C]``."""
+    product = _binary(writer, "MUL", [tensor, writer.constant(scale)])
+    return _binary(writer, "ADD", [product, writer.constant(shift)], activation)
 
 
-def _binary(flat: TFLiteWriter, code: str, inputs: Sequence[int], activation: int = 0) -> int:
-    """An addition or product with broadcasting."""
-    shape = np.broadcast_shapes(*(tuple(flat.shape(tensor)) for tensor in inputs))
-    return flat.operation(code, inputs, shape, f"{code.title()}Options", fusedActivationFunction=activation)
+def _binary(writer: TFLiteWriter, code: str, inputs: Sequence[int], activation: int = 0) -> int:
+    """Append an addition or multiplication with broadcasting."""
+    shape = np.broadcast_shapes(*(tuple(writer.shape(tensor)) for tensor in inputs))
+    return writer.operation(code, inputs, shape, f"{code.title()}Options", fusedActivationFunction=activation)
 
 
-def add(flat: TFLiteWriter, tensors: Sequence[int]) -> int:
-    """The sum of two tensors."""
-    return _binary(flat, "ADD", tensors)
+def add(writer: TFLiteWriter, tensors: Sequence[int]) -> int:
+    """Append the sum of two tensors."""
+    return _binary(writer, "ADD", tensors)
 
 
-def _combined(code: str) -> Callable[..., int]:
-    """``Add`` and ``Multiply``: the layers on a list of tensors, and the operations on a tensor and a number."""
+def _elementwise(code: str) -> Callable[..., int]:
+    """A function for ``Add`` or ``Multiply``, on a list of two tensors or on a tensor and a number."""
 
-    def append(flat: TFLiteWriter, _layer: Any, inputs: list[Any], activation: int, _fold: Any) -> int:
+    def append(writer: TFLiteWriter, _layer: Any, inputs: list[Any], activation: int, _fold: Any) -> int:
         values = inputs[0] if isinstance(inputs[0], list) else inputs
         if len(values) != 2:
-            raise UnknownLayerError(f"{code} of {len(values)} tensors")
-        numbers = [one if isinstance(one, int) else flat.constant(np.array([one], np.float32)) for one in values]
-        return _binary(flat, code, numbers, activation)
+            raise UnsupportedLayerError(f"{code} of {len(values)} tensors")
+        tensors = [
+            value if isinstance(value, int) else writer.constant(np.array([value], np.float32)) for value in values
+        ]
+        return _binary(writer, code, tensors, activation)
 
     return append
 
 
-def _activation(flat: TFLiteWriter, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
-    relu = fused(layer)
+def _activation(writer: TFLiteWriter, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
+    relu = fusible_activation(layer)
     if relu is not None:
         code = "RELU" if relu == ActivationFunctionType.RELU else "RELU6"
-        return flat.operation(code, inputs, flat.shape(inputs[0]))
+        return writer.operation(code, inputs, writer.shape(inputs[0]))
     name = getattr(getattr(layer, "activation", None), "__name__", type(layer).__name__)
-    return _activated(flat, inputs[0], name)
+    return _activate(writer, inputs[0], name)
 
 
-def _activated(flat: TFLiteWriter, tensor: int, name: str) -> int:
-    """The activation that Keras calls ``name``, where it is an operation of its own."""
-    shape = flat.shape(tensor)
+def _activate(writer: TFLiteWriter, tensor: int, name: str) -> int:
+    """Append an activation, by its name in Keras, as an operation of its own."""
+    shape = writer.shape(tensor)
     if name == "hard_silu":
-        return flat.operation("HARD_SWISH", [tensor], shape, "HardSwishOptions")
+        return writer.operation("HARD_SWISH", [tensor], shape, "HardSwishOptions")
     if name in {"silu", "sigmoid"}:
-        gate = flat.operation("LOGISTIC", [tensor], shape)
-        return gate if name == "sigmoid" else _binary(flat, "MUL", [tensor, gate])
-    raise UnknownLayerError(f"activation {name}")
+        gate = writer.operation("LOGISTIC", [tensor], shape)
+        return gate if name == "sigmoid" else _binary(writer, "MUL", [tensor, gate])
+    raise UnsupportedLayerError(f"activation {name}")
 
 
 def _pool(code: str) -> Callable[..., int]:
-    def append(flat: TFLiteWriter, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
+    def append(writer: TFLiteWriter, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
         height, width = layer.pool_size
         shape = with_batch_of_one(layer.output.shape)
         window = _window(layer.padding, layer.strides)
-        return flat.operation(code, inputs, shape, "Pool2DOptions", filterHeight=height, filterWidth=width, **window)
+        return writer.operation(code, inputs, shape, "Pool2DOptions", filterHeight=height, filterWidth=width, **window)
 
     return append
 
 
-def _global_average(flat: TFLiteWriter, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
-    return global_average(flat, inputs[0], layer.keepdims)
+def _global_average(writer: TFLiteWriter, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
+    return global_average(writer, inputs[0], layer.keepdims)
 
 
-def global_average(flat: TFLiteWriter, tensor: int, keepdims: bool = False) -> int:
-    """The mean of each channel of ``[1, h, w, C]``: ``[1, C]``, or ``[1, 1, 1, C]``."""
-    axes = flat.constant(np.array([1, 2], np.int32))
-    channels = flat.shape(tensor)[-1]
+def global_average(writer: TFLiteWriter, tensor: int, keepdims: bool = False) -> int:
+    """Append the mean of each channel of ``[1, h, w, C]``, as ``[1, C]`` or with ``keepdims`` as ``[1, 1, 1, C]``."""
+    axes = writer.constant(np.array([1, 2], np.int32))
+    channels = writer.shape(tensor)[-1]
     shape = [1, 1, 1, channels] if keepdims else [1, channels]
-    return flat.operation("MEAN", [tensor, axes], shape, "ReducerOptions", keepDims=keepdims)
+    return writer.operation("MEAN", [tensor, axes], shape, "ReducerOptions", keepDims=keepdims)
 
 
-def _concatenate(flat: TFLiteWriter, layer: Any, inputs: list[Any], _activation: int, _fold: Any) -> int:
+def _concatenate(writer: TFLiteWriter, layer: Any, inputs: list[Any], _activation: int, _fold: Any) -> int:
     shape = with_batch_of_one(layer.output.shape)
     axis = layer.axis % len(shape)
-    return flat.operation("CONCATENATION", inputs[0], shape, "ConcatenationOptions", axis=axis)
+    return writer.operation("CONCATENATION", inputs[0], shape, "ConcatenationOptions", axis=axis)
 
 
-def _zero_padding(flat: TFLiteWriter, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
-    pads = flat.constant(np.array([(0, 0), *layer.padding, (0, 0)], np.int32))
-    return flat.operation("PAD", [inputs[0], pads], with_batch_of_one(layer.output.shape), "PadOptions")
+def _zero_padding(writer: TFLiteWriter, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
+    paddings = writer.constant(np.array([(0, 0), *layer.padding, (0, 0)], np.int32))
+    return writer.operation("PAD", [inputs[0], paddings], with_batch_of_one(layer.output.shape), "PadOptions")
 
 
-def _rescaling(flat: TFLiteWriter, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
+def _rescaling(writer: TFLiteWriter, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
     scale, offset = np.array([layer.scale], np.float32), np.array([layer.offset], np.float32)
-    return scaled(flat, inputs[0], scale.reshape(-1), offset.reshape(-1))
+    return multiply_add(writer, inputs[0], scale.reshape(-1), offset.reshape(-1))
 
 
-def _normalization(flat: TFLiteWriter, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
+def _normalization(writer: TFLiteWriter, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
     mean, variance = np.array(layer.mean).reshape(-1), np.array(layer.variance).reshape(-1)
     scale = 1 / np.maximum(np.sqrt(variance), 1e-7)
-    return scaled(flat, inputs[0], scale, -mean * scale)
+    return multiply_add(writer, inputs[0], scale, -mean * scale)
 
 
-def _reshaped(flat: TFLiteWriter, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
-    return reshape(flat, inputs[0], with_batch_of_one(layer.output.shape))
+def _reshape_layer(writer: TFLiteWriter, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
+    return reshape(writer, inputs[0], with_batch_of_one(layer.output.shape))
 
 
-def _unchanged(_flat: TFLiteWriter, _layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
+def _identity(_flat: TFLiteWriter, _layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
     return inputs[0]
 
 
 LAYERS: dict[str, Callable[..., int]] = {
     "Activation": _activation,
-    "Add": _combined("ADD"),
+    "Add": _elementwise("ADD"),
     "AveragePooling2D": _pool("AVERAGE_POOL_2D"),
     "BatchNormalization": _batch_norm,
     "Concatenate": _concatenate,
     "Conv2D": _conv,
     "DepthwiseConv2D": _depthwise,
-    "Dropout": _unchanged,
+    "Dropout": _identity,
     "GlobalAveragePooling2D": _global_average,
     "MaxPooling2D": _pool("MAX_POOL_2D"),
-    "Multiply": _combined("MUL"),
+    "Multiply": _elementwise("MUL"),
     "Normalization": _normalization,
     "ReLU": _activation,
     "Rescaling": _rescaling,
-    "Reshape": _reshaped,
+    "Reshape": _reshape_layer,
     "ZeroPadding2D": _zero_padding,
 }

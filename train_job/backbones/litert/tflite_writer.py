@@ -1,4 +1,4 @@
-"""Write a TFLite file operation by operation, in milliseconds: for graphs known beforehand, without the converter.
+"""Write a TFLite file operation by operation, in milliseconds, without the converter.
 
 Source: the schema https://github.com/tensorflow/tensorflow/blob/master/tensorflow/compiler/mlir/lite/schema/schema.fbs
 """
@@ -16,7 +16,7 @@ _SCHEMA_VERSION = 3
 
 
 class TFLiteWriter:
-    """One float32 subgraph under construction. Tensors are named by their number, as in the file."""
+    """One float32 subgraph under construction. A tensor is its index in the file."""
 
     def __init__(self) -> None:
         self._tensors: list[Any] = []
@@ -29,24 +29,29 @@ class TFLiteWriter:
         return list(self._tensors[tensor].shape)
 
     def tensor(self, shape: Sequence[int]) -> int:
-        """A new float32 tensor of that shape: the graph's input, or an operation's output."""
-        return self._add(shape, schema.TensorType.FLOAT32, 0)
+        """Add a float32 tensor of that shape: an input of the graph, or an operation's output."""
+        return self._add_tensor(shape, schema.TensorType.FLOAT32, 0)
 
     def constant(self, values: NDArray[Any]) -> int:
-        """A float32 or int32 constant."""
+        """Add a constant: int32 for integer ``values``, otherwise float32."""
         kind = schema.TensorType.INT32 if values.dtype.kind == "i" else schema.TensorType.FLOAT32
         content = np.ascontiguousarray(values, np.int32 if values.dtype.kind == "i" else np.float32)
         buffer = Buffer()
         buffer.data = content.reshape(-1).view(np.uint8)
         self._buffers.append(buffer)
-        return self._add(values.shape, kind, len(self._buffers) - 1)
+        return self._add_tensor(values.shape, kind, len(self._buffers) - 1)
 
     def operation(
         self, code: str, inputs: Sequence[int], shape: Sequence[int], options: str = "", **settings: Any
     ) -> int:
-        """Append an operation of the builtin ``code`` with one output of ``shape``; returns that tensor.
+        """Append an operation with one output; returns the output tensor.
 
-        ``options`` names the schema's table of ``settings``, for example ``Conv2DOptions``.
+        Args:
+            code: name of the builtin operator, for example ``CONV_2D``.
+            inputs: input tensors.
+            shape: shape of the output.
+            options: table of the schema that holds the ``settings``, for example ``Conv2DOptions``.
+            **settings: fields of that table.
         """
         operator = schema.OperatorT()
         operator.opcodeIndex = self._codes.setdefault(code, len(self._codes))
@@ -61,14 +66,14 @@ class TFLiteWriter:
         return int(operator.outputs[0])
 
     def pack(self, inputs: Sequence[int], outputs: Sequence[int]) -> bytes:
-        """The file's content."""
+        """The finished file, with these tensors as the graph's inputs and outputs."""
         graph = schema.SubGraphT(tensors=self._tensors, operators=self._operators, name="main")
         graph.inputs, graph.outputs = list(inputs), list(outputs)
         model = schema.ModelT(version=_SCHEMA_VERSION, subgraphs=[graph], buffers=self._buffers)
         model.operatorCodes = [operator_code(code) for code in self._codes]
         return write_tflite(model)
 
-    def _add(self, shape: Sequence[int], kind: int, buffer: int) -> int:
+    def _add_tensor(self, shape: Sequence[int], kind: int, buffer: int) -> int:
         name = f"t{len(self._tensors)}"
         self._tensors.append(schema.TensorT(shape=list(shape), type=kind, buffer=buffer, name=name))
         return len(self._tensors) - 1

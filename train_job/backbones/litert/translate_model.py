@@ -1,9 +1,9 @@
-"""A Keras graph of a frozen base as a TFLite file, layer by layer: what extraction on a CPU runs.
+"""Translate a Keras feature model into a TFLite file layer by layer, for feature extraction on a CPU.
 
-The official converter takes 4 s (EfficientNet-Lite0) to 9 s (InceptionV3) to trace, freeze and convert, longer than it
-takes to run 200 photos; this takes a fraction of a second. What is published is made by the converter all the same.
-BatchNormalization is folded into the convolution before it, and activations into their operation.
-Layers that are not known here raise :class:`UnknownLayerError`: the caller then lets TensorFlow run the graph.
+The official converter takes 4 s (EfficientNet-Lite0) to 9 s (InceptionV3), longer than LiteRT takes to run 200 photos;
+this takes a fraction of a second (``docs/benchmarks.md``, "The forward pass"). Published files still come from the
+converter. BatchNormalization is folded into the convolution before it, and activations into the operation before them.
+Layers without a translation raise :class:`UnsupportedLayerError`: the caller then runs the model with TensorFlow.
 """
 
 from collections import defaultdict
@@ -16,100 +16,109 @@ from ai_edge_litert.schema_py_generated import ActivationFunctionType
 from train_job.backbones.litert.layers import (
     LAYERS,
     Array,
-    UnknownLayerError,
-    fused,
+    UnsupportedLayerError,
+    fusible_activation,
+    layer_scale_shift,
     reshape,
-    scale_and_shift,
     with_batch_of_one,
 )
 from train_job.backbones.litert.tflite_writer import TFLiteWriter
 
+_CONVOLUTIONS = {"Conv2D", "DepthwiseConv2D"}
+
 
 def translate_to_tflite(model: Any) -> bytes:
-    """A TFLite file from float RGB 0 to 255 ``[1, H, W, 3]`` to each of the model's outputs, flat ``[1, D]``.
-
-    Args:
-        model: a functional Keras model with one input.
+    """Translate a functional Keras model with one input; every output becomes flat ``[1, D]``.
 
     Raises:
-        UnknownLayerError: a layer of the model is not known here.
+        UnsupportedLayerError: a layer has no translation.
     """
-    flat = TFLiteWriter()
-    pixels = flat.tensor(with_batch_of_one(model.inputs[0].shape))
-    outputs = _Translation(flat, model).run([pixels])
-    rows = [_flattened(flat, output) for output in outputs]
-    return flat.pack([pixels], rows)
+    writer = TFLiteWriter()
+    pixels = writer.tensor(with_batch_of_one(model.inputs[0].shape))
+    outputs = _Translation(writer, model).run([pixels])
+    return writer.pack([pixels], [_flatten(writer, output) for output in outputs])
 
 
-def _flattened(flat: TFLiteWriter, tensor: int) -> int:
-    shape = flat.shape(tensor)
-    return tensor if len(shape) == 2 else reshape(flat, tensor, [1, int(np.prod(shape))])
+def _flatten(writer: TFLiteWriter, tensor: int) -> int:
+    shape = writer.shape(tensor)
+    return tensor if len(shape) == 2 else reshape(writer, tensor, [1, int(np.prod(shape))])
 
 
 class _Translation:
-    """The translation of one functional model: which of its Keras tensors is which tensor of the file."""
+    """The translation of one functional model.
 
-    def __init__(self, flat: TFLiteWriter, model: Any) -> None:
-        self.flat = flat
-        self.model = model = getattr(model, "_functional", model)  # what a Sequential model is inside
+    Attributes:
+        nodes: the model's nodes in order of execution.
+        consumers: nodes that take a Keras tensor as input, by the tensor's id.
+        output_ids: ids of the Keras tensors that the model returns.
+        tensors: the file's tensor for a Keras tensor, by the latter's id.
+        fused: ids of nodes already folded into an earlier operation.
+    """
+
+    def __init__(self, writer: TFLiteWriter, model: Any) -> None:
+        self.writer = writer
+        self.model = model = getattr(model, "_functional", model)  # a Sequential wraps a functional model
         depths = model._nodes_by_depth
         self.nodes = [node for depth in sorted(depths, reverse=True) for node in depths[depth]]
-        self.users: dict[int, list[Any]] = defaultdict(list)
+        self.consumers: dict[int, list[Any]] = defaultdict(list)
         for node in self.nodes:
             for tensor in node.input_tensors:
-                self.users[id(tensor)].append(node)
-        self.kept = {id(tensor) for tensor in model.outputs}
-        self.known: dict[int, int] = {}
-        self.taken: set[int] = set()
+                self.consumers[id(tensor)].append(node)
+        self.output_ids = {id(tensor) for tensor in model.outputs}
+        self.tensors: dict[int, int] = {}
+        self.fused: set[int] = set()
 
     def run(self, inputs: Sequence[int]) -> list[int]:
-        """Append the model's operations on ``inputs``; returns its outputs."""
-        self.known = {id(tensor): number for tensor, number in zip(self.model.inputs, inputs, strict=True)}
+        """Append the model's operations on the tensors ``inputs``; returns its output tensors."""
+        self.tensors = {id(tensor): index for tensor, index in zip(self.model.inputs, inputs, strict=True)}
         for node in self.nodes:
-            if node.operation is not None and not node.is_input and id(node) not in self.taken:
+            if node.operation is not None and not node.is_input and id(node) not in self.fused:
                 self._append(node)
-        return [self.known[id(tensor)] for tensor in self.model.outputs]
+        return [self.tensors[id(tensor)] for tensor in self.model.outputs]
 
     def _append(self, node: Any) -> None:
-        """Append the operation of ``node`` with those after it that it can take in."""
+        """Append the operation of ``node``, together with the nodes after it that can be fused into it."""
         kind = type(node.operation).__name__
-        arguments = [self._value(value) for value in node.arguments.args]
+        arguments = [self._argument(value) for value in node.arguments.args]
         if kind in {"Functional", "Sequential"}:
-            outputs = _Translation(self.flat, node.operation).run(arguments)
-            self.known |= {id(tensor): number for tensor, number in zip(node.outputs, outputs, strict=True)}
+            outputs = _Translation(self.writer, node.operation).run(arguments)
+            self.tensors |= {id(tensor): index for tensor, index in zip(node.outputs, outputs, strict=True)}
             return
-        scale, last = self._batch_norm_after(node) if kind in {"Conv2D", "DepthwiseConv2D"} else (None, node)
-        activation = ActivationFunctionType.NONE
-        if kind in {"Conv2D", "DepthwiseConv2D", "Add", "BatchNormalization"}:
-            activation, last = self._activation_after(last)
+        fold, last = self._fuse_batch_norm(node) if kind in _CONVOLUTIONS else (None, node)
+        activation = int(ActivationFunctionType.NONE)
+        if kind in {*_CONVOLUTIONS, "Add", "BatchNormalization"}:
+            activation, last = self._fuse_activation(last)
         try:
             append = LAYERS[kind]
         except KeyError:
-            raise UnknownLayerError(kind) from None
-        self.known[id(last.outputs[0])] = append(self.flat, node.operation, arguments, activation, scale)
+            raise UnsupportedLayerError(kind) from None
+        self.tensors[id(last.outputs[0])] = append(self.writer, node.operation, arguments, activation, fold)
 
-    def _value(self, value: Any) -> Any:
+    def _argument(self, value: Any) -> Any:
+        """A call's argument with each Keras tensor replaced by the file's tensor."""
         if isinstance(value, list | tuple):
-            return [self._value(one) for one in value]
-        return self.known[id(value)] if hasattr(value, "_keras_history") else value
+            return [self._argument(item) for item in value]
+        return self.tensors[id(value)] if hasattr(value, "_keras_history") else value
 
-    def _sole_user(self, node: Any) -> Any:
+    def _sole_consumer(self, node: Any) -> Any:
         """The only node that uses the output of ``node``, or None."""
         output = id(node.outputs[0])
-        users = self.users[output]
-        return users[0] if len(users) == 1 and output not in self.kept else None
+        consumers = self.consumers[output]
+        return consumers[0] if len(consumers) == 1 and output not in self.output_ids else None
 
-    def _batch_norm_after(self, node: Any) -> tuple[tuple[Array, Array] | None, Any]:
-        user = self._sole_user(node)
-        if user is None or type(user.operation).__name__ != "BatchNormalization":
+    def _fuse_batch_norm(self, node: Any) -> tuple[tuple[Array, Array] | None, Any]:
+        """Scale and shift of a BatchNormalization after ``node``, if there is one, and the last node that is fused."""
+        consumer = self._sole_consumer(node)
+        if consumer is None or type(consumer.operation).__name__ != "BatchNormalization":
             return None, node
-        self.taken.add(id(user))
-        return scale_and_shift(user.operation), user
+        self.fused.add(id(consumer))
+        return layer_scale_shift(consumer.operation), consumer
 
-    def _activation_after(self, node: Any) -> tuple[int, Any]:
-        user = self._sole_user(node)
-        activation = None if user is None else fused(user.operation)
+    def _fuse_activation(self, node: Any) -> tuple[int, Any]:
+        """The activation after ``node`` that its operation can apply itself, and the last node that is fused."""
+        consumer = self._sole_consumer(node)
+        activation = None if consumer is None else fusible_activation(consumer.operation)
         if activation is None:
             return int(ActivationFunctionType.NONE), node
-        self.taken.add(id(user))
-        return activation, user
+        self.fused.add(id(consumer))
+        return activation, consumer

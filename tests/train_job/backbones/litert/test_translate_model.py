@@ -3,12 +3,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.train_job.bases import backbone_features, pictures
+from tests.train_job.small_backbones import random_images, small_feature_model
 from train_job.backbones.catalog import BACKBONES
 
 
 def run(content: bytes, images: list[Any]) -> list[np.ndarray[Any, Any]]:
-    """What LiteRT gives for each of the file's outputs, ``[N, D]``."""
+    """Run the file on LiteRT; returns each of its outputs, ``[N, D]``."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=content)
@@ -22,21 +22,21 @@ def run(content: bytes, images: list[Any]) -> list[np.ndarray[Any, Any]]:
     return [np.stack(found) for found in rows]
 
 
-def close(found: Any, expected: Any) -> None:
-    """Equal within a hundredth of what float16 can tell apart at the largest value."""
-    expected = np.asarray(expected).reshape(found.shape)
+def assert_close(actual: Any, expected: Any) -> None:
+    """Assert equality within a quarter of a float16 step at the largest value."""
+    expected = np.asarray(expected).reshape(actual.shape)
     assert expected.std() > 0
-    assert np.abs(found - expected).max() <= np.spacing(np.float16(np.abs(expected).max())) / 4
+    assert np.abs(actual - expected).max() <= np.spacing(np.float16(np.abs(expected).max())) / 4
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_each_backbones_file_answers_as_keras_does(name: str) -> None:
+def test_each_backbones_file_computes_what_keras_does(name: str) -> None:
     from train_job.backbones.litert.translate_model import translate_to_tflite
 
     size = 96 if name == "inception_v3" else 64
-    model, images = backbone_features(name, size), pictures(3, size)
+    model, images = small_feature_model(name, size), random_images(3, size)
     (rows,) = run(translate_to_tflite(model), images)
-    close(rows, model(np.stack(images).astype(np.float32), training=False))
+    assert_close(rows, model(np.stack(images).astype(np.float32), training=False))
 
 
 CUTS = [("efficientnet_lite0", "block13_expand_conv"), ("mobilenet_v3_small", "120"), ("resnet50", "150")]
@@ -46,12 +46,12 @@ CUTS = [("efficientnet_lite0", "block13_expand_conv"), ("mobilenet_v3_small", "1
 def test_the_activation_at_a_cut_is_a_second_output(name: str, layer: str) -> None:
     from train_job.backbones.litert.translate_model import translate_to_tflite
 
-    model, images = backbone_features(name, 64, layer), pictures(2, 64)
+    model, images = small_feature_model(name, 64, layer), random_images(2, 64)
     found = run(translate_to_tflite(model), images)
     expected = model(np.stack(images).astype(np.float32), training=False)
     assert len(found) == 2
     for rows, values in zip(found, expected, strict=True):
-        close(rows, values)
+        assert_close(rows, values)
 
 
 def small(*layers: Any) -> Any:
@@ -61,7 +61,7 @@ def small(*layers: Any) -> Any:
     return keras.Sequential([keras.Input((12, 10, 3)), *layers])
 
 
-def test_layers_that_cannot_be_folded_are_operations_of_their_own() -> None:
+def test_layers_that_cannot_be_folded_become_their_own_operations() -> None:
     from keras import layers
 
     from train_job.backbones.litert.translate_model import translate_to_tflite
@@ -78,13 +78,13 @@ def test_layers_that_cannot_be_folded_are_operations_of_their_own() -> None:
         layers.Activation("sigmoid"),
     )
     norm.set_weights([np.array([1.0, 2, 3, 4]), np.zeros(4), np.array([0.1, -0.2, 0, 0]), np.array([1, 2, 0.5, 1])])
-    images = pictures(2, 12)
+    images = random_images(2, 12)
     images = [image[:, :10] for image in images]
     (rows,) = run(translate_to_tflite(model), images)
     np.testing.assert_allclose(rows, np.asarray(model(np.stack(images).astype(np.float32))).reshape(2, -1), atol=1e-5)
 
 
-def test_a_layer_whose_output_is_used_twice_is_not_folded_away() -> None:
+def test_a_layer_with_two_consumers_is_not_folded() -> None:
     import keras
     from keras import layers
 
@@ -97,23 +97,23 @@ def test_a_layer_whose_output_is_used_twice_is_not_folded_away() -> None:
     joined = layers.Add()([conv, layers.ReLU()(norm(conv))])
     model = keras.Model(pixels, joined)
     norm.set_weights([np.ones(3) * 2, np.ones(3), np.ones(3) * 5, np.ones(3) * 3])
-    images = pictures(2, 8)
+    images = random_images(2, 8)
     (rows,) = run(translate_to_tflite(model), images)
     expected = np.asarray(model(np.stack(images).astype(np.float32))).reshape(2, -1)
     np.testing.assert_allclose(rows, expected, rtol=1e-5, atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["layer", "activation", "groups"])
-def test_what_is_not_known_is_said_and_not_guessed(kind: str) -> None:
+def test_unsupported_layers_raise(kind: str) -> None:
     from keras import layers
 
-    from train_job.backbones.litert.layers import UnknownLayerError
+    from train_job.backbones.litert.layers import UnsupportedLayerError
     from train_job.backbones.litert.translate_model import translate_to_tflite
 
-    unknown = {
+    layer = {
         "layer": layers.GaussianNoise(0.1),
         "activation": layers.Activation("selu"),
         "groups": layers.Conv2D(3, 1, groups=3),
     }[kind]
-    with pytest.raises(UnknownLayerError):
-        translate_to_tflite(small(unknown))
+    with pytest.raises(UnsupportedLayerError):
+        translate_to_tflite(small(layer))
