@@ -12,15 +12,19 @@ _NEEDS = ("boto3", "moto", "obstore", "tensorflow")
 
 
 @click.command()
-@click.option("--photos", metavar="DIR", help="Your own folder per class.  [default: 200 pictures of scikit-image]")
+@click.option(
+    "--photos",
+    metavar="DIR",
+    help="Folder with one folder of photos per class.  [default: 200 pictures of scikit-image]",
+)
 @click.option(
     "--out",
     default="demo-output",
     show_default=True,
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where copies of everything stay.",
+    help="Folder for the registry and the predictions.",
 )
-@click.option("--epochs", default=100, show_default=True, type=click.IntRange(1))
+@click.option("--epochs", default=100, show_default=True, type=click.IntRange(1), help="Number of training epochs.")
 def demo(photos: str | None, out: Path, epochs: int) -> None:
     """Run the whole loop on a local S3: upload, train, publish, then S3 events through the Lambda handler."""
     for name in _NEEDS:

@@ -28,7 +28,7 @@ IMPORTED: Mapping[str, Sequence[str]] = {
     "botocore/data": ("*.json", "*.json.gz", "s3", "sts", "sso", "sso-oidc", "kms", "events"),
     "boto3/data": ("s3",),
 }
-"""Of these folders only the entries of these names are kept: the rest is of other uses and other services."""
+"""The entries to keep of each folder. The others are for other uses and other services."""
 
 NOT_IMPORTED: Sequence[str] = (
     *("**/tests", "**/*.pyi", "**/*.pxd", "**/*.h", "**/*.a", "bin", "boto3/examples"),
@@ -46,13 +46,13 @@ NOT_NEEDED: Mapping[str, frozenset[str]] = {
         {"backports-strenum", "flatbuffers", "ml-dtypes", "protobuf", "tqdm", "typing-extensions"}
     )
 }
-"""Requirements of a package that nothing imports where it only runs models; gone unless another package needs them."""
+"""Requirements of a package that predicting does not import. They are removed unless another package needs them."""
 
 
 def build(
     dest: Path, extras: Sequence[str] = ("edge",), platform: str = THIS_PLATFORM, python: str = THIS_PYTHON
 ) -> dict[str, int]:
-    """Make ``dest`` a folder to put on ``PYTHONPATH``, into an image or a zip; it appears only when complete.
+    """Create a folder for ``PYTHONPATH``, an image or a zip. It appears only when it is complete.
 
     Args:
         dest: the folder, which must not exist.
@@ -61,11 +61,12 @@ def build(
         python: the Python version there, ``3.12``; the same version compiles the bytecode here.
 
     Returns:
-        The bytes of each package, the largest first.
+        The size of each entry in bytes, the largest first.
 
     Raises:
         InputError: ``dest`` exists, there is no such extra or platform, or no such Python or pip here.
-        TransferLiteError: pip failed, for want of the network or of such wheels; the message is its last line.
+        TransferLiteError: pip failed, for example without network or without a matching wheel. The message holds its
+            last line.
     """
     if dest.exists():
         raise InputError("exists already", where=str(dest), hint="remove it or name another folder")
@@ -103,7 +104,7 @@ def version_of(python: str) -> tuple[int, int]:
 
 
 def _interpreter(python: str) -> str:
-    """The path of an interpreter of that version. A found one may yet fail: version managers leave such names."""
+    """Return the path of an interpreter of that version that starts: version managers leave names that do not."""
     found = sys.executable if python == THIS_PYTHON else shutil.which(f"python{python}")
     if not found or subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode:
         raise InputError(f"there is no python{python} here to compile the bytecode", hint="put it on PATH")
@@ -111,7 +112,7 @@ def _interpreter(python: str) -> str:
 
 
 def _tags(platform: str) -> list[str]:
-    """The wheel platforms that run where ``platform`` does: those of an older glibc too."""
+    """Return the platform tags of the wheels that run on ``platform``, those of an older glibc included."""
     found = re.fullmatch(r"manylinux_2_(\d+)_(\w+)", platform)
     if not found:
         raise InputError(f"{platform!r} is no platform", hint="manylinux_2_28_x86_64 and manylinux_2_28_aarch64 are")
@@ -137,7 +138,7 @@ def _run(command: Sequence[object]) -> None:
 
 
 def _drop_packages(folder: Path) -> None:
-    """Remove what was installed for :data:`NOT_NEEDED` requirements alone."""
+    """Remove the packages that only :data:`NOT_NEEDED` names."""
     installed = {_normal(found.name): found for found in distributions(path=[str(folder)])}
     unneeded = {name for owner in NOT_NEEDED if owner in installed for name in NOT_NEEDED[owner]}
     for name in unneeded & set(installed):
@@ -148,7 +149,7 @@ def _drop_packages(folder: Path) -> None:
 
 
 def _requirements(package: Distribution) -> set[str]:
-    """What it requires always, by name; extras aside."""
+    """Return the names of its requirements, without those of extras."""
     lines = (line for line in package.requires or () if "extra ==" not in line)
     return {_normal(match[0]) for line in lines if (match := re.match(r"[\w.-]+", line))}
 
@@ -158,7 +159,7 @@ def _normal(name: str) -> str:
 
 
 def _drop_files(folder: Path) -> None:
-    """Remove what nothing imports, and the folders that then are empty."""
+    """Remove the files that predicting does not import, then the empty folders."""
     unwanted = [path for pattern in NOT_IMPORTED for path in folder.glob(pattern)]
     for name, kept in IMPORTED.items():
         children = (folder / name).iterdir() if (folder / name).is_dir() else ()

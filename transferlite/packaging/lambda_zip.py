@@ -9,26 +9,26 @@ from transferlite.errors import InputError, TransferLiteError
 from transferlite.packaging import device_folder
 
 PLATFORMS = {"x86_64": "manylinux_2_28_x86_64", "arm64": "manylinux_2_28_aarch64"}
-"""By Lambda's name of an architecture. Its Python 3.12 and newer have glibc 2.34."""
+"""The platform tag of each architecture of Lambda, whose Python 3.12 and newer have glibc 2.34."""
 
 OLDEST = (3, 12)
-"""Lambda's older Pythons have glibc 2.26, for which there is no LiteRT."""
+"""The oldest Python of Lambda with a glibc that LiteRT supports: older ones have glibc 2.26."""
 
 MOST_BYTES = 250 * 2**20
-"""Unpacked. Source: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
+"""The limit of Lambda for the unpacked zip. Source: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
 
 _WHEN = (1980, 1, 1, 0, 0, 0)  # the same function is the same file, whenever it is made
 
 
 def write_zip(dest: Path, architecture: str, python: str, extras: Sequence[str] = ()) -> tuple[int, int]:
-    """Write the function, all that it imports and their bytecode to ``dest``; returns its bytes unpacked and packed.
+    """Write the function, its requirements and their bytecode to ``dest``; return the unpacked and the packed size.
 
     ``extras`` adds extras of this package to ``lambda``, such as ``signed``.
 
     Raises:
-        InputError: there is no such architecture, Lambda's Python of that version cannot run it, or there is no Python
-            of that version here to compile the bytecode with.
-        TransferLiteError: pip failed, or Lambda would not take so much.
+        InputError: the architecture or the Python version is unknown to Lambda, the folder of ``dest`` does not exist,
+            or there is no Python of that version here to compile the bytecode.
+        TransferLiteError: pip failed, or the zip is over the limit of Lambda.
     """
     if architecture not in PLATFORMS:
         raise InputError(f"there is no architecture {architecture!r}", hint=f"name one of {', '.join(PLATFORMS)}")

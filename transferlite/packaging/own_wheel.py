@@ -26,7 +26,7 @@ _COMPARE = {
 
 
 def installed() -> Distribution:
-    """The metadata of the installed TransferLite. Raises InputError where it is imported without being installed."""
+    """Return the metadata of the installed TransferLite. Raises InputError when it is not installed."""
     try:
         return distribution("transferlite")
     except PackageNotFoundError:
@@ -60,7 +60,7 @@ def write_wheel(folder: Path, packages: Sequence[str], python: str) -> Path:
 
 
 def _files(package: Path) -> Iterator[Path]:
-    """The source and data files of a package, bytecode left out."""
+    """Yield the source and data files of a package, without bytecode."""
     if not (package / "__init__.py").is_file():
         hint = "install the whole wheel of TransferLite"
         raise InputError(f"there is no package {package.name}", where=str(package.parent), hint=hint)
@@ -70,7 +70,7 @@ def _files(package: Path) -> Iterator[Path]:
 
 
 def for_python(metadata: str, python: str) -> str:
-    """The metadata with each test of ``python_version`` replaced by its result for another Python.
+    """Replace each test of ``python_version`` in the metadata by its result for another Python.
 
     pip evaluates such a test for the Python that runs pip, even with ``--python-version``.
     """
