@@ -49,11 +49,11 @@ def epoch_seconds(photos: Path, count: int = 160, batch: int = 50, rounds: int =
     assert base.cut is not None
     images = decoded(photos / sorted(path.name for path in photos.iterdir())[0], count, base.spec.width)
     labels = tf.constant(np.arange(count) % 5)
-    _, at_cut = feature_model(base.keras, base.backbone, base.spec, base.cut).predict(images, verbose=0)
-    head = head_model(base.keras.output.shape[-1], 1024, 5)
-    top = top_model(base.keras, base.cut, head)
+    _, at_cut = feature_model(base.keras_model, base.backbone, base.spec, base.cut).predict(images, verbose=0)
+    head = head_model(base.keras_model.output.shape[-1], 1024, 5)
+    top = top_model(base.keras_model, base.cut, head)
     rows = tf.constant(at_cut.reshape(count, -1))
-    whole = feature_model(base.keras, base.backbone, base.spec)
+    whole = feature_model(base.keras_model, base.backbone, base.spec)
     variables = top.trainable_variables
 
     def epoch(inputs: Any, model: Any) -> Any:

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from benchmarks.photos import USUAL
-from benchmarks.s3_server import put_photos, running_s3
 from benchmarks.sides.processes import once, print_table
+from benchmarks.sides.s3_server import put_photos, running_s3
 
 
 def extract(features: str) -> dict[str, Any]:

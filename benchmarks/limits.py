@@ -20,9 +20,9 @@ import obstore
 from obstore.store import S3Store
 
 from benchmarks.photos import USUAL, real_photos, seed_photos
-from benchmarks.s3_server import put_photos, running_s3
-from benchmarks.seed_cases import BATCH, CASES, PHOTOS, STEPS, Case
 from benchmarks.sides.processes import Side, print_table
+from benchmarks.sides.s3_server import put_photos, running_s3
+from benchmarks.sides.seed_cases import BATCH, CASES, PHOTOS, STEPS, Case
 from transferlite.images.decoder import decode
 from transferlite.images.input_spec import InputSpec
 

@@ -21,8 +21,8 @@ from obstore.store import S3Store
 
 from benchmarks.limits import decode_limit, fetch_limit
 from benchmarks.photos import USUAL
-from benchmarks.s3_server import put_photos, running_s3
 from benchmarks.sides.processes import print_table
+from benchmarks.sides.s3_server import put_photos, running_s3
 from train_job.data.labels.read_labels import read_dataset
 from train_job.extraction.extract_features import extract_features
 from train_job.extraction.forward_pass import ForwardPass, Source
@@ -76,14 +76,14 @@ def whole(base: FrozenBackbone, forward: ForwardPass, folder: Path) -> float:
     """Seconds from the S3 server to rows in a new feature store."""
     examples = read_dataset("s3://photos").examples
     store = FeatureStore.open(str(folder))
-    return extract_features(examples, base.wanted, store, base.spec, lambda: forward, _Quiet()).counts.seconds
+    return extract_features(examples, base.feature_request, store, base.spec, lambda: forward, _Quiet()).counts.seconds
 
 
 def measure(backbone: str, bucket: S3Store, keys: list[str], rounds: int, own_core: int | None = None) -> list[str]:
     """A row of the table: medians of rounds that take turns."""
     weights = "default" if backbone == "efficientnet_lite0" else "none"
     base = FrozenBackbone(TrainOptions("s3://photos", "", backbone=backbone, weights=weights))
-    forward = base.forward() if own_core is None else with_own_core(base.forward(), own_core)
+    forward = base.forward_pass() if own_core is None else with_own_core(base.forward_pass(), own_core)
     blobs = [USUAL.jpeg(number) for number in range(len(keys))]
     seconds: list[list[float]] = []
     for _ in range(rounds):

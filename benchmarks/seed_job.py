@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from benchmarks.limits import Limits, measuring, median
 from benchmarks.photos import real_photos, seed_photos
-from benchmarks.seed_cases import BATCH, CASES, EPOCHS, PHOTOS, STEPS, STEPS_PER_EPOCH, Case
 from benchmarks.sides.processes import once, print_table
+from benchmarks.sides.seed_cases import BATCH, CASES, EPOCHS, PHOTOS, STEPS, STEPS_PER_EPOCH, Case
 
 Rows = NDArray[np.float32]
 

@@ -40,18 +40,22 @@ def ours(epochs: int, batch: int) -> Side:
     """``fit_head``, compilation included."""
     import keras
 
-    from train_job.head.fit import fit_head, predict_rows
+    from train_job.head.fit import fit_head, predict_probabilities
     from train_job.head.model import head_model
-    from train_job.head.recipe import Recipe
+    from train_job.head.recipe import recipe_from_options
     from train_job.head.row_sets import RowSet
+    from train_job.options import TrainOptions
 
     def side(rows: Rows, labels: Labels, held_out: Rows) -> NDArray[np.int64]:
         keras.utils.set_random_seed(0)
         head = head_model(WIDTH, HIDDEN, CLASSES)
         train = RowSet(rows, np.arange(len(rows)), labels)
         nothing = RowSet(rows, train.ids[:0], labels[:0])
-        fit_head(head, train, nothing, Recipe(epochs, batch_size=batch, optimizer="adam"), lambda _: None)
-        found = predict_rows(head, RowSet(held_out, np.arange(len(held_out)), np.zeros(len(held_out), np.int32)))
+        options = TrainOptions(images="", registry="", epochs=epochs, batch_size=batch, optimizer="adam")
+        fit_head(head, train, nothing, recipe_from_options(options), lambda _: None)
+        found = predict_probabilities(
+            head, RowSet(held_out, np.arange(len(held_out)), np.zeros(len(held_out), np.int32))
+        )
         return np.asarray(found.argmax(axis=1), np.int64)
 
     return side

@@ -47,14 +47,16 @@ def ours(table: Any, labels: Any, batch: int, epochs: int, memory: int) -> float
     from train_job.head.compiled_loop import PreparedProgram, ResourceLimits
     from train_job.head.fit import fit_head
     from train_job.head.model import head_model
-    from train_job.head.recipe import Recipe
+    from train_job.head.recipe import recipe_from_options
     from train_job.head.row_sets import RowSet
+    from train_job.options import TrainOptions
 
     keras.utils.set_random_seed(0)
     train = RowSet(table, np.arange(len(table)), labels)
     nothing = RowSet(table, train.ids[:0], labels[:0])
     head = head_model(WIDTH, HIDDEN, CLASSES)
-    recipe, limits = Recipe(epochs, batch_size=batch), ResourceLimits(memory)
+    recipe = recipe_from_options(TrainOptions(images="", registry="", epochs=epochs, batch_size=batch))
+    limits = ResourceLimits(memory)
     prepared = PreparedProgram(head, len(table), recipe, limits)
     prepared.program()
     start = time.perf_counter()

@@ -24,7 +24,7 @@ from benchmarks.runtimes.runtime_side import __file__ as side
 from benchmarks.runtimes.web_page import WebPage, opened
 from benchmarks.sides.processes import print_table
 from export.browser.site import write_site
-from export.tflite.op_versions import needs, oldest_runtime
+from export.tflite.op_versions import oldest_runtime, required_operations
 from transferlite.images.decoder import decode
 from transferlite.images.find_photos import find_photos
 from transferlite.predict.predictor import Predictor
@@ -187,7 +187,7 @@ def _on_files(page: WebPage, photos: Photos) -> NDArray[np.float32]:
 
 def _needs_rows(bundle: Path) -> Iterator[list[str]]:
     for variant, path in tflite_variants(bundle).items():
-        needed = needs(path)
+        needed = required_operations(path)
         yield [variant, oldest_runtime(needed) or "not known", ", ".join(map(str, needed))]
 
 

@@ -21,16 +21,16 @@ from transferlite.predict.self_test import SelfTest
 
 
 def main() -> None:
-    """Load the bundle, which asks its test pictures, and answer."""
+    """Load the bundle, which runs its self-test, and predict the photos."""
     bundle, variant, paths, pixels, target = sys.argv[1:]
     predictor = Predictor.load(bundle, variant, threads=1)
     manifest = predictor.manifest
-    golden = SelfTest.from_json((Path(bundle) / str(manifest.golden)).read_bytes())
+    self_test = SelfTest.from_json((Path(bundle) / str(manifest.golden)).read_bytes())
     photos = [decode(Path(path).read_bytes(), manifest.input) for path in Path(paths).read_text().splitlines()]
     np.save(target, np.stack([predictor.probabilities(photo) for photo in photos]))
     off = int(np.abs(np.stack(photos).astype(np.int16) - np.load(pixels)).max())
     said = {"runtime": runtime_version(), "python": platform.python_version(), "cpu": platform.machine()}
-    print(json.dumps({**said, "golden": golden.check(variant, predictor.probabilities), "pixels": off}))
+    print(json.dumps({**said, "golden": self_test.check(variant, predictor.probabilities), "pixels": off}))
 
 
 if __name__ == "__main__":

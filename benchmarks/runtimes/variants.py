@@ -72,7 +72,7 @@ def tests_of(manifest: Manifest, folder: Path) -> tuple[NDArray[np.uint8], NDArr
 
 def proofs(bundle: Path, python: str | None, tests: Path) -> Iterator[GateResult]:
     """The gate's lines of a version, each over all photos."""
-    from export.gate.compare_variants import AgreementCounts, ExportedFile
+    from export.gate.compare_variants import AgreementCounts, Candidate
     from export.gate.other_python import other_python
     from export.gate.runtimes import tensorflow_predict
 
@@ -86,7 +86,7 @@ def proofs(bundle: Path, python: str | None, tests: Path) -> Iterator[GateResult
             continue
         with other_python(python, path) if python and "tensorflow" not in proof.runtime else nullcontext() as other:
             answers = (other or tensorflow_predict(path))(photos)
-        yield AgreementCounts.of(answers, reference, labels).proof(ExportedFile(proof.variant, proof.runtime), None)
+        yield AgreementCounts.count(answers, reference, labels).proof(Candidate(proof.variant, proof.runtime), None)
 
 
 def proof_row(name: str, proof: GateResult, manifest: Manifest) -> list[str]:

@@ -55,9 +55,9 @@ def tensorflow(model: Any) -> Run:
 def ours(model: Any) -> Run:
     """``train_job.extraction.forward_pass`` on the file that ``train_job.backbones.litert.translate_model`` writes."""
     from train_job.backbones.litert.translate_model import translate_to_tflite
-    from train_job.extraction.forward_pass import cores, with_litert
+    from train_job.extraction.forward_pass import available_cores, litert_forward_pass
 
-    forward = with_litert(translate_to_tflite(model), cores())
+    forward = litert_forward_pass(translate_to_tflite(model), available_cores())
 
     def run(images: Images) -> Rows:
         outputs = forward.run((place, partial(images.__getitem__, place)) for place in range(len(images)))

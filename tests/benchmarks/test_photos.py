@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.photos import Kind, decoded, seed_photos, write_folders
-from benchmarks.s3_server import put_photos, running_s3
+from benchmarks.sides.s3_server import put_photos, running_s3
 from transferlite.images.decoder import decode
 from transferlite.images.input_spec import InputSpec
 from transferlite.storage.s3_boto3 import S3Store

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.forward_table import float16_steps
 from benchmarks.limits import Limits, median
-from benchmarks.seed_cases import CASES
+from benchmarks.sides.seed_cases import CASES
 from benchmarks.seed_job import Rounds, check_rows, table
 from benchmarks.sides.processes import Side
 

@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from benchmarks.s3_server import Addresses, Certificate, seaweedfs
+from benchmarks.sides.s3_server import Addresses, Certificate, seaweedfs
 from tests.transferlite.storage.scripted_s3 import Answer, Request, ScriptedS3
 from transferlite.storage import s3_obstore as s3_quick
 from transferlite.storage.s3_boto3 import S3Store, s3_client

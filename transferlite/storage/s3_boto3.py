@@ -1,8 +1,12 @@
-"""The S3 store, over boto3. The endpoint, region and credentials come from boto3's own configuration chain."""
+"""The S3 store, over boto3. The endpoint, region and credentials come from boto3's own configuration chain.
 
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+It takes every key, profile, endpoint and partition. Importing boto3 and the first GET cost 238 ms of CPU, 8.9x those of
+``transferlite.storage.s3_obstore`` (``python -m benchmarks.s3_engines``). So a Lambda function takes that
+store where it is enough.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from http import HTTPStatus
 from pathlib import Path
@@ -18,6 +22,7 @@ from transferlite.errors import (
     TransferLiteError,
     UnavailableError,
 )
+from transferlite.storage import s3_settings as settings
 from transferlite.storage.store import BLOCK, Blob, Entry
 
 try:
@@ -43,23 +48,25 @@ _CUT = (
     aws.FlexibleChecksumError,
     BrokenError,
 )
-_READS = 3
 _LOST = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
 _SHOWN = {".html": "text/html; charset=utf-8", ".md": "text/markdown; charset=utf-8"}
 """What a browser shows when it is opened in S3, where it would save a file of no known type."""
 
 
+class _BrokenOffError(Exception):
+    """The content of an answer broke off; the cause says how."""
+
+
 @cache
-def s3_client() -> Any:
-    """This process's one S3 client. It is safe to share between threads."""
-    custom = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+def s3_client(requests: int = settings.REQUESTS) -> Any:
+    """Return this process's S3 client, which sends a request at most ``requests`` times. Threads can share it."""
     config = Config(
-        retries={"mode": "standard", "max_attempts": 5},
+        retries={"mode": "standard", "total_max_attempts": requests},
         max_pool_connections=CONNECTIONS,
-        connect_timeout=5,
-        read_timeout=60,
+        connect_timeout=settings.CONNECT_SECONDS,
+        read_timeout=settings.READ_SECONDS,
         signature_version="s3v4",  # or presigned addresses are of version 2, which regions since 2014 refuse
-        s3={"addressing_style": "path"} if custom else None,
+        s3={"addressing_style": "path"} if settings.custom_endpoint() else None,
     )
     return boto3.session.Session().client("s3", config=config)
 
@@ -67,19 +74,15 @@ def s3_client() -> Any:
 class S3Store:
     """The objects of a bucket whose keys begin with a prefix."""
 
-    def __init__(self, bucket: str, prefix: str = "") -> None:
-        self.bucket = bucket
-        self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+    def __init__(self, bucket: str, prefix: str = "", client: Callable[[], Any] = s3_client) -> None:
+        self.bucket, self.prefix = settings.split_root(f"s3://{bucket}/{prefix}")
         with self._explained(""):
-            self._client = s3_client()
+            self._client = client()
 
     @classmethod
-    def from_uri(cls, uri: str) -> "S3Store":
+    def from_uri(cls, uri: str, client: Callable[[], Any] = s3_client) -> "S3Store":
         """The store for ``s3://bucket/prefix``. Raises InputError when no bucket is named."""
-        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-        if not bucket:
-            raise InputError("names no bucket", where=uri, hint="write s3://BUCKET/PREFIX")
-        return cls(bucket, prefix)
+        return cls(*settings.split_root(uri), client)
 
     @property
     def uri(self) -> str:
@@ -93,12 +96,12 @@ class S3Store:
     def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
         with self._explained(key):
             try:
-                answer = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key, Range=f"bytes={start}-")
+                answer = self._open(key, Range=f"bytes={start}-")
             except aws.ClientError as error:
                 if error.response.get("Error", {}).get("Code") == "InvalidRange":  # nothing from there on
                     return
                 raise
-            with closing(answer["Body"]) as body:
+            with closing(answer["Body"]) as body, _breaking_off():
                 yield from body.iter_chunks(BLOCK)
 
     def presigned(self, key: str, seconds: int) -> str:
@@ -108,26 +111,26 @@ class S3Store:
             return str(self._client.generate_presigned_url("get_object", Params=request, ExpiresIn=seconds))
 
     def get_changed(self, key: str, etag: str) -> Blob | None:
+        condition = {"IfNoneMatch": etag} if settings.is_etag(etag) else {}
         with self._explained(key):
             try:
-                return self._read(key, None, IfNoneMatch=etag)
+                return self._read(key, None, **condition)
             except aws.ClientError as error:
                 if _status_of(error) == HTTPStatus.NOT_MODIFIED:
                     return None
                 raise
 
     def _read(self, key: str, max_bytes: int | None, **condition: str) -> Blob:
-        for _ in range(_READS - 1):
-            try:
+        for _ in range(settings.READS - 1):
+            with suppress(_BrokenOffError):  # botocore repeats a request, but not the reading of its answer
                 return self._read_once(key, max_bytes, **condition)
-            except _CUT:
-                continue  # botocore repeats requests, but not the reading of an answer that was cut
         return self._read_once(key, max_bytes, **condition)
 
     def _read_once(self, key: str, max_bytes: int | None, **condition: str) -> Blob:
-        answer = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key, **condition)
+        answer = self._open(key, **condition)
         length, written = int(answer["ContentLength"]), _modified(answer)
-        with closing(answer["Body"]) as body:  # the body itself as a context would be the raw stream, unchecked
+        # the body itself as a context would be the raw stream, unchecked
+        with closing(answer["Body"]) as body, _breaking_off():
             if max_bytes is None or length <= max_bytes:
                 return Blob(body.read(), answer["ETag"], written)
             data = body.read(max_bytes)
@@ -135,7 +138,17 @@ class S3Store:
                 raise aws.IncompleteReadError(actual_bytes=len(data), expected_bytes=max_bytes)
             return Blob(data, answer["ETag"], written)
 
+    def _open(self, key: str, **condition: str) -> Any:
+        try:
+            return self._client.get_object(Bucket=self.bucket, Key=self.prefix + key, **condition)
+        except aws.BotoCoreError:  # some of them are urllib3's too; botocore has repeated the request
+            raise
+        except BrokenError as error:
+            raise _BrokenOffError from error
+
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
+        if if_match is not None and not settings.is_etag(if_match):
+            raise settings.conflict(f"{self.uri}/{key}")
         condition = {"IfNoneMatch": "*"} if if_absent else {"IfMatch": if_match} if if_match is not None else {}
         with self._explained(key, conditional=bool(condition)):
             return str(
@@ -204,8 +217,12 @@ class S3Store:
             yield
         except S3UploadFailedError as error:
             raise self._error(where, error.__context__ or error, conditional) from error
-        except (aws.BotoCoreError, aws.ClientError, BrokenError) as error:
+        except _BrokenOffError as error:
+            raise settings.incomplete(where) from error.__cause__
+        except (aws.BotoCoreError, aws.ClientError) as error:  # some of them are urllib3's too
             raise self._error(where, error, conditional) from error
+        except BrokenError as error:
+            raise settings.incomplete(where) from error
 
     def _error(self, where: str, error: BaseException, conditional: bool) -> TransferLiteError:
         if isinstance(error, aws.ClientError):
@@ -224,12 +241,14 @@ class S3Store:
         text = error.response.get("Error", {}).get("Message") or code
         status = _status_of(error)
         if code == "NoSuchBucket":
-            return MissingStoreError(f"there is no bucket {self.bucket}", where=where, hint="create it or mend the URI")
+            return MissingStoreError(
+                f"there is no bucket {self.bucket}", where=where, hint="create it or correct the URI"
+            )
         gone = code in {"NoSuchKey", "NoSuchVersion", "404", "NotFound"}
         if gone and not conditional:
             return NotFoundError("does not exist", where=where)
         if conditional and (gone or code in _LOST or status in {409, 412}):
-            return ConflictError("was changed by another writer", where=where)
+            return settings.conflict(where)
         if code == "MethodNotAllowed":
             return NotFoundError("is a delete marker", where=where)
         if code == "InvalidObjectState":
@@ -239,6 +258,15 @@ class S3Store:
         if status >= 500 or status == 429 or code in {"SlowDown", "RequestTimeout", "Throttling"}:
             return UnavailableError(f"S3 answered {status} {code}", where=where, hint="try again later")
         return TransferLiteError(f"S3 answered {status} {code}: {text}", where=where)
+
+
+@contextmanager
+def _breaking_off() -> Iterator[None]:
+    """Raise _BrokenOffError where reading the content of an answer fails."""
+    try:
+        yield
+    except _CUT as error:
+        raise _BrokenOffError from error
 
 
 def _status_of(error: aws.ClientError) -> int:

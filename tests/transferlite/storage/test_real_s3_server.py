@@ -13,9 +13,11 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
+import obstore
 import pytest
+from obstore.exceptions import BaseError
 
-from benchmarks.s3_server import weed
+from benchmarks.sides.s3_server import weed
 from inference_lambda.records.prediction_record import write_record
 from simulation.faults import Faults, faulty
 from tests.template.stack import written
@@ -25,6 +27,7 @@ from transferlite.errors import AccessDeniedError, ConflictError, NotFoundError,
 from transferlite.registry.open_registry import Registry
 from transferlite.storage.locations import open_store
 from transferlite.storage.s3_boto3 import s3_client
+from transferlite.storage.s3_obstore import _bucket
 from transferlite.storage.store import Store
 
 pytestmark = pytest.mark.skipif(weed() is None, reason="SeaweedFS has no wheel for this machine")
@@ -280,6 +283,14 @@ def test_with_its_certificate_as_authority_it_is_taken(api: str, place: Place) -
     store = open_store(place.uri)
     store.put("k", b"content")
     assert store.get("k").data == b"content"
+
+
+def test_obstore_alone_does_not_read_the_named_authority(place: Place) -> None:
+    place.at(place.addresses.https)
+    place.patch.setenv("AWS_CA_BUNDLE", str(place.authority))
+    place.open().put("k", b"content")
+    with pytest.raises(BaseError, match="error sending request"):
+        obstore.get(_bucket(REAL_BUCKET), f"{place.folder}/k")
 
 
 @of_each_kind

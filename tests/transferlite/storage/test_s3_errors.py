@@ -1,92 +1,182 @@
-"""S3 answers that no test double gives: cut short, or lost after the write was done."""
+"""Answers of S3 that no test double gives, and the error and the number of requests that both stores make of them."""
 
-import socket
-import struct
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.transferlite.bundles import write_bundle
-from transferlite.errors import ConflictError, UnavailableError
+from tests.transferlite.conftest import open_s3
+from tests.transferlite.storage.s3_ways import OTHERS, READING, ROOT, WITHOUT_WORDS, WRITING, Work, failure
+from tests.transferlite.storage.scripted_s3 import Answer, Request, ScriptedS3, content, refusal
+from transferlite.errors import (
+    AccessDeniedError,
+    ConflictError,
+    NotFoundError,
+    TransferLiteError,
+    UnavailableError,
+)
 from transferlite.registry.open_registry import Registry
+from transferlite.storage import s3_settings
 from transferlite.storage.folder import FolderStore
-from transferlite.storage.s3_boto3 import S3Store, s3_client
 
-WHOLE = b"photo" * 20_000
+Start = Callable[[Callable[[Request], Answer]], ScriptedS3]
 
-
-class CutS3:
-    """A server on loopback whose first ``cuts`` answers end after 1,000 bytes of the length they declare.
-
-    Refusals end by a reset of the connection, which botocore meets outside of its own handling of errors.
-    """
-
-    def __init__(self, cuts: int, status: int = 200) -> None:
-        self.left = cuts
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_response(status if outer.left > 0 else 200)
-                self.send_header("Content-Length", str(len(WHOLE)))
-                self.send_header("ETag", '"e"')
-                self.end_headers()
-                self.wfile.write(WHOLE[:1000] if outer.left > 0 else WHOLE)
-                if outer.left > 0 and status != 200:
-                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                    self.connection.close()
-                outer.left -= 1
-                self.close_connection = True
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+# -- refusals --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def cut_s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., S3Store]]:
-    started: list[CutS3] = []
-
-    def start(cuts: int, status: int = 200) -> S3Store:
-        started.append(CutS3(cuts, status))
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{started[-1].server.server_port}")
-        s3_client.cache_clear()
-        return S3Store("bucket")
-
-    yield start
-    s3_client.cache_clear()
-    for one in started:
-        one.server.shutdown()
-        one.server.server_close()
-
-
-@pytest.mark.parametrize("max_bytes", [None, 10**6])
-def test_an_answer_that_was_cut_is_asked_for_again(cut_s3: Callable[..., S3Store], max_bytes: int | None) -> None:
-    assert cut_s3(2).get("photo.jpg", max_bytes).data == WHOLE
-
-
-@pytest.mark.parametrize("max_bytes", [None, 10**6, 50_000])
-def test_answers_that_are_always_cut_are_no_photo(cut_s3: Callable[..., S3Store], max_bytes: int | None) -> None:
-    with pytest.raises(UnavailableError, match=r"photo\.jpg"):
-        cut_s3(100).get("photo.jpg", max_bytes)
-
-
-@pytest.mark.parametrize("status", [403, 503])
-def test_a_refusal_that_breaks_off_is_asked_for_again(cut_s3: Callable[..., S3Store], status: int) -> None:
-    assert cut_s3(1, status).get("photo.jpg").data == WHOLE
-
-
-@pytest.mark.parametrize("work", [lambda store: store.get("k"), lambda store: list(store.stream("k"))])
-def test_refusals_that_always_break_off_are_explained(
-    cut_s3: Callable[..., S3Store], work: Callable[[S3Store], object]
+@pytest.mark.parametrize(
+    ("code", "status", "expected", "message"),
+    [
+        ("AccessDenied", 403, AccessDeniedError, "access denied (AccessDenied for a test)"),
+        ("InvalidAccessKeyId", 403, AccessDeniedError, "access denied (InvalidAccessKeyId for a test)"),
+        ("ExpiredToken", 400, AccessDeniedError, "access denied (ExpiredToken for a test)"),
+        ("EntityTooLarge", 400, TransferLiteError, "S3 answered 400 EntityTooLarge: EntityTooLarge for a test"),
+    ],
+)
+def test_a_refusal_is_the_same_error_of_every_method(
+    kind: str, scripted: Start, path: Path, code: str, status: int, expected: type[Exception], message: str
 ) -> None:
-    with pytest.raises(UnavailableError, match="check the network and try again"):
-        work(cut_s3(100, 403))
+    scripted(lambda _: refusal(code, status))
+    for work in (READING | WRITING | OTHERS).values():
+        error = failure(work, open_s3(kind, ROOT), path)
+        assert (type(error), error.message, error.retryable) == (expected, message, False)
+        assert error.where.startswith(f"{ROOT}/")
+
+
+@pytest.mark.parametrize(("code", "status"), [("SlowDown", 503), ("InternalError", 500), ("TooManyRequests", 429)])
+def test_a_busy_s3_receives_six_requests(kind: str, scripted: Start, path: Path, code: str, status: int) -> None:
+    server, works = scripted(lambda _: refusal(code, status)), READING | WRITING
+    for work in (works | OTHERS if code == "SlowDown" else works).values():
+        server.requests.clear()
+        error = failure(work, open_s3(kind, ROOT), path)
+        assert (type(error), error.message) == (UnavailableError, f"S3 answered {status} {code}")
+        assert error.retryable
+        assert len(server.requests) == s3_settings.REQUESTS == 6
+
+
+@pytest.mark.parametrize(
+    ("status", "expected", "message"),
+    [
+        (403, AccessDeniedError, "access denied (Forbidden)"),
+        (404, NotFoundError, "does not exist"),
+        (503, UnavailableError, "S3 answered 503 503"),
+    ],
+)
+def test_a_refusal_of_a_head_is_known_by_its_status(
+    kind: str, scripted: Start, path: Path, status: int, expected: type[Exception], message: str
+) -> None:
+    scripted(lambda _: Answer(status))
+    for work in WITHOUT_WORDS.values():
+        error = failure(work, open_s3(kind, ROOT), path)
+        assert (type(error), error.message) == (expected, message)
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "message"),
+    [("MethodNotAllowed", 405, "is a delete marker"), ("InvalidObjectState", 403, "is archived")],
+)
+def test_an_object_without_readable_content_is_not_found(
+    kind: str, scripted: Start, code: str, status: int, message: str
+) -> None:
+    scripted(lambda _: refusal(code, status))
+    store: Any = open_s3(kind, ROOT)
+    for work in (lambda: store.get("k"), lambda: store.get("k", version="v1"), lambda: list(store.stream("k"))):
+        with pytest.raises(NotFoundError) as caught:
+            work()
+        assert caught.value.message == message
+
+
+@pytest.mark.parametrize("work", READING.values(), ids=READING)
+@pytest.mark.parametrize(("code", "status"), [("NoSuchKey", 404), ("NoSuchVersion", 404)])
+def test_a_missing_object_is_not_found(
+    kind: str, scripted: Start, path: Path, work: Work, code: str, status: int
+) -> None:
+    scripted(lambda _: refusal(code, status))
+    error = failure(work, open_s3(kind, ROOT), path)
+    assert (type(error), str(error)) == (NotFoundError, f"{ROOT}/k: does not exist")
+
+
+# -- conditions ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [("PreconditionFailed", 412), ("ConditionalRequestConflict", 409), ("NoSuchKey", 404)]
+)
+def test_a_lost_condition_is_a_conflict(kind: str, scripted: Start, path: Path, code: str, status: int) -> None:
+    scripted(lambda _: refusal(code, status))
+    for name in ("create", "replace"):
+        error = failure(WRITING[name], open_s3(kind, ROOT), path)
+        assert (type(error), str(error)) == (ConflictError, f"{ROOT}/k: was changed by another writer")
+
+
+@pytest.mark.parametrize(("code", "status"), [("OperationAborted", 409), ("PreconditionFailed", 412)])
+def test_a_write_without_a_condition_meets_no_conflict(
+    kind: str, scripted: Start, path: Path, code: str, status: int
+) -> None:
+    scripted(lambda _: refusal(code, status))
+    error = failure(WRITING["put"], open_s3(kind, ROOT), path)
+    assert (type(error), error.message) == (TransferLiteError, f"S3 answered {status} {code}: {code} for a test")
+
+
+@pytest.mark.parametrize("etag", ["", " ", "*", "a\nb", "é"])
+def test_a_condition_that_cannot_hold_is_a_conflict_without_a_request(kind: str, scripted: Start, etag: str) -> None:
+    server = scripted(lambda _: Answer(headers={"ETag": '"new"'}))
+    for key in ("k", "a//k"):
+        with pytest.raises(ConflictError, match=f"{ROOT}/{key}: was changed by another writer"):
+            open_s3(kind, ROOT).put(key, b"", if_match=etag)
+    assert not server.requests
+
+
+@pytest.mark.parametrize(
+    ("condition", "sent"), [({"if_absent": True}, ("*", None)), ({"if_match": '"e"'}, (None, '"e"'))]
+)
+def test_a_condition_is_sent_as_its_header(
+    kind: str, scripted: Start, condition: dict[str, Any], sent: tuple[str | None, str | None]
+) -> None:
+    server = scripted(lambda _: Answer(headers={"ETag": '"new"'}))
+    assert open_s3(kind, ROOT).put("k", b"data", **condition) == '"new"'
+    (request,) = server.requests
+    assert (request.headers["If-None-Match"], request.headers["If-Match"]) == sent
+
+
+# -- keys ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "sent"),
+    [
+        ("a b+c/é.jpg", "a%20b%2Bc/%C3%A9.jpg"),
+        ("100%.jpg", "100%25.jpg"),
+        ("%2F", "%252F"),
+        (
+            "~*[]{}^`|\\#?&=;,:@!$'()\"<>",
+            "~%2A%5B%5D%7B%7D%5E%60%7C%5C%23%3F%26%3D%3B%2C%3A%40%21%24%27%28%29%22%3C%3E",
+        ),
+        ("a//b", "a//b"),
+        ("/a", "/a"),
+        ("a/", "a/"),
+        ("./b", "./b"),
+        ("a/../b", "a/../b"),
+        ("..", ".."),
+        ("a\nb", "a%0Ab"),
+        ("a\x7fb", "a%7Fb"),
+    ],
+)
+def test_a_key_is_sent_as_it_is(kind: str, scripted: Start, key: str, sent: str) -> None:
+    server = scripted(
+        lambda request: Answer(headers={"ETag": '"e"'}) if request.method == "PUT" else content(b"data", request)
+    )
+    store = open_s3(kind, ROOT)
+    store.put(key, b"data")
+    assert store.get(key).data == b"data"
+    assert b"".join(store.stream(key)) == b"data"
+    assert store.head(key).key == key
+    assert {request.path.partition("?")[0] for request in server.requests} == {f"/bucket/p/{sent}"}
+
+
+# -- lost answers ----------------------------------------------------------------------------------------------------
 
 
 class ForgetfulStore(FolderStore):
