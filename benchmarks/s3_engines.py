@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import obstore
 
-from benchmarks.s3_server import running_s3
+from benchmarks.sides.s3_server import running_s3
 from benchmarks.sides.processes import Side, once, print_table
 from benchmarks.sides.s3_engines_side import CLIENTS, OBJECTS
 
