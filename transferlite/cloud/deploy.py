@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from transferlite.cloud.stack import client, explained, find_stack
+from transferlite.cloud.stack import client, find_stack, translate_aws_errors
 from transferlite.errors import InputError, NotFoundError, TransferLiteError
 from transferlite.storage.locations import open_store
 
@@ -40,7 +40,7 @@ def as_zip(stack: str, location: str, bucket: str | None) -> dict[str, str]:
         return _zip_at(bucket, key)
     path = Path(location)
     if not path.is_file():
-        raise NotFoundError("there is no such file", where=location, hint="make lambda.zip")
+        raise NotFoundError("there is no such file", where=location, hint="transferlite package function")
     bucket = bucket or _bucket_of(stack)
     if not bucket:
         raise InputError("no bucket is known for it", where=location, hint="name one with --code-bucket")
@@ -73,7 +73,7 @@ def deploy_stack(stack: str, template: Path, parameters: Mapping[str, str], more
     if sam is None:
         raise InputError("the SAM CLI is not installed", hint="pipx install aws-sam-cli")
     if not template.is_file():
-        raise NotFoundError("there is no such template", where=str(template), hint="run it where template.yaml is")
+        raise NotFoundError("there is no such template", where=str(template), hint="leave out --template")
     words = [sam, "deploy", "--template-file", str(template), "--stack-name", stack, "--resolve-s3"]
     words += ["--capabilities", *_CAPABILITIES, "--no-confirm-changeset", "--no-fail-on-empty-changeset"]
     words += ["--tags", "Project=TransferLite", "--image-repository", _repository(stack, parameters)]
@@ -109,7 +109,7 @@ def change_parameters(stack: str, changes: Mapping[str, str]) -> None:
         else {"ParameterKey": name, "UsePreviousValue": True}
         for name in before.parameters
     ]
-    with explained(f"stack {stack}"):
+    with translate_aws_errors(f"stack {stack}"):
         client("cloudformation").update_stack(
             StackName=stack, UsePreviousTemplate=True, Parameters=parameters, Capabilities=_CAPABILITIES
         )
@@ -121,7 +121,7 @@ def change_parameters(stack: str, changes: Mapping[str, str]) -> None:
 
 def retained(stack: str) -> list[str]:
     """What stays when the stack is deleted: buckets with all that is in them, and the signing key."""
-    with explained(f"stack {stack}"):
+    with translate_aws_errors(f"stack {stack}"):
         pages = client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=stack)
         kept = {"AWS::S3::Bucket": "bucket", "AWS::KMS::Key": "signing key"}
         return [
@@ -134,7 +134,7 @@ def retained(stack: str) -> list[str]:
 
 def delete_stack(stack: str) -> None:
     """Delete it and wait. Raises TransferLiteError where something could not be deleted."""
-    with explained(f"stack {stack}"):
+    with translate_aws_errors(f"stack {stack}"):
         client("cloudformation").delete_stack(StackName=stack)
     while True:
         try:
