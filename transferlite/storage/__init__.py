@@ -1,1 +1,1 @@
-"""Read and write objects by key: local folders, memory, S3 and HTTPS shares behind one protocol."""
+"""Read and write objects by key in local folders, memory, S3 and HTTPS shares, behind one protocol."""

@@ -1,4 +1,4 @@
-"""The store of a local (or shared POSIX) folder: whole writes by renaming, conditional ones by link and lock."""
+"""Store in a local (or shared POSIX) folder: atomic writes by rename, conditional writes by hard link or lock."""
 
 import errno
 import fcntl
@@ -14,10 +14,11 @@ from transferlite.errors import AccessDeniedError, ConflictError, InputError, No
 from transferlite.storage.store import BLOCK, Blob, Entry, join_uri
 
 TEMPORARY_PREFIX = ".transferlite-"
+"""Prefix of unfinished files; listings skip them."""
 
 
 class FolderStore:
-    """A folder on a local (or shared POSIX) file system."""
+    """Store in a folder on a local (or shared POSIX) file system."""
 
     def __init__(self, root: Path) -> None:
         try:
@@ -49,10 +50,10 @@ class FolderStore:
         path = self.path_of(key)
         with translate_os_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _written_aside(path) as aside:
-                aside.write_bytes(data)
-                etag = _stat_etag(aside.stat())
-                self._commit(aside, path, if_absent, if_match)
+            with _temporary_beside(path) as temporary:
+                temporary.write_bytes(data)
+                etag = _stat_etag(temporary.stat())
+                self._commit(temporary, path, if_absent, if_match)
         return etag
 
     def delete(self, key: str) -> None:
@@ -67,28 +68,28 @@ class FolderStore:
         return Entry(key, stat.st_size, _stat_etag(stat), modified=stat.st_mtime)
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
-        files = deque(self._walked(prefix))
+        files = deque(self._walk(prefix))
         while files:
             key, path = files.popleft()
-            if stat := _stat_of_file(path):
+            if stat := _stat_if_file(path):
                 yield Entry(key, stat.st_size, _stat_etag(stat), modified=stat.st_mtime)
-            elif not os.path.lexists(path):  # deleted since, perhaps for a file that the walk came too early for
-                files = deque(item for item in self._walked(prefix) if item[0] > key)
+            elif not os.path.lexists(path):  # deleted since the walk, perhaps replaced by a new file: walk again
+                files = deque(item for item in self._walk(prefix) if item[0] > key)
 
-    def _walked(self, prefix: str) -> list[tuple[str, Path]]:
-        """Key and path of all whose key begins with ``prefix``, in key order."""
+    def _walk(self, prefix: str) -> list[tuple[str, Path]]:
+        """List the keys that start with ``prefix``, with their paths, in key order."""
         folder = self.path_of(prefix.rpartition("/")[0]) if "/" in prefix else self.root
-        found = []
+        paths = []
 
-        def failed(error: OSError) -> None:
-            if not (prefix and isinstance(error, FileNotFoundError)):  # nothing below a prefix is no error
+        def raise_unless_empty_prefix(error: OSError) -> None:
+            if not (prefix and isinstance(error, FileNotFoundError)):
                 raise error
 
         with translate_os_errors(folder):
-            for base, folders, names in os.walk(folder, onerror=failed, followlinks=True):
-                folders[:] = [name for name in folders if not _leads_back(Path(base, name), self.root)]
-                found += [Path(base, name) for name in names if not name.startswith(TEMPORARY_PREFIX)]
-        keyed = ((path.relative_to(self.root).as_posix(), path) for path in found)
+            for parent, folders, names in os.walk(folder, onerror=raise_unless_empty_prefix, followlinks=True):
+                folders[:] = [name for name in folders if not _is_link_cycle(Path(parent, name), self.root)]
+                paths += [Path(parent, name) for name in names if not name.startswith(TEMPORARY_PREFIX)]
+        keyed = ((path.relative_to(self.root).as_posix(), path) for path in paths)
         return sorted(item for item in keyed if item[0].startswith(prefix))
 
     def children(self, prefix: str = "") -> Iterator[str]:
@@ -101,9 +102,9 @@ class FolderStore:
         target = self.path_of(key)
         with translate_os_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            with _written_aside(target) as aside:
-                shutil.copyfile(path, aside)
-                aside.replace(target)
+            with _temporary_beside(target) as temporary:
+                shutil.copyfile(path, temporary)
+                temporary.replace(target)
 
     def download(self, key: str, path: Path) -> None:
         source = self.path_of(key)
@@ -111,11 +112,11 @@ class FolderStore:
             translate_os_errors(source),
             source.open("rb") as content,
             translate_os_errors(path),
-            _written_aside(path) as aside,
+            _temporary_beside(path) as temporary,
         ):
-            with aside.open("wb") as copy:
+            with temporary.open("wb") as copy:
                 shutil.copyfileobj(content, copy)
-            aside.replace(path)
+            temporary.replace(path)
 
     def check_writable(self) -> None:
         if not self.root.exists():
@@ -128,76 +129,77 @@ class FolderStore:
             raise AccessDeniedError("no permission to write", where=self.uri)
 
     def path_of(self, key: str) -> Path:
-        """The file of that key. Raises InputError for a key that would leave the folder."""
+        """Return the path of a key. Raises InputError if it is outside the folder."""
         if ".." in key.split("/") or key.startswith("/"):
-            raise InputError("a key may not leave its store", where=join_uri(self.uri, key))
+            raise InputError("a key must not leave its store", where=join_uri(self.uri, key))
         return self.root / key
 
-    def _commit(self, aside: Path, path: Path, if_absent: bool, if_match: str | None) -> None:
+    def _commit(self, temporary: Path, path: Path, if_absent: bool, if_match: str | None) -> None:
+        """Move a finished temporary file to ``path`` if the condition holds."""
         if if_absent:
             try:
-                os.link(aside, path)
+                os.link(temporary, path)
             except FileExistsError:
                 raise ConflictError("exists already", where=str(path)) from None
             except OSError:
-                _create_without_links(aside, path)
+                _move_if_absent(temporary, path)
         elif if_match is None:
-            aside.replace(path)
+            temporary.replace(path)
         else:
             with folder_lock(path.parent):
                 if not path.exists() or _stat_etag(path.stat()) != if_match:
                     raise ConflictError("was changed by another writer", where=str(path))
-                aside.replace(path)
+                temporary.replace(path)
 
 
-def _create_without_links(aside: Path, path: Path) -> None:
-    """Move ``aside`` to where nothing is yet, on file systems that have no hard links (FAT on a memory card)."""
+def _move_if_absent(temporary: Path, path: Path) -> None:
+    """Create ``path`` under a lock, for file systems without hard links, such as FAT on a memory card."""
     with folder_lock(path.parent):
         if path.exists():
             raise ConflictError("exists already", where=str(path))
-        aside.replace(path)
+        temporary.replace(path)
 
 
-def _stat_of_file(path: Path) -> os.stat_result | None:
-    """None where there is no file, or none any more."""
+def _stat_if_file(path: Path) -> os.stat_result | None:
+    """Return the stat of a regular file; None if ``path`` is not a file or was deleted."""
     try:
         return path.stat() if path.is_file() else None
     except FileNotFoundError:
         return None
 
 
-def _leads_back(folder: Path, root: Path) -> bool:
-    """Whether a symbolic link leads to a folder that it lies in, so that walking it would not end."""
+def _is_link_cycle(folder: Path, root: Path) -> bool:
+    """Return whether ``folder`` is a symbolic link to one of its own parents, so that walking it would never end."""
     return folder.is_symlink() and any(
         parent.samefile(folder) for parent in folder.parents if parent.is_relative_to(root)
     )
 
 
 @contextmanager
-def _written_aside(path: Path) -> Iterator[Path]:
-    """A temporary neighbour of ``path`` to write and then move into place; removed if it still stands at the end."""
-    aside = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
+def _temporary_beside(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` to write and then rename; delete the file if it is left at the end."""
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
     try:
-        yield aside
+        yield temporary
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, also if the power is cut: the old content stands until the new is on the disk.
+    """Write a file atomically, even across a power cut: the previous content stays until the new one is on disk.
 
     Raises the store errors of ``transferlite.errors``.
     """
-    with translate_os_errors(path), _written_aside(path) as aside:
-        aside.write_bytes(data)
-        move_into_place(aside, path)
+    with translate_os_errors(path), _temporary_beside(path) as temporary:
+        temporary.write_bytes(data)
+        move_into_place(temporary, path)
 
 
-def move_into_place(aside: Path, path: Path) -> None:
-    """Give a finished neighbour the name ``path``, once its content is on the disk."""
-    with aside.open("rb") as file:
+def move_into_place(temporary: Path, path: Path) -> None:
+    """Flush a finished file to disk, then rename it to ``path`` in the same folder."""
+    with temporary.open("rb") as file:
         os.fsync(file.fileno())
-    aside.replace(path)
+    temporary.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -207,7 +209,7 @@ def move_into_place(aside: Path, path: Path) -> None:
 
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """Hold the folder against others who take this lock; one who dies gives it back."""
+    """Hold an exclusive advisory lock on a folder; the kernel releases the lock of a process that dies."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -222,7 +224,7 @@ def _stat_etag(stat: os.stat_result) -> str:
 
 @contextmanager
 def translate_os_errors(path: Path) -> Iterator[None]:
-    """Turn what the operating system says of ``path`` into the store errors."""
+    """Turn operating system errors about ``path`` into store errors."""
     try:
         yield
     except (FileNotFoundError, NotADirectoryError):
@@ -234,5 +236,5 @@ def translate_os_errors(path: Path) -> Iterator[None]:
     except ValueError as error:
         raise InputError(f"is not a path ({error})", where=repr(str(path))) from None
     except OSError as error:
-        kind = InputError if error.errno == errno.ENAMETOOLONG else TransferLiteError
-        raise kind(str(error.strerror), where=str(path)) from error
+        error_class = InputError if error.errno == errno.ENAMETOOLONG else TransferLiteError
+        raise error_class(str(error.strerror), where=str(path)) from error

@@ -1,6 +1,7 @@
-"""A channel shared by addresses that need no credentials: a read-only store over HTTPS, by the standard library.
+"""Read-only store over HTTPS for a shared channel, with the standard library alone.
 
-``transferlite models share`` writes the JSON that is read here: an address for each object, good for some days.
+A device without AWS credentials reads a share: a JSON document of ``transferlite models share`` with a presigned URL
+for each object. The URLs expire after at most 7 days.
 """
 
 import http.client
@@ -26,118 +27,122 @@ from transferlite.errors import (
 from transferlite.storage.store import BLOCK, Blob, Entry, join_uri
 
 SCHEMA = 1
-_MOST = 2**24
-"""Bytes of a document (the share itself, a pointer, a manifest): what sends more is not one."""
-_TIMEOUT = 60
+_MAX_DOCUMENT_BYTES = 2**24
+"""Largest response read into memory: a share, channel pointer or manifest is far smaller."""
+_TIMEOUT_SECONDS = 60
 
 
 class SharedStore:
-    """The objects that a share's JSON names. It is fetched once, at the first use."""
+    """Objects listed in a share; the share is fetched once, on first use."""
 
     def __init__(self, url: str) -> None:
-        check_address(url)
-        self._url = url
+        check_url(url)
+        self._share_url = url
 
     @property
     def uri(self) -> str:
-        return without_query(self._url)
+        return without_query(self._share_url)
 
     def get(self, key: str, max_bytes: int | None = None) -> Blob:
-        with self._explained(key), _open(self._address(key)) as answer:
-            return Blob(_document(answer, join_uri(self.uri, key))[:max_bytes], answer.headers.get("ETag") or "")
+        with self._translate_errors(key), _open(self._url_of(key)) as response:
+            content = _read_document(response, join_uri(self.uri, key))
+            return Blob(content[:max_bytes], response.headers.get("ETag") or "")
 
     def get_changed(self, key: str, etag: str) -> Blob | None:
         blob = self.get(key)
         return None if etag and blob.etag == etag else blob
 
     def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
-        with self._explained(key), _open(self._address(key), start) as answer:
-            if start and answer.status != 206:  # the server does not know ranges
-                _skip(answer, start)
-            while block := answer.read(BLOCK):
+        with self._translate_errors(key), _open(self._url_of(key), start) as response:
+            if start and response.status != 206:  # the server does not support ranges
+                _skip_bytes(response, start)
+            while block := response.read(BLOCK):
                 yield block
-            _check_whole(answer)
+            _check_complete(response)
 
     def download(self, key: str, path: Path) -> None:
-        raise self._read_only(key)
+        raise self._read_only_error(key)
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
-        raise self._read_only(key)
+        raise self._read_only_error(key)
 
     def delete(self, key: str) -> None:
-        raise self._read_only(key)
+        raise self._read_only_error(key)
 
     def upload(self, key: str, path: Path) -> None:
-        raise self._read_only(key)
+        raise self._read_only_error(key)
 
     def check_writable(self) -> None:
-        raise self._read_only("")
+        raise self._read_only_error("")
 
     def head(self, key: str) -> Entry:
-        blob = self.get(key)  # an address is good for GET alone
+        blob = self.get(key)  # a presigned URL allows GET only
         return Entry(key, len(blob.data), blob.etag)
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
-        yield from (Entry(key, 0, "") for key in sorted(self._addresses) if key.startswith(prefix))
+        yield from (Entry(key, 0, "") for key in sorted(self._urls) if key.startswith(prefix))
 
     def children(self, prefix: str = "") -> Iterator[str]:
-        rests = (key[len(prefix) :] for key in self._addresses if key.startswith(prefix))
-        yield from sorted({rest.split("/")[0] for rest in rests if "/" in rest})
+        remainders = (key[len(prefix) :] for key in self._urls if key.startswith(prefix))
+        yield from sorted({remainder.split("/")[0] for remainder in remainders if "/" in remainder})
 
     @cached_property
-    def _addresses(self) -> dict[str, str]:
+    def _urls(self) -> dict[str, str]:
+        """The URL of each object by its key, read from the share."""
         try:
-            with self._explained(""), _open(self._url) as answer:
-                data = _document(answer, self.uri)
+            with self._translate_errors(""), _open(self._share_url) as response:
+                data = _read_document(response, self.uri)
         except NotFoundError:
-            raise MissingStoreError("there is no share at this address", where=self.uri) from None
+            raise MissingStoreError("there is no share at this URL", where=self.uri) from None
         try:
             raw = json.loads(data)
-            schema, objects = raw["schema"], {str(key): str(address) for key, address in raw["objects"].items()}
+            schema, urls = raw["schema"], {str(key): str(url) for key, url in raw["objects"].items()}
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            raise InputError("is no share of a channel", where=self.uri, hint="models share makes one") from None
+            hint = "create a share with: transferlite models share"
+            raise InputError("is not the share of a channel", where=self.uri, hint=hint) from None
         if schema != SCHEMA:
-            raise InputError(f"share schema {schema} is unknown; this release reads {SCHEMA}", where=self.uri)
-        return objects
+            raise InputError(f"share schema {schema} is not supported; this release reads {SCHEMA}", where=self.uri)
+        return urls
 
-    def _address(self, key: str) -> str:
+    def _url_of(self, key: str) -> str:
         try:
-            return check_address(self._addresses[key])
+            return check_url(self._urls[key])
         except KeyError:
-            hint = "the channel may have moved on: share it again"
-            raise NotFoundError("is not among what is shared", where=join_uri(self.uri, key), hint=hint) from None
+            hint = "the channel may have changed since: share it again"
+            raise NotFoundError("is not in the share", where=join_uri(self.uri, key), hint=hint) from None
 
-    def _read_only(self, key: str) -> InputError:
-        return InputError("a share can only be read", where=join_uri(self.uri, key), hint="name the registry itself")
+    def _read_only_error(self, key: str) -> InputError:
+        return InputError("a share is read-only", where=join_uri(self.uri, key), hint="give the registry itself")
 
     @contextmanager
-    def _explained(self, key: str) -> Iterator[None]:
+    def _translate_errors(self, key: str) -> Iterator[None]:
+        """Turn HTTP and network errors about ``key`` into store errors."""
         where = join_uri(self.uri, key).rstrip("/")
         try:
             yield
         except urllib.error.HTTPError as error:
             error.close()
-            raise _refusal(error.code, where) from None
+            raise _error_of_status(error.code, where) from None
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or error
             text = " ".join(str(reason).split()) or type(error).__name__
             raise UnavailableError(text, where=where, hint="check the network and try again") from None
 
 
-def check_address(url: str) -> str:
-    """The address itself. Raises InputError unless it is of HTTPS, or of this machine alone."""
+def check_url(url: str) -> str:
+    """Return ``url``. Raises InputError unless it is https://, or http:// on this machine."""
     parts = urlsplit(url)
     if parts.scheme == "https" and parts.hostname:
         return url
     if parts.scheme == "http" and _is_loopback(parts.hostname or ""):
         return url
     raise InputError(
-        "is not an https:// address", where=without_query(url), hint="http:// is taken from this machine alone"
+        "is not an https:// URL", where=without_query(url), hint="http:// is allowed for this machine only"
     )
 
 
 def without_query(url: str) -> str:
-    """The address without its query, which may hold a signature that lets others in."""
+    """Strip the query from a URL: it may hold a signature that grants access."""
     return urlsplit(url)._replace(query="", fragment="").geturl()
 
 
@@ -148,67 +153,68 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to what may be asked for in the first place."""
+class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
+    """Follow redirects only to URLs that :func:`check_url` accepts."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        check_address(newurl)
+        check_url(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _open(url: str, start: int = 0) -> Any:
+    """Send a GET request, for the bytes from ``start`` on, and return the response."""
     headers = {"User-Agent": "transferlite"} | ({"Range": f"bytes={start}-"} if start else {})
     request = urllib.request.Request(url, headers=headers)
     try:
-        return urllib.request.build_opener(_Redirects).open(request, timeout=_TIMEOUT)
+        return urllib.request.build_opener(_CheckedRedirects).open(request, timeout=_TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing from there on
+        if error.code == 416:  # the object ends before ``start``
             error.close()
-            return _Nothing()
+            return _EmptyResponse()
         raise
 
 
-class _Nothing:
-    """The answer to a range that begins where the object has ended."""
+class _EmptyResponse:
+    """Response to a range that starts at or after the object's end."""
 
     status, length = 206, 0
 
-    def read(self, _most: int) -> bytes:
-        """No bytes."""
+    def read(self, _max_bytes: int) -> bytes:
+        """Return no bytes."""
         return b""
 
-    def __enter__(self) -> "_Nothing":
+    def __enter__(self) -> "_EmptyResponse":
         return self
 
     def __exit__(self, *_: object) -> None:
         return None
 
 
-def _document(answer: Any, where: str) -> bytes:
-    data: bytes = answer.read(_MOST + 1)
-    if len(data) > _MOST:
-        raise TransferLiteError("is far too long for a document", where=where)
-    _check_whole(answer)
+def _read_document(response: Any, where: str) -> bytes:
+    data: bytes = response.read(_MAX_DOCUMENT_BYTES + 1)
+    if len(data) > _MAX_DOCUMENT_BYTES:
+        raise TransferLiteError(f"is larger than {_MAX_DOCUMENT_BYTES >> 20} MB", where=where)
+    _check_complete(response)
     return data
 
 
-def _check_whole(answer: Any) -> None:
-    """http.client ends an answer that was cut as if it were whole."""
-    if answer.length:
-        raise http.client.IncompleteRead(b"", answer.length)
+def _check_complete(response: Any) -> None:
+    """Raise IncompleteRead if the connection broke: ``http.client`` reports a truncated body as its end."""
+    if response.length:
+        raise http.client.IncompleteRead(b"", response.length)
 
 
-def _skip(answer: Any, count: int) -> None:
-    while count > 0 and (block := answer.read(min(count, BLOCK))):
+def _skip_bytes(response: Any, count: int) -> None:
+    while count > 0 and (block := response.read(min(count, BLOCK))):
         count -= len(block)
 
 
-def _refusal(status: int, where: str) -> TransferLiteError:
+def _error_of_status(status: int, where: str) -> TransferLiteError:
     if status in {401, 403}:
-        hint = "the address may have expired: share the channel again"
+        hint = "the URL may have expired: share the channel again"
         return AccessDeniedError(f"access denied ({status})", where=where, hint=hint)
     if status in {404, 410}:
         return NotFoundError("does not exist", where=where)
     if status >= 500 or status in {408, 429}:
-        return UnavailableError(f"the server answered {status}", where=where, hint="try again later")
-    return TransferLiteError(f"the server answered {status}", where=where)
+        return UnavailableError(f"the server returned {status}", where=where, hint="try again later")
+    return TransferLiteError(f"the server returned {status}", where=where)

@@ -1,4 +1,4 @@
-"""Where a user says things are: ``s3://`` URIs, ``file://`` URIs and local paths, and the store for each."""
+"""Open the store of an ``s3://`` URI, ``file://`` URI or local path, and read or write a single object."""
 
 import os
 from pathlib import Path
@@ -10,11 +10,11 @@ from transferlite.storage.store import Store
 
 
 def open_store(uri: str) -> Store:
-    """The store for ``s3://bucket/prefix``, ``file:///path`` or a local path.
+    """Open the store for ``s3://bucket/prefix``, ``file:///path`` or a local path.
 
     Raises:
-        InputError: the scheme is unknown, or an ``s3://`` URI names no bucket.
-        MissingExtraError: boto3 is needed and not installed.
+        InputError: the scheme is not supported, or an ``s3://`` URI has no bucket.
+        MissingExtraError: the URI needs boto3, which is not installed.
     """
     scheme, separator, path = uri.partition("://")
     if not separator:
@@ -22,12 +22,12 @@ def open_store(uri: str) -> Store:
     if scheme == "file":
         return FolderStore(Path(path or "/"))
     if scheme == "s3":
-        return _s3(uri, path)
+        return _open_s3_store(uri, path)
     raise InputError(f"{scheme}:// is not supported", where=uri, hint="give an s3:// URI or a local path")
 
 
-def _s3(uri: str, path: str) -> Store:
-    """In a function the store that is ready at once, where that can be had."""
+def _open_s3_store(uri: str, path: str) -> Store:
+    """Open the obstore store in a Lambda function, because it imports faster, and the boto3 store elsewhere."""
     if "AWS_LAMBDA_RUNTIME_API" in os.environ and path.partition("/")[0]:
         from transferlite.storage.s3_obstore import QuickS3Store, is_enough
 
@@ -39,9 +39,10 @@ def _s3(uri: str, path: str) -> Store:
 
 
 def split_uri(uri: str) -> tuple[str, str]:
-    """The root and the key that name one object: ``s3://b/a/cat.jpg`` -> (``s3://b``, ``a/cat.jpg``).
+    """Split an object's URI into root and key: ``s3://b/a/cat.jpg`` -> (``s3://b``, ``a/cat.jpg``).
 
-    A local path is cut at its last slash, an ``s3://`` URI after its bucket, for a key may begin with a slash.
+    A local path is split at its last slash; an ``s3://`` URI after its bucket, because a key may start with a slash.
+    Raises InputError if the URI ends in a slash or has no key.
     """
     if uri.startswith("s3://"):
         bucket, _, name = uri.removeprefix("s3://").partition("/")
@@ -55,12 +56,12 @@ def split_uri(uri: str) -> tuple[str, str]:
 
 
 def read_uri(uri: str, max_bytes: int | None = None) -> bytes:
-    """The content of one object or file, or its first ``max_bytes`` bytes. Raises NotFoundError."""
+    """Read one object or file, or only its first ``max_bytes`` bytes. Raises NotFoundError."""
     root, key = split_uri(uri)
     return open_store(root).get(key, max_bytes).data
 
 
 def write_uri(uri: str, data: bytes) -> None:
-    """Write one object or file whole, in place of any that is there."""
+    """Write one object or file, replacing any previous content."""
     root, key = split_uri(uri)
     open_store(root).put(key, data)

@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from benchmarks.s3_server import running_s3
+from benchmarks.sides.s3_server import running_s3
 from tests.conftest import BUCKET
 from tests.transferlite.bundles import write_bundle
 from tests.transferlite.keys import ed25519, owners
@@ -37,7 +37,7 @@ from transferlite.registry.download import fetch_files
 from transferlite.registry.local_bundle import check_files, read_manifest
 from transferlite.registry.manifest import FileInfo
 from transferlite.registry.open_registry import Registry
-from transferlite.registry.share import seconds_of, write_share
+from transferlite.registry.share import parse_duration, write_share
 from transferlite.storage.https import SharedStore
 from transferlite.storage.s3_boto3 import S3Store, s3_client
 
@@ -95,7 +95,7 @@ def test_a_channel_that_has_moved_on_is_told_so_until_it_is_shared_again(registr
     address = shared(registry)
     install_current(opened(address), "production", tmp_path)
     registry.promote("one", "production")
-    with pytest.raises(NotFoundError, match=r"there is no model one; the channel may have moved on: share it again"):
+    with pytest.raises(NotFoundError, match=r"there is no model one; the channel may have changed since: share it again"):
         install_current(opened(address), "production", tmp_path)
     shared(registry)
     assert install_current(opened(address), "production", tmp_path).model_id == "one"
@@ -109,7 +109,7 @@ def test_what_was_altered_in_a_share_is_refused(registry: Registry, tmp_path: Pa
 
 
 def test_a_share_can_only_be_read(registry: Registry) -> None:
-    with pytest.raises(InputError, match="a share can only be read"):
+    with pytest.raises(InputError, match="a share is read-only"):
         Registry(SharedStore(shared(registry)), None, ed25519()).sign("two")
 
 
@@ -123,13 +123,13 @@ def test_only_s3_has_addresses(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("text", "seconds"), [("90m", 5400), ("12h", 43200), ("7d", 604800)])
 def test_a_time_is_read(text: str, seconds: int) -> None:
-    assert seconds_of(text) == seconds
+    assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "0m", "8d", "7", "d", "-1d", "1w", "169h"])
 def test_a_time_that_s3_does_not_allow_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="is not a time of 1m to 7d"):
-        seconds_of(text)
+        parse_duration(text)
 
 
 def test_the_command_prints_the_address_that_pull_takes(
@@ -277,14 +277,14 @@ def test_a_server_that_knows_no_ranges_is_read_from_the_start(server: str) -> No
     ("kind", "error", "message"),
     [
         ("404", NotFoundError, "does not exist"),
-        ("403", AccessDeniedError, "the address may have expired: share the channel again"),
-        ("503", UnavailableError, "the server answered 503"),
-        ("418", TransferLiteError, "the server answered 418"),
+        ("403", AccessDeniedError, "the URL may have expired: share the channel again"),
+        ("503", UnavailableError, "the server returned 503"),
+        ("418", TransferLiteError, "the server returned 418"),
         ("cut", UnavailableError, "IncompleteRead"),
-        ("endless", TransferLiteError, "is far too long for a document"),
-        ("away", InputError, r"http://example\.org/elsewhere: is not an https:// address"),
-        ("plain", InputError, r"http://example\.org/x: is not an https:// address"),
-        ("unknown", NotFoundError, "is not among what is shared"),
+        ("endless", TransferLiteError, "is larger than 16 MB"),
+        ("away", InputError, r"http://example\.org/elsewhere: is not an https:// URL"),
+        ("plain", InputError, r"http://example\.org/x: is not an https:// URL"),
+        ("unknown", NotFoundError, "is not in the share"),
     ],
 )
 def test_what_a_server_answers_is_explained(server: str, kind: str, error: type[Exception], message: str) -> None:
@@ -295,7 +295,7 @@ def test_what_a_server_answers_is_explained(server: str, kind: str, error: type[
 @pytest.mark.parametrize(
     ("path", "error", "message"),
     [
-        ("/none", InputError, "is no share of a channel"),
+        ("/none", InputError, "is not the share of a channel"),
         ("/404?Signature=secret", MissingStoreError, "/404: there is no share"),
     ],
 )
@@ -309,7 +309,7 @@ def test_what_is_no_share_is_told_and_secrets_are_not(
 
 @pytest.mark.parametrize("address", ["http://example.org/share.json", "http://10.0.0.1/x", "https://", "ftp://x/y"])
 def test_without_tls_only_this_machine_is_asked(address: str) -> None:
-    with pytest.raises(InputError, match="is not an https:// address"):
+    with pytest.raises(InputError, match="is not an https:// URL"):
         SharedStore(address)
 
 
