@@ -1,1 +1,1 @@
-"""Run the frozen backbone over new photos and fill the feature store."""
+"""Run the frozen backbone over new photos and store their feature rows."""

@@ -1,7 +1,7 @@
-"""Run the frozen base over photos on what is fastest here: LiteRT on a CPU, TensorFlow on GPUs.
+"""Run the feature model over photos on the fastest engine of this machine: LiteRT on a CPU, TensorFlow on GPUs.
 
-On a CPU, LiteRT (XNNPACK) runs every backbone of the table faster than TensorFlow, some three times (measured in
-``docs/benchmarks.md``), and gives the same rows within float16. What cannot be translated for it, TensorFlow runs.
+On a CPU, LiteRT (XNNPACK) runs every backbone of the table 1.15 to 4.5 times as fast as TensorFlow, with the same
+rows within float16 (``docs/benchmarks.md``, "The forward pass"). TensorFlow runs models that LiteRT cannot.
 """
 
 import os
@@ -19,24 +19,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.native_logs import quiet_native_logs
-from train_job.backbones.litert.layers import UnknownLayerError
+from train_job.backbones.litert.layers import UnsupportedLayerError
 from train_job.backbones.litert.translate_model import translate_to_tflite
 from transferlite.images.decoder import RGB
 from transferlite.storage.prefetch import prefetch_map
 
 Item = TypeVar("Item")
 Outputs = list[NDArray[np.float32]]
-"""A photo's row ``[D]`` of each of the feature model's outputs."""
+"""A photo's row ``[D]`` for each output of the feature model."""
 Source = Iterable[tuple[Item, Callable[[], RGB]]]
-"""What to run: anything that names an image, and how to get it, uint8 ``[H, W, 3]``, which is called on a thread."""
+"""Input of a forward pass: a key, and a function, called on a thread, that makes its image uint8 ``[H, W, 3]``."""
 
 _CPU_BATCH, _GPU_BATCH = 32, 256
-_MOST_INTERPRETERS = 8
+_MAX_INTERPRETERS = 8
 
 
 @dataclass
-class Busy:
-    """How long the forward pass really ran, summed over ``workers`` that may run at once."""
+class BusyTime:
+    """Seconds that a forward pass spent computing, summed over ``workers`` that run at once."""
 
     workers: int
     seconds: float = 0.0
@@ -44,7 +44,7 @@ class Busy:
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        """Count the time spent inside."""
+        """Add the time spent in the ``with`` block."""
         start = time.perf_counter()
         try:
             yield
@@ -59,78 +59,78 @@ class Busy:
 
 @dataclass(frozen=True)
 class ForwardPass:
-    """One way to run a feature model.
+    """A feature model on one engine.
 
     Attributes:
-        name: ``litert`` or ``tensorflow``, with the devices, for people to read.
-        precision: ``float32``, or ``mixed_float16`` on GPUs; rows of one are not taken for the other's.
-        run: images in; each image's name and outputs out, in order, bounded in memory.
-        busy: how long that took.
+        name: engine and devices, for the log.
+        precision: ``float32``, or ``mixed_float16`` on GPUs; their rows are kept in different feature spaces.
+        run: function from images to each image's key and outputs, in order and in bounded memory.
+        busy: time spent computing.
     """
 
     name: str
     precision: str
     run: Callable[[Source[Any]], Iterator[tuple[Any, Outputs]]]
-    busy: Busy
+    busy: BusyTime
 
 
-def devices() -> list[str]:
-    """The GPUs that TensorFlow sees, by name."""
+def gpu_names() -> list[str]:
+    """Names of the GPUs that TensorFlow sees."""
     import tensorflow as tf
 
-    with quiet_native_logs():  # without a GPU, the search for its driver is told as an error
+    with quiet_native_logs():  # without a GPU, TensorFlow logs its search for a driver as an error
         return [device.name for device in tf.config.list_logical_devices("GPU")]
 
 
-def precision(gpus: Sequence[str]) -> str:
-    """The Keras dtype policy under which :func:`fastest` runs the base."""
+def dtype_policy(gpus: Sequence[str]) -> str:
+    """The Keras dtype policy in which :func:`fastest_forward_pass` runs the backbone."""
     return "mixed_float16" if gpus else "float32"
 
 
-def fastest(model: Callable[[], Any], gpus: Sequence[str]) -> ForwardPass:
-    """The fastest way that this machine has.
+def fastest_forward_pass(model: Callable[[], Any], gpus: Sequence[str]) -> ForwardPass:
+    """Choose and build the fastest forward pass for this machine.
 
     Args:
         model: builds the feature model, from float RGB 0 to 255 ``[N, H, W, 3]`` to one output or a list of them.
-        gpus: what :func:`devices` found.
+        gpus: result of :func:`gpu_names`.
     """
     if gpus:
-        return on_gpus(model, gpus)
+        return gpu_forward_pass(model, gpus)
     built = model()
     try:
-        return with_litert(translate_to_tflite(built), cores())
-    except UnknownLayerError:
-        return with_tensorflow(built)
+        return litert_forward_pass(translate_to_tflite(built), available_cores())
+    except UnsupportedLayerError:
+        return tensorflow_forward_pass(built)
 
 
-def cores() -> int:
-    """The cores this process may use."""
+def available_cores() -> int:
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
-def with_litert(content: bytes, cores: int) -> ForwardPass:
-    """An interpreter for each core up to eight, each with an even share of the cores as its threads."""
+def litert_forward_pass(content: bytes, cores: int) -> ForwardPass:
+    """Run a TFLite file on LiteRT, with one interpreter per core up to eight that share the cores as threads."""
     from ai_edge_litert.interpreter import Interpreter
 
-    count = min(cores, _MOST_INTERPRETERS)
+    count = min(cores, _MAX_INTERPRETERS)
     idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
     with quiet_native_logs():
         for _ in range(count):
             interpreter = Interpreter(model_content=content, num_threads=max(1, cores // count))
             interpreter.allocate_tensors()
             idle.put(interpreter)
-    busy = Busy(count)
+    busy = BusyTime(count)
 
-    def one(item: tuple[Any, Callable[[], RGB]]) -> tuple[Any, Outputs]:
-        name, image = item[0], item[1]()
+    def run_image(item: tuple[Any, Callable[[], RGB]]) -> tuple[Any, Outputs]:
+        key, image = item[0], item[1]()
         interpreter = idle.get()
         try:
             with busy():
-                return name, _invoke(interpreter, image)
+                return key, _invoke(interpreter, image)
         finally:
             idle.put(interpreter)
 
-    return ForwardPass(f"litert on {cores} cores", "float32", lambda items: prefetch_map(one, items, count), busy)
+    return ForwardPass(f"litert on {cores} cores", "float32", lambda items: prefetch_map(run_image, items, count), busy)
 
 
 def _invoke(interpreter: Any, image: RGB) -> Outputs:
@@ -139,79 +139,82 @@ def _invoke(interpreter: Any, image: RGB) -> Outputs:
     return [interpreter.get_tensor(output["index"])[0] for output in interpreter.get_output_details()]
 
 
-def with_tensorflow(model: Any, batch: int = _CPU_BATCH) -> ForwardPass:
-    """TensorFlow on the CPU, a batch at a time."""
+def tensorflow_forward_pass(model: Any, batch: int = _CPU_BATCH) -> ForwardPass:
+    """Run a Keras model with TensorFlow on the CPU, in batches."""
     import tensorflow as tf
 
     forward = tf.function(lambda images: tf.nest.flatten(model(tf.cast(images, tf.float32), training=False)))
-    busy = Busy(1)
+    busy = BusyTime(1)
     return ForwardPass("tensorflow on the cpu", "float32", partial(_batched, forward, batch, busy), busy)
 
 
-def on_gpus(model: Callable[[], Any], gpus: Sequence[str], batch: int = _GPU_BATCH) -> ForwardPass:
-    """TensorFlow compiled by XLA in mixed precision, ``batch`` photos a device, several devices by MirroredStrategy."""
+def gpu_forward_pass(model: Callable[[], Any], gpus: Sequence[str], batch: int = _GPU_BATCH) -> ForwardPass:
+    """Run the model on GPUs with TensorFlow, compiled by XLA in mixed precision, ``batch`` photos per device.
+
+    MirroredStrategy copies the weights to each device.
+    """
     import keras
     import tensorflow as tf
 
     strategy = tf.distribute.MirroredStrategy(list(gpus))
-    before = keras.config.dtype_policy()
+    previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")
     try:
         with strategy.scope():
             mirrored = model()
     finally:
-        keras.config.set_dtype_policy(before)
+        keras.config.set_dtype_policy(previous)
 
     def forward(images: Any) -> Any:
         outputs = tf.nest.flatten(mirrored(tf.cast(images, tf.float32), training=False))
         return [tf.cast(output, tf.float32) for output in outputs]
 
-    compiled = [tf.function(forward, jit_compile=True) for _ in gpus]  # one for each device's copy of the weights
+    compiled = [tf.function(forward, jit_compile=True) for _ in gpus]  # one per device's copy of the weights
 
     def replica(images: Any) -> Any:
-        number = tf.distribute.get_replica_context().replica_id_in_sync_group
-        return compiled[int(tf.get_static_value(number))](images)
+        index = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return compiled[int(tf.get_static_value(index))](images)
 
-    everywhere = tf.function(lambda images: strategy.run(replica, args=(images,)))
+    run_replicas = tf.function(lambda images: strategy.run(replica, args=(images,)))
 
     def step(images: NDArray[np.uint8]) -> Any:
         def shard(context: Any) -> Any:
             return tf.constant(images[context.replica_id_in_sync_group :: len(gpus)])
 
-        outputs = everywhere(strategy.experimental_distribute_values_from_function(shard))
-        return [_interleaved(strategy.experimental_local_results(output)) for output in outputs]
+        outputs = run_replicas(strategy.experimental_distribute_values_from_function(shard))
+        return [_interleave(strategy.experimental_local_results(output)) for output in outputs]
 
-    busy = Busy(1)
+    busy = BusyTime(1)
     run = partial(_batched, step, batch * len(gpus), busy)
     return ForwardPass(f"tensorflow on {len(gpus)} gpus", "mixed_float16", run, busy)
 
 
-def _interleaved(parts: Sequence[Any]) -> NDArray[np.float32]:
+def _interleave(parts: Sequence[Any]) -> NDArray[np.float32]:
     """Undo ``images[i::n]``: row ``k`` of part ``i`` is row ``k * n + i``."""
     stacked = np.stack([np.asarray(part) for part in parts], axis=1)
     return stacked.reshape(-1, *stacked.shape[2:])
 
 
 def _batched(
-    step: Callable[[NDArray[np.uint8]], Any], size: int, busy: Busy, items: Source[Item]
+    step: Callable[[NDArray[np.uint8]], Any], size: int, busy: BusyTime, items: Source[Item]
 ) -> Iterator[tuple[Item, Outputs]]:
-    """Full batches only, the last filled up with zeros, so that the graph is compiled once.
+    """Run images in full batches, the last padded with zeros, so that the graph is compiled once.
 
-    Images are made on threads, and the next batches are filled while one runs.
+    Images are made on threads, and the next batches are filled while the current one runs.
     """
-    images = prefetch_map(lambda item: (item[0], item[1]()), items, cores())
+    images = prefetch_map(lambda item: (item[0], item[1]()), items, available_cores())
 
     def run(batch: tuple[list[Item], NDArray[np.uint8]]) -> tuple[list[Item], Outputs]:
         with busy():
             return batch[0], [np.asarray(output, np.float32) for output in step(batch[1])]
 
-    for names, outputs in prefetch_map(run, _batches(images, size), workers=1, window=2):
-        for place, name in enumerate(names):
-            yield name, [output[place].reshape(-1) for output in outputs]
+    for keys, outputs in prefetch_map(run, _batches(images, size), workers=1, window=2):
+        for index, key in enumerate(keys):
+            yield key, [output[index].reshape(-1) for output in outputs]
 
 
 def _batches(images: Iterator[tuple[Item, RGB]], size: int) -> Iterator[tuple[list[Item], NDArray[np.uint8]]]:
     while chunk := list(islice(images, size)):
         batch = np.zeros((size, *chunk[0][1].shape), np.uint8)
         batch[: len(chunk)] = [image for _, image in chunk]
-        yield [name for name, _ in chunk], batch
+        yield [key for key, _ in chunk], batch

@@ -1,4 +1,4 @@
-"""The frozen base as one job uses it: built with its weights, run over what is new, its rows gathered in a table."""
+"""A job's frozen backbone: its weights and feature spaces, extraction of missing rows, and their tables in memory."""
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -10,44 +10,60 @@ import numpy as np
 
 from train_job.backbones.build import build_backbone, feature_model, weights_sha256
 from train_job.backbones.catalog import BACKBONES, Backbone, has_packaged_weights
-from train_job.backbones.efficientnet_lite import State, imagenet_sha256, read_imagenet
+from train_job.backbones.efficientnet_lite import StateDict, imagenet_sha256, read_imagenet
 from train_job.backbones.fine_tune_cut import Cut, find_cut
-from train_job.backbones.litert.efficientnet_lite_file import feature_file
+from train_job.backbones.litert.efficientnet_lite_file import efficientnet_lite0_tflite
 from train_job.data.augmentation import view_names
 from train_job.data.dataset import Example
 from train_job.extraction.extract_features import ExtractionResult, FeatureRequest, extract_features
-from train_job.extraction.forward_pass import ForwardPass, cores, devices, fastest, precision, with_litert
+from train_job.extraction.forward_pass import (
+    ForwardPass,
+    available_cores,
+    dtype_policy,
+    fastest_forward_pass,
+    gpu_names,
+    litert_forward_pass,
+)
 from train_job.head.row_sets import Table
 from train_job.options import TrainOptions
 from train_job.progress import Reporter
-from train_job.store.compaction import compact, small_parts
+from train_job.store.compaction import compact, count_small_parts
 from train_job.store.feature_store import FeatureSpace, FeatureStore
 from transferlite.errors import TransferLiteError
 from transferlite.images.input_spec import InputSpec
 from transferlite.storage.locations import open_store, split_uri
 
-SMALL_PARTS = 32
-"""So many small parts of one kind are left alone; more are merged at the end of an extraction."""
+MAX_SMALL_PARTS = 32
+"""Small parts of one kind that may accumulate before an extraction merges them."""
 
 
 class FrozenBackbone:
-    """A base with its weights, and what its rows are called in a feature store."""
+    """A backbone with its weights, and the feature spaces of its rows.
+
+    Attributes:
+        gpus: names of the GPUs.
+        backbone: entry of the table.
+        spec: the input's size.
+        sha256: hash of the weights before any fine-tuning.
+        cut: cut for fine-tuning; None without fine-tuning.
+        views: names of each training photo's views.
+    """
 
     def __init__(self, options: TrainOptions) -> None:
         self.options = options
-        self.gpus = devices()
+        self.gpus = gpu_names()
         self.backbone: Backbone = BACKBONES[options.backbone]
         size = options.image_size or self.backbone.size
         self.spec = InputSpec(size, size)
         packaged = has_packaged_weights(self.backbone, options.weights)
-        self._state: State | None = read_imagenet() if packaged else None
-        self.sha256 = imagenet_sha256() if packaged else weights_sha256(self.keras)
-        self.cut: Cut | None = find_cut(self.keras, options.fine_tune_from) if options.fine_tune_from else None
+        self._state: StateDict | None = read_imagenet() if packaged else None
+        self.sha256 = imagenet_sha256() if packaged else weights_sha256(self.keras_model)
+        self.cut: Cut | None = find_cut(self.keras_model, options.fine_tune_from) if options.fine_tune_from else None
         self.views = view_names(options.augment, options.views)
 
     @cached_property
-    def keras(self) -> Any:
-        """The base in Keras, normalised ``[N, H, W, 3]`` to ``[N, h, w, C]``; built when it is first needed."""
+    def keras_model(self) -> Any:
+        """The backbone in Keras, normalised ``[N, H, W, 3]`` to ``[N, h, w, C]``, built on first use."""
         shape = (self.spec.height, self.spec.width, 3)
         weights, seed = self.options.weights, self.options.seed
         if "://" not in weights:
@@ -58,94 +74,99 @@ class FrozenBackbone:
             open_store(root).download(key, path)
             return build_backbone(self.backbone, shape, str(path), seed)
 
-    def described(self) -> dict[str, Any]:
-        """The base for the manifest; the hash is of its weights before any fine-tuning."""
+    def manifest_entry(self) -> dict[str, Any]:
+        """The backbone's entry in the manifest; the hash is of its weights before any fine-tuning."""
         return {"name": self.backbone.name, "weights": self.options.weights, "weights_sha256": self.sha256}
 
     @cached_property
-    def features(self) -> Any:
-        """The Keras model from float RGB ``[N, H, W, 3]`` to pooled rows ``[N, D]``."""
-        return feature_model(self.keras, self.backbone, self.spec)
+    def feature_model(self) -> Any:
+        """The Keras model from float RGB 0 to 255 ``[N, H, W, 3]`` to feature rows ``[N, D]``."""
+        return feature_model(self.keras_model, self.backbone, self.spec)
 
-    def forward(self) -> ForwardPass:
-        """The fastest way to run it here."""
+    def forward_pass(self) -> ForwardPass:
+        """The fastest forward pass on this machine."""
         if self._state and self.cut is None and not self.gpus:
-            return with_litert(feature_file(self._state, self.spec), cores())
-        return fastest(self._outputs, self.gpus)
+            return litert_forward_pass(efficientnet_lite0_tflite(self._state, self.spec), available_cores())
+        return fastest_forward_pass(self._extraction_model, self.gpus)
 
-    def _outputs(self) -> Any:
-        """The feature model, with a second output at the cut; on GPUs of a base of its own, in their precision."""
-        base = self.keras
+    def _extraction_model(self) -> Any:
+        """The feature model with a second output at the cut; on GPUs a copy in their dtype policy."""
+        model = self.keras_model
         if self.gpus:
-            base = build_backbone(self.backbone, (self.spec.height, self.spec.width, 3), "none", self.options.seed)
-            base.set_weights(self.keras.get_weights())
-        return feature_model(base, self.backbone, self.spec, self.cut)
+            model = build_backbone(self.backbone, (self.spec.height, self.spec.width, 3), "none", self.options.seed)
+            model.set_weights(self.keras_model.get_weights())
+        return feature_model(model, self.backbone, self.spec, self.cut)
 
     @property
-    def wanted(self) -> FeatureRequest:
-        """The spaces of each view: the pooled rows', and the activations' at the cut."""
+    def feature_request(self) -> FeatureRequest:
+        """Feature spaces of each view: the pooled rows, and the activations at the cut if there is one."""
         layers = {"pool": self.backbone.width}
         if self.cut is not None:
-            layers[f"layer-{self.cut.below}"] = int(np.prod(self.cut.tensor(self.keras).shape[1:]))
+            layers[f"layer-{self.cut.below}"] = int(np.prod(self.cut.tensor(self.keras_model).shape[1:]))
         return FeatureRequest(
             {view: tuple(self._space(view, *layer) for layer in layers.items()) for view in self.views}
         )
 
     def _space(self, view: str, layer: str, width: int) -> FeatureSpace:
-        kind = precision(self.gpus)
-        return FeatureSpace(self.backbone.name, self.sha256, self.spec, width, layer, view, kind)
+        precision = dtype_policy(self.gpus)
+        return FeatureSpace(self.backbone.name, self.sha256, self.spec, width, layer, view, precision)
 
 
-def extract_new(
-    base: FrozenBackbone,
+def extract_missing(
+    backbone: FrozenBackbone,
     examples: Sequence[Example],
     store: FeatureStore,
     report: Reporter,
     stop: Callable[[], bool],
 ) -> ExtractionResult:
-    """Have ``store`` hold the rows of every photo, and say what that took."""
-    extracted = extract_features(examples, base.wanted, store, base.spec, base.forward, report, stop)
+    """Compute the feature rows that ``store`` lacks, log the counts, and compact the store if it has many small parts.
+
+    Raises as :func:`~train_job.extraction.extract_features.extract_features`.
+    """
+    request = backbone.feature_request
+    extracted = extract_features(examples, request, store, backbone.spec, backbone.forward_pass, report, stop)
     counts = extracted.counts
-    waited = f"; {counts.engine}, {counts.waiting:.0%} of the time waiting for photos" if counts.forwarded else ""
+    engine = f"; {counts.engine}, waiting for photos {counts.waiting:.0%} of the time" if counts.forwarded else ""
     report.line(
-        f"features: {counts.fetched} photos fetched, {counts.forwarded} images forwarded, {counts.reused} photos known"
-        + waited
+        f"features: {counts.fetched} photos fetched, {counts.forwarded} images run through the backbone,"
+        f" {counts.reused} photos reused{engine}"
     )
     if counts.forwarded:
-        _compact(base.wanted, store, report)
+        _compact(request, store, report)
     return extracted
 
 
-def _compact(wanted: FeatureRequest, store: FeatureStore, report: Reporter) -> None:
-    """Merge the parts that many runs have left, so that they stay quick to list and read; not at any price."""
-    shelves = [
-        store.photo_shelf,
-        store.facts_shelf,
-        *(store.shelf(space) for spaces in wanted.spaces.values() for space in spaces),
+def _compact(request: FeatureRequest, store: FeatureStore, report: Reporter) -> None:
+    """Merge small parts, which slow down listing and reading; a failure only warns."""
+    part_stores = [
+        store.photo_parts,
+        store.facts_parts,
+        *(store.row_parts(space) for spaces in request.spaces.values() for space in spaces),
     ]
-    for shelf in shelves:
+    for parts in part_stores:
         try:
-            if small_parts(shelf) > SMALL_PARTS:
-                compact(shelf)
+            if count_small_parts(parts) > MAX_SMALL_PARTS:
+                compact(parts)
         except TransferLiteError as error:
             report.warning(f"the feature store could not be compacted: {error}")
 
 
-def gather_rows(
-    wanted: FeatureRequest, store: FeatureStore, hashes: Mapping[str, Sequence[str]], folder: Path
+def gather_feature_rows(
+    request: FeatureRequest, store: FeatureStore, hashes: Mapping[str, Sequence[str]], folder: Path
 ) -> tuple[list[Table], list[str]]:
-    """A table for each output of the base: the rows of ``hashes[view]``, one view after another.
+    """Read a table for each output of the feature model: the rows of ``hashes[view]``, view after view.
 
-    The tables are files in ``folder`` mapped into memory. Also returns the hashes of which the store has lost a row.
+    The tables are files in ``folder`` mapped into memory. Also returns the hashes whose rows the store has lost.
     """
     total = sum(map(len, hashes.values()))
     tables: list[Table] = []
     lost: list[str] = []
-    for output, space in enumerate(next(iter(wanted.spaces.values()))):
+    for output, space in enumerate(next(iter(request.spaces.values()))):
         table = np.lib.format.open_memmap(folder / f"rows-{output}.npy", "w+", np.float16, (total, space.width))
         start = 0
-        for name, several in hashes.items():
-            lost += store.read(wanted.spaces[name][output], several, table[start : start + len(several)])
-            start += len(several)
+        for view, view_hashes in hashes.items():
+            stop = start + len(view_hashes)
+            lost += store.read(request.spaces[view][output], view_hashes, table[start:stop])
+            start = stop
         tables.append(table)
     return tables, lost

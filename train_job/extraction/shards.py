@@ -1,7 +1,7 @@
-"""``transferlite features extract``: make rows without training, on many machines or processes at once.
+"""Extract features without training, on many machines or processes at once: ``transferlite features extract``.
 
-Each shard takes the photos whose URI hashes to its number, and writes parts of its own; the training then finds every
-row there. A shard that died is run again, and makes what is missing.
+A shard holds the photos whose URI hashes to its index, and writes its own parts; the training then finds every row in
+the feature store. A shard that died is started again and computes the missing rows.
 """
 
 import hashlib
@@ -15,18 +15,18 @@ from types import FrameType
 from typing import Any
 
 from export.native_logs import quiet_native_logs
-from train_job.data.labels.read_labels import read_data
+from train_job.data.labels.read_labels import read_job_dataset
 from train_job.extraction.extract_features import ExtractionCounts
 from train_job.options import TrainOptions
 from train_job.progress import Reporter
-from train_job.sigterm import on_sigterm
+from train_job.sigterm import stop_on_sigterm, stopped_by_sigterm
 from transferlite.errors import InputError, StoppedError, TransferLiteError
 from transferlite.storage.locations import open_store
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Part ``index``, from 0, of ``count``."""
+    """Shard ``index``, from 0, of ``count``."""
 
     index: int = 0
     count: int = 1
@@ -37,7 +37,7 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> "Shard":
-        """``2/8`` -> the third of eight. Raises InputError."""
+        """Parse ``2/8``, the third shard of eight. Raises InputError."""
         index, _, count = text.partition("/")
         if not (index.isascii() and index.isdigit() and count.isascii() and count.isdigit()):
             raise InputError(f"{text!r} is not a shard", hint="write it as 0/4")
@@ -45,17 +45,17 @@ class Shard:
 
     @classmethod
     def of_this_job(cls) -> "Shard":
-        """The shard that AWS Batch gives this child of an array job; the whole elsewhere."""
+        """The shard of this child of an AWS Batch array job; 0/1, all photos, elsewhere."""
         count = os.environ.get("AWS_BATCH_JOB_ARRAY_SIZE")
         return cls.parse(f"{os.environ.get('AWS_BATCH_JOB_ARRAY_INDEX', '')}/{count}") if count else cls()
 
-    def has(self, uri: str) -> bool:
-        """Whether the photo at ``uri`` is this shard's."""
+    def contains(self, uri: str) -> bool:
+        """Whether the photo at ``uri`` belongs to this shard."""
         digest = hashlib.sha256(uri.encode("utf-8", "surrogateescape")).digest()
         return int.from_bytes(digest[:8]) % self.count == self.index
 
-    def part(self, index: int, count: int) -> "Shard":
-        """Part ``index`` of ``count`` of this shard."""
+    def subshard(self, index: int, count: int) -> "Shard":
+        """Shard ``index`` of ``count`` of this shard's photos."""
         return Shard(self.index + self.count * index, self.count * count)
 
     def __str__(self) -> str:
@@ -63,84 +63,84 @@ class Shard:
 
 
 def extract_shard(options: TrainOptions, shard: Shard, report: Reporter) -> ExtractionCounts:
-    """Have the feature store hold the rows of this shard's photos.
+    """Compute the missing feature rows of this shard's photos.
 
     Raises:
-        StoppedError: SIGTERM; what was done is written, and the same command goes on from there.
+        StoppedError: SIGTERM; finished rows are written, and the same command resumes.
         InputError, UnavailableError: as training.
     """
-    with on_sigterm() as stop:
+    with stop_on_sigterm() as stop:
         open_store(options.feature_store).check_writable()
-        dataset = read_data(options, report)
-        examples = [example for example in dataset.examples if shard.has(example.image)]
+        dataset = read_job_dataset(options, report)
+        examples = [example for example in dataset.examples if shard.contains(example.image)]
         report.line(f"shard {shard}: {len(examples)} of {len(dataset.examples)} photos")
         with quiet_native_logs():
-            from train_job.extraction.frozen_backbone import FrozenBackbone, extract_new
+            from train_job.extraction.frozen_backbone import FrozenBackbone, extract_missing
             from train_job.store.feature_store import FeatureStore
 
         store = FeatureStore.open(options.feature_store, report.warning)
-        return extract_new(FrozenBackbone(options), examples, store, report, stop).counts
+        return extract_missing(FrozenBackbone(options), examples, store, report, stop).counts
 
 
 def extract_in_processes(options: TrainOptions, shard: Shard, workers: int) -> ExtractionCounts:
-    """The same in a process for each of ``workers`` parts of the shard, each on its share of the cores.
+    """Compute the missing feature rows of a shard in ``workers`` processes, each pinned to its share of the cores.
 
-    Returns the sum of what they cost; ``seconds`` and ``waiting`` are of the slowest.
+    Returns the summed counts, with ``seconds`` and ``waiting`` of the slowest process.
 
     Raises:
-        StoppedError: SIGTERM, which was passed on to the processes.
-        TransferLiteError: a process failed; it has printed why.
+        StoppedError: SIGTERM, which is forwarded to the processes.
+        TransferLiteError: a process failed; it has printed the reason.
     """
     cores = sorted(os.sched_getaffinity(0))
     context = multiprocessing.get_context("spawn")
     results = context.SimpleQueue()
     processes = [
         context.Process(
-            target=_worker, args=(options, shard.part(index, workers), _share(cores, index, workers), results)
+            target=_worker, args=(options, shard.subshard(index, workers), _share(cores, index, workers), results)
         )
         for index in range(workers)
     ]
-    before = signal.signal(signal.SIGTERM, partial(_pass_on, processes))
+    previous = signal.signal(signal.SIGTERM, partial(_forward_signal, processes))
     try:
         for process in processes:
             process.start()
         for process in processes:
             process.join()
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)
         for process in processes:
             process.terminate()
     codes = {process.exitcode for process in processes}
     if StoppedError.exit_code in codes:
-        raise StoppedError("stopped by SIGTERM", hint="run the same command again: it goes on from here")
+        raise stopped_by_sigterm()
     if codes != {0}:
         raise TransferLiteError(f"{sum(process.exitcode != 0 for process in processes)} of {workers} workers failed")
     return _sum([results.get() for _ in processes])
 
 
 def _share(cores: list[int], index: int, workers: int) -> list[int]:
-    """The cores of one worker of several; where there are more workers than cores, some share one."""
+    """Cores of worker ``index``; with more workers than cores, several workers share a core."""
     return cores[index::workers] or [cores[index % len(cores)]]
 
 
 def _sum(parts: Sequence[ExtractionCounts]) -> ExtractionCounts:
-    slowest = max(parts, key=lambda one: one.seconds)
+    slowest = max(parts, key=lambda counts: counts.seconds)
     return replace(
         slowest,
-        fetched=sum(one.fetched for one in parts),
-        forwarded=sum(one.forwarded for one in parts),
-        reused=sum(one.reused for one in parts),
+        fetched=sum(counts.fetched for counts in parts),
+        forwarded=sum(counts.forwarded for counts in parts),
+        reused=sum(counts.reused for counts in parts),
     )
 
 
-def _pass_on(processes: Sequence[Any], number: int, _frame: FrameType | None) -> None:
+def _forward_signal(processes: Sequence[Any], number: int, _frame: FrameType | None) -> None:
     for process in processes:
         if process.pid and process.is_alive():
             os.kill(process.pid, number)
 
 
 def _worker(options: TrainOptions, shard: Shard, cores: list[int], results: Any) -> None:
-    """One process of :func:`extract_in_processes`."""
+    """Run one process of :func:`extract_in_processes`."""
     os.sched_setaffinity(0, cores)
     try:
         results.put(extract_shard(options, shard, Reporter()))

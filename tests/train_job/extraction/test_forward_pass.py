@@ -7,66 +7,66 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.train_job.bases import backbone_features, pictures
+from tests.train_job.small_backbones import random_images, small_feature_model
 
 SIZE = 64
 
 
 def source(images: list[Any]) -> Iterator[tuple[int, Any]]:
-    for number, image in enumerate(images):
-        yield number, partial(np.copy, image)
+    for index, image in enumerate(images):
+        yield index, partial(np.copy, image)
 
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    return backbone_features("mobilenet_v3_small", SIZE, "120")
+    return small_feature_model("mobilenet_v3_small", SIZE, "120")
 
 
 def outputs(forward: Any, images: list[Any]) -> list[Any]:
-    found = list(forward.run(source(images)))
-    assert [name for name, _ in found] == list(range(len(images)))
-    return [np.stack([rows[output] for _, rows in found]) for output in range(2)]
+    results = list(forward.run(source(images)))
+    assert [name for name, _ in results] == list(range(len(images)))
+    return [np.stack([rows[output] for _, rows in results]) for output in range(2)]
 
 
 @pytest.mark.parametrize("count", [1, 4, 5])
-def test_every_way_to_run_the_base_gives_the_same_rows_in_order(model: Any, count: int) -> None:
+def test_every_forward_pass_gives_the_same_feature_rows_in_order(model: Any, count: int) -> None:
     from train_job.backbones.litert.translate_model import translate_to_tflite
-    from train_job.extraction.forward_pass import with_litert, with_tensorflow
+    from train_job.extraction.forward_pass import litert_forward_pass, tensorflow_forward_pass
 
-    images = pictures(count, SIZE)
-    expected = [np.asarray(one).reshape(count, -1) for one in model(np.stack(images).astype(np.float32))]
-    for forward in (with_litert(translate_to_tflite(model), 2), with_tensorflow(model, batch=4)):
+    images = random_images(count, SIZE)
+    expected = [np.asarray(output).reshape(count, -1) for output in model(np.stack(images).astype(np.float32))]
+    for forward in (litert_forward_pass(translate_to_tflite(model), 2), tensorflow_forward_pass(model, batch=4)):
         assert forward.precision == "float32"
-        for rows, right in zip(outputs(forward, images), expected, strict=True):
-            assert np.abs(rows - right).max() <= np.spacing(np.float16(np.abs(right).max())) / 4
+        for rows, exact in zip(outputs(forward, images), expected, strict=True):
+            assert np.abs(rows - exact).max() <= np.spacing(np.float16(np.abs(exact).max())) / 4
 
 
 def test_a_photos_row_does_not_depend_on_the_others(model: Any) -> None:
     from train_job.backbones.litert.translate_model import translate_to_tflite
-    from train_job.extraction.forward_pass import with_litert
+    from train_job.extraction.forward_pass import litert_forward_pass
 
-    images = pictures(6, SIZE)
-    forward = with_litert(translate_to_tflite(model), 2)
+    images = random_images(6, SIZE)
+    forward = litert_forward_pass(translate_to_tflite(model), 2)
     np.testing.assert_array_equal(outputs(forward, images)[0][3:4], outputs(forward, images[3:4])[0])
 
 
-def test_without_a_gpu_the_fastest_is_litert_and_what_it_cannot_run_tensorflow_does(model: Any) -> None:
+def test_without_a_gpu_litert_runs_what_it_supports_and_tensorflow_the_rest(model: Any) -> None:
     import keras
 
-    from train_job.extraction.forward_pass import fastest
+    from train_job.extraction.forward_pass import fastest_forward_pass
 
-    assert fastest(lambda: model, []).name.startswith("litert")
-    strange = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.GaussianNoise(0.1)])
-    forward = fastest(lambda: strange, [])
+    assert fastest_forward_pass(lambda: model, []).name.startswith("litert")
+    unsupported = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.GaussianNoise(0.1)])
+    forward = fastest_forward_pass(lambda: unsupported, [])
     assert forward.name.startswith("tensorflow")
-    ((_, (row,)),) = forward.run(source(pictures(1, 8)))
-    np.testing.assert_array_equal(row, pictures(1, 8)[0].reshape(-1))
+    ((_, (row,)),) = forward.run(source(random_images(1, 8)))
+    np.testing.assert_array_equal(row, random_images(1, 8)[0].reshape(-1))
 
 
 def test_time_without_an_image_is_counted_as_waiting() -> None:
-    from train_job.extraction.forward_pass import Busy
+    from train_job.extraction.forward_pass import BusyTime
 
-    busy = Busy(2, seconds=3.0)
+    busy = BusyTime(2, seconds=3.0)
     assert busy.waiting(2.0) == pytest.approx(0.25)
     assert busy.waiting(0.0) == 0.0
     with busy():
@@ -78,9 +78,9 @@ _TWO_DEVICES = """
 import numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from tests.train_job.bases import pictures, shaken
+from tests.train_job.small_backbones import random_images, with_random_statistics
 from tests.train_job.extraction.test_forward_pass import SIZE, outputs
-from train_job.extraction.forward_pass import on_gpus
+from train_job.extraction.forward_pass import gpu_forward_pass
 import keras
 from keras import layers
 def network():
@@ -88,19 +88,19 @@ def network():
     low = layers.Conv2D(8, 3, 2)(layers.Rescaling(1 / 127.5, -1)(pixels))
     low = layers.Activation("hard_silu")(layers.BatchNormalization()(low))
     high = layers.BatchNormalization()(layers.DepthwiseConv2D(3, 2)(low))
-    return shaken(keras.Model(pixels, [layers.GlobalAveragePooling2D(dtype="float32")(high), low]))
+    return with_random_statistics(keras.Model(pixels, [layers.GlobalAveragePooling2D(dtype="float32")(high), low]))
 exact = network()
 weights = exact.get_weights()
 def build():
     mixed = network()
     mixed.set_weights(weights)
     return mixed
-forward = on_gpus(build, ["CPU:0", "CPU:1"], batch=2)
+forward = gpu_forward_pass(build, ["CPU:0", "CPU:1"], batch=2)
 assert keras.config.dtype_policy().name == "float32"
 assert forward.precision == "mixed_float16", forward
-images = pictures(7, SIZE)
-right = [np.asarray(one).reshape(7, -1) for one in exact(np.stack(images).astype(np.float32))]
-for rows, expected in zip(outputs(forward, images), right):
+images = random_images(7, SIZE)
+expected_rows = [np.asarray(output).reshape(7, -1) for output in exact(np.stack(images).astype(np.float32))]
+for rows, expected in zip(outputs(forward, images), expected_rows):
     assert rows.dtype == np.float32
     difference = np.abs(rows - expected).max() / np.abs(expected).max()
     assert 0 < difference < 0.02, difference

@@ -3,29 +3,29 @@ import pytest
 from train_job.extraction.shards import Shard
 from transferlite.errors import InputError
 
-URIS = [f"s3://photos/{number}.jpg" for number in range(500)]
+URIS = [f"s3://photos/{index}.jpg" for index in range(500)]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_every_photo_is_in_one_shard(count: int) -> None:
     shards = [Shard(index, count) for index in range(count)]
-    assert all(sum(shard.has(uri) for shard in shards) == 1 for uri in URIS)
-    assert all(any(shard.has(uri) for uri in URIS) for shard in shards)
+    assert all(sum(shard.contains(uri) for shard in shards) == 1 for uri in URIS)
+    assert all(any(shard.contains(uri) for uri in URIS) for shard in shards)
 
 
-def test_parts_of_a_shard_are_that_shard() -> None:
+def test_subshards_partition_their_shard() -> None:
     shard = Shard(1, 3)
     for uri in URIS:
-        assert sum(shard.part(index, 4).has(uri) for index in range(4)) == shard.has(uri)
+        assert sum(shard.subshard(index, 4).contains(uri) for index in range(4)) == shard.contains(uri)
 
 
 @pytest.mark.parametrize("text", ["", "1", "1/", "/2", "2/2", "-1/3", "a/b", "1/2/3", "0/0", "٣/٤"])
-def test_what_is_no_shard_is_refused(text: str) -> None:
+def test_invalid_shards_are_refused(text: str) -> None:
     with pytest.raises(InputError, match="shard"):
         Shard.parse(text)
 
 
-def test_the_shard_of_an_array_job_is_what_aws_batch_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_array_job_takes_its_shard_from_aws_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_BATCH_JOB_ARRAY_SIZE", raising=False)
     assert Shard.of_this_job() == Shard(0, 1)
     monkeypatch.setenv("AWS_BATCH_JOB_ARRAY_SIZE", "12")
