@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import Trained
 from tests.pictures import jpeg, write_folders
+from tests.test_architecture import FLOORS
 from transferlite import Predictor
 from transferlite.cli.main import run, transferlite
 from transferlite.registry.manifest import MANIFEST
@@ -203,15 +204,16 @@ def test_every_option_that_is_named_exists() -> None:
         assert named <= known, (page, named - known)
 
 
-def test_the_map_of_the_code_names_files_that_exist() -> None:
-    (code_map,) = blocks(README.split("## Map of the code")[1], "text")
-    room = Path()
-    for line in code_map.splitlines():
-        if line and not line.startswith(" "):
-            room = ROOT / line.split()[0]
-            assert room.exists(), room
-        for name in re.findall(r"[a-z_0-9]+\.py", line):
-            assert (room / name).is_file(), f"{room}/{name}"
+def test_the_architecture_page_names_files_that_exist_and_every_sub_package() -> None:
+    page = PAGES["docs/architecture.md"]
+    named = set(re.findall(r"`((?:[\w.]+/)+(?:[\w.]+\.\w+)?)`", page))
+    assert len(named) > 50
+    assert not {name for name in named if not (ROOT / name).exists()}
+    drawing = (ROOT / "docs" / "img" / "rooms.svg").read_text()
+    for room, floors in FLOORS.items():
+        for folder in (floor.replace(".", "/") for floor in floors if (ROOT / room / floor.replace(".", "/")).is_dir()):
+            assert f"`{room}/{folder}`" in page
+            assert f">{folder.split('/')[0]}<" in drawing
 
 
 def test_every_page_is_in_the_sites_navigation() -> None:
