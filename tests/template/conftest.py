@@ -109,7 +109,7 @@ def machine(stack: Stack, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> str:
     _word_calls_as_step_functions_does(monkeypatch)
     template = written()
     defaults = {name: one.get("Default") for name, one in template["Parameters"].items()}
-    properties = template["Resources"]["Training"]["Properties"]
+    properties = template["Resources"]["TrainingStateMachine"]["Properties"]
     values = {name: str(resolved(value, defaults | stack.ids)) for name, value in _given(properties).items()}
     definition = re.sub(r"\$\{(\w+)\}", lambda found: values[found[1]], DEFINITION.read_text())
     created = boto3.client("stepfunctions").create_state_machine(

@@ -241,12 +241,12 @@ def test_the_job_trains_as_batch_starts_it_and_one_that_is_stopped_ends_in_the_s
         podman.run("kill", "--signal=TERM", name)
         said += job.stdout.read()
     assert job.returncode == 143, said
-    assert said.endswith("stopped by SIGTERM; run the same command again: it goes on from here\n"), said
+    assert said.endswith("stopped by SIGTERM; run the same command again to resume\n"), said
 
     again = ended(as_batch(podman, [*words, f"s3://{BUCKET}/stopped"], attempt=2))
     assert again.returncode == 0, again.stdout + again.stderr
     assert "attempt 2: going on from what is kept" in again.stdout + again.stderr
-    assert "0 photos fetched, 0 images forwarded, 200 photos known" in again.stdout, again.stdout
+    assert "0 photos fetched, 0 images run through the backbone, 200 photos reused" in again.stdout, again.stdout
     assert head(f"s3://{BUCKET}/stopped") == head(f"s3://{BUCKET}/alone")
 
 
@@ -260,7 +260,7 @@ def test_the_children_of_an_array_job_make_their_own_photos_rows(podman: Podman,
     from train_job.store.feature_store import FeatureStore
 
     store = FeatureStore.open(f"s3://{BUCKET}/rows")
-    assert sum(len(store.keys(space)) for space in store.spaces() if space.layer == "pool") == 200
+    assert sum(len(store.row_index(space)) for space in store.spaces() if space.layer == "pool") == 200
 
 
 @pytest.mark.usefixtures("images")

@@ -22,7 +22,7 @@ from tests.template import service_needs
 from tests.template.policies import OUR_BUCKETS, Account
 from tests.template.requests_made import Requests, requests_recorded
 from tests.template.stack import transformed
-from tests.train_job.bases import bases_built_once
+from tests.train_job.small_backbones import share_built_backbones
 from transferlite.cli.main import run
 from transferlite.packaging.demo import local_s3
 from transferlite.storage.s3_boto3 import s3_client
@@ -54,7 +54,7 @@ def command(account: Account, state: str) -> list[str]:
 @contextmanager
 def as_role(role: str, **environment: str) -> Iterator[None]:
     """Meanwhile, every request is signed with the role's own key."""
-    from train_job.data.load_photos import _bucket as of_job
+    from train_job.data.load_photos import _open_bucket as of_job
 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"AWS_ACCESS_KEY_ID": role, "AWS_REGION": "us-east-1", **environment}.items():
@@ -68,19 +68,19 @@ def as_role(role: str, **environment: str) -> Iterator[None]:
 
 def train_twice(account: Account) -> None:
     """Plan, rows, training; then more photos, a warm start, a merge of small parts; and attempts that come too late."""
-    job = account.properties("CpuJob")["ContainerProperties"]
+    job = account.properties("CpuJobDefinition")["ContainerProperties"]
     environment = {one["Name"]: one["Value"] for one in job["Environment"]}
     small = ["--image-size", "64"]
     short = [*small, "--epochs", "3", "--variants", "float32", "--hidden-units", "8"]
     for numbers in (range(12), range(12, 14)):
         put_photos("blue red", numbers)
-        with as_role("CheckRole"):
-            assert run(command(account, "Check")) == 0
-        with as_role("TrainRole", **environment, AWS_BATCH_JOB_ARRAY_INDEX="0", AWS_BATCH_JOB_ARRAY_SIZE="2"):
-            assert run([*command(account, "Extract features"), *small]) == 0
+        with as_role("CheckJobRole"):
+            assert run(command(account, "CheckData")) == 0
+        with as_role("TrainingJobRole", **environment, AWS_BATCH_JOB_ARRAY_INDEX="0", AWS_BATCH_JOB_ARRAY_SIZE="2"):
+            assert run([*command(account, "ExtractFeatures"), *small]) == 0
         more = ["--warm-start"] if numbers[0] else []
         for attempt in ("1", "2"):
-            with as_role("TrainRole", **environment, AWS_BATCH_JOB_ID="job", AWS_BATCH_JOB_ATTEMPT=attempt):
+            with as_role("TrainingJobRole", **environment, AWS_BATCH_JOB_ID="job", AWS_BATCH_JOB_ATTEMPT=attempt):
                 assert run([*command(account, "Train"), *short, *more]) == 0
 
 
@@ -111,7 +111,7 @@ def label(account: Account) -> None:
 def look_for_drift(account: Account) -> None:
     """As the schedule has it done."""
     given = json.loads(account.properties("DriftSchedule")["Target"]["Input"])
-    with as_role("DriftRole"):
+    with as_role("DriftJobRole"):
         assert run(given["ContainerOverrides"]["Command"]) in {0, 3}
 
 
@@ -123,7 +123,7 @@ def _small_and_quick(folder: Path) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(moto_kms.ECDSAPrivateKey, "sign", sign)  # moto hashes a digest once more
-        patch.setattr("train_job.extraction.frozen_backbone.SMALL_PARTS", 1)
+        patch.setattr("train_job.extraction.frozen_backbone.MAX_SMALL_PARTS", 1)
         patch.setattr("train_job.head.fit.SHORT_SECONDS", 0.0)  # so that a state is saved
         patch.setattr(tempfile, "tempdir", str(folder))
         yield
@@ -131,7 +131,7 @@ def _small_and_quick(folder: Path) -> Iterator[None]:
 
 def work_recorded(folder: Path) -> tuple[Account, Requests]:
     """The account, and what was asked for in it by each role of ours; ``folder`` is for what is written meanwhile."""
-    with local_s3() as url, requests_recorded() as requests, _small_and_quick(folder), bases_built_once():
+    with local_s3() as url, requests_recorded() as requests, _small_and_quick(folder), share_built_backbones():
         reset = urllib.request.Request(f"{url}/moto-api/reset", method="POST")
         urllib.request.urlopen(reset).close()
         for bucket in OUR_BUCKETS.values():

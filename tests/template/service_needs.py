@@ -18,7 +18,7 @@ OF_INSTANCES = "arn:aws:iam::aws:policy/service-role/AmazonEC2ContainerServicefo
 
 def definition(account: Account) -> Any:
     """The state machine's definition, with what is put into it."""
-    properties = account.properties("Training")
+    properties = account.properties("TrainingStateMachine")
     values, text = properties["DefinitionSubstitutions"], properties["DefinitionString"]
     return json.loads(re.sub(r"\$\{(\w+)\}", lambda found: str(values[found[1]]), text))
 
@@ -35,7 +35,7 @@ def _of_task(account: Account, state: Any, states: list[Any]) -> Iterator[Pair]:
         yield from _of_job(given, states)
     elif resource == "aws-sdk:sfn:listExecutions":
         assert given["StateMachineArn.$"] == "$$.StateMachine.Id"
-        yield "states:ListExecutions", account.arn("Training")
+        yield "states:ListExecutions", account.arn("TrainingStateMachine")
     elif resource == "aws-sdk:s3:getObject":
         key = re.fullmatch(r"States\.Format\('(.+)', \$\$\.Execution\.Name\)", given["Key.$"])
         assert key
@@ -88,7 +88,7 @@ def _of_target(account: Account, target: Any) -> Iterator[Pair]:
         given = json.loads(target["Input"])
         yield from (("batch:SubmitJob", given[name]) for name in ("JobQueue", "JobDefinition"))
     else:
-        assert target["Arn"] == account.arn("Training")
+        assert target["Arn"] == account.arn("TrainingStateMachine")
         yield "states:StartExecution", target["Arn"]
 
 

@@ -59,7 +59,7 @@ def transformed() -> Template:
 @cache
 def _transformed() -> Template:
     template = written()
-    machine = template["Resources"]["Training"]["Properties"]
+    machine = template["Resources"]["TrainingStateMachine"]["Properties"]
     assert ROOT / machine.pop("DefinitionUri") == DEFINITION
     machine["Definition"] = json.loads(DEFINITION.read_text())
     with mock.patch.dict(os.environ, {"AWS_DEFAULT_REGION": "eu-central-1"}):
@@ -73,7 +73,7 @@ def deployable(template: Template) -> Template:
     known["Resources"] = {name: one for name, one in known["Resources"].items() if one["Type"] not in UNKNOWN}
     for resource in known["Resources"].values():
         if resource["Type"] == "AWS::Batch::ComputeEnvironment":
-            resource["Properties"]["ServiceRole"] = {"Fn::GetAtt": ["InstanceRole", "Arn"]}
+            resource["Properties"]["ServiceRole"] = {"Fn::GetAtt": ["BatchInstanceRole", "Arn"]}
     left_out = set(template["Resources"]) - set(known["Resources"])
     outputs = known["Outputs"].items()
     known["Outputs"] = {name: one for name, one in outputs if not any(left in str(one["Value"]) for left in left_out)}

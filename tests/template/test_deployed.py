@@ -20,7 +20,7 @@ from tests.template.stack import Stack
 @pytest.fixture
 def function(stack: Stack, trained: Trained, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """The function in the stack's environment, with a model in its registry; its event source is :func:`drain`."""
-    boto3.client("lambda").update_event_source_mapping(UUID=stack.ids["InferenceFunctionIncoming"], Enabled=False)
+    boto3.client("lambda").update_event_source_mapping(UUID=stack.ids["IncomingQueueTrigger"], Enabled=False)
     name = stack.outputs["InferenceFunctionName"]
     configured = boto3.client("lambda").get_function_configuration(FunctionName=name)
     for key, value in configured["Environment"]["Variables"].items():

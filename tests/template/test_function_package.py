@@ -56,8 +56,8 @@ def both_are_the_same_function(template: Template) -> None:
 
 
 def whoever_asks_finds_the_one_there_is(template: Template) -> None:
-    assert properties(template, "InferenceFunctionIncoming")["FunctionName"] == THE_ONE_THERE_IS
-    assert properties(template, "InferenceUrl")["TargetFunctionArn"] == ITS_ARN
+    assert properties(template, "IncomingQueueTrigger")["FunctionName"] == THE_ONE_THERE_IS
+    assert properties(template, "InferenceFunctionUrl")["TargetFunctionArn"] == ITS_ARN
     (dimension,) = properties(template, "FunctionErrorsAlarm")["Dimensions"]
     assert dimension == {"Name": "FunctionName", "Value": THE_ONE_THERE_IS}
     assert properties(template, "Dashboard")["DashboardBody"]["Fn::Sub"][1] == {"Function": THE_ONE_THERE_IS}
@@ -96,16 +96,16 @@ BREAKS: list[Break] = [
     (both_are_the_same_function, ("ZipFunction", "Environment", "Variables", "TRANSFERLITE_VARIANT"), "int8"),
     (both_are_the_same_function, ("ZipFunction", "Timeout"), 3),
     (both_are_the_same_function, ("InferenceFunction", "LoggingConfig"), {}),
-    (whoever_asks_finds_the_one_there_is, ("InferenceFunctionIncoming", "FunctionName"), {"Ref": "InferenceFunction"}),
+    (whoever_asks_finds_the_one_there_is, ("IncomingQueueTrigger", "FunctionName"), {"Ref": "InferenceFunction"}),
     (
         whoever_asks_finds_the_one_there_is,
-        ("InferenceUrl", "TargetFunctionArn"),
+        ("InferenceFunctionUrl", "TargetFunctionArn"),
         {"Fn::GetAtt": ["ZipFunction", "Arn"]},
     ),
     (whoever_asks_finds_the_one_there_is, ("FunctionErrorsAlarm", "Dimensions", 0, "Value"), {"Ref": "ZipFunction"}),
     (whoever_asks_finds_the_one_there_is, ("Dashboard", "DashboardBody", "Fn::Sub", 1), {}),
     (whoever_asks_finds_the_one_there_is, ("Outputs", "InferenceFunctionName", "Value"), {"Ref": "InferenceFunction"}),
-    (a_package_that_is_not_named_is_refused_before_anything_is_made, ("Rules", "AZipIsNamed", "Assertions"), []),
+    (a_package_that_is_not_named_is_refused_before_anything_is_made, ("Rules", "ZipRequired", "Assertions"), []),
     (
         a_package_that_is_not_named_is_refused_before_anything_is_made,
         ("Parameters", "InferenceImage", "Default"),
@@ -154,7 +154,7 @@ def deployed_function(stack: Stack) -> Any:
     """The function, which the stack's output and the queue's event source both name."""
     (name,) = [one["FunctionName"] for one in boto3.client("lambda").list_functions()["Functions"]]
     assert stack.outputs["InferenceFunctionName"] == name
-    source = boto3.client("lambda").get_event_source_mapping(UUID=stack.ids["InferenceFunctionIncoming"])
+    source = boto3.client("lambda").get_event_source_mapping(UUID=stack.ids["IncomingQueueTrigger"])
     assert source["FunctionArn"].split(":function:")[1].split(":")[0] == name
     return boto3.client("lambda").get_function(FunctionName=name)
 

@@ -43,35 +43,35 @@ def uploads_are_given_up(*prefixes: str) -> list[Spare]:
 
 
 SPARE = {
-    "TrainRole": uploads_are_given_up("registry/models/*"),
+    "TrainingJobRole": uploads_are_given_up("registry/models/*"),
     "InferenceRole": missing_is_404("DataBucket", "ModelBucket"),
-    "DriftRole": missing_is_404("ModelBucket"),
+    "DriftJobRole": missing_is_404("ModelBucket"),
 }
-BY_US = {"CheckRole", "TrainRole", "InferenceRole", "DriftRole"}
+BY_US = {"CheckJobRole", "TrainingJobRole", "InferenceRole", "DriftJobRole"}
 NEEDS: dict[str, Callable[[Account], set[Pair]]] = {
-    "CheckRole": lambda _: set(),
-    "TrainRole": lambda _: set(),
-    "DriftRole": lambda _: set(),
+    "CheckJobRole": lambda _: set(),
+    "TrainingJobRole": lambda _: set(),
+    "DriftJobRole": lambda _: set(),
     "InferenceRole": lambda account: service_needs.of_lambda(account, "InferenceRole"),
-    "TrainingRole": service_needs.of_the_machine,
+    "StateMachineRole": service_needs.of_the_machine,
     "ScheduleRole": lambda account: service_needs.of_schedules(account, "ScheduleRole"),
     "DriftScheduleRole": lambda account: service_needs.of_schedules(account, "DriftScheduleRole"),
     "NewLabelsRole": lambda account: service_needs.of_rules(account, "NewLabelsRole"),
-    "ExecutionRole": lambda account: service_needs.of_containers(account, "ExecutionRole"),
-    "InstanceRole": service_needs.of_instances,
+    "BatchExecutionRole": lambda account: service_needs.of_containers(account, "BatchExecutionRole"),
+    "BatchInstanceRole": service_needs.of_instances,
 }
 """What services do in a role's name; what our own code does is recorded."""
 USERS = {
-    "CheckRole": ("ecs-tasks.amazonaws.com", {"CheckJob"}),
-    "TrainRole": ("ecs-tasks.amazonaws.com", {"CpuJob", "GpuJob"}),
-    "DriftRole": ("ecs-tasks.amazonaws.com", {"DriftJob"}),
-    "ExecutionRole": ("ecs-tasks.amazonaws.com", {"CheckJob", "CpuJob", "GpuJob", "DriftJob"}),
+    "CheckJobRole": ("ecs-tasks.amazonaws.com", {"CheckJobDefinition"}),
+    "TrainingJobRole": ("ecs-tasks.amazonaws.com", {"CpuJobDefinition", "GpuJobDefinition"}),
+    "DriftJobRole": ("ecs-tasks.amazonaws.com", {"DriftJobDefinition"}),
+    "BatchExecutionRole": ("ecs-tasks.amazonaws.com", {"CheckJobDefinition", "CpuJobDefinition", "GpuJobDefinition", "DriftJobDefinition"}),
     "InferenceRole": ("lambda.amazonaws.com", {"InferenceFunction", "ZipFunction"}),
-    "TrainingRole": ("states.amazonaws.com", {"Training"}),
+    "StateMachineRole": ("states.amazonaws.com", {"TrainingStateMachine"}),
     "ScheduleRole": ("scheduler.amazonaws.com", {"TrainingSchedule"}),
     "DriftScheduleRole": ("scheduler.amazonaws.com", {"DriftSchedule"}),
-    "NewLabelsRole": ("events.amazonaws.com", {"NewLabels"}),
-    "InstanceRole": ("ec2.amazonaws.com", {"InstanceProfile"}),
+    "NewLabelsRole": ("events.amazonaws.com", {"NewLabelsRule"}),
+    "BatchInstanceRole": ("ec2.amazonaws.com", {"BatchInstanceProfile"}),
 }
 """Who takes each role on, and for what: the same image trains on either machine, and ECS starts every container."""
 
@@ -162,7 +162,7 @@ def test_the_image_may_be_pulled_from_its_own_repository_alone(image: str) -> No
     template["Parameters"] = copy.deepcopy(template["Parameters"]) | {"TrainImage": {"Default": image}}
     account = Account(template, {"TrainImage": image})
     assert (
-        differences(account.granted("ExecutionRole"), service_needs.of_containers(account, "ExecutionRole"), ())
+        differences(account.granted("BatchExecutionRole"), service_needs.of_containers(account, "BatchExecutionRole"), ())
         == set()
     )
 

@@ -43,7 +43,7 @@ def stack() -> Iterator[Stack]:
     """One stack for all of them; a test that runs trainings or events is content with what others left."""
     with simulated_aws():
         made = deploy(**ON)
-        boto3.client("lambda").update_event_source_mapping(UUID=made.ids["InferenceFunctionIncoming"], Enabled=False)
+        boto3.client("lambda").update_event_source_mapping(UUID=made.ids["IncomingQueueTrigger"], Enabled=False)
         yield made
 
 
@@ -95,9 +95,9 @@ def test_the_key_signs_for_trainings_and_is_known_to_the_function(stack: Stack) 
     key = boto3.client("kms").describe_key(KeyId="alias/photos-models")["KeyMetadata"]
     assert key["Arn"] == stack.outputs["SigningKeyArn"]
     assert (key["KeySpec"], key["KeyUsage"]) == ("ECC_NIST_P256", "SIGN_VERIFY")
-    assert policy(stack, "TrainRole", "train")["Sign"]["Resource"] == key["Arn"]
+    assert policy(stack, "TrainingJobRole", "train")["Sign"]["Resource"] == key["Arn"]
     assert policy(stack, "InferenceRole", "label-photos")["KnowTheKey"]["Action"] == "kms:GetPublicKey"
-    for job in ("CpuJob", "GpuJob"):
+    for job in ("CpuJobDefinition", "GpuJobDefinition"):
         (made,) = boto3.client("batch").describe_job_definitions(jobDefinitions=[stack.ids[job]])["jobDefinitions"]
         wanted = {"name": "TRANSFERLITE_SIGNING_KEY", "value": f"awskms:///{key['Arn']}"}
         assert wanted in made["containerProperties"]["environment"]
@@ -134,7 +134,7 @@ def schedule(name: str) -> Any:
 def new_labels() -> tuple[Any, Any]:
     """The rule, and its target."""
     events = boto3.client("events")
-    (rule,) = (one for one in events.list_rules()["Rules"] if "NewLabels" in one["Name"])
+    (rule,) = (one for one in events.list_rules()["Rules"] if "NewLabelsRule" in one["Name"])
     (target,) = events.list_targets_by_rule(Rule=rule["Name"])["Targets"]
     return rule, target
 
@@ -153,7 +153,7 @@ def test_the_schedule_and_enough_new_labels_start_trainings_on_gpus(
     assert batch.attempts == {"check": 2, "train": 1}
     assert run(machine, json.loads(made["Target"]["Input"]), "by-the-schedule") == "SUCCEEDED"
     assert batch.attempts == {"check": 3, "train": 2}
-    assert list(jobs(stack, "GpuQueue")) == ["train"]
+    assert list(jobs(stack, "GpuJobQueue")) == ["train"]
 
 
 def test_the_labels_and_no_photo_are_told_as_new_labels(stack: Stack) -> None:
@@ -181,7 +181,7 @@ def test_drift_is_a_job_submitted_as_the_schedule_does(stack: Stack) -> None:
         containerOverrides={"command": call["ContainerOverrides"]["Command"]},
     )
     (job,) = boto3.client("batch").describe_jobs(jobs=[submitted["jobId"]])["jobs"]
-    assert job["jobQueue"] == stack.ids["CpuQueue"]
+    assert job["jobQueue"] == stack.ids["CpuJobQueue"]
     assert job["container"]["command"][:3] == [
         "drift",
         "--predictions",

@@ -51,15 +51,15 @@ def test_what_the_schedule_starts_is_one_training(
 ) -> None:
     photos(4)
     assert run(machine, given) == "SUCCEEDED"
-    found = jobs(stack, "CpuQueue")
+    found = jobs(stack, "CpuJobQueue")
     assert list(found) == ["check", "train"]
     command = found["train"]["container"]["command"]
     assert command[:3] == ["train", "--images", f"s3://{stack.outputs['DataBucketName']}/photos"]
-    assert [found[name]["jobDefinition"] for name in found] == [stack.ids["CheckJob"], stack.ids["CpuJob"]]
+    assert [found[name]["jobDefinition"] for name in found] == [stack.ids["CheckJobDefinition"], stack.ids["CpuJobDefinition"]]
     ((subject, message),) = told()
     assert subject == "TransferLite: a new version is published"
     assert found["train"]["jobId"] in message
-    assert jobs(stack, "GpuQueue") == {}
+    assert jobs(stack, "GpuJobQueue") == {}
 
 
 def test_many_new_photos_are_shared_out_before_they_are_trained_on(
@@ -68,10 +68,10 @@ def test_many_new_photos_are_shared_out_before_they_are_trained_on(
     machines_are_worth_it_from_so_many_photos(1, monkeypatch)
     photos(4)
     assert run(machine, {"compute": "gpu"}) == "SUCCEEDED"
-    found = jobs(stack, "GpuQueue")
+    found = jobs(stack, "GpuJobQueue")
     assert {name: job["children"] for name, job in found.items()} == {"extract-features": 4, "train": 0}
     assert found["extract-features"]["container"]["command"][:2] == ["features", "extract"]
-    assert list(jobs(stack, "CpuQueue")) == ["check"]
+    assert list(jobs(stack, "CpuJobQueue")) == ["check"]
 
 
 @pytest.mark.parametrize("reason", [RECLAIMED, "Your Spot Task was interrupted."])
@@ -118,7 +118,7 @@ def test_nothing_is_trained_on_rows_that_are_not_there(
     photos(4)
     batch.ends["extract-features"] = [End(1)]
     assert run(machine, {}) == "FAILED"
-    assert "train" not in jobs(stack, "CpuQueue")
+    assert "train" not in jobs(stack, "CpuJobQueue")
     assert [subject for subject, _ in told()] == ["TransferLite: a training failed"]
 
 
@@ -126,8 +126,8 @@ def test_labels_that_are_not_there_stop_it_before_a_machine_is_paid_for(
     stack: Stack, machine: str, batch: Batch, told: Any
 ) -> None:
     assert run(machine, {"compute": "gpu"}) == "FAILED"
-    assert list(jobs(stack, "CpuQueue")) == ["check"]
-    assert jobs(stack, "GpuQueue") == {}
+    assert list(jobs(stack, "CpuJobQueue")) == ["check"]
+    assert jobs(stack, "GpuJobQueue") == {}
     assert "labels.csv: does not exist" in batch.says[0]
     assert [subject for subject, _ in told()] == ["TransferLite: a training failed"]
 
@@ -149,7 +149,7 @@ def test_it_trains_only_when_so_many_labels_are_new(
 ) -> None:
     photos(4)
     assert run(machine, {"new_labels": asked}) == "SUCCEEDED"
-    assert ("train" in jobs(stack, "CpuQueue")) is trains
+    assert ("train" in jobs(stack, "CpuJobQueue")) is trains
     assert len(told()) == trains
 
 
@@ -168,21 +168,21 @@ def test_labels_that_the_newest_version_learnt_are_not_new(
     s3.upload_file(str(trained.bundle / "manifest.json"), bucket, f"{prefix}/manifest.json")
     assert run(machine, {"new_labels": 4}) == "SUCCEEDED"
     assert "3 labels are new" in batch.says[0]  # photo 1 is now a b; 2 and 3 were not there
-    assert "train" not in jobs(stack, "CpuQueue")
+    assert "train" not in jobs(stack, "CpuJobQueue")
 
 
 def test_a_second_training_waits_for_the_first(stack: Stack, machine: str, photos: PHOTOS, batch: Batch) -> None:
     photos(4)
     client = boto3.client("stepfunctions")
     definition = json.loads(client.describe_state_machine(stateMachineArn=machine)["definition"])
-    definition["States"]["Wait"]["Seconds"] = 1
-    definition["States"]["Given"]["Next"] = "Hold"
+    definition["States"]["WaitForTurn"]["Seconds"] = 1
+    definition["States"]["ApplyDefaults"]["Next"] = "Hold"
     definition["States"]["Hold"] = {  # the first is held in its turn for as long as its input says
         "Type": "Choice",
         "Choices": [{"Variable": "$.given.hold", "IsPresent": True, "Next": "Held"}],
-        "Default": "Who is first",
+        "Default": "AcquireTurn",
     }
-    definition["States"]["Held"] = {"Type": "Wait", "Seconds": 3, "Next": "Who is first"}
+    definition["States"]["Held"] = {"Type": "Wait", "Seconds": 3, "Next": "AcquireTurn"}
     client.update_state_machine(stateMachineArn=machine, definition=json.dumps(definition))
     first = client.start_execution(stateMachineArn=machine, name="first", input='{"hold": true}')["executionArn"]
     time.sleep(0.2)

@@ -63,7 +63,7 @@ def only_incoming_photos_are_told_and_predictions_go_elsewhere(template: Templat
 
 def no_photo_is_lost_on_its_way(template: Template) -> None:
     queue, functions = properties(template, "IncomingQueue"), of_type(template, "AWS::Lambda::Function")
-    assert queue["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": ["IncomingDeadLetters", "Arn"]}
+    assert queue["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": ["IncomingDeadLetterQueue", "Arn"]}
     assert queue["VisibilityTimeout"] >= 6 * max(one["Timeout"] for one in functions.values())
     (source,) = of_type(template, "AWS::Lambda::EventSourceMapping").values()
     assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
@@ -104,9 +104,9 @@ def spot_comes_before_on_demand(template: Template) -> None:
 def gpu_machines_have_gpus_and_disk(template: Template) -> None:
     default = template["Parameters"]["GpuInstanceTypes"]["Default"].split(",")
     assert all(GPUS[name] >= 1 for name in default)
-    wanted = {one["Type"]: one["Value"] for one in container(template, "GpuJob")["ResourceRequirements"]}
+    wanted = {one["Type"]: one["Value"] for one in container(template, "GpuJobDefinition")["ResourceRequirements"]}
     assert wanted["GPU"] == "1"
-    (disk,) = properties(template, "GpuMachine")["LaunchTemplateData"]["BlockDeviceMappings"]
+    (disk,) = properties(template, "GpuLaunchTemplate")["LaunchTemplateData"]["BlockDeviceMappings"]
     assert disk["Ebs"]["VolumeSize"] >= 100
     assert disk["Ebs"]["Encrypted"] is True
 
@@ -119,7 +119,7 @@ def jobs_run_as_no_one_on_a_root_that_cannot_be_written(template: Template) -> N
         assert it["MountPoints"] == [{"SourceVolume": "tmp", "ContainerPath": "/tmp", "ReadOnly": False}]
         assert it["LinuxParameters"]["InitProcessEnabled"] is True
         assert {one["Type"] for one in it["ResourceRequirements"]} >= {"VCPU", "MEMORY"}
-        assert it["LogConfiguration"]["Options"]["awslogs-group"] == {"Ref": "TrainLogs"}
+        assert it["LogConfiguration"]["Options"]["awslogs-group"] == {"Ref": "TrainingLogGroup"}
 
 
 def only_a_reclaimed_machine_is_tried_again(template: Template) -> None:
@@ -143,7 +143,7 @@ def the_schedule_is_valid_and_off(template: Template) -> None:
     text = schedule["Target"]["Input"]["Fn::Sub"]
     given = json.loads(re.sub(r"\$\{(\w+)\}", lambda found: str(parameters[found[1]]["Default"]), text))
     assert given == {"compute": "cpu"}
-    assert schedule["Target"]["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["ScheduleDeadLetters", "Arn"]}}
+    assert schedule["Target"]["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["ScheduleDeadLetterQueue", "Arn"]}}
 
 
 def roles_may_do_what_is_named_to_what_is_named(template: Template) -> None:
@@ -159,7 +159,7 @@ def roles_may_do_what_is_named_to_what_is_named(template: Template) -> None:
 
 def each_service_has_a_role_of_its_own(template: Template) -> None:
     function = properties(template, "InferenceFunction")["Role"]
-    machine, schedule = properties(template, "Training")["RoleArn"], properties(template, "TrainingSchedule")["Target"]
+    machine, schedule = properties(template, "TrainingStateMachine")["RoleArn"], properties(template, "TrainingSchedule")["Target"]
     jobs = [container(template, job)["JobRoleArn"] for job in of_type(template, "AWS::Batch::JobDefinition")]
     roles = [json.dumps(one) for one in (function, machine, schedule["RoleArn"], jobs[0])]
     assert len(set(roles)) == 4
@@ -168,7 +168,7 @@ def each_service_has_a_role_of_its_own(template: Template) -> None:
 
 def alarms_are_told(template: Template) -> None:
     alarms = of_type(template, "AWS::CloudWatch::Alarm")
-    assert all(alarm["AlarmActions"] == [{"Ref": "Topic"}] for alarm in alarms.values())
+    assert all(alarm["AlarmActions"] == [{"Ref": "NotificationTopic"}] for alarm in alarms.values())
     watched = {(alarm["Namespace"], resolved(alarm["MetricName"], {})) for alarm in alarms.values()}
     assert watched == {
         ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
@@ -180,32 +180,32 @@ def alarms_are_told(template: Template) -> None:
 
 
 def drift_is_looked_for_and_told(template: Template) -> None:
-    schedule, found = properties(template, "DriftSchedule"), properties(template, "DriftSeen")
+    schedule, found = properties(template, "DriftSchedule"), properties(template, "DriftMetricFilter")
     assert template["Parameters"]["DriftState"]["Default"] == "DISABLED"
     assert schedule["Target"]["Arn"]["Fn::Sub"].endswith(":scheduler:::aws-sdk:batch:submitJob")
     call = json.loads(schedule["Target"]["Input"]["Fn::Sub"])
     assert set(call) == {"JobName", "JobQueue", "JobDefinition", "ContainerOverrides"}  # in PascalCase
     assert_parses(call["ContainerOverrides"]["Command"])
-    assert found["LogGroupName"] == container(template, "DriftJob")["LogConfiguration"]["Options"]["awslogs-group"]
+    assert found["LogGroupName"] == container(template, "DriftJobDefinition")["LogConfiguration"]["Options"]["awslogs-group"]
     assert found["FilterPattern"] == '{ $.over[0] = "*" }'
     (metric,) = found["MetricTransformations"]
     assert metric["MetricName"] == properties(template, "DriftAlarm")["MetricName"]
 
 
 def new_labels_start_a_training_only_where_asked_for(template: Template) -> None:
-    rule, role = template["Resources"]["NewLabels"], template["Resources"]["NewLabelsRole"]
-    assert (rule["Condition"], role["Condition"]) == ("TrainsOnLabels", "TrainsOnLabels")
+    rule, role = template["Resources"]["NewLabelsRule"], template["Resources"]["NewLabelsRole"]
+    assert (rule["Condition"], role["Condition"]) == ("TrainsOnNewLabels", "TrainsOnNewLabels")
     assert template["Parameters"]["TrainAfterLabels"]["Default"] == 0
     detail = rule["Properties"]["EventPattern"]["detail"]
     assert detail == {"bucket": {"name": [{"Ref": "DataBucket"}]}, "object": {"key": [{"Ref": "LabelsKey"}]}}
     (target,) = rule["Properties"]["Targets"]
-    assert target["Arn"] == {"Ref": "Training"}
+    assert target["Arn"] == {"Ref": "TrainingStateMachine"}
     assert '"new_labels": ${TrainAfterLabels}' in target["Input"]["Fn::Sub"]
-    assert target["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["ScheduleDeadLetters", "Arn"]}}
+    assert target["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["ScheduleDeadLetterQueue", "Arn"]}}
 
 
 def the_address_asks_for_iam_and_is_off(template: Template) -> None:
-    url = template["Resources"]["InferenceUrl"]
+    url = template["Resources"]["InferenceFunctionUrl"]
     assert url["Condition"] == "HasUrl"
     assert template["Parameters"]["FunctionUrl"]["Default"] == "off"
     assert url["Properties"]["AuthType"] == "AWS_IAM"
@@ -216,17 +216,17 @@ def the_function_is_traced_only_where_asked_for_and_may_be(template: Template) -
     for function in of_type(template, "AWS::Lambda::Function").values():
         assert function["TracingConfig"] == {"Mode": {"Ref": "Tracing"}}
     policies = json.dumps(properties(template, "InferenceRole")["Policies"])
-    assert re.search(r'"Fn::If": \["Traces", \{[^}]*"xray:PutTraceSegments", "xray:PutTelemetryRecords"', policies)
+    assert re.search(r'"Fn::If": \["TracingEnabled", \{[^}]*"xray:PutTraceSegments", "xray:PutTelemetryRecords"', policies)
 
 
 def the_signing_key_signs_and_is_kept(template: Template) -> None:
     key = template["Resources"]["SigningKey"]
-    assert (key["Condition"], key["DeletionPolicy"]) == ("Signs", "Retain")
+    assert (key["Condition"], key["DeletionPolicy"]) == ("SigningEnabled", "Retain")
     assert (key["Properties"]["KeySpec"], key["Properties"]["KeyUsage"]) == ("ECC_NIST_P256", "SIGN_VERIFY")
-    granted = json.dumps(properties(template, "TrainRole")["Policies"])
+    granted = json.dumps(properties(template, "TrainingJobRole")["Policies"])
     assert "kms:Sign" in granted
     assert "kms:Sign" not in json.dumps(properties(template, "InferenceRole")["Policies"])
-    for job in ("GpuJob", "CpuJob"):
+    for job in ("GpuJobDefinition", "CpuJobDefinition"):
         assert "TRANSFERLITE_SIGNING_KEY" in json.dumps(container(template, job)["Environment"])
 
 
@@ -250,10 +250,10 @@ def logs_end(template: Template) -> None:
 
 
 def training_machines_answer_no_one(template: Template) -> None:
-    group = properties(template, "NoWayIn")
+    group = properties(template, "TrainingSecurityGroup")
     assert "SecurityGroupIngress" not in group
     assert [(one["FromPort"], one["ToPort"]) for one in group["SecurityGroupEgress"]] == [(443, 443)]
-    assert properties(template, "GpuMachine")["LaunchTemplateData"]["MetadataOptions"]["HttpTokens"] == "required"
+    assert properties(template, "GpuLaunchTemplate")["LaunchTemplateData"]["MetadataOptions"]["HttpTokens"] == "required"
 
 
 # -- and what breaks them ----------------------------------------------------------------------------------------------
@@ -284,56 +284,56 @@ BREAKS: list[Break] = [
         {"Ref": "DataBucket"},
     ),
     (no_photo_is_lost_on_its_way, ("IncomingQueue", "VisibilityTimeout"), 60),
-    (no_photo_is_lost_on_its_way, ("InferenceFunctionIncoming", "FunctionResponseTypes"), []),
-    (no_photo_is_lost_on_its_way, ("InferenceFunctionIncoming", "ScalingConfig"), {}),
-    (no_photo_is_lost_on_its_way, ("IncomingDeadLetters", "MessageRetentionPeriod"), 345600),
+    (no_photo_is_lost_on_its_way, ("IncomingQueueTrigger", "FunctionResponseTypes"), []),
+    (no_photo_is_lost_on_its_way, ("IncomingQueueTrigger", "ScalingConfig"), {}),
+    (no_photo_is_lost_on_its_way, ("IncomingDeadLetterQueue", "MessageRetentionPeriod"), 345600),
     (
         only_the_data_bucket_may_fill_the_queue,
         ("IncomingQueuePolicy", "PolicyDocument", "Statement", 0, "Principal"),
         "*",
     ),
-    (machines_are_none_between_runs_and_updated_in_place, ("GpuSpot", "ComputeResources", "MinvCpus"), 4),
+    (machines_are_none_between_runs_and_updated_in_place, ("GpuSpotEnvironment", "ComputeResources", "MinvCpus"), 4),
     (
         machines_are_none_between_runs_and_updated_in_place,
-        ("GpuOnDemand", "ComputeResources", "Ec2Configuration"),
+        ("GpuOnDemandEnvironment", "ComputeResources", "Ec2Configuration"),
         [{"ImageType": "ECS_AL2_NVIDIA"}],
     ),
-    (machines_are_none_between_runs_and_updated_in_place, ("CpuSpot", "ReplaceComputeEnvironment"), True),
-    (spot_comes_before_on_demand, ("GpuQueue", "ComputeEnvironmentOrder", 0, "Order"), 3),
+    (machines_are_none_between_runs_and_updated_in_place, ("CpuSpotEnvironment", "ReplaceComputeEnvironment"), True),
+    (spot_comes_before_on_demand, ("GpuJobQueue", "ComputeEnvironmentOrder", 0, "Order"), 3),
     (gpu_machines_have_gpus_and_disk, ("Parameters", "GpuInstanceTypes", "Default"), "g4dn.xlarge,m5.large"),
     (
         gpu_machines_have_gpus_and_disk,
-        ("GpuMachine", "LaunchTemplateData", "BlockDeviceMappings", 0, "Ebs", "VolumeSize"),
+        ("GpuLaunchTemplate", "LaunchTemplateData", "BlockDeviceMappings", 0, "Ebs", "VolumeSize"),
         30,
     ),
     (
         gpu_machines_have_gpus_and_disk,
-        ("GpuMachine", "LaunchTemplateData", "BlockDeviceMappings", 0, "Ebs", "Encrypted"),
+        ("GpuLaunchTemplate", "LaunchTemplateData", "BlockDeviceMappings", 0, "Ebs", "Encrypted"),
         False,
     ),
     (
         training_machines_answer_no_one,
-        ("GpuMachine", "LaunchTemplateData", "MetadataOptions", "HttpTokens"),
+        ("GpuLaunchTemplate", "LaunchTemplateData", "MetadataOptions", "HttpTokens"),
         "optional",
     ),
-    (gpu_machines_have_gpus_and_disk, ("GpuJob", "ContainerProperties", "ResourceRequirements", 0, "Value"), "0"),
+    (gpu_machines_have_gpus_and_disk, ("GpuJobDefinition", "ContainerProperties", "ResourceRequirements", 0, "Value"), "0"),
     (
         jobs_run_as_no_one_on_a_root_that_cannot_be_written,
-        ("CpuJob", "ContainerProperties", "ReadonlyRootFilesystem"),
+        ("CpuJobDefinition", "ContainerProperties", "ReadonlyRootFilesystem"),
         False,
     ),
-    (jobs_run_as_no_one_on_a_root_that_cannot_be_written, ("GpuJob", "ContainerProperties", "User"), "0:0"),
+    (jobs_run_as_no_one_on_a_root_that_cannot_be_written, ("GpuJobDefinition", "ContainerProperties", "User"), "0:0"),
     (
         only_a_reclaimed_machine_is_tried_again,
-        ("CpuJob", "RetryStrategy", "EvaluateOnExit", 0, "OnStatusReason"),
+        ("CpuJobDefinition", "RetryStrategy", "EvaluateOnExit", 0, "OnStatusReason"),
         "*",
     ),
-    (only_a_reclaimed_machine_is_tried_again, ("GpuJob", "RetryStrategy", "EvaluateOnExit", 2, "Action"), "RETRY"),
+    (only_a_reclaimed_machine_is_tried_again, ("GpuJobDefinition", "RetryStrategy", "EvaluateOnExit", 2, "Action"), "RETRY"),
     (the_schedule_is_valid_and_off, ("TrainingSchedule", "State"), "ENABLED"),
     (the_schedule_is_valid_and_off, ("TrainingSchedule", "Target", "Input"), {"Fn::Sub": '{"Compute": "${Compute}"}'}),
     (
         roles_may_do_what_is_named_to_what_is_named,
-        ("TrainRole", "Policies", 0, "PolicyDocument", "Statement", 0, "Resource"),
+        ("TrainingJobRole", "Policies", 0, "PolicyDocument", "Statement", 0, "Resource"),
         "*",
     ),
     (
@@ -341,14 +341,14 @@ BREAKS: list[Break] = [
         ("InferenceRole", "Policies", 0, "PolicyDocument", "Statement", 0, "Action"),
         "s3:*",
     ),
-    (each_service_has_a_role_of_its_own, ("InferenceFunction", "Role"), {"Fn::GetAtt": ["TrainRole", "Arn"]}),
-    (alarms_are_told, ("PhotosWaitAlarm", "AlarmActions"), []),
+    (each_service_has_a_role_of_its_own, ("InferenceFunction", "Role"), {"Fn::GetAtt": ["TrainingJobRole", "Arn"]}),
+    (alarms_are_told, ("QueueAgeAlarm", "AlarmActions"), []),
     (drift_is_looked_for_and_told, ("DriftSchedule", "Target", "Input"), {"Fn::Sub": '{"jobName": "drift"}'}),
     (drift_is_looked_for_and_told, ("DriftAlarm", "MetricName"), "Other"),
-    (drift_is_looked_for_and_told, ("DriftSeen", "FilterPattern"), ""),
-    (new_labels_start_a_training_only_where_asked_for, ("NewLabels", "EventPattern", "detail", "object"), {}),
-    (new_labels_start_a_training_only_where_asked_for, ("NewLabels", "Targets", 0, "DeadLetterConfig"), None),
-    (the_address_asks_for_iam_and_is_off, ("InferenceUrl", "AuthType"), "NONE"),
+    (drift_is_looked_for_and_told, ("DriftMetricFilter", "FilterPattern"), ""),
+    (new_labels_start_a_training_only_where_asked_for, ("NewLabelsRule", "EventPattern", "detail", "object"), {}),
+    (new_labels_start_a_training_only_where_asked_for, ("NewLabelsRule", "Targets", 0, "DeadLetterConfig"), None),
+    (the_address_asks_for_iam_and_is_off, ("InferenceFunctionUrl", "AuthType"), "NONE"),
     (
         the_function_is_traced_only_where_asked_for_and_may_be,
         ("InferenceFunction", "TracingConfig"),
@@ -357,14 +357,14 @@ BREAKS: list[Break] = [
     (the_function_is_traced_only_where_asked_for_and_may_be, ("ZipFunction", "TracingConfig"), None),
     (the_function_is_traced_only_where_asked_for_and_may_be, ("InferenceRole", "Policies"), []),
     (the_signing_key_signs_and_is_kept, ("SigningKey", "KeySpec"), "RSA_2048"),
-    (the_signing_key_signs_and_is_kept, ("CpuJob", "ContainerProperties", "Environment"), []),
+    (the_signing_key_signs_and_is_kept, ("CpuJobDefinition", "ContainerProperties", "Environment"), []),
     (
         roles_may_do_what_is_named_to_what_is_named,
-        ("ExecutionRole", "Policies", 0, "PolicyDocument", "Statement", 1, "Resource"),
+        ("BatchExecutionRole", "Policies", 0, "PolicyDocument", "Statement", 1, "Resource"),
         "*",
     ),
-    (logs_end, ("TrainLogs", "RetentionInDays"), None),
-    (training_machines_answer_no_one, ("NoWayIn", "SecurityGroupIngress"), [{"IpProtocol": "-1"}]),
+    (logs_end, ("TrainingLogGroup", "RetentionInDays"), None),
+    (training_machines_answer_no_one, ("TrainingSecurityGroup", "SecurityGroupIngress"), [{"IpProtocol": "-1"}]),
 ]
 
 
@@ -375,15 +375,15 @@ def test_the_linter_finds_nothing(template: Template) -> None:
     config = ManualArgs(regions=["eu-central-1", "us-east-1"])
     assert [str(one) for one in lint((ROOT / "template.yaml").read_text(), config=config)] == []
     assert [str(one) for one in lint(json.dumps(template), config=config)] == []
-    wrong = changed(template, ("GpuSpot", "ComputeResources", "AllocationStrategy"), "CHEAPEST")
+    wrong = changed(template, ("GpuSpotEnvironment", "ComputeResources", "AllocationStrategy"), "CHEAPEST")
     assert lint(json.dumps(wrong), config=config)
 
 
 def test_the_commands_of_the_state_machine_are_ones_that_there_are() -> None:
     states = json.loads(DEFINITION.read_text())["States"]
-    for name in ("Extract features", "Train"):
+    for name in ("ExtractFeatures", "Train"):
         assert_parses(states[name]["Parameters"]["ContainerOverrides"]["Command"])
-    text = states["Check"]["Parameters"]["ContainerOverrides"]["Command.$"]
+    text = states["CheckData"]["Parameters"]["ContainerOverrides"]["Command.$"]
     assert_parses(re.findall(r"'((?:--)?[a-z-]+)'", text))
 
 

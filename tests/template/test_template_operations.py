@@ -8,13 +8,13 @@ from tests.template.checking import Break, as_list, of_type, promises, propertie
 from tests.template.stack import PARAMETERS, ROOT, Template, is_true, resolved
 
 OPTIONS = {
-    "Traces": {"Tracing": "Active"},
+    "TracingEnabled": {"Tracing": "Active"},
     "HasEmail": {"AlarmEmail": "you@example.com"},
     "HasUrl": {"FunctionUrl": "on"},
     "HasCors": {"CorsOrigins": "https://example.com"},
-    "Signs": {"Signing": "on"},
-    "TrainsOnLabels": {"TrainAfterLabels": "100"},
-    "HasReserve": {"ReservedConcurrency": "5"},
+    "SigningEnabled": {"Signing": "on"},
+    "TrainsOnNewLabels": {"TrainAfterLabels": "100"},
+    "ReservesConcurrency": {"ReservedConcurrency": "5"},
     "IsZip": {"FunctionPackage": "Zip"},
 }
 """Each condition, and the parameter that turns it on."""
@@ -24,15 +24,15 @@ OF_SIGV4 = {"authorization", "content-type", "x-amz-content-sha256", "x-amz-date
 VISIBLE, AGE = "ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"
 FUNCTION = {"Fn::If": ["IsZip", {"Ref": "ZipFunction"}, {"Ref": "InferenceFunction"}]}
 ALARMS = {
-    "PhotosGivenUpAlarm": ("AWS/SQS", VISIBLE, "QueueName", {"Fn::GetAtt": ["IncomingDeadLetters", "QueueName"]}, 0),
-    "PhotosWaitAlarm": ("AWS/SQS", AGE, "QueueName", {"Fn::GetAtt": ["IncomingQueue", "QueueName"]}, 900),
+    "DeadLetterAlarm": ("AWS/SQS", VISIBLE, "QueueName", {"Fn::GetAtt": ["IncomingDeadLetterQueue", "QueueName"]}, 0),
+    "QueueAgeAlarm": ("AWS/SQS", AGE, "QueueName", {"Fn::GetAtt": ["IncomingQueue", "QueueName"]}, 900),
     "FunctionErrorsAlarm": ("AWS/Lambda", "Errors", "FunctionName", FUNCTION, 0),
-    "TrainingFailedAlarm": ("AWS/States", "ExecutionsFailed", "StateMachineArn", {"Ref": "Training"}, 0),
+    "TrainingFailedAlarm": ("AWS/States", "ExecutionsFailed", "StateMachineArn", {"Ref": "TrainingStateMachine"}, 0),
     "TrainingNotStartedAlarm": (
         "AWS/SQS",
         VISIBLE,
         "QueueName",
-        {"Fn::GetAtt": ["ScheduleDeadLetters", "QueueName"]},
+        {"Fn::GetAtt": ["ScheduleDeadLetterQueue", "QueueName"]},
         0,
     ),
     "DriftAlarm": ("TransferLite", "photos-PredictionDrift", None, None, 0),
@@ -52,7 +52,7 @@ HAVE_NO_TAGS = {
     "AWS::Logs::MetricFilter",
     "AWS::Scheduler::Schedule",
 }
-TAGGED_BY_THE_STACK_ALONE = {"GpuMachine", "NewLabels", "Dashboard"}
+TAGGED_BY_THE_STACK_ALONE = {"GpuLaunchTemplate", "NewLabelsRule", "Dashboard"}
 """CloudFormation took no tags of a rule or a dashboard until lately; a launch template tags what it starts."""
 
 
@@ -73,7 +73,7 @@ def options_are_off_until_asked_for(template: Template) -> None:
 
 def pages_that_are_named_may_sign_calls_and_no_others(template: Template) -> None:
     assert template["Parameters"]["CorsOrigins"]["Default"] == ""
-    condition, cors, otherwise = properties(template, "InferenceUrl")["Cors"]["Fn::If"]
+    condition, cors, otherwise = properties(template, "InferenceFunctionUrl")["Cors"]["Fn::If"]
     assert (condition, otherwise) == ("HasCors", {"Ref": "AWS::NoValue"})
     assert cors["AllowOrigins"] == {"Ref": "CorsOrigins"}
     assert set(cors["AllowMethods"]) == {"GET", "POST"}
@@ -86,7 +86,7 @@ def pages_that_are_named_may_sign_calls_and_no_others(template: Template) -> Non
 
 def concurrency_has_a_limit_and_is_reserved_only_where_asked_for(template: Template) -> None:
     for function in of_type(template, "AWS::Lambda::Function").values():
-        reserved = {"Fn::If": ["HasReserve", {"Ref": "ReservedConcurrency"}, {"Ref": "AWS::NoValue"}]}
+        reserved = {"Fn::If": ["ReservesConcurrency", {"Ref": "ReservedConcurrency"}, {"Ref": "AWS::NoValue"}]}
         assert function["ReservedConcurrentExecutions"] == reserved
     assert template["Parameters"]["ReservedConcurrency"]["Default"] == 0
     limit = template["Parameters"]["FunctionConcurrency"]
@@ -109,16 +109,16 @@ def each_alarm_watches_its_metric_and_rings_once_it_is_above(template: Template)
 
 
 def alarms_may_tell_and_only_over_tls(template: Template) -> None:
-    policy = properties(template, "TopicPolicy")
+    policy = properties(template, "NotificationTopicPolicy")
     allowed, denied = policy["PolicyDocument"]["Statement"]
-    assert policy["Topics"] == [{"Ref": "Topic"}]
+    assert policy["Topics"] == [{"Ref": "NotificationTopic"}]
     assert (allowed["Principal"], allowed["Action"]) == ({"Service": "cloudwatch.amazonaws.com"}, "sns:Publish")
     assert allowed["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
     assert (denied["Effect"], denied["Principal"]) == ("Deny", "*")
     assert denied["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
-    assert template["Resources"]["Subscription"]["Condition"] == "HasEmail"
-    assert properties(template, "Subscription") == {
-        "TopicArn": {"Ref": "Topic"},
+    assert template["Resources"]["EmailSubscription"]["Condition"] == "HasEmail"
+    assert properties(template, "EmailSubscription") == {
+        "TopicArn": {"Ref": "NotificationTopic"},
         "Protocol": "email",
         "Endpoint": {"Ref": "AlarmEmail"},
     }
@@ -169,30 +169,37 @@ def all_is_tagged(template: Template) -> None:
 
 def outputs_are_what_the_commands_read(template: Template) -> None:
     outputs = {name: one["Value"] for name, one in template["Outputs"].items()}
-    sources = [path.read_text() for path in (ROOT / "transferlite").glob("cloud_*.py")]
+    sources = [
+        path.read_text()
+        for path in (*(ROOT / "transferlite" / "cloud").glob("*.py"), ROOT / "transferlite" / "cli" / "cloud.py")
+    ]
     named = r'"([A-Z]\w+(?:Uri|Arn|Url|Group))"'
     read = {name for text in sources for name in re.findall(named, text)}
     assert len(read) >= 6
     assert read <= set(outputs)
     assert outputs["RegistryUri"] == {"Fn::Sub": "s3://${ModelBucket}/registry"}
-    assert outputs["TrainingArn"] == {"Ref": "Training"}
+    assert outputs["TrainingArn"] == {"Ref": "TrainingStateMachine"}
     assert outputs["IncomingQueueUrl"] == {"Ref": "IncomingQueue"}
-    assert outputs["DeadLettersUrl"] == {"Ref": "IncomingDeadLetters"}
-    assert outputs["TrainLogGroup"] == {"Ref": "TrainLogs"}
-    assert outputs["InferenceLogGroup"] == {"Ref": "InferenceLogs"}
+    assert outputs["DeadLettersUrl"] == {"Ref": "IncomingDeadLetterQueue"}
+    assert outputs["TrainLogGroup"] == {"Ref": "TrainingLogGroup"}
+    assert outputs["InferenceLogGroup"] == {"Ref": "InferenceLogGroup"}
     assert all(one["Description"] for one in template["Outputs"].values())
     of_options = {name: one["Condition"] for name, one in template["Outputs"].items() if "Condition" in one}
-    assert of_options == {"FunctionUrl": "HasUrl", "SigningKeyArn": "Signs"}
+    assert of_options == {"FunctionUrl": "HasUrl", "SigningKeyArn": "SigningEnabled"}
 
 
 def the_signing_key_is_the_accounts_alone(template: Template) -> None:
     (statement,) = properties(template, "SigningKey")["KeyPolicy"]["Statement"]
     assert statement["Principal"] == {"AWS": {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"}}
-    assert template["Resources"]["SigningKeyAlias"]["Condition"] == "Signs"
+    assert template["Resources"]["SigningKeyAlias"]["Condition"] == "SigningEnabled"
     assert properties(template, "SigningKeyAlias")["TargetKeyId"] == {"Ref": "SigningKey"}
     for function in of_type(template, "AWS::Lambda::Function").values():
         asked = function["Environment"]["Variables"]["TRANSFERLITE_PUBLIC_KEY"]
-        assert asked["Fn::If"] == ["Signs", {"Fn::Sub": "awskms:///${SigningKey.Arn}"}, {"Ref": "AWS::NoValue"}]
+        assert asked["Fn::If"] == [
+            "SigningEnabled",
+            {"Fn::Sub": "awskms:///${SigningKey.Arn}"},
+            {"Ref": "AWS::NoValue"},
+        ]
 
 
 # -- and what breaks them ----------------------------------------------------------------------------------------------
@@ -206,16 +213,28 @@ BREAKS: list[Break] = [
         for name, value in one.items()
     ),
     (options_are_off_until_asked_for, ("Parameters", "Signing", "AllowedValues"), ["off", "yes"]),
-    (pages_that_are_named_may_sign_calls_and_no_others, ("InferenceUrl", "Cors", "Fn::If", 1, "AllowOrigins"), ["*"]),
-    (pages_that_are_named_may_sign_calls_and_no_others, ("InferenceUrl", "Cors", "Fn::If", 1, "AllowMethods"), ["*"]),
-    (pages_that_are_named_may_sign_calls_and_no_others, ("InferenceUrl", "Cors", "Fn::If", 1, "AllowHeaders", 0), "x"),
     (
         pages_that_are_named_may_sign_calls_and_no_others,
-        ("InferenceUrl", "Cors", "Fn::If", 1, "AllowCredentials"),
+        ("InferenceFunctionUrl", "Cors", "Fn::If", 1, "AllowOrigins"),
+        ["*"],
+    ),
+    (
+        pages_that_are_named_may_sign_calls_and_no_others,
+        ("InferenceFunctionUrl", "Cors", "Fn::If", 1, "AllowMethods"),
+        ["*"],
+    ),
+    (
+        pages_that_are_named_may_sign_calls_and_no_others,
+        ("InferenceFunctionUrl", "Cors", "Fn::If", 1, "AllowHeaders", 0),
+        "x",
+    ),
+    (
+        pages_that_are_named_may_sign_calls_and_no_others,
+        ("InferenceFunctionUrl", "Cors", "Fn::If", 1, "AllowCredentials"),
         True,
     ),
-    (pages_that_are_named_may_sign_calls_and_no_others, ("InferenceUrl", "Cors", "Fn::If", 1, "MaxAge"), 90000),
-    (pages_that_are_named_may_sign_calls_and_no_others, ("InferenceUrl", "Cors", "Fn::If", 0), "HasUrl"),
+    (pages_that_are_named_may_sign_calls_and_no_others, ("InferenceFunctionUrl", "Cors", "Fn::If", 1, "MaxAge"), 90000),
+    (pages_that_are_named_may_sign_calls_and_no_others, ("InferenceFunctionUrl", "Cors", "Fn::If", 0), "HasUrl"),
     (
         concurrency_has_a_limit_and_is_reserved_only_where_asked_for,
         ("InferenceFunction", "ReservedConcurrentExecutions"),
@@ -235,7 +254,7 @@ BREAKS: list[Break] = [
     ),
     (
         each_alarm_watches_its_metric_and_rings_once_it_is_above,
-        ("PhotosWaitAlarm", "ComparisonOperator"),
+        ("QueueAgeAlarm", "ComparisonOperator"),
         "LessThanThreshold",
     ),
     (
@@ -244,22 +263,26 @@ BREAKS: list[Break] = [
         "breaching",
     ),
     (each_alarm_watches_its_metric_and_rings_once_it_is_above, ("FunctionErrorsAlarm", "Statistic"), "Average"),
-    (each_alarm_watches_its_metric_and_rings_once_it_is_above, ("PhotosGivenUpAlarm", "EvaluationPeriods"), 99),
-    (alarms_may_tell_and_only_over_tls, ("TopicPolicy", "PolicyDocument", "Statement", 0, "Principal"), "*"),
-    (alarms_may_tell_and_only_over_tls, ("TopicPolicy", "PolicyDocument", "Statement", 0, "Condition"), {}),
-    (alarms_may_tell_and_only_over_tls, ("TopicPolicy", "PolicyDocument", "Statement", 1, "Condition"), {}),
-    (alarms_may_tell_and_only_over_tls, ("Subscription", "Endpoint"), "someone@example.com"),
+    (each_alarm_watches_its_metric_and_rings_once_it_is_above, ("DeadLetterAlarm", "EvaluationPeriods"), 99),
+    (
+        alarms_may_tell_and_only_over_tls,
+        ("NotificationTopicPolicy", "PolicyDocument", "Statement", 0, "Principal"),
+        "*",
+    ),
+    (alarms_may_tell_and_only_over_tls, ("NotificationTopicPolicy", "PolicyDocument", "Statement", 0, "Condition"), {}),
+    (alarms_may_tell_and_only_over_tls, ("NotificationTopicPolicy", "PolicyDocument", "Statement", 1, "Condition"), {}),
+    (alarms_may_tell_and_only_over_tls, ("EmailSubscription", "Endpoint"), "someone@example.com"),
     (the_dashboard_shows_what_the_alarms_watch, ("Dashboard", "DashboardBody", "Fn::Sub", 0), '{"widgets": []}'),
     (the_dashboard_shows_what_the_alarms_watch, ("Dashboard", "DashboardBody", "Fn::Sub", 0), "{"),
     (the_dashboard_shows_what_the_alarms_watch, ("Dashboard", "DashboardBody", "Fn::Sub", 1), {}),
     (the_dashboard_shows_what_the_alarms_watch, ("DriftAlarm", "MetricName"), {"Fn::Sub": "${AWS::StackName}-Other"}),
-    (the_dashboard_shows_what_the_alarms_watch, ("PhotosWaitAlarm", "MetricName"), "Other"),
+    (the_dashboard_shows_what_the_alarms_watch, ("QueueAgeAlarm", "MetricName"), "Other"),
     (all_is_tagged, ("ModelBucket", "Tags"), []),
     (all_is_tagged, ("ZipFunction", "Tags"), [{"Key": "Project", "Value": "Other"}]),
-    (all_is_tagged, ("GpuSpot", "ComputeResources", "Tags"), {}),
-    (all_is_tagged, ("CheckJob", "PropagateTags"), False),
+    (all_is_tagged, ("GpuSpotEnvironment", "ComputeResources", "Tags"), {}),
+    (all_is_tagged, ("CheckJobDefinition", "PropagateTags"), False),
     *(
-        (outputs_are_what_the_commands_read, ("Outputs", name, "Value"), {"Ref": "Topic"})
+        (outputs_are_what_the_commands_read, ("Outputs", name, "Value"), {"Ref": "NotificationTopic"})
         for name in (
             "RegistryUri",
             "TrainingArn",
@@ -270,7 +293,7 @@ BREAKS: list[Break] = [
         )
     ),
     (outputs_are_what_the_commands_read, ("Outputs",), {}),
-    (outputs_are_what_the_commands_read, ("Outputs", "FunctionUrl", "Condition"), "Signs"),
+    (outputs_are_what_the_commands_read, ("Outputs", "FunctionUrl", "Condition"), "SigningEnabled"),
     (the_signing_key_is_the_accounts_alone, ("SigningKey", "KeyPolicy", "Statement", 0, "Principal"), "*"),
     (the_signing_key_is_the_accounts_alone, ("SigningKeyAlias", "TargetKeyId"), "other"),
     (

@@ -11,23 +11,23 @@ from tests.template.stack import Template
 
 TRUSTED = {
     "InferenceRole": "lambda.amazonaws.com",
-    "TrainRole": "ecs-tasks.amazonaws.com",
-    "CheckRole": "ecs-tasks.amazonaws.com",
-    "DriftRole": "ecs-tasks.amazonaws.com",
-    "ExecutionRole": "ecs-tasks.amazonaws.com",
-    "InstanceRole": "ec2.amazonaws.com",
-    "TrainingRole": "states.amazonaws.com",
+    "TrainingJobRole": "ecs-tasks.amazonaws.com",
+    "CheckJobRole": "ecs-tasks.amazonaws.com",
+    "DriftJobRole": "ecs-tasks.amazonaws.com",
+    "BatchExecutionRole": "ecs-tasks.amazonaws.com",
+    "BatchInstanceRole": "ec2.amazonaws.com",
+    "StateMachineRole": "states.amazonaws.com",
     "ScheduleRole": "scheduler.amazonaws.com",
     "DriftScheduleRole": "scheduler.amazonaws.com",
     "NewLabelsRole": "events.amazonaws.com",
 }
 """Each role, and the one service that takes it."""
 OF_THIS_ACCOUNT = {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
-DEAD_LETTERS = {"Arn": {"Fn::GetAtt": ["ScheduleDeadLetters", "Arn"]}}
+DEAD_LETTERS = {"Arn": {"Fn::GetAtt": ["ScheduleDeadLetterQueue", "Arn"]}}
 CRON = (("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12), ("weekday", 1, 7), ("year", 1970, 2199))
 """Fields and what they hold: https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html#cron-based"""
 NAMES = {"month": "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC", "weekday": "SUN MON TUE WED THU FRI SAT"}
-JOBS = {"GpuJob": "TrainRole", "CpuJob": "TrainRole", "CheckJob": "CheckRole", "DriftJob": "DriftRole"}
+JOBS = {"GpuJobDefinition": "TrainingJobRole", "CpuJobDefinition": "TrainingJobRole", "CheckJobDefinition": "CheckJobRole", "DriftJobDefinition": "DriftJobRole"}
 FARGATE_MEMORY = {1: range(2048, 8193, 1024), 4: range(8192, 30721, 1024)}
 """MiB by vCPUs: https://docs.aws.amazon.com/batch/latest/APIReference/API_ResourceRequirement.html"""
 
@@ -75,22 +75,22 @@ def schedules_are_at_a_time_that_there_is(template: Template) -> None:
 
 def what_could_not_be_started_is_kept_and_may_be(template: Template) -> None:
     targets = [one["Target"] for one in of_type(template, "AWS::Scheduler::Schedule").values()]
-    targets += properties(template, "NewLabels")["Targets"]
+    targets += properties(template, "NewLabelsRule")["Targets"]
     assert len(targets) == 3
     for target in targets:
         assert target["DeadLetterConfig"] == DEAD_LETTERS
         assert 0 < target["RetryPolicy"]["MaximumRetryAttempts"] <= 185
         assert 60 <= target["RetryPolicy"]["MaximumEventAgeInSeconds"] <= 86400
-    rule, refused = properties(template, "ScheduleDeadLettersPolicy")["PolicyDocument"]["Statement"]
+    rule, refused = properties(template, "ScheduleDeadLetterQueuePolicy")["PolicyDocument"]["Statement"]
     condition, allowed, _ = rule["Fn::If"]
-    assert (condition, allowed["Principal"]) == ("TrainsOnLabels", {"Service": "events.amazonaws.com"})
-    assert allowed["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["NewLabels", "Arn"]}}}
+    assert (condition, allowed["Principal"]) == ("TrainsOnNewLabels", {"Service": "events.amazonaws.com"})
+    assert allowed["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["NewLabelsRule", "Arn"]}}}
     assert (refused["Effect"], refused["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
 
 
 def photos_are_given_up_after_five_attempts_and_queues_want_tls(template: Template) -> None:
     assert properties(template, "IncomingQueue")["RedrivePolicy"]["maxReceiveCount"] == 5
-    assert 1 <= properties(template, "InferenceFunctionIncoming")["BatchSize"] <= 10
+    assert 1 <= properties(template, "IncomingQueueTrigger")["BatchSize"] <= 10
     refused = properties(template, "IncomingQueuePolicy")["PolicyDocument"]["Statement"][1]
     assert (refused["Principal"], refused["Action"]) == ("*", "sqs:*")
     assert refused["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
@@ -98,7 +98,7 @@ def photos_are_given_up_after_five_attempts_and_queues_want_tls(template: Templa
 
 def new_labels_are_told_only_where_they_start_a_training(template: Template) -> None:
     told = properties(template, "DataBucket")["NotificationConfiguration"]["EventBridgeConfiguration"]
-    assert told == {"Fn::If": ["TrainsOnLabels", {"EventBridgeEnabled": True}, {"Ref": "AWS::NoValue"}]}
+    assert told == {"Fn::If": ["TrainsOnNewLabels", {"EventBridgeEnabled": True}, {"Ref": "AWS::NoValue"}]}
 
 
 def what_can_be_made_again_expires_and_models_do_not(template: Template) -> None:
@@ -131,7 +131,7 @@ def each_job_has_a_role_an_image_and_a_size_that_there_is(template: Template) ->
     for job, role in JOBS.items():
         it = container(template, job)
         assert it["JobRoleArn"] == {"Fn::GetAtt": [role, "Arn"]}
-        assert it["ExecutionRoleArn"] == {"Fn::GetAtt": ["ExecutionRole", "Arn"]}
+        assert it["ExecutionRoleArn"] == {"Fn::GetAtt": ["BatchExecutionRole", "Arn"]}
         assert it["Image"] == {"Ref": "TrainImage"}
         size = {one["Type"]: int(one["Value"]) for one in it["ResourceRequirements"]}
         if properties(template, job)["PlatformCapabilities"] == ["FARGATE"]:
@@ -145,12 +145,12 @@ def each_job_has_a_role_an_image_and_a_size_that_there_is(template: Template) ->
 def gpu_machines_are_those_of_the_launch_template_without_a_way_in(template: Template) -> None:
     for machines in of_type(template, "AWS::Batch::ComputeEnvironment").values():
         resources = machines["ComputeResources"]
-        assert resources["SecurityGroupIds"] == [{"Ref": "NoWayIn"}]
+        assert resources["SecurityGroupIds"] == [{"Ref": "TrainingSecurityGroup"}]
         assert resources["MaxvCpus"] == {"Ref": "MaxVcpus"}
         if "FARGATE" in resources["Type"]:
             continue
-        assert resources["LaunchTemplate"]["LaunchTemplateId"] == {"Ref": "GpuMachine"}
-        assert resources["LaunchTemplate"]["Version"] == {"Fn::GetAtt": ["GpuMachine", "LatestVersionNumber"]}
+        assert resources["LaunchTemplate"]["LaunchTemplateId"] == {"Ref": "GpuLaunchTemplate"}
+        assert resources["LaunchTemplate"]["Version"] == {"Fn::GetAtt": ["GpuLaunchTemplate", "LatestVersionNumber"]}
         assert resources["InstanceTypes"] == {"Ref": "GpuInstanceTypes"}
         assert resources["UpdateToLatestImageVersion"] is True
         assert machines["UpdatePolicy"]["TerminateJobsOnUpdate"] is False
@@ -160,17 +160,17 @@ def what_scheduler_is_given_is_worded_as_the_service_wants_it(template: Template
     call = json.loads(properties(template, "DriftSchedule")["Target"]["Input"]["Fn::Sub"])
     words = [*call, *call["ContainerOverrides"]]
     assert all(re.fullmatch(r"([A-Z][a-z]+)+", word) for word in words)
-    assert (call["JobQueue"], call["JobDefinition"]) == ("${CpuQueue}", "${DriftJob}")
+    assert (call["JobQueue"], call["JobDefinition"]) == ("${CpuJobQueue}", "${DriftJobDefinition}")
     assert properties(template, "DriftSchedule")["Target"]["RoleArn"] == {"Fn::GetAtt": ["DriftScheduleRole", "Arn"]}
-    assert properties(template, "TrainingSchedule")["Target"]["Arn"] == {"Ref": "Training"}
+    assert properties(template, "TrainingSchedule")["Target"]["Arn"] == {"Ref": "TrainingStateMachine"}
 
 
 def logs_have_a_place_of_the_stacks_own(template: Template) -> None:
-    for name, kind in (("TrainLogs", "train"), ("InferenceLogs", "inference")):
+    for name, kind in (("TrainingLogGroup", "train"), ("InferenceLogGroup", "inference")):
         assert properties(template, name)["LogGroupName"]["Fn::Sub"] == f"/transferlite/${{AWS::StackName}}/{kind}"
         assert properties(template, name)["RetentionInDays"] == {"Ref": "LogDays"}
     for function in of_type(template, "AWS::Lambda::Function").values():
-        assert function["LoggingConfig"] == {"LogGroup": {"Ref": "InferenceLogs"}, "LogFormat": "JSON"}
+        assert function["LoggingConfig"] == {"LogGroup": {"Ref": "InferenceLogGroup"}, "LogFormat": "JSON"}
     for job in JOBS:
         assert container(template, job)["LogConfiguration"]["LogDriver"] == "awslogs"
     days = template["Parameters"]["LogDays"]
@@ -187,7 +187,7 @@ BREAKS: list[Break] = [
         (each_role_is_taken_by_one_service, (role, *TRUST, "Condition"), {})
         for role in ("ScheduleRole", "DriftScheduleRole", "NewLabelsRole")
     ),
-    (each_role_is_taken_by_one_service, ("TrainRole", *TRUST, "Action"), "sts:*"),
+    (each_role_is_taken_by_one_service, ("TrainingJobRole", *TRUST, "Action"), "sts:*"),
     (schedules_are_at_a_time_that_there_is, ("Parameters", "ScheduleTimezone", "Default"), "Mars/Olympus"),
     (schedules_are_at_a_time_that_there_is, ("Parameters", "Schedule", "Default"), "cron(0 24 ? * SUN *)"),
     (schedules_are_at_a_time_that_there_is, ("DriftSchedule", "ScheduleExpression"), "cron(0 6 * * * *)"),
@@ -197,15 +197,15 @@ BREAKS: list[Break] = [
         (what_could_not_be_started_is_kept_and_may_be, (name, "Target", "DeadLetterConfig"), {})
         for name in ("TrainingSchedule", "DriftSchedule")
     ),
-    (what_could_not_be_started_is_kept_and_may_be, ("NewLabels", "Targets", 0, "RetryPolicy"), {}),
+    (what_could_not_be_started_is_kept_and_may_be, ("NewLabelsRule", "Targets", 0, "RetryPolicy"), {}),
     (
         what_could_not_be_started_is_kept_and_may_be,
-        ("ScheduleDeadLettersPolicy", "PolicyDocument", "Statement", 0, "Fn::If", 1, "Condition"),
+        ("ScheduleDeadLetterQueuePolicy", "PolicyDocument", "Statement", 0, "Fn::If", 1, "Condition"),
         {},
     ),
     (
         what_could_not_be_started_is_kept_and_may_be,
-        ("ScheduleDeadLettersPolicy", "PolicyDocument", "Statement", 1, "Condition"),
+        ("ScheduleDeadLetterQueuePolicy", "PolicyDocument", "Statement", 1, "Condition"),
         {},
     ),
     (
@@ -218,7 +218,7 @@ BREAKS: list[Break] = [
         ("IncomingQueuePolicy", "PolicyDocument", "Statement", 1, "Condition"),
         {},
     ),
-    (photos_are_given_up_after_five_attempts_and_queues_want_tls, ("InferenceFunctionIncoming", "BatchSize"), 1000),
+    (photos_are_given_up_after_five_attempts_and_queues_want_tls, ("IncomingQueueTrigger", "BatchSize"), 1000),
     (
         new_labels_are_told_only_where_they_start_a_training,
         ("DataBucket", "NotificationConfiguration", "EventBridgeConfiguration"),
@@ -240,55 +240,55 @@ BREAKS: list[Break] = [
         "Delete",
     ),
     *((each_attempt_of_each_job_ends, (job, "Timeout"), {}) for job in JOBS),
-    (each_attempt_of_each_job_ends, ("CheckJob", "RetryStrategy", "Attempts"), 1),
+    (each_attempt_of_each_job_ends, ("CheckJobDefinition", "RetryStrategy", "Attempts"), 1),
     (each_attempt_of_each_job_ends, ("Parameters", "AttemptSeconds", "Default"), 864000),
     *(
         (
             each_job_has_a_role_an_image_and_a_size_that_there_is,
             (job, "ContainerProperties", "JobRoleArn"),
-            {"Fn::GetAtt": ["TrainingRole", "Arn"]},
+            {"Fn::GetAtt": ["StateMachineRole", "Arn"]},
         )
         for job in JOBS
     ),
     (
         each_job_has_a_role_an_image_and_a_size_that_there_is,
-        ("CheckJob", "ContainerProperties", "ResourceRequirements", 1, "Value"),
+        ("CheckJobDefinition", "ContainerProperties", "ResourceRequirements", 1, "Value"),
         "16384",
     ),
     (
         each_job_has_a_role_an_image_and_a_size_that_there_is,
-        ("GpuJob", "ContainerProperties", "ResourceRequirements", 2, "Value"),
+        ("GpuJobDefinition", "ContainerProperties", "ResourceRequirements", 2, "Value"),
         "16384",
     ),
     (
         each_job_has_a_role_an_image_and_a_size_that_there_is,
-        ("DriftJob", "ContainerProperties", "NetworkConfiguration"),
+        ("DriftJobDefinition", "ContainerProperties", "NetworkConfiguration"),
         {"AssignPublicIp": "DISABLED"},
     ),
     (
         gpu_machines_are_those_of_the_launch_template_without_a_way_in,
-        ("GpuSpot", "ComputeResources", "LaunchTemplate", "LaunchTemplateId"),
+        ("GpuSpotEnvironment", "ComputeResources", "LaunchTemplate", "LaunchTemplateId"),
         "other",
     ),
     (
         gpu_machines_are_those_of_the_launch_template_without_a_way_in,
-        ("GpuOnDemand", "UpdatePolicy", "TerminateJobsOnUpdate"),
+        ("GpuOnDemandEnvironment", "UpdatePolicy", "TerminateJobsOnUpdate"),
         True,
     ),
     (
         gpu_machines_are_those_of_the_launch_template_without_a_way_in,
-        ("CpuSpot", "ComputeResources", "SecurityGroupIds"),
+        ("CpuSpotEnvironment", "ComputeResources", "SecurityGroupIds"),
         [],
     ),
     (
         gpu_machines_are_those_of_the_launch_template_without_a_way_in,
-        ("GpuOnDemand", "ComputeResources", "InstanceTypes"),
+        ("GpuOnDemandEnvironment", "ComputeResources", "InstanceTypes"),
         ["m5.large"],
     ),
     (
         what_scheduler_is_given_is_worded_as_the_service_wants_it,
         ("DriftSchedule", "Target", "Input"),
-        {"Fn::Sub": '{"jobName": "a", "JobQueue": "${CpuQueue}", "JobDefinition": "${DriftJob}"}'},
+        {"Fn::Sub": '{"jobName": "a", "JobQueue": "${CpuJobQueue}", "JobDefinition": "${DriftJobDefinition}"}'},
     ),
     (
         what_scheduler_is_given_is_worded_as_the_service_wants_it,
@@ -296,9 +296,9 @@ BREAKS: list[Break] = [
         {"Fn::GetAtt": ["ScheduleRole", "Arn"]},
     ),
     (what_scheduler_is_given_is_worded_as_the_service_wants_it, ("TrainingSchedule", "Target", "Arn"), "other"),
-    (logs_have_a_place_of_the_stacks_own, ("InferenceLogs", "RetentionInDays"), 3653),
-    (logs_have_a_place_of_the_stacks_own, ("TrainLogs", "LogGroupName"), "train"),
-    (logs_have_a_place_of_the_stacks_own, ("ZipFunction", "LoggingConfig", "LogGroup"), {"Ref": "TrainLogs"}),
+    (logs_have_a_place_of_the_stacks_own, ("InferenceLogGroup", "RetentionInDays"), 3653),
+    (logs_have_a_place_of_the_stacks_own, ("TrainingLogGroup", "LogGroupName"), "train"),
+    (logs_have_a_place_of_the_stacks_own, ("ZipFunction", "LoggingConfig", "LogGroup"), {"Ref": "TrainingLogGroup"}),
     (logs_have_a_place_of_the_stacks_own, ("Parameters", "LogDays", "Default"), 2),
 ]
 

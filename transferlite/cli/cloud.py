@@ -1,35 +1,42 @@
-"""``transferlite cloud``: the stack of ``template.yaml``, over the SAM CLI and boto3."""
+"""``transferlite cloud``: deploy and operate the AWS stack of ``template.yaml``, with the SAM CLI and boto3."""
 
 import json
 import re
 import sys
 import time
-import webbrowser
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from transferlite import environment
+from transferlite.cli.options import Duration, json_option
 from transferlite.errors import InputError, TransferLiteError
 
 if TYPE_CHECKING:
     from transferlite.cloud.run import Progress
 
-REFUSED = 3
-"""The exit status of a run whose version was published and not promoted, as of ``transferlite train``."""
+NOT_PROMOTED = 3
+"""Exit status if the version was published but not promoted, as for ``transferlite train``."""
 
 _stack_option = click.option(
-    "--stack", default="transferlite", show_default=True, envvar=environment.STACK, show_envvar=True, metavar="NAME"
+    "--stack",
+    default="transferlite",
+    show_default=True,
+    envvar=environment.STACK,
+    show_envvar=True,
+    metavar="NAME",
+    help="CloudFormation stack.",
 )
 
 
 @click.group()
 def cloud() -> None:
-    """Deploy the loop to AWS, and run, watch and schedule it there.
+    """Deploy the stack to AWS; run, watch and schedule trainings there.
 
-    Region, credentials and endpoint come from the standard AWS_* environment and configuration.
+    Region, credentials and endpoint come from the standard AWS_* environment variables and configuration.
     """
 
 
@@ -43,13 +50,22 @@ def _parameters(_context: click.Context, _option: click.Parameter, values: tuple
 
 @cloud.command()
 @_stack_option
-@click.option("--train-image", metavar="URI", help="The training image in ECR; needed the first time.")
+@click.option("--train-image", metavar="URI", help="Training image in ECR; required for a new stack.")
 @click.option(
-    "--inference-image", metavar="URI", help="The function's image in ECR; this or a zip is needed the first time."
+    "--inference-image",
+    metavar="URI",
+    help="Function image in ECR; this or --function-zip is required for a new stack.",
 )
-@click.option("--function-zip", metavar="LOCATION", help="The function's zip: a file, which is uploaded, or s3://…")
-@click.option("--code-bucket", metavar="BUCKET", help="Where the file is uploaded to.  [default: as the last time]")
-@click.option("--set", "parameters", multiple=True, callback=_parameters, metavar="NAME=VALUE", help="A parameter.")
+@click.option("--function-zip", metavar="LOCATION", help="Function zip: a local file, which is uploaded, or s3://…")
+@click.option("--code-bucket", metavar="BUCKET", help="Bucket to upload the zip to.  [default: the last one used]")
+@click.option(
+    "--set",
+    "parameters",
+    multiple=True,
+    callback=_parameters,
+    metavar="NAME=VALUE",
+    help="Template parameter; repeatable.",
+)
 @click.option(
     "--template",
     metavar="FILE",
@@ -65,13 +81,13 @@ def deploy(
     parameters: dict[str, str],
     template: Path | None,
 ) -> None:
-    """Create the stack or change it, by `sam deploy`; what is not named stays as it is."""
+    """Create or update the stack with `sam deploy`. Parameters that are not given keep their values."""
     from transferlite.cloud.deploy import as_image, as_zip, deploy_stack
     from transferlite.cloud.stack import find_stack
     from transferlite.cloud.template_files import TEMPLATE, packaged_template
 
     if inference_image and function_zip:
-        raise click.UsageError("the function is an image or a zip: name one of --inference-image and --function-zip")
+        raise click.UsageError("Give only one of --inference-image and --function-zip.")
     if train_image:
         parameters["TrainImage"] = train_image
     if inference_image:
@@ -88,145 +104,139 @@ def deploy(
 
 @cloud.command()
 @_stack_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def status(stack: str, as_json: bool) -> None:
-    """Show the outputs, the model in service, what waits, the last trainings and the alarms."""
+    """Show outputs, the model in service, queue lengths, the last trainings and alarms."""
     from transferlite.cloud.stack import find_stack
-    from transferlite.cloud.status import status_lines, status_of
+    from transferlite.cloud.status import read_status, status_lines
 
-    told = status_of(find_stack(stack))
-    click.echo(json.dumps(told) if as_json else "\n".join(status_lines(told)))
+    values = read_status(find_stack(stack))
+    click.echo(json.dumps(values) if as_json else "\n".join(status_lines(values)))
 
 
 @cloud.command()
 @_stack_option
-@click.option("--compute", type=click.Choice(["cpu", "gpu"]), help="[default: the stack's]")
-@click.option("--new-labels", default=0, type=click.IntRange(0), help="Train only if so many labels are new.")
-@click.option("--detach", is_flag=True, help="Start it and return.")
+@click.option("--compute", type=click.Choice(["cpu", "gpu"]), help="Machine type.  [default: the stack's]")
+@click.option("--new-labels", default=0, type=click.IntRange(0), help="Minimum number of new labels to train.")
+@click.option("--detach", is_flag=True, help="Start the training and exit.")
 @click.option("--open", "in_browser", is_flag=True, help="Open the report in the browser at the end.")
 def run(stack: str, compute: str | None, new_labels: int, detach: bool, in_browser: bool) -> None:
-    """Start a training and follow it to its end. Ctrl-C stops following; the training goes on.
+    """Start a training and follow it to its end. Ctrl-C stops following; the training continues.
 
-    Costs are estimates: list prices on demand of what the jobs ask for, by the second. Exit status 0, 1 when it failed,
-    3 when the version is published and not promoted.
+    Costs are estimates: on-demand list prices of the requested resources, per second. The exit status is 0, 1 if the
+    training failed, or 3 if the version was published but not promoted.
     """
     from transferlite.cloud.run import follow, start
     from transferlite.cloud.stack import find_stack
 
-    found = find_stack(stack)
-    execution = start(found, {"new_labels": new_labels} | ({"compute": compute} if compute else {}))
+    deployed = find_stack(stack)
+    execution = start(deployed, {"new_labels": new_labels} | ({"compute": compute} if compute else {}))
     click.echo(f"started {execution}")
     if detach:
         return
-    ended = follow(execution, _teller())
-    if ended.status != "SUCCEEDED":
+    result = follow(execution, _progress_printer())
+    if result.status != "SUCCEEDED":
         raise TransferLiteError(
-            f"the training ended as {ended.status}", where=execution, hint=f"transferlite cloud logs --stack {stack}"
+            f"the training ended as {result.status}", where=execution, hint=f"transferlite cloud logs --stack {stack}"
         )
-    if ended.state == "Nothing to do":
-        click.echo("nothing to do: too few labels are new")
+    if result.state == "NothingToDo":
+        click.echo(f"not training: fewer new labels than --new-labels {new_labels}")
         return
-    _show_report(found.registry, in_browser)
-    if ended.refused:
-        click.echo("published, and not promoted: it is worse than the version in service")
-        raise click.exceptions.Exit(REFUSED)
+    _print_report(deployed.registry, in_browser)
+    if result.refused:
+        click.echo("published but not promoted: worse than the version in service")
+        raise click.exceptions.Exit(NOT_PROMOTED)
 
 
-def _teller() -> Any:
-    """What tells of the progress: one line that changes in a terminal, a line for each change in a log."""
-    said = ""
+def _progress_printer() -> Callable[["Progress"], None]:
+    """Print progress: in a terminal one line that is updated, otherwise a line per change of state."""
+    previous = ""
 
-    def tell(now: "Progress") -> None:
-        nonlocal said
+    def print_progress(progress: "Progress") -> None:
+        nonlocal previous
+        text = str(progress)
         if sys.stdout.isatty():
-            click.echo(f"\r\x1b[K{now}", nl=now.ended)
-        elif _without_figures(str(now)) != said:
-            click.echo(str(now))
-        said = _without_figures(str(now))
+            click.echo(f"\r\x1b[K{text}", nl=progress.ended)
+        elif _without_figures(text) != previous:
+            click.echo(text)
+        previous = _without_figures(text)
 
-    return tell
+    return print_progress
 
 
 def _without_figures(text: str) -> str:
+    """Remove durations and prices, which change with every poll."""
     return re.sub(r"\d+m\d+s|\d+s|\$[\d.]+", "", text)
 
 
-def _show_report(registry: str, in_browser: bool) -> None:
-    """The report of the newest version, which may be one that was refused."""
-    from transferlite.cli.report import fetch_report
+def _print_report(registry: str, in_browser: bool) -> None:
+    """Fetch the report of the newest version, promoted or not, and print its path."""
+    from transferlite.cli.report import fetch_report, open_in_browser
     from transferlite.registry.open_registry import Registry
 
-    ids = sorted(one.model_id for one in Registry.open(registry).versions())
+    ids = sorted(manifest.model_id for manifest in Registry.open(registry).versions())
     if not ids:
         return
     path = fetch_report(registry, "production", ids[-1], None)
     click.echo(f"report of {ids[-1]}: {path}")
-    if in_browser and not webbrowser.open(path.resolve().as_uri()):
-        click.echo("warning: no browser could be opened", err=True)
-
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def _seconds(_context: click.Context, _option: click.Parameter, value: str) -> float:
-    if not re.fullmatch(r"\d+[smhd]", value):
-        raise click.BadParameter(f"{value!r} is not a time such as 30m, 2h or 1d")
-    return float(value[:-1]) * _UNITS[value[-1]]
+    if in_browser:
+        open_in_browser(path)
 
 
 @cloud.command()
 @_stack_option
 @click.argument("what", default="train", type=click.Choice(["train", "function"]))
-@click.option("--since", default="1h", show_default=True, callback=_seconds, metavar="TIME", help="How far back.")
-@click.option("--follow", is_flag=True, help="Go on with what is written from now on.")
-def logs(stack: str, what: str, since: float, follow: bool) -> None:
-    """Print the log of the jobs (train) or of the function. Times are in UTC."""
-    from transferlite.cloud.logs import follow_logs, read_logs, shown
+@click.option("--since", default="1h", show_default=True, type=Duration(), help="Age of the oldest line.")
+@click.option("--follow", is_flag=True, help="Keep printing new lines.")
+def logs(stack: str, what: str, since: int, follow: bool) -> None:
+    """Print the log of the training jobs (train) or of the Lambda function (function). Times are in UTC."""
+    from transferlite.cloud.logs import follow_logs, read_logs
     from transferlite.cloud.stack import find_stack
 
     outputs = find_stack(stack).outputs
     group = outputs.get("TrainLogGroup" if what == "train" else "InferenceLogGroup")
     if group is None:
-        raise InputError("names no log groups", where=f"stack {stack}", hint="deploy the newest template")
+        raise InputError("has no output with its log group", where=f"stack {stack}", hint="deploy the newest template")
     for line in (follow_logs if follow else read_logs)(group, time.time() - since):
-        click.echo(shown(line))
+        click.echo(str(line))
 
 
 @cloud.command()
 @_stack_option
 @click.argument("what", type=click.Choice(["on", "off", "show"]))
-@click.option("--when", metavar="EXPRESSION", help="cron(0 3 ? * SUN *) or rate(1 day).  [default: as it is]")
-@click.option("--timezone", metavar="ZONE", help="Such as Europe/Berlin.  [default: as it is]")
+@click.option(
+    "--when", metavar="EXPRESSION", help="Expression: cron(0 3 ? * SUN *), rate(1 day).  [default: unchanged]"
+)
+@click.option("--timezone", metavar="ZONE", help="Time zone, such as Europe/Berlin.  [default: unchanged]")
 def schedule(stack: str, what: str, when: str | None, timezone: str | None) -> None:
     """Turn the training schedule on or off, or show it."""
     from transferlite.cloud.deploy import change_parameters
     from transferlite.cloud.stack import find_stack
-    from transferlite.cloud.status import schedule_of
+    from transferlite.cloud.status import schedule_line, schedule_of
 
-    wanted = {"Schedule": when, "ScheduleTimezone": timezone}
+    parameters = {"Schedule": when, "ScheduleTimezone": timezone}
     if what != "show":
-        wanted["ScheduleState"] = "ENABLED" if what == "on" else "DISABLED"
-        told = find_stack(stack).parameters
-        changes = {name: value for name, value in wanted.items() if value and told.get(name) != value}
+        parameters["ScheduleState"] = "ENABLED" if what == "on" else "DISABLED"
+        current = find_stack(stack).parameters
+        changes = {name: value for name, value in parameters.items() if value and current.get(name) != value}
         if changes:
             change_parameters(stack, changes)
     elif when or timezone:
-        raise click.UsageError("show changes nothing: say on or off")
-    now = schedule_of(find_stack(stack))
-    click.echo(f"{'on' if now['state'] == 'ENABLED' else 'off'}, {now['when']} {now['timezone']}")
+        raise click.UsageError("--when and --timezone need `schedule on` or `schedule off`.")
+    click.echo(schedule_line(schedule_of(find_stack(stack))))
 
 
 @cloud.command()
 @_stack_option
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def destroy(stack: str, yes: bool) -> None:
-    """Delete the stack. Its buckets stay, with photos, models and predictions, and so does a signing key."""
+    """Delete the stack. Its buckets (photos, models, predictions) and its signing key are kept."""
     from transferlite.cloud.deploy import delete_stack, retained
     from transferlite.cloud.stack import find_stack
 
     find_stack(stack)
     kept = retained(stack)
-    click.echo("\n".join(["these stay, and are yours to delete:", *(f"  {name}" for name in kept)]))
+    click.echo("\n".join(["kept, to delete by hand:", *(f"  {name}" for name in kept)]))
     if not yes:
         click.confirm(f"delete the stack {stack}?", abort=True)
     delete_stack(stack)

@@ -18,17 +18,17 @@ from transferlite.cli.main import run as run_command
 from transferlite.cloud import run as cloud_run
 from transferlite.cloud import stack as cloud_stack
 from transferlite.cloud.prices import price_table
-from transferlite.cloud.run import hourly
+from transferlite.cloud.run import hourly_price
 from transferlite.cloud.stack import find_stack
 
-PHOTOS = Callable[[int], None]
-Said = pytest.CaptureFixture[str]
+AddPhotos = Callable[[int], None]
+Out = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(autouse=True)
-def _of_this_test(monkeypatch: pytest.MonkeyPatch) -> None:
+def use_the_test_stack(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRANSFERLITE_STACK", NAME)
-    monkeypatch.setattr(cloud_run, "SECONDS_BETWEEN", 0.1)
+    monkeypatch.setattr(cloud_run, "POLL_SECONDS", 0.1)
     cloud_stack._session.cache_clear()
 
 
@@ -42,94 +42,96 @@ def publish(stack: Stack, trained: Trained) -> None:
         boto3.client("s3").upload_file(str(path), bucket, f"registry/{path.relative_to(trained.registry)}")
 
 
-def test_status_tells_of_an_empty_stack_and_of_one_at_work(
-    stack: Stack, machine: str, photos: PHOTOS, trained: Trained, capsys: Said
+def test_status_of_an_empty_stack_and_of_a_busy_one(
+    stack: Stack, machine: str, photos: AddPhotos, trained: Trained, capsys: Out
 ) -> None:
     assert run("status") == 0
-    said = capsys.readouterr().out
-    assert "model     none yet" in said
-    assert "trainings none yet" in said
-    assert "schedule  off, cron(0 3 ? * SUN *) UTC" in said
+    out = capsys.readouterr().out
+    assert "model     none yet" in out
+    assert "trainings none yet" in out
+    assert "schedule  off, cron(0 3 ? * SUN *) UTC" in out
     publish(stack, trained)
-    boto3.client("lambda").update_event_source_mapping(UUID=stack.ids["InferenceFunctionIncoming"], Enabled=False)
+    boto3.client("lambda").update_event_source_mapping(UUID=stack.ids["IncomingQueueTrigger"], Enabled=False)
     boto3.client("s3").put_object(Bucket=stack.outputs["DataBucketName"], Key="incoming/a.jpg", Body=b"a")
     name = boto3.client("cloudwatch").describe_alarms()["MetricAlarms"][0]["AlarmName"]
     boto3.client("cloudwatch").set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="test")
     photos(2)
     assert run("run", "--detach") == 0
     assert run("status", "--json") == 0
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert told["model"] == trained.result.manifest.model_id
-    assert told["waiting"] == 1
-    assert told["outputs"]["TrainingArn"] == machine
-    assert told["runs"][0]["status"] in {"RUNNING", "SUCCEEDED"}
-    assert told["alarms"][name] == "ALARM"
-    assert len(told["alarms"]) == 6
+    status = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert status["model"] == trained.result.manifest.model_id
+    assert status["waiting"] == 1
+    assert status["outputs"]["TrainingArn"] == machine
+    assert status["runs"][0]["status"] in {"RUNNING", "SUCCEEDED"}
+    assert status["alarms"][name] == "ALARM"
+    assert len(status["alarms"]) == 6
 
 
 @pytest.mark.usefixtures("machine")
 def test_a_run_is_followed_with_its_jobs_and_costs_to_its_report(
-    stack: Stack, photos: PHOTOS, trained: Trained, capsys: Said
+    stack: Stack, photos: AddPhotos, trained: Trained, capsys: Out
 ) -> None:
     photos(4)
     publish(stack, trained)
     assert run("run", "--compute", "cpu") == 0
-    said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith("started arn:aws:states:")
-    assert "check succeeded" in said[-2]
-    assert "train succeeded" in said[-2]
-    assert "about $" in said[-2]
-    report = Path(said[-1].partition(": ")[2])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("started arn:aws:states:")
+    assert "check succeeded" in lines[-2]
+    assert "train succeeded" in lines[-2]
+    assert "about $" in lines[-2]
+    report = Path(lines[-1].partition(": ")[2])
     assert report.read_bytes() == (trained.bundle / "report.html").read_bytes()
 
 
 @pytest.mark.usefixtures("machine")
-@pytest.mark.parametrize(("end", "status", "says"), [(3, 3, "not promoted"), (1, 1, "ended as FAILED")])
+@pytest.mark.parametrize(("end", "status", "message"), [(3, 3, "not promoted"), (1, 1, "ended as FAILED")])
 def test_a_run_ends_with_the_status_of_a_training(
-    stack: Stack, photos: PHOTOS, batch: Batch, capsys: Said, end: int, status: int, says: str
+    stack: Stack, photos: AddPhotos, batch: Batch, capsys: Out, end: int, status: int, message: str
 ) -> None:
     photos(4)
     batch.ends["train"] = [End(end)]
     assert run("run") == status
-    said = capsys.readouterr()
-    assert says in said.out + said.err
+    out, err = capsys.readouterr()
+    assert message in out + err
 
 
 @pytest.mark.usefixtures("stack", "machine")
-def test_a_run_that_has_nothing_to_do_says_so(photos: PHOTOS, capsys: Said) -> None:
+def test_a_run_with_too_few_new_labels_does_not_train(photos: AddPhotos, capsys: Out) -> None:
     photos(4)
     assert run("run", "--new-labels", "9") == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "nothing to do: too few labels are new"
+    assert capsys.readouterr().out.splitlines()[-1] == "not training: fewer new labels than --new-labels 9"
 
 
-def test_a_jobs_price_is_that_of_what_it_asks_for() -> None:
+def test_the_price_of_a_job_is_that_of_the_requested_resources() -> None:
     prices = price_table()
 
-    def asked(**needs: str) -> dict[str, object]:
+    def requesting(**resources: str) -> dict[str, object]:
         return {
-            "container": {"resourceRequirements": [{"type": name, "value": value} for name, value in needs.items()]}
+            "container": {"resourceRequirements": [{"type": name, "value": value} for name, value in resources.items()]}
         }
 
-    assert hourly(asked(GPU="1", VCPU="4", MEMORY="14000")) == prices["ec2_hour"]["g4dn.xlarge"]["usd"]
+    assert hourly_price(requesting(GPU="1", VCPU="4", MEMORY="14000")) == prices["ec2_hour"]["g4dn.xlarge"]["usd"]
     fargate = prices["fargate_hour"]["x86_64"]
-    assert hourly(asked(VCPU="4", MEMORY="16384")) == pytest.approx(4 * fargate["vcpu"] + 16 * fargate["gib"])
+    assert hourly_price(requesting(VCPU="4", MEMORY="16384")) == pytest.approx(
+        4 * fargate["vcpu"] + 16 * fargate["gib"]
+    )
 
 
 @pytest.mark.usefixtures("stack")
-def test_the_schedule_is_turned_on_and_off_in_the_stack_itself(capsys: Said) -> None:
+def test_schedule_changes_the_parameters_of_the_stack(capsys: Out) -> None:
     assert run("schedule", "on", "--when", "cron(0 4 * * ? *)", "--timezone", "Europe/Berlin") == 0
     assert capsys.readouterr().out == "on, cron(0 4 * * ? *) Europe/Berlin\n"
-    (found,) = boto3.client("cloudformation").describe_stacks(StackName=NAME)["Stacks"]
-    told = {one["ParameterKey"]: one["ParameterValue"] for one in found["Parameters"]}
-    assert told["ScheduleState"] == "ENABLED"
-    assert told["TrainImage"].endswith("/train:1")
+    (deployed,) = boto3.client("cloudformation").describe_stacks(StackName=NAME)["Stacks"]
+    parameters = {item["ParameterKey"]: item["ParameterValue"] for item in deployed["Parameters"]}
+    assert parameters["ScheduleState"] == "ENABLED"
+    assert parameters["TrainImage"].endswith("/train:1")
     assert run("schedule", "off") == 0
     assert run("schedule", "show") == 0
     assert capsys.readouterr().out == "off, cron(0 4 * * ? *) Europe/Berlin\n" * 2
 
 
 @pytest.mark.usefixtures("stack")
-def test_logs_are_those_of_the_jobs_or_of_the_function(capsys: Said) -> None:
+def test_logs_are_those_of_the_jobs_or_of_the_function(capsys: Out) -> None:
     logs, now = boto3.client("logs"), int(time.time() * 1000)
     for kind, age in (("train", 0), ("inference", 0), ("train", 7_200_000)):
         group, stream = f"/transferlite/{NAME}/{kind}", f"{kind}-{age}"
@@ -146,7 +148,7 @@ def test_logs_are_those_of_the_jobs_or_of_the_function(capsys: Said) -> None:
 
 
 @pytest.mark.usefixtures("stack")
-def test_destroy_asks_says_what_stays_and_deletes(capsys: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_destroy_asks_prints_what_is_kept_and_deletes(capsys: Out, monkeypatch: pytest.MonkeyPatch) -> None:
     bucket = {"Type": "AWS::S3::Bucket", "DeletionPolicy": "Retain", "Properties": {"BucketName": "small-models"}}
     boto3.client("cloudformation").create_stack(  # moto does not delete a network in the order of its parts
         StackName="small", TemplateBody=json.dumps({"Resources": {"ModelBucket": bucket}})
@@ -161,14 +163,14 @@ def test_destroy_asks_says_what_stays_and_deletes(capsys: Said, monkeypatch: pyt
 
 
 @pytest.mark.usefixtures("stack")
-def test_a_stack_that_is_not_there_is_named(capsys: Said) -> None:
+def test_a_missing_stack_is_reported(capsys: Out) -> None:
     assert run("status", "--stack", "other") == 2
     assert "stack other: does not exist" in capsys.readouterr().err
 
 
 @pytest.fixture
 def sam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
-    """A stand-in for the SAM CLI; the function returns the words that it was last given."""
+    """Fake SAM CLI; the returned function gives the arguments of its last call."""
     program = tmp_path / "sam"
     program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/words\n')
     program.chmod(0o755)
@@ -182,7 +184,7 @@ def parameters_of(words: list[str]) -> dict[str, str]:
 
 
 @pytest.mark.usefixtures("stack")
-def test_deploy_is_sam_deploy_with_the_parameters(sam: Callable[[], list[str]], tmp_path: Path, capsys: Said) -> None:
+def test_deploy_is_sam_deploy_with_the_parameters(sam: Callable[[], list[str]], tmp_path: Path, capsys: Out) -> None:
     assert run("deploy", "--train-image", "a/train:1", "--set", "Compute=gpu", "--set", "Schedule=rate(1 day)") == 0
     words = sam()
     assert words[:2] == ["deploy", "--template-file"]
@@ -197,12 +199,12 @@ def test_deploy_is_sam_deploy_with_the_parameters(sam: Callable[[], list[str]], 
 
 @pytest.mark.usefixtures("stack")
 @pytest.mark.parametrize("version", ["", ":1", "@sha256:0", ":1@sha256:0"])
-def test_sam_is_told_a_repository_or_it_refuses_to_start(sam: Callable[[], list[str]], version: str) -> None:
+def test_sam_gets_the_repository_of_the_training_image(sam: Callable[[], list[str]], version: str) -> None:
     repository = "111122223333.dkr.ecr.eu-central-1.amazonaws.com/a/b"
     assert run("deploy", "--train-image", repository + version) == 0
     words = sam()
     assert words[words.index("--image-repository") + 1] == repository
-    assert run("deploy", "--function-zip", "s3://code/lambda.zip") == 0  # then it is that of the image deployed
+    assert run("deploy", "--function-zip", "s3://code/lambda.zip") == 0  # then the repository of the deployed image
     words = sam()
     assert words[words.index("--image-repository") + 1] == PARAMETERS["TrainImage"].removesuffix(":1")
 
@@ -217,7 +219,7 @@ def test_sam_is_told_a_repository_or_it_refuses_to_start(sam: Callable[[], list[
     ],
 )
 def test_a_first_deployment_needs_the_training_image_and_the_function(
-    words: tuple[str, ...], missing: str, capsys: Said
+    words: tuple[str, ...], missing: str, capsys: Out
 ) -> None:
     assert run("deploy", "--stack", "new", *words) == 2
     assert (
@@ -233,9 +235,9 @@ def test_deploy_uploads_a_zip_under_a_key_of_its_content(sam: Callable[[], list[
     for content in (b"one", b"two", b"two"):
         (tmp_path / "lambda.zip").write_bytes(content)
         assert run("deploy", "--function-zip", str(tmp_path / "lambda.zip"), "--code-bucket", "code") == 0
-        given = parameters_of(sam())
-        keys.append(given.pop("CodeKey"))
-        assert given == {"FunctionPackage": "Zip", "CodeBucket": "code"}
+        parameters = parameters_of(sam())
+        keys.append(parameters.pop("CodeKey"))
+        assert parameters == {"FunctionPackage": "Zip", "CodeBucket": "code"}
         assert boto3.client("s3").get_object(Bucket="code", Key=keys[-1])["Body"].read() == content
     assert keys[0] != keys[1] == keys[2]
 
@@ -250,21 +252,21 @@ def test_deploy_takes_a_zip_that_is_in_s3_or_an_image(sam: Callable[[], list[str
 
 @pytest.mark.usefixtures("stack", "sam")
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (("s3://code",), "s3://code: names no object"),
         (("no.zip",), "no.zip: there is no such file"),
         ((__file__,), "name one with --code-bucket"),
         ((__file__, "--stack", "new"), "name one with --code-bucket"),
-        ((__file__, "--inference-image", "a/inference:1"), "an image or a zip"),
+        ((__file__, "--inference-image", "a/inference:1"), "only one of --inference-image and --function-zip"),
     ],
 )
-def test_deploy_says_what_is_wrong_with_a_zip(words: tuple[str, ...], says: str, capsys: Said) -> None:
+def test_a_wrong_zip_is_reported(words: tuple[str, ...], message: str, capsys: Out) -> None:
     assert run("deploy", "--function-zip", *words) == 2
-    assert says in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_deploy_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
+def test_a_missing_sam_cli_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Out) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert run("deploy") == 2
     assert "the SAM CLI is not installed" in capsys.readouterr().err
