@@ -1,4 +1,4 @@
-"""``python -m transferlite``: the command line."""
+"""Run the command line with ``python -m transferlite``."""
 
 from transferlite.cli.main import main
 

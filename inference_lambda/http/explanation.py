@@ -1,4 +1,4 @@
-"""Where in a photo its label comes from, as an HTTP answer tells it."""
+"""Explanation of a prediction: a heat map of where in the photo the label comes from."""
 
 import base64
 import io
@@ -11,40 +11,41 @@ from transferlite.images.decoder import RGB
 from transferlite.predict.explain import explain, heat_layer
 from transferlite.predict.predictor import Predictor
 
-MOST_SECONDS = 20.0
-"""What an explanation may take: API Gateway waits for 29 seconds, and a page's reader for less."""
+MAX_SECONDS = 20.0
+"""Time limit of an explanation; API Gateway waits for 29 s."""
 
-_MARGIN = 2.0
-"""Seconds of the function's time that are left for the answer."""
+_RESERVED_SECONDS = 2.0
+"""Time kept for the response before Lambda stops the function."""
 
 
-def explanation_of(predictor: Predictor, photo: RGB, seconds_left: float = math.inf) -> dict[str, Any]:
-    """The photo's best label and where it comes from: 82 forward passes.
+def explain_photo(predictor: Predictor, photo: RGB, seconds_left: float = math.inf) -> dict[str, Any]:
+    """Explain the most probable label of a photo in 82 forward passes.
 
-    ``heat`` is a PNG to be stretched over the whole upright photo, as a data URI. ``part`` is the window whose covering
-    costs the label most, as shares of the photo's width and height, and ``covered_score`` the label's probability then.
+    In the result, ``heat`` is a PNG as a data URI, to be stretched over the upright photo. ``part`` is the window whose
+    covering lowers the label's probability most, as fractions of width and height; ``covered_score`` is the
+    probability with that window covered.
 
     Args:
         predictor: the model.
         photo: uint8 ``[H, W, 3]``.
-        seconds_left: until the function is stopped.
+        seconds_left: seconds until Lambda stops the function.
 
     Raises:
-        Problem: 503 where it takes longer than :data:`MOST_SECONDS`, or than the function has.
+        Problem: 503 if it takes longer than :data:`MAX_SECONDS`, or than the function has left.
     """
-    limit = max(min(MOST_SECONDS, seconds_left - _MARGIN), 0.0)
+    limit = max(min(MAX_SECONDS, seconds_left - _RESERVED_SECONDS), 0.0)
     try:
-        found = explain(predictor, photo, seconds=limit)
+        heat_map = explain(predictor, photo, seconds=limit)
     except TimeLimitError as error:
-        told = f"A heat map takes longer than {limit:.3g} seconds here; ask without explain."
-        raise Problem(503, "explain-too-slow", told) from error
-    file = io.BytesIO()
-    heat_layer(found).save(file, "PNG")
+        detail = f"The heat map takes longer than {limit:.3g} seconds; repeat the request without explain."
+        raise Problem(503, "explain-too-slow", detail) from error
+    png = io.BytesIO()
+    heat_layer(heat_map).save(png, "PNG")
     sides = ("left", "top", "right", "bottom")
     return {
-        "label": found.label,
-        "score": found.score,
-        "part": dict(zip(sides, found.part, strict=True)) if found.part else None,
-        "covered_score": found.covered,
-        "heat": f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}",
+        "label": heat_map.label,
+        "score": heat_map.score,
+        "part": dict(zip(sides, heat_map.part, strict=True)) if heat_map.part else None,
+        "covered_score": heat_map.covered_score,
+        "heat": f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}",
     }

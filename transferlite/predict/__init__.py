@@ -1,1 +1,1 @@
-"""Photo in, label out: the predictor, its self-test, and explanations of predictions."""
+"""Predict the label of a photo: the predictor, its self-test, and explanations of predictions."""

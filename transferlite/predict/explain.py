@@ -1,13 +1,15 @@
-"""Where in a photo the evidence for its label lies: occlusion sensitivity, on any TFLite file, without TensorFlow.
+"""Occlusion sensitivity: which parts of a photo support its label. Works on any TFLite file, without TensorFlow.
 
-After Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks" (2014), section 4.2: a window over the
-photo is covered, the model asked again, and what the label lost is laid where the window was. It asks nothing of the
-model but answers, so that it explains the very file that serves, float32 or int8, in Lambda and on a device.
+A window of the photo is blurred, the model predicts again, and the loss in the label's log-odds is added to the heat
+map at the window's position. Only predictions are needed, no gradients, so the explained file is the file that serves:
+float32 or int8, in Lambda or on an edge device.
 
-Two choices differ from the paper. The label's loss is counted in log-odds, for the probability of a sure answer stays
-at 1.000 whatever is covered. And the window is blurred, not painted grey, which has edges of its own that the model
-answers to. Measured on 30 cats and dogs and 30 flowers that no training saw: covering the hottest 15 % of a photo takes
-4.3 and 5.4 from the log-odds of its label, the middle 15 % 3.5 and 4.2, as much anywhere 0.7 and 2.1.
+Source: Zeiler and Fergus, Visualizing and Understanding Convolutional Networks (2014), section 4.2. Two choices differ
+from the paper. The loss is in log-odds, because a confident probability stays at 1.000 whatever is covered. The window
+is blurred instead of painted grey, because a grey square has edges of its own that the model reacts to.
+
+Measured on 30 cats and dogs and on 30 flowers, none of them seen in training. Covering the hottest 15% of a photo
+lowers the log-odds of its label by 4.3 and 5.4, the central 15% by 3.5 and 4.2, a random 15% by 0.7 and 2.1.
 """
 
 import math
@@ -23,22 +25,22 @@ from transferlite.images.decoder import RGB, decode, resize_to
 from transferlite.predict.predictor import Predictor
 
 GRID = 9
-"""Windows down and across: 81 forward passes, and one for the photo itself."""
+"""Windows per side: 81 forward passes, plus one for the uncovered photo."""
 
 WINDOW = 1 / 3
-"""A window's side as a share of the photo's: three strides, so that windows overlap."""
+"""Side of a window as a share of the photo's side: three strides, so that windows overlap."""
 
 BLUR = 0.1
-"""What covers the photo is itself, blurred by a Gaussian of this share of the input's longer side."""
+"""Radius of the Gaussian blur that covers a window, as a share of the input's longer side."""
 
 OVERLAY_SIDE = 1024
-"""The longest side of an overlay, in pixels."""
+"""Longest side of an overlay, in pixels."""
 
 LAYER_SIDE = 128
-"""The side of a layer of heat alone, in pixels: of nine windows across, a third of the photo each, it loses nothing."""
+"""Side of a heat layer, in pixels: enough for 9 windows that each span a third of the photo."""
 
 FAINT = 0.5
-"""Losses of log-odds below it are drawn fainter, rather than scaled up to look like evidence."""
+"""Smallest maximum of a heat map that is scaled to full strength: weaker maps stay faint, as they are no evidence."""
 
 _SMALLEST = 1e-30
 
@@ -61,18 +63,17 @@ _COLOURS = np.array(
 
 @dataclass(frozen=True)
 class HeatMap:
-    """What each part of one photo says for ``label``.
+    """How much each part of one photo supports ``label``.
 
     Attributes:
-        model_id: the version that was asked.
-        label: the label explained.
+        model_id: version that made the predictions.
+        label: the explained label.
         score: its probability for the whole photo.
-        heat: float32 ``[h, w]`` over the whole upright photo, squeezed to the model's input: the log-odds (in nats)
-            that the label loses where a pixel is covered, a mean of the windows over it; negative where covering
-            speaks for the label.
-        part: left, top, right and bottom, as shares of the upright photo, of the window whose covering cost the label
-            most; None where no window cost it anything.
-        covered: the label's probability with that window covered; ``score`` where there is none.
+        heat: float32 ``[h, w]`` at the model's input size, over the whole upright photo: mean loss of the label's
+            log-odds (natural logarithm) over the windows that cover a pixel. Negative where covering raises them.
+        part: left, top, right and bottom of the window whose covering costs the label most, as shares of the upright
+            photo; None if no window costs it anything.
+        covered_score: the label's probability with that window covered; ``score`` if ``part`` is None.
     """
 
     model_id: str
@@ -80,7 +81,7 @@ class HeatMap:
     score: float
     heat: NDArray[np.float32]
     part: tuple[float, float, float, float] | None
-    covered: float
+    covered_score: float
 
 
 def explain(
@@ -90,71 +91,74 @@ def explain(
     grid: int = GRID,
     seconds: float = math.inf,
 ) -> HeatMap:
-    """Cover the photo window by window and see what the label loses: ``grid * grid + 1`` forward passes.
+    """Compute the heat map of one photo in ``grid * grid + 1`` forward passes.
 
     Args:
-        predictor: the loaded model, of any variant. An int8 one counts probabilities in 256ths: where it is sure,
-            covering may change nothing.
-        photo: its bytes, or a decoded uint8 RGB one ``[H, W, 3]``.
-        label: what to explain; the label with the highest probability if None.
-        grid: windows down and across.
-        seconds: it gives up after so many.
+        predictor: the loaded model, of any variant. Probabilities of int8 have steps of 1/256: where the model is
+            confident, covering may change nothing.
+        photo: encoded bytes, or decoded uint8 RGB ``[H, W, 3]``.
+        label: label to explain; the most probable label if None.
+        grid: windows per side.
+        seconds: time limit.
 
     Raises:
         PhotoError: the photo cannot be decoded.
-        TimeLimitError: ``seconds`` did not suffice.
+        TimeLimitError: ``seconds`` are over.
         InputError: the model has no such label, the array is not uint8 ``[H, W, 3]``, or the grid is below 2.
     """
     if grid < 2:
-        raise InputError(f"a grid of {grid} windows says nothing of where", hint="take 2 or more")
-    end = time.monotonic() + seconds
+        raise InputError(f"a grid of {grid} windows cannot locate anything", hint="use 2 or more")
+    deadline = time.monotonic() + seconds
     spec = predictor.manifest.input
-    seen = decode(photo, spec) if isinstance(photo, bytes) else resize_to(photo, spec)
-    whole = predictor.probabilities(seen)
-    index = int(np.argmax(whole)) if label is None else _index(predictor.manifest.labels, label)
-    blurred = np.asarray(Image.fromarray(seen).filter(ImageFilter.GaussianBlur(BLUR * max(seen.shape))))
-    before = _log_odds(whole, index, predictor.resolution)
-    lost, weights = np.zeros((2, *seen.shape[:2]), np.float32)
-    most, part, covered = 0.0, None, float(whole[index])
-    for rows, columns, weight in _windows(seen.shape[0], seen.shape[1], grid):
-        hidden = seen.copy()
-        hidden[rows, columns] = blurred[rows, columns]
-        if time.monotonic() >= end:
-            raise TimeLimitError(f"a heat map takes longer than {seconds:.3g} seconds here")
-        answer = predictor.probabilities(hidden)
-        loss = before - _log_odds(answer, index, predictor.resolution)
-        lost[rows, columns] += loss * weight
+    image = decode(photo, spec) if isinstance(photo, bytes) else resize_to(photo, spec)
+    probabilities = predictor.probabilities(image)
+    index = int(np.argmax(probabilities)) if label is None else _index(predictor.manifest.labels, label)
+    score = float(probabilities[index])
+    blurred = np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(BLUR * max(image.shape))))
+    log_odds = _log_odds(probabilities, index, predictor.resolution)
+    losses, weights = np.zeros((2, *image.shape[:2]), np.float32)
+    largest_loss, part, covered_score = 0.0, None, score
+    for rows, columns, weight in _windows(image.shape[0], image.shape[1], grid):
+        covered = image.copy()
+        covered[rows, columns] = blurred[rows, columns]
+        if time.monotonic() >= deadline:
+            raise TimeLimitError(f"the heat map takes longer than {seconds:.3g} seconds")
+        probabilities = predictor.probabilities(covered)
+        loss = log_odds - _log_odds(probabilities, index, predictor.resolution)
+        losses[rows, columns] += loss * weight
         weights[rows, columns] += weight
-        if loss > most:
-            most, part, covered = loss, _shares(rows, columns, seen.shape), float(answer[index])
-    name = predictor.manifest.labels[index]
-    return HeatMap(predictor.manifest.model_id, name, float(whole[index]), lost / weights, part, covered)
+        if loss > largest_loss:
+            largest_loss, part = loss, _shares(rows, columns, image.shape)
+            covered_score = float(probabilities[index])
+    manifest = predictor.manifest
+    return HeatMap(manifest.model_id, manifest.labels[index], score, losses / weights, part, covered_score)
 
 
-def overlay(photo: bytes | RGB, found: HeatMap, side: int = OVERLAY_SIDE) -> Image.Image:
-    """The whole upright photo, no longer than ``side`` pixels, with heat laid over it: the hotter, the less it shows.
+def overlay(photo: bytes | RGB, heat_map: HeatMap, side: int = OVERLAY_SIDE) -> Image.Image:
+    """Draw the heat over the whole upright photo, scaled down to at most ``side`` pixels a side.
 
-    Negative heat is not drawn, and a photo of which no part matters keeps its own colours.
+    The hotter a pixel, the more the heat hides the photo. Negative heat is not drawn; a photo without positive heat
+    keeps its own colours.
 
     Raises:
         PhotoError: the photo cannot be decoded.
     """
-    picture = Image.fromarray(decode(photo) if isinstance(photo, bytes) else photo)
-    picture.thumbnail((side, side))
-    colours, cover = _paint(found, picture.size)
-    return Image.fromarray(np.rint(np.asarray(picture) * (1 - cover) + colours * cover).astype(np.uint8))
+    image = Image.fromarray(decode(photo) if isinstance(photo, bytes) else photo)
+    image.thumbnail((side, side))
+    colours, opacity = _paint(heat_map, image.size)
+    return Image.fromarray(np.rint(np.asarray(image) * (1 - opacity) + colours * opacity).astype(np.uint8))
 
 
-def heat_layer(found: HeatMap, side: int = LAYER_SIDE) -> Image.Image:
-    """The heat alone, RGBA of ``side`` x ``side`` pixels: stretched over the whole upright photo it is the overlay."""
-    colours, cover = _paint(found, (side, side))
-    return Image.fromarray(np.rint(np.concatenate([colours, 255 * cover], -1)).astype(np.uint8))
+def heat_layer(heat_map: HeatMap, side: int = LAYER_SIDE) -> Image.Image:
+    """Draw the heat alone, RGBA ``side`` x ``side`` pixels: stretched over the upright photo it gives the overlay."""
+    colours, opacity = _paint(heat_map, (side, side))
+    return Image.fromarray(np.rint(np.concatenate([colours, 255 * opacity], -1)).astype(np.uint8))
 
 
-def _paint(found: HeatMap, size: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The heat's colours ``[h, w, 3]`` and how much of a photo they cover ``[h, w, 1]``, for a (width, height)."""
-    heat = np.asarray(Image.fromarray(found.heat).resize(size, Image.Resampling.BICUBIC))
-    strength = np.clip(heat / max(float(found.heat.max()), FAINT), 0, 1)  # [h, w]
+def _paint(heat_map: HeatMap, size: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Colours ``[h, w, 3]`` and opacity ``[h, w, 1]`` of the heat at ``size`` (width, height)."""
+    heat = np.asarray(Image.fromarray(heat_map.heat).resize(size, Image.Resampling.BICUBIC))
+    strength = np.clip(heat / max(float(heat_map.heat.max()), FAINT), 0, 1)  # [h, w]
     steps = np.linspace(0, 1, len(_COLOURS))
     colours = np.stack([np.interp(strength, steps, channel) for channel in _COLOURS.T], -1).astype(np.float32)
     return colours, np.asarray(0.75 * strength[..., None], np.float32)
@@ -163,27 +167,32 @@ def _paint(found: HeatMap, size: tuple[int, int]) -> tuple[NDArray[np.float32], 
 def _index(labels: tuple[str, ...], label: str) -> int:
     if label not in labels:
         known = ", ".join(labels[:20]) + (f", … {len(labels)} in all" if len(labels) > 20 else "")
-        raise InputError(f"the model has no label {label!r}", hint=f"it has: {known}")
+        raise InputError(f"the model has no label {label!r}", hint=f"its labels: {known}")
     return labels.index(label)
 
 
 def _log_odds(probabilities: NDArray[np.float32], index: int, resolution: float) -> float:
-    """The label against all others. Their sum is exact where one less the label's probability would round to 0."""
-    least = max(resolution / 2, _SMALLEST)
+    """Log-odds of one label against all others.
+
+    The others are summed: ``1 - p`` would round to 0 for a confident label.
+    """
+    floor = max(resolution / 2, _SMALLEST)
     others = float(np.delete(probabilities, index).sum())
-    return float(np.log(max(float(probabilities[index]), least)) - np.log(max(others, least)))
+    return float(np.log(max(float(probabilities[index]), floor)) - np.log(max(others, floor)))
 
 
 def _windows(height: int, width: int, grid: int) -> list[tuple[slice, slice, NDArray[np.float32]]]:
-    """Windows of rows and columns about the centres of ``grid`` x ``grid`` equal cells, cut at the edges.
+    """Row slice, column slice and weights of each window, centred on the cells of a ``grid`` x ``grid`` raster.
 
-    Together they cover all. The weights, of the window's shape, fall towards its sides, so that the map has no steps.
+    Together the windows cover every pixel. Weights have the window's shape and fall towards its edges, so that the heat
+    map has no steps.
     """
-    spans = ((down, along) for down in _spans(height, grid) for along in _spans(width, grid))
-    return [(down[0], along[0], np.outer(down[1], along[1])) for down, along in spans]
+    pairs = ((vertical, horizontal) for vertical in _spans(height, grid) for horizontal in _spans(width, grid))
+    return [(rows, columns, np.outer(down, across)) for (rows, down), (columns, across) in pairs]
 
 
 def _spans(length: int, grid: int) -> list[tuple[slice, NDArray[np.float32]]]:
+    """The windows along one side of ``length`` pixels, with weights that fall linearly from the centre."""
     half = max(WINDOW, 1 / grid) * length / 2
     spans = []
     for centre in (np.arange(grid) + 0.5) * length / grid:

@@ -1,4 +1,4 @@
-"""A ``.tflite`` classifier that no manifest describes: what it does not say itself, the user says."""
+"""Load a ``.tflite`` classifier without a bundle: options and the file's own metadata replace the manifest."""
 
 import re
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from transferlite.errors import BundleError, InputError
-from transferlite.images.input_spec import DECODER_VERSION, LIKE_DECODERS, InputSpec
+from transferlite.images.input_spec import COMPATIBLE_DECODERS, DECODER_VERSION, InputSpec
 from transferlite.inference.interpreter import TFLiteClassifier
 from transferlite.inference.normalisation import Normalisation
 from transferlite.inference.tflite_metadata import FileMetadata, read_labels, read_metadata
@@ -21,64 +21,65 @@ def open_foreign_tflite(
     std: Sequence[float] | None = None,
     threads: int | None = None,
 ) -> tuple[Manifest, TFLiteClassifier]:
-    """The classifier in a TFLite file, and a manifest with what is known of it.
+    """Load the classifier in a TFLite file; return a manifest built from its metadata, and the model.
 
-    Its input is uint8, int8 or float32 RGB ``[1, H, W, 3]``, its output of any of these types. Photos are decoded and
-    resized as for our own models. Scores are what the file answers: if those are no probabilities, they are none here.
+    The input is uint8, int8 or float32 RGB ``[1, H, W, 3]``; the output has any of these types. Photos are decoded and
+    resized as for our own models. Scores are the file's raw outputs: logits stay logits.
 
     Args:
         path: the file.
-        labels: a text file, a label a line, instead of those in the file's metadata.
-        mean: of the normalisation ``(pixel - mean) / std`` of pixels 0 to 255, one number or three, instead of what the
-            metadata say. Float inputs need it from one of both.
-        std: the same.
-        threads: for the interpreter; all cores if None.
+        labels: text file with one label per line; overrides the file's metadata.
+        mean: mean of the normalisation ``(pixel - mean) / std`` for pixels 0 to 255, one number or three; overrides
+            the file's metadata. Float inputs need a normalisation from one of the two.
+        std: standard deviation of the same normalisation.
+        threads: interpreter threads; all cores if None.
 
     Raises:
-        InputError: there is no such file, labels or normalisation are missing, or their number does not fit.
-        BundleError: it is not such a classifier, or was trained with a photo decoder unlike this one.
+        InputError: no such file; labels or normalisation are missing or of the wrong length.
+        BundleError: not such a classifier, or trained with an incompatible photo decoder.
     """
-    for one in (path, labels):
-        if one is not None and not one.is_file():
-            raise InputError("there is no such file", where=str(one))
-    said = read_metadata(path)
-    model = TFLiteClassifier(path, threads, _normalisation(said, mean, std))
-    names = _labels(path, said, labels)
+    for file in (path, labels):
+        if file is not None and not file.is_file():
+            raise InputError("there is no such file", where=str(file))
+    metadata = read_metadata(path)
+    model = TFLiteClassifier(path, threads, _normalisation(metadata, mean, std))
+    names = _labels(path, metadata, labels)
     if len(names) != model.classes:
         raise InputError(
-            f"answers {model.classes} labels, and there are {len(names)}",
+            f"the model has {model.classes} outputs but {len(names)} labels",
             where=str(path),
-            hint="give --labels a text file with as many lines, in the model's order",
+            hint="give --labels a text file with one line per output, in the model's order",
         )
-    return _manifest(path, said, names, model), model
+    return _manifest(path, metadata, names, model), model
 
 
 def _normalisation(
-    said: FileMetadata, mean: Sequence[float] | None, std: Sequence[float] | None
+    metadata: FileMetadata, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> Normalisation | None:
-    """The user's, or else the file's. One that changes nothing is as good as none, where pixels are not float."""
+    """The given normalisation, or the file's; None if neither exists."""
     if (mean is None) != (std is None):
-        raise InputError("of mean and std, one is missing", hint="give both")
-    chosen = (tuple(mean), tuple(std)) if mean is not None and std is not None else (said.mean, said.std)
-    return Normalisation(*chosen) if all(chosen) else None
+        raise InputError("mean and std must be given together", hint="give both or neither")
+    if mean is not None and std is not None:
+        return Normalisation(tuple(mean), tuple(std))
+    return Normalisation(metadata.mean, metadata.std) if metadata.mean and metadata.std else None
 
 
-def _labels(path: Path, said: FileMetadata, file: Path | None) -> tuple[str, ...]:
-    """The labels, of which those that are there more than once, as in ImageNet's, get their number."""
-    if file is None and not said.labels:
-        raise InputError("has no labels inside", where=str(path), hint="give --labels a text file, a label a line")
+def _labels(path: Path, metadata: FileMetadata, file: Path | None) -> tuple[str, ...]:
+    """Labels of the text file, or of the metadata. Duplicates, as in ImageNet, get their index appended."""
+    if file is None and not metadata.labels:
+        raise InputError("contains no labels", where=str(path), hint="give --labels a text file, one label per line")
     try:
-        names = said.labels if file is None else read_labels(file.read_bytes())
+        names = metadata.labels if file is None else read_labels(file.read_bytes())
     except UnicodeDecodeError as error:
         raise InputError(f"is not UTF-8 text ({error})", where=str(file)) from error
     count = Counter(names)
-    return tuple(name if count[name] == 1 else f"{name} ({place})" for place, name in enumerate(names))
+    return tuple(name if count[name] == 1 else f"{name} ({index})" for index, name in enumerate(names))
 
 
-def _manifest(path: Path, said: FileMetadata, labels: tuple[str, ...], model: TFLiteClassifier) -> Manifest:
-    about = said.about
+def _manifest(path: Path, metadata: FileMetadata, labels: tuple[str, ...], model: TFLiteClassifier) -> Manifest:
+    about = metadata.about
     decoder = about.get("decoder_version", DECODER_VERSION)
-    if decoder not in LIKE_DECODERS:
+    if decoder not in COMPATIBLE_DECODERS:
         raise BundleError(
             f"was trained with photo decoder {decoder}; this release has {DECODER_VERSION}",
             where=str(path),
@@ -102,6 +103,6 @@ def _manifest(path: Path, said: FileMetadata, labels: tuple[str, ...], model: TF
 
 
 def _file_id(path: Path) -> str:
-    """An id that tells this content from any other, and names the file: ``mobilenet_v1-3f9a1c07``."""
+    """A model id from the file's name and content, such as ``mobilenet_v1-3f9a1c07``."""
     name = re.sub(r"[^0-9A-Za-z_.-]+", "-", path.stem).strip("_.-")[:80]
     return f"{name or 'model'}-{sha256_of(path)[:8]}"

@@ -1,4 +1,4 @@
-"""A photo in, a label out: the same call in the CLI, in Lambda, on a device and in the export gate."""
+"""Predict the label of a photo: the same class in the CLI, in Lambda, on edge devices and in the export gate."""
 
 import gc
 import os
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from transferlite import environment
 from transferlite.errors import BundleError
-from transferlite.images.input_spec import DECODER_VERSION, LIKE_DECODERS
+from transferlite.images.input_spec import COMPATIBLE_DECODERS, DECODER_VERSION
 from transferlite.inference.prediction import UNKNOWN, Prediction
 from transferlite.registry.local_bundle import check_files, find_bundle, read_manifest
 from transferlite.registry.manifest import Manifest
 
-if TYPE_CHECKING:  # at run time these wait for import_what_runs_it
+if TYPE_CHECKING:  # import_runtime() imports these at run time
     import numpy as np
     from numpy.typing import NDArray
 
@@ -27,7 +27,7 @@ DEFAULT_VARIANT = "float32"
 
 
 class Predictor:
-    """A loaded and verified bundle. Threads may share it: photos are decoded at once, forward passes take turns."""
+    """A verified, loaded model. Thread-safe: photos are decoded in parallel, forward passes run one at a time."""
 
     def __init__(self, manifest: Manifest, model: "TFLiteClassifier") -> None:
         self.manifest = manifest
@@ -35,7 +35,7 @@ class Predictor:
 
     @property
     def resolution(self) -> float:
-        """The step between two probabilities that the variant can tell apart; 0 where its output is float."""
+        """Step between two probabilities of the variant, such as 1/256; 0 if its output is float."""
         return self._model.resolution
 
     @classmethod
@@ -46,23 +46,23 @@ class Predictor:
         threads: int | None = None,
         public_key: str | None = None,
     ) -> "Predictor":
-        """Load a bundle's folder (or one that ``transferlite models pull`` fills).
+        """Load a bundle folder, or a folder that ``transferlite models pull`` fills.
 
         Args:
             path: the folder.
-            variant: which TFLite file, for example ``float32`` or ``int8``.
-            threads: for the interpreter; all cores if None.
-            public_key: a PEM file's path, by default ``$TRANSFERLITE_PUBLIC_KEY``; without, no signature is asked.
+            variant: which TFLite file, such as ``float32`` or ``int8``.
+            threads: interpreter threads; all cores if None.
+            public_key: path of a PEM file; ``$TRANSFERLITE_PUBLIC_KEY`` if None. Without either, signatures are not
+                checked.
 
         Raises:
             NotFoundError: no bundle, or no such variant in it.
-            UntrustedError: there is a public key, and it did not sign the bundle.
-            BundleError: a file is missing or altered, the bundle needs a newer release, or the model does not answer
-                the bundle's test pictures as it did when it was made.
+            UntrustedError: no accepted key signed the bundle.
+            BundleError: a file is missing or altered, the bundle needs a newer release, or the self-test failed.
         """
         bundle = find_bundle(Path(path))
-        manifest = read_manifest(bundle, _keys(public_key))
-        if manifest.decoder_version not in LIKE_DECODERS:
+        manifest = read_manifest(bundle, _public_keys(public_key))
+        if manifest.decoder_version not in COMPATIBLE_DECODERS:
             raise BundleError(
                 f"was trained with photo decoder {manifest.decoder_version}; this release has {DECODER_VERSION}",
                 where=str(bundle),
@@ -77,11 +77,11 @@ class Predictor:
         model = TFLiteClassifier(bundle / chosen.path, threads)
         spec = manifest.input
         if (model.height, model.width, model.classes) != (spec.height, spec.width, len(manifest.labels)):
-            raise BundleError("the model's shape is not the manifest's", where=str(bundle / chosen.path))
+            raise BundleError("the model's shape differs from the manifest's", where=str(bundle / chosen.path))
         predictor = cls(manifest, model)
         if manifest.golden:
-            golden = SelfTest.from_json((bundle / manifest.golden).read_bytes(), str(bundle / manifest.golden))
-            golden.check(variant, predictor.probabilities, str(bundle / chosen.path))
+            self_test = SelfTest.from_json((bundle / manifest.golden).read_bytes(), str(bundle / manifest.golden))
+            self_test.check(variant, predictor.probabilities, str(bundle / chosen.path))
         return predictor
 
     @classmethod
@@ -93,10 +93,10 @@ class Predictor:
         std: Sequence[float] | None = None,
         threads: int | None = None,
     ) -> "Predictor":
-        """Load a classifier's ``.tflite`` file that no manifest describes: anyone's, or one of ours by itself.
+        """Load a ``.tflite`` classifier without a bundle: a foreign model, or one of ours on its own.
 
-        What is not given is taken from the file's TFLite Metadata. See
-        :func:`transferlite.predict.foreign_tflite.open_foreign_tflite`, also for the errors raised.
+        Arguments that are None are read from the file's TFLite Metadata. See
+        :func:`transferlite.predict.foreign_tflite.open_foreign_tflite` for the arguments and the errors raised.
         """
         from transferlite.predict.foreign_tflite import open_foreign_tflite
 
@@ -113,7 +113,7 @@ class Predictor:
         cache: Path | None = None,
         public_key: str | None = None,
     ) -> "Predictor":
-        """Load the version that a channel names, or ``model_id``, copying it to ``cache`` where it is remote."""
+        """Load the version that ``channel`` points to, or ``model_id``; a remote bundle is copied to ``cache``."""
         from transferlite.registry.open_registry import Registry, cache_folder
 
         registry = Registry.open(uri, public_key)
@@ -122,37 +122,39 @@ class Predictor:
         return cls.load(bundle, variant, threads, public_key)
 
     def __call__(self, photo: "Photo", top: int = 3) -> Prediction:
-        """The answer for an encoded photo (its bytes or its local path) or a decoded one.
+        """Predict one photo and keep the ``top`` most probable labels.
 
-        Decoded is uint8 RGB ``[H, W, 3]`` of any size, or an image that Pillow opened or made.
+        ``photo`` is encoded (bytes or a local path) or decoded (uint8 RGB ``[H, W, 3]`` of any size, or a Pillow
+        image).
 
         Raises:
             PhotoError: the photo cannot be decoded.
-            InputError: the array is not uint8 ``[H, W, 3]``, there is no such file, or it is no form of a photo.
+            InputError: no such file, an array that is not uint8 ``[H, W, 3]``, or an unsupported type.
         """
         return self.prediction_from(self.probabilities(photo), top)
 
     def probabilities(self, photo: "Photo") -> "NDArray[np.float32]":
-        """The probability of each of ``manifest.labels``, ``[N]``; arguments and errors as in a call."""
+        """Probabilities ``[N]`` in the order of ``manifest.labels``; arguments and errors as in a call."""
         from transferlite.images.decoder import model_input
 
         return self._model(model_input(photo, self.manifest.input))
 
     def best_label(self, photo: "Photo") -> str:
-        """The most probable label, however little sure; arguments and errors as in a call."""
+        """Most probable label, even below the threshold; arguments and errors as in a call."""
         return self.manifest.labels[int(self.probabilities(photo).argmax())]
 
     def prediction_from(self, probabilities: "NDArray[np.float32]", top: int = 3) -> Prediction:
-        """The :class:`Prediction` that these probabilities ``[N]`` amount to; equal ones in the labels' order."""
+        """Build the :class:`Prediction` from probabilities ``[N]``; ties keep the order of the labels."""
         best = (-probabilities).argsort(kind="stable")[: max(top, 1)]
         ranked = tuple((self.manifest.labels[i], float(probabilities[i])) for i in best)
         label, score = ranked[0]
-        sure = score >= self.manifest.threshold or not self.manifest.threshold  # not all files answer probabilities
-        return Prediction(self.manifest.model_id, label if sure else UNKNOWN, score, ranked[: max(top, 0)])
+        # A foreign model may output logits below 0: without a threshold, no score is unknown.
+        certain = not self.manifest.threshold or score >= self.manifest.threshold
+        return Prediction(self.manifest.model_id, label if certain else UNKNOWN, score, ranked[: max(top, 0)])
 
 
-def _keys(public_key: str | None) -> "PublicKeys | None":
-    """The keys to check with; without any, what checks them is not imported."""
+def _public_keys(public_key: str | None) -> "PublicKeys | None":
+    """The accepted keys; None if none is configured, which also saves importing the signature check."""
     if not (public_key or os.environ.get(environment.PUBLIC_KEY)):
         return None
     from transferlite.trust.open_keys import configured_public_keys
@@ -161,9 +163,9 @@ def _keys(public_key: str | None) -> "PublicKeys | None":
 
 
 class _BackgroundTask(threading.Thread):
-    """Does something while the context runs, whose end waits for it and raises what it raised.
+    """Run ``work`` in a thread; join it and re-raise its error on exit.
 
-    An executor does the same, and imports 3 ms of logging and queues.
+    ``ThreadPoolExecutor`` does the same, but importing it (with logging and queues) costs 3 ms of each start.
     """
 
     def __init__(self, work: Callable[[], object]) -> None:
@@ -172,7 +174,7 @@ class _BackgroundTask(threading.Thread):
         self._error: BaseException | None = None
 
     def run(self) -> None:
-        """The work; its error is kept."""
+        """Call ``work`` and keep its error."""
         try:
             self._work()
         except BaseException as error:
@@ -188,22 +190,20 @@ class _BackgroundTask(threading.Thread):
 
 
 def import_runtime() -> None:
-    """Import NumPy, Pillow and the TFLite runtime: most of a cold start, in which a second core hashes the files.
+    """Import NumPy, Pillow and the TFLite runtime: the largest part of a cold start (benchmarks/edge.py).
 
-    Meanwhile the garbage collector rests, which finds nothing in what imports make and takes a twentieth of the time,
-    and threads take turns twenty times as often: else the other one waits some 2 ms for each of its system calls.
+    Garbage collection is off meanwhile: imports produce no garbage, and collecting takes 5% of the time. The thread
+    switch interval is 20 times shorter, or the thread that hashes files would wait 2 ms for each of its system calls.
     """
     collecting, interval = gc.isenabled(), sys.getswitchinterval()
     gc.disable()
     sys.setswitchinterval(interval / 20)
     try:
-        from transferlite.images import decoder as imaging
-        from transferlite.inference import interpreter
-        from transferlite.predict import self_test as golden
+        import transferlite.images.decoder
+        import transferlite.predict.self_test  # noqa: F401
+        from transferlite.inference.interpreter import interpreter_class
 
-        assert golden
-        assert imaging
-        interpreter.interpreter_class()
+        interpreter_class()
     finally:
         sys.setswitchinterval(interval)
         if collecting:

@@ -1,6 +1,7 @@
-"""Golden vectors: test pictures in a bundle and what the gate had each variant say of them, asked again at every load.
+"""Self-test of a model: photos in the bundle with the probabilities that each variant gave in the export gate.
 
-A device whose runtime or processor computes a model wrongly, as some do without any error, is told before it answers.
+Every load predicts them again. This catches a runtime or processor that computes a model wrongly without an error,
+before the first prediction is returned.
 """
 
 from __future__ import annotations
@@ -15,82 +16,87 @@ import numpy as np
 from transferlite.errors import BundleError, PhotoError
 from transferlite.inference.variants import base_variant
 
-if TYPE_CHECKING:  # a start need not wait for it
+if TYPE_CHECKING:  # keeps the import out of a cold start
     from numpy.typing import NDArray
 
 TOLERANCE = 0.25
-"""How far a probability of a quantised variant may be off.
+"""Maximum difference of a probability for quantised variants.
 
 Kernels round differently in each runtime and on each processor, layer after layer. Measured on 6 int8 models and 16
-pictures: 0.10 at most between LiteRT's XNNPACK kernels, its built-in ones and tflite-runtime 2.14's, all on x86_64; of
-dynamic files 0.03. On ARM, emulated, one model: 0.02, dynamic 0.03 of tflite-runtime 2.14; 0, dynamic 0.01 of LiteRT.
+photos: at most 0.10 between LiteRT's XNNPACK kernels, its built-in kernels and tflite-runtime 2.14, all on x86_64; 0.03
+for dynamic files. On emulated ARM, one model: 0.02 (dynamic 0.03) for tflite-runtime 2.14, 0 (dynamic 0.01) for LiteRT.
 """
 
 EXACT_TOLERANCES: Mapping[str, float] = {"float32": 1e-3, "float16": 1e-2}
-"""The same of variants that compute in float32, where only the order of sums differs. As above: 3e-6; on ARM 5e-7.
+"""Maximum difference of a probability for variants that compute in float32, where only the order of sums differs.
 
-Where the processor can, a runtime may be told to compute a float16 file in halves, whose step is 1e-3.
+Measured as above: 3e-6, and 5e-7 on ARM. A runtime may compute a float16 file in half precision, whose step is 1e-3.
 """
 
 
 class SelfTest(NamedTuple):
-    """Test pictures and what was said of them.
+    """Photos and their expected probabilities.
 
     Attributes:
-        pictures: encoded ones, of any size.
-        expected: by variant, the probabilities ``[pictures, N]``.
+        photos: encoded, of any size.
+        expected: probabilities ``[photos, N]`` by variant.
     """
 
-    pictures: tuple[bytes, ...]
+    photos: tuple[bytes, ...]
     expected: Mapping[str, NDArray[np.float32]]
 
     def to_json(self) -> bytes:
-        """The form stored in a bundle."""
+        """Serialise for the bundle."""
         expected = {name: [[round(float(p), 7) for p in row] for row in rows] for name, rows in self.expected.items()}
-        pictures = [binascii.b2a_base64(picture, newline=False).decode() for picture in self.pictures]
-        return json.dumps({"pictures": pictures, "expected": expected}).encode() + b"\n"
+        photos = [binascii.b2a_base64(photo, newline=False).decode() for photo in self.photos]
+        return json.dumps({"pictures": photos, "expected": expected}).encode() + b"\n"
 
     @classmethod
     def from_json(cls, data: bytes, where: str = "") -> SelfTest:
-        """Read the stored form. Raises BundleError when it is damaged."""
+        """Read what :meth:`to_json` wrote. Raises BundleError if it is damaged."""
         try:
             raw = json.loads(data)
-            pictures = tuple(binascii.a2b_base64(picture, strict_mode=True) for picture in raw["pictures"])
+            photos = tuple(binascii.a2b_base64(photo, strict_mode=True) for photo in raw["pictures"])
             expected = {name: np.array(rows, np.float32) for name, rows in raw["expected"].items()}
         except (ValueError, LookupError, TypeError, AttributeError, binascii.Error) as error:
-            raise BundleError(f"the test pictures cannot be read ({error})", where=where) from error
-        if not pictures or any(rows.ndim != 2 or len(rows) != len(pictures) for rows in expected.values()):
-            raise BundleError("the test pictures and their answers do not go together", where=where)
-        return cls(pictures, expected)
+            raise BundleError(f"the self-test cannot be read ({error})", where=where) from error
+        if not photos or any(rows.ndim != 2 or len(rows) != len(photos) for rows in expected.values()):
+            raise BundleError("the self-test has no photos, or not one row of probabilities per photo", where=where)
+        return cls(photos, expected)
 
-    def check(self, variant: str, answers: Callable[[bytes], NDArray[np.float32]], where: str = "") -> float:
-        """Ask a loaded variant again; ``answers`` gives the probabilities ``[N]`` of an encoded picture.
+    def check(self, variant: str, predict: Callable[[bytes], NDArray[np.float32]], where: str = "") -> float:
+        """Predict the photos with a loaded variant and return the largest difference of a probability.
 
-        Of a variant that computes in float32 the first picture is asked, of which the model is least sure: at so fine a
-        tolerance another one adds a forward pass to each start and nothing else. Returns the largest difference.
+        Variants that compute in float32 predict the first photo only, the least certain: at their fine tolerance a
+        second forward pass would lengthen each start and detect nothing more.
+
+        Args:
+            variant: name of the loaded variant.
+            predict: maps an encoded photo to its probabilities ``[N]``.
+            where: the file, for error messages.
 
         Raises:
-            BundleError: it is over the variant's tolerance, or there are no answers for this variant.
+            BundleError: the difference exceeds the variant's tolerance, the model or decoder fails, or the self-test
+                has no probabilities for this variant.
         """
         if variant not in self.expected:
-            raise BundleError(f"holds no answers of {variant} to its test pictures", where=where)
-        asked = self.pictures[:1] if variant in EXACT_TOLERANCES else self.pictures
+            raise BundleError(f"the self-test has no probabilities for {variant}", where=where)
+        photos = self.photos[:1] if variant in EXACT_TOLERANCES else self.photos
         try:
-            found = np.stack([answers(picture) for picture in asked])
+            probabilities = np.stack([predict(photo) for photo in photos])
         except PhotoError as error:
-            raise BundleError(f"a test picture cannot be used ({error.message})", where=where) from error
+            raise BundleError(f"a self-test photo cannot be decoded ({error.message})", where=where) from error
         except (RuntimeError, ValueError) as error:
-            raise BundleError(f"does not answer its test pictures ({error})", where=where) from error
-        expected = self.expected[variant][: len(asked)]
-        if found.shape != expected.shape:
-            raise BundleError("the answers to its test pictures are of other labels", where=where)
-        difference = float(np.abs(found.astype(np.float64) - expected).max())
+            raise BundleError(f"self-test failed: the model does not run ({error})", where=where) from error
+        expected = self.expected[variant][: len(photos)]
+        if probabilities.shape != expected.shape:
+            raise BundleError("self-test failed: the number of labels differs from the reference", where=where)
+        difference = float(np.abs(probabilities.astype(np.float64) - expected).max())
         tolerance = EXACT_TOLERANCES.get(base_variant(variant), TOLERANCE)
-        if not difference <= tolerance:  # NaN is not
+        if not difference <= tolerance:  # also true for NaN
             raise BundleError(
-                f"does not answer its test pictures as it did where it was made: a probability differs by"
-                f" {difference:.2g} (limit {tolerance:g})",
+                f"self-test failed: probability differs from the reference by {difference:.2g} (limit {tolerance:g})",
                 where=where,
-                hint="the runtime computes it wrongly here: try another variant or release of the runtime",
+                hint="this runtime computes the model wrongly: try another variant, or another release of the runtime",
             )
         return difference

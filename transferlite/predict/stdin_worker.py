@@ -1,9 +1,10 @@
-"""Predict photos from standard input, in this Python's TFLite runtime: ``python -m transferlite.predict.stdin_worker``.
+"""Predict photos read from standard input: ``python -m transferlite.predict.stdin_worker FILE.tflite``.
 
-So the export gate asks a runtime that cannot be installed beside TensorFlow. It takes NumPy and the runtime alone.
+The export gate uses it to run a file in a Python whose runtime cannot be installed next to TensorFlow. It needs NumPy
+and that runtime only.
 
-Lines and bytes: first a line of JSON, ``{"classes": C}`` or ``{"error": ...}``. Then for each request, a
-line with the number of photos and their bytes (uint8 ``[N, H, W, 3]``), the answer is float32 ``[N, C]``.
+Protocol: the worker first writes one JSON line, ``{"classes": C}`` or ``{"error": ...}``. For each request, a line with
+the number of photos N followed by their bytes (uint8 ``[N, H, W, 3]``), it writes float32 ``[N, C]``.
 """
 
 import json
@@ -18,19 +19,23 @@ from transferlite.inference.interpreter import TFLiteClassifier
 
 
 def serve(path: Path, source: BinaryIO, target: BinaryIO) -> None:
-    """Answer with the file at ``path`` until the source ends."""
+    """Load the TFLite file at ``path`` and answer requests until ``source`` ends."""
     try:
         model = TFLiteClassifier(path, threads=1)
-        told: dict[str, object] = {"classes": model.classes}
     except TransferLiteError as error:
-        told = {"error": str(error)}
-    target.write(json.dumps(told).encode() + b"\n")
-    target.flush()
-    while "error" not in told and (line := source.readline()):
+        _write_line(target, {"error": str(error)})
+        return
+    _write_line(target, {"classes": model.classes})
+    while line := source.readline():
         shape = (int(line), model.height, model.width, 3)
-        photos = np.frombuffer(source.read(int(np.prod(shape))), np.uint8).reshape(shape)
-        target.write(model.predict_batch(photos).tobytes())
+        images = np.frombuffer(source.read(int(np.prod(shape))), np.uint8).reshape(shape)
+        target.write(model.predict_batch(images).tobytes())
         target.flush()
+
+
+def _write_line(target: BinaryIO, message: dict[str, object]) -> None:
+    target.write(json.dumps(message).encode() + b"\n")
+    target.flush()
 
 
 if __name__ == "__main__":

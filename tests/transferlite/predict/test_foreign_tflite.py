@@ -1,4 +1,4 @@
-"""Classifiers that others made: files of TensorFlow's own converter, with no manifest and no metadata."""
+"""Foreign TFLite classifiers: files of TensorFlow's converter, without a manifest and without metadata."""
 
 import json
 import shutil
@@ -30,8 +30,8 @@ def normalised(pixels: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A small network on normalised pixels as ``<kind>.tflite``, and its probabilities and logits of the photos."""
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Folder with a small network as ``<kind>.tflite``, and its probabilities and logits ``[N, 3]`` of the photos."""
     import tensorflow as tf
 
     random = np.random.default_rng(0)
@@ -53,9 +53,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.representative_dataset = lambda: ([sample[None]] for sample in samples)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            given, _, answered = kind.partition(" to ")
-            converter.inference_input_type = getattr(tf, given)
-            converter.inference_output_type = getattr(tf, answered or given)
+            input_type, _, output_type = kind.partition(" to ")
+            converter.inference_input_type = getattr(tf, input_type)
+            converter.inference_output_type = getattr(tf, output_type or input_type)
         if kind == "float16":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.target_spec.supported_types = [tf.float16]
@@ -65,19 +65,19 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_file_of_any_type_answers_as_its_network_does(kind: str, made: Any) -> None:
-    folder, probabilities, logits = made
+def test_a_file_of_any_type_predicts_as_its_network_does(kind: str, converted: Any) -> None:
+    folder, probabilities, logits = converted
     expected = logits if kind == "logits" else probabilities
     predictor = Predictor.from_file(folder / f"{kind}.tflite", folder / "labels.txt", MEAN, STD)
-    answers = np.stack([predictor.probabilities(photo) for photo in photos()])
-    np.testing.assert_allclose(answers, expected, atol=0.03 if "int" in kind else 2e-3)
+    predicted = np.stack([predictor.probabilities(photo) for photo in photos()])
+    np.testing.assert_allclose(predicted, expected, atol=0.03 if "int" in kind else 2e-3)
     assert len(set(expected.argmax(axis=1))) > 1
     assert predictor.manifest.labels == ("one", "zwei", "三")
     assert predictor.manifest.model_id.startswith(f"{kind.replace(' ', '-')}-")
 
 
-def test_answers_that_are_no_probabilities_are_not_unknown(made: Any) -> None:
-    folder, _, logits = made
+def test_logits_below_zero_are_not_unknown(converted: Any) -> None:
+    folder, _, logits = converted
     predictor = Predictor.from_file(folder / "logits.tflite", folder / "labels.txt", MEAN, STD)
     below = predictor.prediction_from(np.array([-3.0, -1.0, -2.0], np.float32))
     assert (below.label, below.score) == ("zwei", -1.0)
@@ -85,53 +85,55 @@ def test_answers_that_are_no_probabilities_are_not_unknown(made: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["uint8", "int8"])
-def test_without_a_normalisation_an_integer_input_gets_the_pixels_as_they_are(
-    kind: str, made: Any, monkeypatch: pytest.MonkeyPatch
+def test_without_a_normalisation_an_integer_input_gets_raw_pixels(
+    kind: str, converted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, _, _ = made
+    folder, _, _ = converted
     predictor = Predictor.from_file(folder / f"{kind}.tflite", folder / "labels.txt")
-    given: list[Any] = []
+    inputs: list[Any] = []
     interpreter = predictor._model._interpreter
-    monkeypatch.setattr(interpreter, "set_tensor", lambda index, value: given.append(value))
+    monkeypatch.setattr(interpreter, "set_tensor", lambda index, value: inputs.append(value))
     image = decode(photos()[0], SPEC)
     predictor.probabilities(image)
-    np.testing.assert_array_equal(given[0][0].astype(int), image.astype(int) - (128 if kind == "int8" else 0))
+    np.testing.assert_array_equal(inputs[0][0].astype(int), image.astype(int) - (128 if kind == "int8" else 0))
 
 
-def test_the_command_line_takes_such_a_file(made: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder, probabilities, _ = made
+def test_the_command_line_takes_a_foreign_file(
+    converted: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, probabilities, _ = converted
     (tmp_path / "photo.jpg").write_bytes(photos()[4])
     words = ["predict", str(tmp_path / "photo.jpg"), "--model", str(folder / "float32.tflite"), "--json"]
     words += ["--labels", str(folder / "labels.txt"), "--mean", "123.7,116.3,103.5", "--std", "58.4,57.1,57.4"]
     assert run(words) == 0
-    answer = json.loads(capsys.readouterr().out)
-    assert answer["label"] == ("one", "zwei", "三")[probabilities[4].argmax()]
-    assert answer["score"] == pytest.approx(probabilities[4].max(), abs=1e-3)
+    prediction = json.loads(capsys.readouterr().out)
+    assert prediction["label"] == ("one", "zwei", "三")[probabilities[4].argmax()]
+    assert prediction["score"] == pytest.approx(probabilities[4].max(), abs=1e-3)
 
 
 @pytest.mark.parametrize("variant", ["float32", "int8"])
-def test_a_file_of_ours_by_itself_answers_as_its_bundle(variant: str, trained: Trained, tmp_path: Path) -> None:
+def test_a_file_of_ours_alone_predicts_as_its_bundle(variant: str, trained: Trained, tmp_path: Path) -> None:
     path = shutil.copy(trained.bundle / f"{variant}.tflite", tmp_path / "taken.tflite")
     for number in range(3):
         photo = jpeg("red", 50 + number)
         assert Predictor.from_file(path)(photo) == Predictor.load(trained.bundle, variant)(photo)
 
 
-def test_labels_that_are_there_twice_get_their_number(made: Any, tmp_path: Path) -> None:
-    folder, _, _ = made
+def test_duplicate_labels_get_their_index(converted: Any, tmp_path: Path) -> None:
+    folder, _, _ = converted
     (tmp_path / "labels.txt").write_text("crane\nmaillot\ncrane")
     predictor = Predictor.from_file(folder / "uint8.tflite", tmp_path / "labels.txt")
     assert predictor.manifest.labels == ("crane (0)", "maillot", "crane (2)")
 
 
 BAD = [
-    ("float32", ["--labels", "labels.txt"], "how they are normalised"),
-    ("float32", ["--labels", "labels.txt", "--mean", "0"], "of mean and std, one is missing"),
-    ("float32", ["--labels", "labels.txt", "--mean", "0", "--std", "0"], "no normalisation of RGB"),
-    ("float32", ["--labels", "labels.txt", "--mean", "0,0", "--std", "1"], "no normalisation of RGB"),
-    ("float32", ["--labels", "labels.txt", "--mean", "zero", "--std", "1"], "give one number, or three"),
-    ("uint8", [], "has no labels inside"),
-    ("uint8", ["--labels", "two.txt"], "answers 3 labels, and there are 2"),
+    ("float32", ["--labels", "labels.txt"], "takes float pixels"),
+    ("float32", ["--labels", "labels.txt", "--mean", "0"], "mean and std must be given together"),
+    ("float32", ["--labels", "labels.txt", "--mean", "0", "--std", "0"], "invalid normalisation"),
+    ("float32", ["--labels", "labels.txt", "--mean", "0,0", "--std", "1"], "invalid normalisation"),
+    ("float32", ["--labels", "labels.txt", "--mean", "zero", "--std", "1"], "is not a list such as 123.7,116.3,103.5"),
+    ("uint8", [], "contains no labels"),
+    ("uint8", ["--labels", "two.txt"], "the model has 3 outputs but 2 labels"),
     ("uint8", ["--labels", "none.txt"], "there is no such file"),
     ("uint8", ["--labels", "latin.txt"], "is not UTF-8"),
     ("none", ["--labels", "labels.txt"], "there is no such file"),
@@ -140,19 +142,19 @@ BAD = [
 
 
 @pytest.mark.parametrize(("kind", "words", "reason"), BAD)
-def test_what_is_missing_is_said(
-    kind: str, words: list[str], reason: str, made: Any, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
+def test_missing_or_wrong_options_are_reported(
+    kind: str, words: list[str], reason: str, converted: Any, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(made[0])
+    monkeypatch.chdir(converted[0])
     Path("two.txt").write_text("one\ntwo\n")
     Path("latin.txt").write_bytes(b"caf\xe9\n")
     assert run(["predict", "photo.jpg", "--model", f"{kind}.tflite", *words]) == 2
     assert reason in capsys.readouterr().err
 
 
-def test_options_of_a_file_do_not_go_with_a_bundle(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+def test_normalisation_options_are_refused_with_a_bundle(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["predict", "photo.jpg", "--bundle", str(trained.bundle), "--mean", "0", "--std", "1"]) == 2
-    assert "go with --model FILE.tflite" in capsys.readouterr().err
+    assert "need --model FILE.tflite" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [b"", b"TFL3", b"\x00" * 64, b"\x1c\x00\x00\x00TFL3" + b"\xff" * 64])
@@ -167,20 +169,20 @@ def test_a_model_that_takes_no_photo_is_refused(tmp_path: Path) -> None:
 
     graph = tf.function(tf.nn.softmax).get_concrete_function(tf.TensorSpec((1, 7), tf.float32))
     (tmp_path / "rows.tflite").write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([graph]).convert())
-    with pytest.raises(BundleError, match=r"it takes \[1, 7\]"):
+    with pytest.raises(BundleError, match=r"\(input \[1, 7\]\)"):
         Predictor.from_file(tmp_path / "rows.tflite")
 
 
-def test_a_file_of_a_decoder_unlike_this_one_is_refused(
+def test_a_file_of_an_incompatible_decoder_is_refused(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = shutil.copy(trained.bundle / "float32.tflite", tmp_path)
-    monkeypatch.setattr("transferlite.predict.foreign_tflite.LIKE_DECODERS", frozenset({99}))
+    monkeypatch.setattr("transferlite.predict.foreign_tflite.COMPATIBLE_DECODERS", frozenset({99}))
     with pytest.raises(BundleError, match="was trained with photo decoder"):
         Predictor.from_file(path)
 
 
-def test_a_threshold_inside_a_file_makes_its_answers_unknown(trained: Trained, tmp_path: Path) -> None:
+def test_a_threshold_in_the_metadata_makes_predictions_unknown(trained: Trained, tmp_path: Path) -> None:
     from export.tflite.metadata import ModelInfo, add_metadata
     from export.tflite.tflite_file import read_tflite, write_tflite
 
@@ -192,6 +194,6 @@ def test_a_threshold_inside_a_file_makes_its_answers_unknown(trained: Trained, t
     assert predictor.prediction_from(np.array([0.8, 0.2], np.float32)).label == "unknown"
 
 
-def test_a_normalisation_needs_both_halves_in_python_too(made: Any) -> None:
-    with pytest.raises(InputError, match="one is missing"):
-        Predictor.from_file(made[0] / "float32.tflite", made[0] / "labels.txt", mean=(0,))
+def test_a_normalisation_needs_both_halves_in_python_too(converted: Any) -> None:
+    with pytest.raises(InputError, match="must be given together"):
+        Predictor.from_file(converted[0] / "float32.tflite", converted[0] / "labels.txt", mean=(0,))

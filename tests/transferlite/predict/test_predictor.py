@@ -33,7 +33,7 @@ def predictor(trained: Trained) -> Predictor:
 
 @pytest.fixture
 def changed(trained: Trained, tmp_path: Path) -> Callable[..., Path]:
-    """The trained bundle's float32 files in a folder of their own, their manifest with some changes."""
+    """Copy the trained bundle's float32 files with changed fields in the manifest."""
 
     def work(**changes: Any) -> Path:
         manifest = read_manifest(trained.bundle)
@@ -49,10 +49,10 @@ def test_the_package_offers_the_predictor() -> None:
     assert transferlite.Predictor is Predictor
     assert transferlite.Prediction is Prediction
     with pytest.raises(AttributeError, match="no attribute 'Trainer'"):
-        _ = transferlite.Trainer
+        _ = transferlite.Trainer  # type: ignore[attr-defined]
 
 
-def test_the_package_and_its_predictor_are_named_without_numpy_and_pillow() -> None:
+def test_importing_the_predictor_loads_neither_numpy_nor_pillow() -> None:
     code = (
         "import sys; from transferlite import Predictor; print({'numpy', 'PIL', 'boto3', 'click'} & set(sys.modules))"
     )
@@ -60,7 +60,7 @@ def test_the_package_and_its_predictor_are_named_without_numpy_and_pillow() -> N
     assert done.stdout == "set()\n"
 
 
-def test_a_start_waits_for_nothing_that_it_does_not_need(trained: Trained) -> None:
+def test_loading_imports_no_unneeded_module(trained: Trained) -> None:
     code = (
         f"from transferlite import Predictor; Predictor.load({str(trained.bundle)!r}); import sys; print(*sys.modules)"
     )
@@ -78,12 +78,12 @@ def test_a_start_waits_for_nothing_that_it_does_not_need(trained: Trained) -> No
 
 @pytest.mark.parametrize("colour", ["blue", "red"])
 @pytest.mark.parametrize("size", [(64, 64), (64, 48), (40, 90), (300, 200)])
-def test_photos_never_seen_are_labelled(predictor: Predictor, colour: str, size: tuple[int, int]) -> None:
+def test_unseen_photos_get_their_label(predictor: Predictor, colour: str, size: tuple[int, int]) -> None:
     for number in range(100, 104):
         assert predictor(jpeg(colour, number, size)).label == colour
 
 
-def test_the_same_photo_has_the_same_answer_in_every_form(predictor: Predictor, tmp_path: Path) -> None:
+def test_every_form_of_a_photo_gives_the_same_prediction(predictor: Predictor, tmp_path: Path) -> None:
     data = jpeg("red", 99)
     (tmp_path / "photo").write_bytes(data)
     expected = predictor(data)
@@ -99,7 +99,7 @@ def test_the_same_photo_has_the_same_answer_in_every_form(predictor: Predictor, 
         assert predictor(photo) == expected
 
 
-def test_the_pixels_alone_make_the_answer(predictor: Predictor) -> None:
+def test_the_prediction_depends_on_the_pixels_only(predictor: Predictor) -> None:
     pixels = decode(jpeg("blue", 99))
     png = io.BytesIO()
     Image.fromarray(pixels).save(png, "PNG")
@@ -116,7 +116,7 @@ def test_a_load_leaves_the_garbage_collector_as_it_was(trained: Trained, collect
         gc.enable()
 
 
-def test_two_loads_answer_alike(predictor: Predictor, trained: Trained) -> None:
+def test_two_loads_predict_alike(predictor: Predictor, trained: Trained) -> None:
     again = Predictor.load(str(trained.bundle), threads=1)
     for number in range(5):
         assert again(jpeg("red", number)) == predictor(jpeg("red", number))
@@ -140,15 +140,17 @@ def test_probabilities_sum_to_one(predictor: Predictor) -> None:
         ([0.25, 0.75], 0, []),
     ],
 )
-def test_the_best_few_are_in_order(
+def test_the_top_labels_are_in_order(
     predictor: Predictor, probabilities: list[float], top: int, expected: list[tuple[str, float]]
 ) -> None:
-    answer = predictor.prediction_from(np.array(probabilities, np.float32), top)
-    assert answer.top == tuple(expected)
-    assert (answer.label, answer.score) == (("red", 0.75) if probabilities[1] > 0.5 else ("blue", probabilities[0]))
+    prediction = predictor.prediction_from(np.array(probabilities, np.float32), top)
+    assert prediction.top == tuple(expected)
+    assert (prediction.label, prediction.score) == (
+        ("red", 0.75) if probabilities[1] > 0.5 else ("blue", probabilities[0])
+    )
 
 
-def test_a_prediction_becomes_the_written_form() -> None:
+def test_a_prediction_as_json() -> None:
     prediction = Prediction("one", "red", 0.75, (("red", 0.75), ("blue", 0.25)))
     assert prediction.to_dict() == {
         "model_id": "one",
@@ -168,17 +170,17 @@ def test_a_wrong_array_is_refused(predictor: Predictor, array: NDArray[Any]) -> 
         predictor(array)
 
 
-def test_an_opened_picture_is_turned_upright_and_laid_over_white(predictor: Predictor) -> None:
-    turned = Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 90, 3), np.uint8))
-    turned.getexif()[0x0112] = 6  # to be turned by 270 degrees
-    clear = Image.new("RGBA", (64, 64), (200, 50, 30, 0))
-    for picture in (turned, clear):
+def test_a_pillow_image_is_turned_upright_and_composited_over_white(predictor: Predictor) -> None:
+    rotated = Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 90, 3), np.uint8))
+    rotated.getexif()[0x0112] = 6  # EXIF orientation: rotate by 270 degrees
+    transparent = Image.new("RGBA", (64, 64), (200, 50, 30, 0))
+    for image in (rotated, transparent):
         file = io.BytesIO()
-        picture.save(file, "PNG", exif=picture.getexif())
-        assert predictor(picture) == predictor(file.getvalue())
+        image.save(file, "PNG", exif=image.getexif())
+        assert predictor(image) == predictor(file.getvalue())
 
 
-def test_an_opened_picture_that_is_cut_short_is_a_bad_photo(predictor: Predictor, tmp_path: Path) -> None:
+def test_a_truncated_pillow_image_is_a_photo_error(predictor: Predictor, tmp_path: Path) -> None:
     (tmp_path / "cut.jpg").write_bytes(jpeg("red")[:-20])
     with pytest.raises(PhotoError, match=r"cut\.jpg: cannot be decoded") as caught:
         predictor(Image.open(tmp_path / "cut.jpg"))
@@ -186,19 +188,19 @@ def test_an_opened_picture_that_is_cut_short_is_a_bad_photo(predictor: Predictor
 
 
 @pytest.mark.parametrize("thing", [None, 7, ["photo.jpg"]])
-def test_what_is_no_form_of_a_photo_is_refused(predictor: Predictor, thing: Any) -> None:
-    with pytest.raises(InputError, match=f"a {type(thing).__name__} is no photo"):
+def test_an_unsupported_type_is_refused(predictor: Predictor, thing: Any) -> None:
+    with pytest.raises(InputError, match=f"a {type(thing).__name__} is not a photo"):
         predictor(thing)
 
 
-def test_a_missing_photo_is_named(predictor: Predictor, tmp_path: Path) -> None:
+def test_a_missing_photo_is_reported_with_its_path(predictor: Predictor, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nothing\.jpg: cannot be read \(No such file"):
         predictor(tmp_path / "nothing.jpg")
     with pytest.raises(InputError, match="cannot be read"):
         predictor(tmp_path)
 
 
-def test_a_bad_photo_is_named(predictor: Predictor, tmp_path: Path) -> None:
+def test_a_truncated_photo_is_reported_with_its_path(predictor: Predictor, tmp_path: Path) -> None:
     (tmp_path / "cut.jpg").write_bytes(jpeg("red")[:-20])
     with pytest.raises(PhotoError, match=r"cut\.jpg: cannot be decoded") as caught:
         predictor(str(tmp_path / "cut.jpg"))
@@ -217,7 +219,7 @@ def test_an_unknown_variant_is_not_found(trained: Trained, variant: str) -> None
         Predictor.load(trained.bundle, variant)
 
 
-def test_the_saved_model_is_not_for_this_runtime(trained: Trained) -> None:
+def test_the_saved_model_is_refused(trained: Trained) -> None:
     with pytest.raises(BundleError, match="saved_model"):
         Predictor.load(trained.bundle, "saved_model")
 
@@ -239,11 +241,11 @@ def test_a_missing_file_is_refused(changed: Callable[..., Path]) -> None:
         Predictor.load(bundle)
 
 
-def test_a_bundle_of_a_decoder_that_sees_alike_is_loaded(changed: Callable[..., Path]) -> None:
+def test_a_bundle_of_a_compatible_decoder_is_loaded(changed: Callable[..., Path]) -> None:
     assert Predictor.load(changed(decoder_version=1)).manifest.decoder_version == 1
 
 
-def test_a_bundle_of_another_decoder_is_refused(changed: Callable[..., Path]) -> None:
+def test_a_bundle_of_an_incompatible_decoder_is_refused(changed: Callable[..., Path]) -> None:
     with pytest.raises(BundleError, match=f"decoder {DECODER_VERSION + 1}; this release has {DECODER_VERSION}"):
         Predictor.load(changed(decoder_version=DECODER_VERSION + 1))
 
@@ -254,7 +256,7 @@ def test_a_bundle_of_another_decoder_is_refused(changed: Callable[..., Path]) ->
 def test_a_model_of_another_shape_than_the_manifest_s_is_refused(
     changed: Callable[..., Path], changes: dict[str, Any]
 ) -> None:
-    with pytest.raises(BundleError, match="the model's shape is not the manifest's"):
+    with pytest.raises(BundleError, match="the model's shape differs from the manifest's"):
         Predictor.load(changed(**changes))
 
 
@@ -270,15 +272,15 @@ def test_a_file_that_is_no_tflite_model_is_refused(changed: Callable[..., Path],
         Predictor.load(bundle)
 
 
-def test_no_bundle_is_not_found(tmp_path: Path) -> None:
+def test_a_folder_without_a_bundle_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="holds no bundle"):
         Predictor.load(tmp_path)
 
 
-def test_the_registry_s_channel_names_the_model(predictor: Predictor, trained: Trained) -> None:
-    found = Predictor.from_registry(str(trained.registry))
-    assert found.manifest == predictor.manifest
-    assert found(jpeg("red")) == predictor(jpeg("red"))
+def test_the_channel_selects_the_model(predictor: Predictor, trained: Trained) -> None:
+    loaded = Predictor.from_registry(str(trained.registry))
+    assert loaded.manifest == predictor.manifest
+    assert loaded(jpeg("red")) == predictor(jpeg("red"))
     with pytest.raises(NotFoundError, match="there is no channel 'staging'"):
         Predictor.from_registry(str(trained.registry), "staging")
     with pytest.raises(NotFoundError, match="there is no model other"):
@@ -286,10 +288,10 @@ def test_the_registry_s_channel_names_the_model(predictor: Predictor, trained: T
 
 
 @pytest.mark.parametrize(("threshold", "label"), [(0.0, "first"), (0.6, "first"), (0.61, "unknown"), (1.0, "unknown")])
-def test_an_answer_below_the_models_threshold_is_unknown_and_keeps_its_numbers(threshold: float, label: str) -> None:
+def test_a_prediction_below_the_threshold_is_unknown_and_keeps_its_score(threshold: float, label: str) -> None:
     from types import SimpleNamespace
 
     manifest: Any = SimpleNamespace(model_id="m", labels=("first", "second"), threshold=threshold)
-    answer = Predictor(manifest, None).prediction_from(np.array([0.6, 0.4], np.float64))  # type: ignore[arg-type]
-    assert (answer.label, answer.score) == (label, 0.6)
-    assert answer.top == (("first", 0.6), ("second", 0.4))
+    prediction = Predictor(manifest, None).prediction_from(np.array([0.6, 0.4], np.float64))  # type: ignore[arg-type]
+    assert (prediction.label, prediction.score) == (label, 0.6)
+    assert prediction.top == (("first", 0.6), ("second", 0.4))
