@@ -1,70 +1,81 @@
-"""``transferlite drift``: is what the model sees now what it was validated on? TensorFlow-free."""
+"""``transferlite drift``: compare predictions in service with those on the validation photos."""
 
 import json
 from collections.abc import Iterator
 
 import click
 
+from transferlite.cli.options import json_option, registry_option
 from transferlite.errors import NotFoundError
 from transferlite.monitoring.drift import LARGE, Drift, StabilityIndex, find_drift
 from transferlite.monitoring.read_records import SAMPLE
 
-OVER = 3
-"""The exit status where a model's answers moved more than the threshold."""
-_SHOWN = 10
+DRIFTED = 3
+"""Exit status if a model's drift exceeds the threshold."""
+_SHOWN_CLASSES = 10
 
 
 @click.command()
-@click.option("--predictions", required=True, metavar="LOCATION", help="Where records are: s3://BUCKET/predictions.")
-@click.option("--registry", required=True, metavar="LOCATION", help="Where the models are.")
-@click.option("--since", default="7d", show_default=True, help="How far back: 36h, 7d, 2w, or a date.")
-@click.option("--threshold", default=LARGE, show_default=True, type=click.FloatRange(0), help="Of the index.")
-@click.option("--sample", default=SAMPLE, show_default=True, type=click.IntRange(1), help="Records to read at most.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--predictions", required=True, metavar="LOCATION", help="Records: s3://BUCKET/predictions, or a folder.")
+@registry_option
+@click.option("--since", default="7d", show_default=True, metavar="TIME", help="Start: 36h, 7d or 2w ago, or a date.")
+@click.option(
+    "--threshold",
+    default=LARGE,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="Maximum population stability index (PSI).",
+)
+@click.option("--sample", default=SAMPLE, show_default=True, type=click.IntRange(1), help="Maximum records to read.")
+@json_option
 def drift(predictions: str, registry: str, since: str, threshold: float, sample: int, as_json: bool) -> None:
-    """Compare what models answered lately with their validation photos.
+    """Compare recent predictions with those on the validation photos.
 
-    By model: the population stability index of the predicted classes and of the confidence (below 0.1 little moved,
-    above 0.25 much), how often it abstained, and what could not be labelled. The exit status is 3 where an index is
-    over --threshold and over what chance would do of so few photos.
+    For each model: the population stability index (PSI) of the predicted classes and of the confidence (below 0.1 no
+    shift, above 0.25 a large one), the share of unknown predictions, and the errors. The exit status is 3 if a PSI
+    exceeds both --threshold and what chance explains with this number of photos.
     """
-    log, found = find_drift(predictions, registry, since, sample)
-    if not log.files:
-        raise NotFoundError(f"holds no predictions of the last {since}", where=predictions)
+    sampled, drifts = find_drift(predictions, registry, since, sample)
+    if not sampled.files:
+        raise NotFoundError(f"has no predictions since {since}", where=predictions)
+    drifted = [result.model_id for result in drifts if result.exceeds(threshold)]
     if as_json:
-        told = {"since": since, "files": log.files, "files_read": log.read, "models": [one.to_dict() for one in found]}
-        click.echo(json.dumps(told | {"over": [one.model_id for one in found if one.exceeds(threshold)]}))
+        models = [result.to_dict() for result in drifts]
+        summary = {"since": since, "files": sampled.files, "files_read": sampled.read, "models": models}
+        click.echo(json.dumps(summary | {"over": drifted}))
     else:
-        part = f", {log.read} of them read" if log.read < log.files else ""
-        click.echo(f"{len(log.records)} records of the last {since}, in {log.files} files{part}")
-        for one in found:
-            for line in _table(one):
+        part = f", {sampled.read} of them read" if sampled.read < sampled.files else ""
+        click.echo(f"{len(sampled.records)} records since {since}, in {sampled.files} files{part}")
+        for result in drifts:
+            for line in _lines(result):
                 click.echo(line)
-    if any(one.exceeds(threshold) for one in found):
-        raise click.exceptions.Exit(OVER)
+    if drifted:
+        raise click.exceptions.Exit(DRIFTED)
 
 
-def _table(found: Drift) -> Iterator[str]:
-    told, seen = found.to_dict(), found.observed
-    yield f"\n{found.model_id}: {seen.photos} photos labelled"
-    if found.expected is None:
-        yield "  nothing to compare with: its manifest has no distributions of validation photos, or is gone"
+def _lines(result: Drift) -> Iterator[str]:
+    values, observed = result.to_dict(), result.observed
+    yield f"\n{result.model_id}: {observed.photos} photos labelled"
+    if result.expected is None:
+        yield "  nothing to compare with: the manifest has no distributions of validation photos, or is gone"
     else:
-        yield f"  validation photos   {found.expected.photos}"
-        yield f"  predicted classes   {_said(found.classes)}"
-        yield f"  confidence          {_said(found.confidence)}"
-    then = told["validation_abstained"]
-    yield f"  abstained           {told['abstained']:.1%}" + ("" if then is None else f" (validation {then:.1%})")
-    codes = ", ".join(f"{code} {count}" for code, count in seen.errors.most_common())
-    yield f"  not labelled        {told['error_share']:.1%}" + (f" ({codes})" if codes else "")
-    for label, share in list(told["shares"].items())[:_SHOWN]:
-        before = told["validation_shares"].get(label)
-        yield f"    {label:<20} {share:6.1%}" + ("" if before is None else f"  validation {before:6.1%}")
-    if len(told["shares"]) > _SHOWN:
-        yield f"    and {len(told['shares']) - _SHOWN} more classes"
+        yield f"  validation photos   {result.expected.photos}"
+        yield f"  predicted classes   {_index_text(result.classes)}"
+        yield f"  confidence          {_index_text(result.confidence)}"
+    unknown = values["validation_abstained"]
+    yield f"  unknown             {values['abstained']:.1%}" + (
+        "" if unknown is None else f" (validation {unknown:.1%})"
+    )
+    codes = ", ".join(f"{code} {count}" for code, count in observed.errors.most_common())
+    yield f"  not labelled        {values['error_share']:.1%}" + (f" ({codes})" if codes else "")
+    for label, share in list(values["shares"].items())[:_SHOWN_CLASSES]:
+        expected = values["validation_shares"].get(label)
+        yield f"    {label:<20} {share:6.1%}" + ("" if expected is None else f"  validation {expected:6.1%}")
+    if len(values["shares"]) > _SHOWN_CLASSES:
+        yield f"    and {len(values['shares']) - _SHOWN_CLASSES} more classes"
 
 
-def _said(index: StabilityIndex | None) -> str:
+def _index_text(index: StabilityIndex | None) -> str:
     if index is None:
         return "no photos"
     return f"PSI {index.value:.3f}: {index.reading} (chance alone: up to {index.chance:.3f})"

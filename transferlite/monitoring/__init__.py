@@ -1,1 +1,1 @@
-"""Read the Lambda function's records and compare them with the validation photos (drift)."""
+"""Read prediction records and compare them with the validation photos (drift)."""

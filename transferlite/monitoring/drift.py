@@ -1,10 +1,11 @@
-"""Whether what a model answers now is distributed as on its validation photos: the population stability index.
+"""Drift: compare a model's predictions in service with those on its validation photos (population stability index).
 
-The index compares shares bin by bin: the sum of ``(now - then) * ln(now / then)``. Its usual reading is that below 0.1
-nothing moved, and above 0.25 much did. Of few photos chance alone makes it large: for n photos now and m then it is
-``1/n + 1/m`` times a chi-square of ``bins - 1`` degrees of freedom, and below the 95th percentile of that says nothing.
+The population stability index (PSI) compares the share of photos in each bin: the sum of
+``(observed - expected) * ln(observed / expected)``. As a rule, a PSI below 0.1 means no shift, above 0.25 a large one.
+With few photos chance alone makes it large: for n observed and m expected photos it is distributed as ``1/n + 1/m``
+times a chi-square variable with ``bins - 1`` degrees of freedom. A PSI below the 95th percentile of that is not drift.
 
-Sources: Siddiqi, Credit Risk Scorecards, 2006, for the reading; Yurdakul and Naranjo, Statistical Properties of the
+Sources: Siddiqi, Credit Risk Scorecards, 2006, for the thresholds; Yurdakul and Naranjo, Statistical Properties of the
 Population Stability Index, Journal of Risk Model Validation 14(4), 2020, for the distribution under chance.
 """
 
@@ -23,20 +24,21 @@ from transferlite.registry.manifest import Manifest
 from transferlite.registry.open_registry import Registry
 
 MODERATE, LARGE = 0.1, 0.25
-_FEWEST = 5
-"""Validation photos below which a class shares a bin with others: rarer ones move the index by chance alone."""
+_MIN_BIN_PHOTOS = 5
+"""Classes with fewer validation photos share one bin: alone, chance would dominate their part of the index."""
 _Z95 = 1.6448536269514722
+"""95th percentile of the standard normal distribution."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a manifest says of the answers to its validation photos.
+    """Distribution of the predictions on the validation photos, from a manifest.
 
     Attributes:
-        classes: photos by the class that was most probable.
-        edges: between the bins of confidence, rising.
-        confidence: photos by bin, one more than edges.
-        abstained: photos below the manifest's threshold.
+        classes: photos by most probable class.
+        edges: boundaries between the confidence bins, ascending.
+        confidence: photos by confidence bin, one more than ``edges``.
+        abstained: photos below the model's threshold.
     """
 
     classes: Mapping[str, int]
@@ -46,17 +48,17 @@ class Expected:
 
     @property
     def photos(self) -> int:
-        """How many they are."""
+        """Number of validation photos."""
         return sum(self.confidence)
 
 
-def expected_of(manifest: Manifest) -> Expected | None:
-    """The distributions in a manifest; None in one of an older release, or made without validation photos."""
-    found = manifest.metrics.get("validation", {})
+def expected_from(manifest: Manifest) -> Expected | None:
+    """Read the distribution in a manifest; None if it has none: an older release, or no validation photos."""
+    validation = manifest.metrics.get("validation", {})
     try:
-        classes = {label: int(one["predicted"]) for label, one in found["classes"].items()}
-        told = found["confidence"]
-        expected = Expected(classes, tuple(told["edges"]), tuple(told["photos"]), int(found["abstained"]))
+        classes = {label: int(counts["predicted"]) for label, counts in validation["classes"].items()}
+        bins = validation["confidence"]
+        expected = Expected(classes, tuple(bins["edges"]), tuple(bins["photos"]), int(validation["abstained"]))
     except (LookupError, TypeError, AttributeError):
         return None
     return expected if expected.photos else None
@@ -64,7 +66,7 @@ def expected_of(manifest: Manifest) -> Expected | None:
 
 @dataclass
 class Observed:
-    """What one model answered: its photos by most probable class, their confidences, and errors by their codes."""
+    """Predictions of one model in service: photos by most probable class, confidences, and errors by code."""
 
     classes: Counter[str] = field(default_factory=Counter)
     confidence: list[float] = field(default_factory=list)
@@ -72,7 +74,7 @@ class Observed:
     errors: Counter[str] = field(default_factory=Counter)
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Count one record. Raises LookupError or TypeError for what is none."""
+        """Count one record. Raises LookupError, TypeError or ValueError if it is not a valid record."""
         if "error" in record:
             self.errors[str(record["error"]["code"])] += 1
             return
@@ -83,43 +85,43 @@ class Observed:
 
     @property
     def photos(self) -> int:
-        """Those that were labelled."""
+        """Number of labelled photos."""
         return len(self.confidence)
 
 
 def observed_by_model(records: Iterable[Mapping[str, Any]]) -> dict[str, Observed]:
-    """The records' answers by the model that gave them, oldest model first. What is no record is left out."""
-    found: dict[str, Observed] = {}
+    """Count the records of each model, oldest model first; invalid records are skipped."""
+    observed: dict[str, Observed] = {}
     for record in records:
         try:
-            found.setdefault(str(record["model_id"]), Observed()).add(record)
+            observed.setdefault(str(record["model_id"]), Observed()).add(record)
         except (LookupError, TypeError, ValueError):
             continue
-    return {model: found[model] for model in sorted(found)}
+    return {model_id: observed[model_id] for model_id in sorted(observed)}
 
 
 @dataclass(frozen=True)
 class StabilityIndex:
-    """A population stability index, and the value that chance alone would exceed once in twenty times."""
+    """A population stability index, and the value that chance alone exceeds in 5% of cases."""
 
     value: float
     chance: float
 
     @property
     def reading(self) -> str:
-        """What the index says, in a word or two."""
+        """Interpretation: within chance, stable, moderate shift or large shift."""
         if self.value <= self.chance:
-            return "no more than chance"
-        return "stable" if self.value < MODERATE else "moved" if self.value < LARGE else "moved much"
+            return "within chance"
+        return "stable" if self.value < MODERATE else "moderate shift" if self.value < LARGE else "large shift"
 
     def exceeds(self, threshold: float) -> bool:
-        """Whether it is over a threshold, and more than chance."""
+        """Whether the index exceeds both the threshold and chance."""
         return self.value > max(threshold, self.chance)
 
 
 @dataclass(frozen=True)
 class Drift:
-    """One model's answers beside those to its validation photos; no index where there is nothing to compare."""
+    """One model's predictions compared with its validation photos; an index is None if there is nothing to compare."""
 
     model_id: str
     observed: Observed
@@ -128,78 +130,84 @@ class Drift:
     confidence: StabilityIndex | None
 
     def exceeds(self, threshold: float) -> bool:
-        """Whether either index is over it."""
+        """Whether either index exceeds the threshold and chance."""
         return any(index is not None and index.exceeds(threshold) for index in (self.classes, self.confidence))
 
     def to_dict(self) -> dict[str, Any]:
-        """The form printed as JSON."""
-        seen, then = self.observed, self.expected
-        every = seen.photos + seen.errors.total()
+        """Everything as JSON types."""
+        observed, expected = self.observed, self.expected
+        validation_shares = {}
+        if expected:
+            validation_shares = {label: count / expected.photos for label, count in expected.classes.items()}
         return {
             "model_id": self.model_id,
-            "photos": seen.photos,
-            "validation_photos": then.photos if then else 0,
-            "classes": _told(self.classes),
-            "confidence": _told(self.confidence),
-            "shares": {label: count / seen.photos for label, count in seen.classes.most_common()},
-            "validation_shares": {name: count / then.photos for name, count in then.classes.items()} if then else {},
-            "abstained": seen.abstained / max(seen.photos, 1),
-            "validation_abstained": then.abstained / then.photos if then else None,
-            "error_share": seen.errors.total() / max(every, 1),
-            "errors": dict(seen.errors.most_common()),
+            "photos": observed.photos,
+            "validation_photos": expected.photos if expected else 0,
+            "classes": _index_dict(self.classes),
+            "confidence": _index_dict(self.confidence),
+            "shares": {label: count / observed.photos for label, count in observed.classes.most_common()},
+            "validation_shares": validation_shares,
+            "abstained": observed.abstained / max(observed.photos, 1),
+            "validation_abstained": expected.abstained / expected.photos if expected else None,
+            "error_share": observed.errors.total() / max(observed.photos + observed.errors.total(), 1),
+            "errors": dict(observed.errors.most_common()),
         }
 
 
-def _told(index: StabilityIndex | None) -> dict[str, Any] | None:
+def _index_dict(index: StabilityIndex | None) -> dict[str, Any] | None:
     return None if index is None else {"psi": index.value, "chance": index.chance, "reading": index.reading}
 
 
 def compare(model_id: str, observed: Observed, expected: Expected | None) -> Drift:
-    """Both indices of a model's answers."""
+    """Compute both indices of one model."""
     if expected is None or not observed.photos:
         return Drift(model_id, observed, expected, None, None)
-    kept = [label for label, count in expected.classes.items() if count >= _FEWEST]
-    then, now = ([*(counts[one] for one in kept)] for counts in (expected.classes, observed.classes))
-    then.append(expected.photos - sum(then))
-    now.append(observed.photos - sum(now))
+    common = [label for label, count in expected.classes.items() if count >= _MIN_BIN_PHOTOS]
+    expected_counts, observed_counts = (
+        [*(counts[label] for label in common)] for counts in (expected.classes, observed.classes)
+    )
+    expected_counts.append(expected.photos - sum(expected_counts))  # all rare classes in one bin
+    observed_counts.append(observed.photos - sum(observed_counts))
+    classes = stability(expected_counts, observed_counts)
     bins = Counter(bisect_right(expected.edges, score) for score in observed.confidence)
-    confidence = [bins[place] for place in range(len(expected.confidence))]
-    return Drift(model_id, observed, expected, stability(then, now), stability(expected.confidence, confidence))
+    confidence = stability(expected.confidence, [bins[index] for index in range(len(expected.confidence))])
+    return Drift(model_id, observed, expected, classes, confidence)
 
 
 def find_drift(predictions: str, registry: str, since: str, sample: int = SAMPLE) -> tuple[SampledRecords, list[Drift]]:
-    """What each model answered since then, beside its validation photos, and what was read for it."""
-    log = read_records(predictions, parse_since(since, datetime.datetime.now(datetime.UTC)), sample)
+    """Read the records since ``since`` and compare each model's with its validation photos; return both."""
+    sampled = read_records(predictions, parse_since(since, datetime.datetime.now(datetime.UTC)), sample)
     opened = Registry.open(registry)
-    found = []
-    for model_id, observed in observed_by_model(log.records).items():
+    drifts = []
+    for model_id, observed in observed_by_model(sampled.records).items():
         try:
-            expected = expected_of(opened.manifest(model_id))
+            expected = expected_from(opened.manifest(model_id))
         except NotFoundError:
             expected = None
-        found.append(compare(model_id, observed, expected))
-    return log, found
+        drifts.append(compare(model_id, observed, expected))
+    return sampled, drifts
 
 
-def stability(then: Sequence[int], now: Sequence[int]) -> StabilityIndex:
-    """The index of two lists of counts over the same bins. Half a photo is added to each, so that none is empty.
+def stability(expected: Sequence[int], observed: Sequence[int]) -> StabilityIndex:
+    """Compute the index of two lists of counts over the same bins.
 
-    A bin that is empty in both lists is none.
+    Half a photo is added to each bin, so that no share is 0. A bin that is empty in both lists is left out.
     """
-    pairs = [(old, new) for old, new in zip(then, now, strict=True) if old or new]
-    photos = sum(old for old, _ in pairs), sum(new for _, new in pairs)
+    bins = [pair for pair in zip(expected, observed, strict=True) if any(pair)]
+    totals = [sum(counts) for counts in zip(*bins, strict=True)] or [0, 0]
     value = 0.0
-    for old, new in pairs:
-        before, after = (
-            (count + 0.5) / (total + 0.5 * len(pairs)) for count, total in zip((old, new), photos, strict=True)
-        )
+    for counts in bins:
+        before, after = ((count + 0.5) / (total + 0.5 * len(bins)) for count, total in zip(counts, totals, strict=True))
         value += (after - before) * math.log(after / before)
-    return StabilityIndex(value, _chi_square_95(len(pairs) - 1) * sum(1 / max(one, 1) for one in photos))
+    return StabilityIndex(value, _chi_square_95(len(bins) - 1) * sum(1 / max(total, 1) for total in totals))
 
 
-def _chi_square_95(freedom: int) -> float:
-    """Its 95th percentile, by the approximation of Wilson and Hilferty (1931), right to 3 % from one degree on."""
-    if freedom < 1:
+def _chi_square_95(degrees: int) -> float:
+    """95th percentile of the chi-square distribution, within 3% for one degree of freedom and more.
+
+    Source: Wilson and Hilferty, The Distribution of Chi-Square, 1931.
+    """
+    if degrees < 1:
         return 0.0
-    part = 2 / (9 * freedom)
-    return float(freedom * (1 - part + _Z95 * math.sqrt(part)) ** 3)
+    part = 2 / (9 * degrees)
+    return float(degrees * (1 - part + _Z95 * math.sqrt(part)) ** 3)

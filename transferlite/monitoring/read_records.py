@@ -1,4 +1,4 @@
-"""The records that the function wrote, read back: one JSON a photo, or files of lines in a folder for each day."""
+"""Read prediction records back: one JSON object per photo, or JSON lines in one folder per day."""
 
 import datetime
 import json
@@ -15,17 +15,17 @@ from transferlite.storage.prefetch import prefetch_map
 from transferlite.storage.store import Entry, Store
 
 SAMPLE = 10_000
-_UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 604800}
+_UNIT_SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 @dataclass(frozen=True)
 class SampledRecords:
-    """Records since a moment, of which at most a sample is read.
+    """A random sample of the records since a moment.
 
     Attributes:
-        records: what was read, a photo's content once for each model.
-        files: how many files there are in that time.
-        read: how many of them were read.
+        records: the sample; each photo's content appears once per model.
+        files: number of files written since then.
+        read: number of these files that were read.
     """
 
     records: tuple[dict[str, Any], ...]
@@ -34,21 +34,21 @@ class SampledRecords:
 
 
 def parse_since(since: str, now: datetime.datetime) -> datetime.datetime:
-    """The moment that ``7d``, ``36h``, ``90m``, ``2w`` or a date ``2026-01-31`` names. Raises InputError."""
+    """Convert ``90m``, ``36h``, ``7d``, ``2w`` or a date such as ``2026-01-31`` to a moment. Raises InputError."""
     ago = re.fullmatch(r"([0-9]{1,5})([mhdw])", since)
     if ago:
-        return now - datetime.timedelta(seconds=int(ago[1]) * _UNITS[ago[2]])
+        return now - datetime.timedelta(seconds=int(ago[1]) * _UNIT_SECONDS[ago[2]])
     try:
         return datetime.datetime.combine(datetime.date.fromisoformat(since), datetime.time(), datetime.UTC)
     except ValueError:
-        raise InputError(f"{since!r} is no time span", hint="write 7d, 36h or 2026-01-31") from None
+        raise InputError(f"{since!r} is not a time span", hint="use 7d, 36h or a date such as 2026-01-31") from None
 
 
 def read_records(uri: str, since: datetime.datetime, sample: int = SAMPLE) -> SampledRecords:
-    """The records at a location: ``s3://bucket/predictions``, or the prefix of lines, whose days are ``dt=2026-01-31``.
+    """Read records below ``s3://bucket/predictions``, or below a folder of JSON lines with days ``dt=2026-01-31``.
 
-    Records of a photo each are chosen by when they were written, lines by the day of the photo: only the folders of
-    these days are listed. Of more than ``sample`` a random part is read, the same each time.
+    Single records are selected by modification time, JSON lines by the day of the photo, so that only these days are
+    listed. If there are more than ``sample`` records, a random sample is read: the same in every call.
     """
     store = open_store(uri)
     days = sorted(name for name in store.children() if re.fullmatch(r"dt=\d{4}-\d\d-\d\d", name))
@@ -58,43 +58,44 @@ def read_records(uri: str, since: datetime.datetime, sample: int = SAMPLE) -> Sa
         )
     else:
         entries = (entry for entry in store.entries() if entry.modified >= since.timestamp())
-    chosen, files = _some((entry.key for entry in entries if entry.key.endswith(".json")), sample)
+    keys, files = _random_sample((entry.key for entry in entries if entry.key.endswith(".json")), sample)
     records: dict[tuple[Any, ...], dict[str, Any]] = {}
     read = 0
-    for some in prefetch_map(lambda key: _lines(store, key), chosen):
+    for file_records in prefetch_map(lambda key: _read_file(store, key), keys):
         read += 1
-        records |= {_identity(one): one for one in some}
+        records |= {_identity(record): record for record in file_records}
         if len(records) >= sample:
             break
     return SampledRecords(tuple(records.values())[:sample], files, read)
 
 
-def _some(keys: Iterable[str], most: int) -> tuple[list[str], int]:
-    """A random choice of at most so many, in random order, and how many there were, which are never all in memory.
+def _random_sample(keys: Iterable[str], size: int) -> tuple[list[str], int]:
+    """Sample at most ``size`` keys, in random order, without holding all in memory; also return how many there were.
 
-    Source: Vitter's Algorithm R, Random Sampling with a Reservoir, 1985.
+    Source: Vitter, Random Sampling with a Reservoir, 1985, Algorithm R.
     """
-    chance, count = random.Random(0), 0
-    kept: list[str] = []
+    rng, count = random.Random(0), 0
+    sample: list[str] = []
     for key in keys:
         count += 1
-        if len(kept) < most:
-            kept.append(key)
-        elif (place := chance.randrange(count)) < most:
-            kept[place] = key
-    chance.shuffle(kept)
-    return kept, count
+        if len(sample) < size:
+            sample.append(key)
+        elif (index := rng.randrange(count)) < size:
+            sample[index] = key
+    rng.shuffle(sample)
+    return sample, count
 
 
-def _lines(store: Store, key: str) -> list[dict[str, Any]]:
+def _read_file(store: Store, key: str) -> list[dict[str, Any]]:
     try:
         data = store.get(key).data
     except NotFoundError:
         return []  # deleted since it was listed
-    return [one for one in _parsed(data.splitlines()) if isinstance(one, dict)]
+    return [record for record in _parse_lines(data.splitlines()) if isinstance(record, dict)]
 
 
-def _parsed(lines: Iterable[bytes]) -> Iterator[Any]:
+def _parse_lines(lines: Iterable[bytes]) -> Iterator[Any]:
+    """Parse each line as JSON; damaged lines are skipped."""
     for line in lines:
         try:
             yield json.loads(line)
@@ -103,4 +104,5 @@ def _parsed(lines: Iterable[bytes]) -> Iterator[Any]:
 
 
 def _identity(record: dict[str, Any]) -> tuple[Any, ...]:
+    """What two records of the same content and model have in common."""
     return tuple(str(record.get(name)) for name in ("image", "version", "etag", "model_id"))
