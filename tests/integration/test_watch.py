@@ -15,7 +15,7 @@ from tests.pictures import jpeg
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = (
-    "import sys, transferlite.edge.watch_photos; transferlite.edge.watch_photos.PATIENCE = 3.0; "
+    "import sys, transferlite.edge.watch_photos; transferlite.edge.watch_photos.UNFINISHED_SECONDS = 3.0; "
     "from transferlite.cli.main import main; main()"
 )
 

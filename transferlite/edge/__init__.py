@@ -1,1 +1,1 @@
-"""Keep a device's model current, watch folders and cameras, and measure speed on the device."""
+"""Run on edge devices: keep the model up to date, watch folders and cameras, and measure speed."""

@@ -1,4 +1,4 @@
-"""What a model costs on this device: start, latency, memory and size, by variant and number of threads."""
+"""Measure a model on this machine: start, latency, memory and size, by variant and number of threads."""
 
 import json
 import os
@@ -22,14 +22,15 @@ PHOTO_SIZE = (640, 480)
 
 @dataclass(frozen=True)
 class BenchmarkCase:
-    """A variant on so many threads, and what was found; ``error`` says why nothing was.
+    """Measurements of one variant at one number of threads, or the ``error`` that prevented them.
 
     Attributes:
         size: bytes of the TFLite file.
-        cold: seconds from the start of a process to its first answer, the median of them.
-        p50: seconds from a photo's bytes to its answer, the median of all calls; p99: what 99 % of them keep to.
-        memory: bytes, the most that a process had in use.
-        calls: how many answers p50 and p99 are of.
+        cold: seconds from the start of a process to its first prediction, median over processes.
+        p50: seconds from a photo's bytes to its prediction, median over all calls.
+        p99: 99th percentile of the same.
+        memory: largest resident memory of any process, in bytes.
+        calls: number of predictions behind p50 and p99.
     """
 
     variant: str
@@ -46,7 +47,7 @@ class BenchmarkCase:
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """A bundle's cases, and where they were measured."""
+    """Measurements of a bundle, and the machine they were made on."""
 
     model_id: str
     machine: str
@@ -56,11 +57,11 @@ class BenchmarkResult:
     cases: tuple[BenchmarkCase, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The form printed as JSON; seconds and bytes."""
+        """Everything as JSON types; seconds and bytes."""
         return asdict(self)
 
     def table(self) -> str:
-        """The same for people: milliseconds and MiB."""
+        """Everything as a text table; milliseconds and MiB."""
         rows = [["variant", "threads", "cold ms", "p50 ms", "p99 ms", "memory MiB", "size MiB"]]
         for case in self.cases:
             times = [f"{seconds * 1e3:.1f}" if seconds else "-" for seconds in (case.cold, case.p50, case.p99)]
@@ -73,6 +74,11 @@ class BenchmarkResult:
         errors = [f"{case.variant}: {case.error}" for case in self.cases if case.error]
         return "\n".join([head, *lines, *dict.fromkeys(errors)])
 
+    def require_all(self) -> None:
+        """Raise TransferLiteError if any case could not be measured."""
+        if failed := sum(bool(case.error) for case in self.cases):
+            raise TransferLiteError(f"{failed} of {len(self.cases)} cases could not be measured")
+
 
 def measure_bundle(
     bundle: Path,
@@ -82,40 +88,44 @@ def measure_bundle(
     starts: int = 5,
     calls: int = 200,
 ) -> BenchmarkResult:
-    """Measure a bundle's variants, each case in ``starts`` fresh processes that take turns.
+    """Measure a bundle's variants in fresh processes, one at a time, alternating between the cases.
 
     Args:
-        bundle: its folder, or one that ``transferlite models pull`` fills.
-        variants: all TFLite files that are there, if empty.
-        threads: one and all cores, if empty.
-        photo: what to answer; by default a JPEG of noise, of :data:`PHOTO_SIZE`.
-        starts: processes of each case.
-        calls: answers of each case, over all its processes.
+        bundle: a bundle folder, or a folder that ``transferlite models pull`` fills.
+        variants: variants to measure; if empty, all TFLite files that exist.
+        threads: numbers of threads; if empty, 1 and all cores.
+        photo: photo to predict; if None, a JPEG of noise of :data:`PHOTO_SIZE`.
+        starts: processes per case.
+        calls: predictions per case, over all its processes.
 
     Raises:
-        NotFoundError: there is no such bundle or variant.
-        BundleError: its manifest is damaged.
+        NotFoundError: no such bundle or variant.
+        BundleError: the manifest is damaged.
     """
     folder = find_bundle(bundle)
     manifest = read_manifest(folder)
     files = {name: folder / manifest.variant(name).path for name in variants or manifest.variants}
-    kept = {name: path for name, path in files.items() if variants or (path.suffix == ".tflite" and path.is_file())}
-    cases = [(name, count) for name in kept for count in dict.fromkeys(threads or (1, usable_cores()))]
+    if not variants:
+        files = {name: path for name, path in files.items() if path.suffix == ".tflite" and path.is_file()}
+    cases = [(name, count) for name in files for count in dict.fromkeys(threads or (1, usable_cores()))]
     with tempfile.TemporaryDirectory() as temporary:
-        image = photo or _noise(Path(temporary))
-        found: dict[tuple[str, int], list[dict[str, Any]]] = {case: [] for case in cases}
+        photo_path = photo or _noise(Path(temporary))
+        runs: dict[tuple[str, int], list[dict[str, Any]]] = {case: [] for case in cases}
         for _ in range(starts):
             for case in cases:
-                found[case].append(_side(folder, *case, image, -(-calls // starts)))
-    said = photo.name if photo else "a JPEG of noise, {}x{}".format(*PHOTO_SIZE)
-    measured = tuple(_case(*case, kept[case[0]], sides) for case, sides in found.items())
+                runs[case].append(_run_process(folder, *case, photo_path, -(-calls // starts)))
     return BenchmarkResult(
-        manifest.model_id, platform.machine(), usable_cores(), platform.python_version(), said, measured
+        manifest.model_id,
+        platform.machine(),
+        usable_cores(),
+        platform.python_version(),
+        photo.name if photo else "a JPEG of noise, {}x{}".format(*PHOTO_SIZE),
+        tuple(_summarise(*case, files[case[0]], results) for case, results in runs.items()),
     )
 
 
 def _noise(folder: Path) -> Path:
-    """A photo that is as large as JPEGs of its size get."""
+    """Write a JPEG of noise: as large as a photo of its size gets."""
     import numpy as np
     from PIL import Image
 
@@ -125,44 +135,37 @@ def _noise(folder: Path) -> Path:
     return folder / "photo.jpg"
 
 
-def _side(bundle: Path, variant: str, threads: int, photo: Path, calls: int) -> dict[str, Any]:
-    here = str(Path(__file__).parents[2])
-    path = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
-    words = map(str, (time.monotonic(), bundle, variant, threads, photo, calls))
-    environment = {**os.environ, "PYTHONPATH": path}
+def _run_process(bundle: Path, variant: str, threads: int, photo: Path, calls: int) -> dict[str, Any]:
+    """Run :mod:`transferlite.edge.benchmark_process` and return its JSON, or ``{"error": ...}``."""
+    root = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    arguments = map(str, (time.monotonic(), bundle, variant, threads, photo, calls))
     done = subprocess.run(
-        [sys.executable, "-m", "transferlite.edge.benchmark_process", *words],
+        [sys.executable, "-m", "transferlite.edge.benchmark_process", *arguments],
         capture_output=True,
         text=True,
         check=False,
-        env=environment,
+        env={**os.environ, "PYTHONPATH": path},
     )
     if done.returncode:
-        said = (done.stderr.strip() or f"status {done.returncode}").splitlines()[-1]
-        return {"error": f"its process ended: {said}"}
+        message = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
+        return {"error": f"the process failed: {message}"}
     return dict(json.loads(done.stdout))
 
 
-def _case(variant: str, threads: int, file: Path, sides: Sequence[dict[str, Any]]) -> BenchmarkCase:
+def _summarise(variant: str, threads: int, file: Path, results: Sequence[dict[str, Any]]) -> BenchmarkCase:
     size = file.stat().st_size if file.is_file() else 0
-    if errors := [side["error"] for side in sides if "error" in side]:
+    if errors := [result["error"] for result in results if "error" in result]:
         return BenchmarkCase(variant, threads, size, error=errors[0])
-    seconds = sorted(one for side in sides for one in side["seconds"])
+    seconds = sorted(value for result in results for value in result["seconds"])
     return BenchmarkCase(
         variant,
         threads,
         size,
-        cold=statistics.median(side["first"] for side in sides),
+        cold=statistics.median(result["first"] for result in results),
         p50=statistics.median(seconds),
-        p99=seconds[-(-99 * len(seconds) // 100) - 1],  # the nearest rank
-        memory=max(side["peak"] for side in sides),
+        p99=seconds[-(-99 * len(seconds) // 100) - 1],  # nearest rank
+        memory=max(result["peak"] for result in results),
         calls=len(seconds),
-        runtime=sides[0]["runtime"],
+        runtime=results[0]["runtime"],
     )
-
-
-def check(found: BenchmarkResult) -> None:
-    """Raises TransferLiteError if nothing could be measured, or not everything."""
-    failed = [case for case in found.cases if case.error]
-    if failed:
-        raise TransferLiteError(f"{len(failed)} of {len(found.cases)} cases could not be measured")

@@ -1,7 +1,7 @@
-"""One fresh process of ``transferlite edge bench``: start, first answer, then many. Its imports are part of the start.
+"""One process of ``transferlite edge bench``: measures its start, the first prediction and further predictions.
 
-``python -m transferlite.edge.benchmark_process STARTED BUNDLE VARIANT THREADS PHOTO CALLS`` prints one JSON object;
-STARTED is the clock (``time.monotonic()``, which all processes share) when it was started.
+``python -m transferlite.edge.benchmark_process STARTED BUNDLE VARIANT THREADS PHOTO CALLS`` prints one JSON object.
+STARTED is the parent's ``time.monotonic()``, a clock that all processes share, so imports count as part of the start.
 """
 
 import json
@@ -11,11 +11,11 @@ from typing import Any
 
 
 def measure(started: float, bundle: str, variant: str, threads: int, photo: str, calls: int) -> dict[str, Any]:
-    """Seconds from ``started`` to the first answer, seconds of each further one, and the peak of memory in bytes."""
+    """Measure ``first``, seconds from ``started`` to the first prediction, then ``seconds`` of each further one."""
     from transferlite import Predictor
 
     predictor = Predictor.load(bundle, variant, threads)
-    with open(photo, "rb") as file:  # noqa: PTH123
+    with open(photo, "rb") as file:  # noqa: PTH123 - pathlib's import would count as part of the start
         data = file.read()
     predictor(data)
     first = time.monotonic() - started
@@ -28,11 +28,11 @@ def measure(started: float, bundle: str, variant: str, threads: int, photo: str,
 
 
 def peak_memory() -> int:
-    """The most memory that this process has had in use, in bytes."""
+    """Largest resident memory of this process so far, in bytes."""
     try:
         with open("/proc/self/status") as file:  # noqa: PTH123
             return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         import resource
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -50,15 +50,15 @@ def _runtime() -> str:
 
 
 def main() -> None:
-    """Measure, and print what was found or why it could not be."""
+    """Print the measurement, or ``{"error": ...}``."""
     started, bundle, variant, threads, photo, calls = sys.argv[1:]
     from transferlite.errors import TransferLiteError
 
     try:
-        found = measure(float(started), bundle, variant, int(threads), photo, int(calls))
+        result = measure(float(started), bundle, variant, int(threads), photo, int(calls))
     except TransferLiteError as error:
-        found = {"error": str(error)}
-    print(json.dumps(found))
+        result = {"error": str(error)}
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A device that follows a channel by itself, for as long as it runs."""
+"""Follow a registry's channel on an edge device: poll it and install each new version."""
 
 import os
 import random
@@ -11,18 +11,19 @@ from types import FrameType
 
 import click
 
-from transferlite.edge.install import InstallResult, RefusedError, ensure_loadable, install_current, read_current
+from transferlite.edge.install import InstallResult, RefusedError, ensure_loadable, install_current
+from transferlite.edge.install_state import read_current
 from transferlite.errors import MissingExtraError, TransferLiteError
 from transferlite.predict.predictor import Predictor
 from transferlite.registry.open_registry import Registry
 
 _FIRST_MODEL_SECONDS = 60
-"""How soon to look again as long as there is no model at all: a device may start before its network."""
+"""Maximum poll interval until the first model is installed: a device may start before its network."""
 
 
 @dataclass(frozen=True)
-class Follow:
-    """Which channel a folder follows, and the variant that has to load; see ``transferlite edge run --help``."""
+class ChannelFollower:
+    """A folder, the channel it follows, and the variant that must load; see ``transferlite edge run --help``."""
 
     registry: str
     channel: str
@@ -30,74 +31,76 @@ class Follow:
     variant: str
     public_key: str | None = None
 
-    def open(self) -> Registry:
-        """The registry, read anew."""
+    def open_registry(self) -> Registry:
+        """Open the registry; keys and the share's index are read again."""
         return Registry.open(self.registry, self.public_key)
 
-    def prove(self, bundle: Path) -> None:
-        """Load it as it will serve: files, signature, shape and test pictures. Raises BundleError."""
+    def check_loads(self, bundle: Path) -> None:
+        """Load a bundle as for serving: files, signature, shape and self-test. Raises BundleError."""
         Predictor.load(bundle, self.variant, public_key=self.public_key)
 
-    def look(self) -> InstallResult:
-        """Take what the channel names now, if it can be taken. Raises as :func:`transferlite.edge.install.install_current`."""
-        return install_current(self.open(), self.channel, self.dest, [self.variant], self.prove, insist=False)
+    def update(self) -> InstallResult:
+        """Install the channel's version. Raises as :func:`transferlite.edge.install.install_current`."""
+        return install_current(
+            self.open_registry(), self.channel, self.dest, [self.variant], self.check_loads, retry_refused=False
+        )
 
 
-def follow(wanted: Follow, poll: int | None) -> None:
-    """Look now and then every ``poll`` seconds, give or take a tenth; only once if it is None.
+def follow(follower: ChannelFollower, poll: int | None) -> None:
+    """Update the folder now and then every ``poll`` seconds, give or take 10%; only once if ``poll`` is None.
 
     Raises:
-        TransferLiteError: where it looks only once, why nothing new was taken; otherwise only for what no waiting
-            mends: no runtime installed, a key or channel name that is none.
+        MissingExtraError: no TFLite runtime is installed.
+        InputError: the location, the key or the channel's name is invalid.
+        TransferLiteError: with ``poll`` None, why nothing was installed. Otherwise it is printed and polling continues.
     """
-    signal.signal(signal.SIGTERM, _end)
-    if wanted.open().keys is None:
-        _say("no public key is configured: signatures are not checked")
+    signal.signal(signal.SIGTERM, _exit)
+    if follower.open_registry().keys is None:
+        _print("no public key is configured: signatures are not checked")
     while True:
         try:
-            taken = wanted.look()
-            _say(_what_came(wanted.channel, taken))
+            _print(_update_message(follower.channel, follower.update()))
         except (TransferLiteError, OSError) as error:
-            _keep(wanted, error)
+            _keep_serving(follower, error)
             if poll is None:
                 raise
         if poll is None:
             return
-        time.sleep(_pause(wanted, poll))
+        time.sleep(_pause(follower, poll))
 
 
-def _what_came(channel: str, taken: InstallResult) -> str:
-    if not taken.changed:
-        return f"{taken.model_id} is up to date"
-    return f"{channel} -> {taken.model_id}" + (f" (was {taken.before})" if taken.before else "")
+def _update_message(channel: str, result: InstallResult) -> str:
+    if not result.changed:
+        return f"{result.model_id} is up to date"
+    return f"{channel} -> {result.model_id}" + (f" (was {result.previous})" if result.previous else "")
 
 
-def _pause(wanted: Follow, poll: int) -> float:
-    """Seconds until the next look: a fleet that was switched on at once does not ask at once for ever."""
-    seconds = poll if read_current(wanted.dest) else min(poll, _FIRST_MODEL_SECONDS)
+def _pause(follower: ChannelFollower, poll: int) -> float:
+    """Seconds until the next poll; random, so that devices switched on together do not stay in step."""
+    seconds = poll if read_current(follower.dest) else min(poll, _FIRST_MODEL_SECONDS)
     return random.uniform(0.9, 1.1) * seconds
 
 
-def _keep(wanted: Follow, error: TransferLiteError | OSError) -> None:
-    """Say why nothing was taken, and see that what is there still loads, or what was there before."""
+def _keep_serving(follower: ChannelFollower, error: TransferLiteError | OSError) -> None:
+    """Print why nothing was installed; fall back to the previous version if the current one no longer loads."""
     if isinstance(error, MissingExtraError):
         raise error
-    _say(f"{'refused' if isinstance(error, RefusedError) else 'not taken'}: {error}")
+    _print(f"{'refused' if isinstance(error, RefusedError) else 'not installed'}: {error}")
     try:
-        left = ensure_loadable(wanted.dest, wanted.prove)
-    except (TransferLiteError, OSError) as worse:
-        _say(f"no model can be served: {worse}")
+        left = ensure_loadable(follower.dest, follower.check_loads)
+    except (TransferLiteError, OSError) as load_error:
+        _print(f"no model can be served: {load_error}")
         return
     if left:
-        _say(f"went back from {left}, which does not load any more")
+        _print(f"{left} no longer loads; went back to the previous version")
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     click.echo(line)
     sys.stdout.flush()
 
 
-def _end(_signal: int, _frame: FrameType | None) -> None:
-    """Nothing has to be put in order: each step of an update may be the last."""
+def _exit(_signal: int, _frame: FrameType | None) -> None:
+    """Exit at once: an update may be interrupted after any step, so there is nothing to clean up."""
     os.write(1, b"stopped by SIGTERM\n")
     os._exit(0)

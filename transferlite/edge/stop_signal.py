@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a wish to end, for commands that run until then: the photo in hand is finished first."""
+"""Catch SIGINT and SIGTERM, so that a long-running command finishes its current photo before it exits."""
 
 import signal
 import threading
@@ -8,44 +8,46 @@ from contextlib import contextmanager
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_NAP = 0.1
-"""Seconds in which a wish is noticed. An Event would be quicker, and the handler could interrupt its own lock."""
+_POLL_SECONDS = 0.1
+"""Delay until a signal is noticed. Setting a ``threading.Event`` in a handler could deadlock on the event's lock."""
 
 
 class StopSignal:
-    """Whether the end was asked for."""
+    """Flag that a signal sets."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.received = False
 
     def wait(self, seconds: float) -> None:
-        """Sleep so long, or until the end is asked for."""
-        until = time.monotonic() + seconds
-        while not self.asked and (rest := until - time.monotonic()) > 0:
-            time.sleep(min(rest, _NAP))
+        """Sleep for ``seconds``, or until the signal is received."""
+        deadline = time.monotonic() + seconds
+        while not self.received and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, _POLL_SECONDS))
 
 
 @contextmanager
 def catch_stop_signals() -> Iterator[StopSignal]:
-    """An :class:`StopSignal` that the first signal asks for; a second one ends the process as it does everywhere.
+    """Yield a :class:`StopSignal` that the first SIGINT or SIGTERM sets; a second signal ends the process as usual.
 
-    Off the main thread, where Python takes no signals, nothing asks.
+    Outside the main thread, where Python cannot handle signals, the flag is never set.
     """
-    wish = StopSignal()
+    stop = StopSignal()
     if threading.current_thread() is not threading.main_thread():
-        yield wish
+        yield stop
         return
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    previous = {number: signal.getsignal(number) for number in _SIGNALS}
 
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        wish.asked = True
-        for number in _SIGNALS:
-            signal.signal(number, before[number])
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        stop.received = True
+        restore()
 
     for number in _SIGNALS:
-        signal.signal(number, ask)
+        signal.signal(number, handle)
     try:
-        yield wish
+        yield stop
     finally:
-        for number in _SIGNALS:
-            signal.signal(number, before[number])
+        restore()

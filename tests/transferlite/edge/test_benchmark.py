@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import Trained
 from tests.pictures import jpeg
 from transferlite.cli.main import run
-from transferlite.edge.benchmark import BenchmarkCase, BenchmarkResult, _case
+from transferlite.edge.benchmark import BenchmarkCase, BenchmarkResult, _summarise
 from transferlite.registry.local_bundle import read_manifest
 from transferlite.registry.manifest import MANIFEST
 
@@ -16,7 +16,7 @@ Out = pytest.CaptureFixture[str]
 
 @pytest.fixture
 def broken(trained: Trained, tmp_path: Path) -> Path:
-    """The trained bundle with a byte of int8 changed."""
+    """The trained bundle with one byte of int8 changed."""
     manifest = read_manifest(trained.bundle)
     for name in manifest.serving_files(["float32", "int8"]):
         (tmp_path / name).write_bytes((trained.bundle / name).read_bytes())
@@ -31,24 +31,24 @@ def test_each_variant_is_measured_with_each_count_of_threads(trained: Trained, t
     (tmp_path / "photo.jpg").write_bytes(jpeg("red", 1))
     words = ["edge", "bench", "--bundle", str(trained.bundle), "--threads", "1,2", "--starts", "2", "--calls", "5"]
     assert run([*words, "--photo", str(tmp_path / "photo.jpg"), "--variants", "int8,float32", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["model_id"] == trained.result.manifest.model_id
-    assert found["photo"] == "photo.jpg"
-    assert [(case["variant"], case["threads"]) for case in found["cases"]] == [
+    result = json.loads(capsys.readouterr().out)
+    assert result["model_id"] == trained.result.manifest.model_id
+    assert result["photo"] == "photo.jpg"
+    assert [(case["variant"], case["threads"]) for case in result["cases"]] == [
         *[("int8", 1), ("int8", 2)],
         *[("float32", 1), ("float32", 2)],
     ]
-    for case in found["cases"]:
+    for case in result["cases"]:
         assert 0 < case["p50"] <= case["p99"]
         assert case["cold"] > 0
         assert case["memory"] > 20 * 2**20
         assert case["size"] == trained.result.manifest.variants[case["variant"]].size
-        assert case["calls"] == 6  # so many in each process
+        assert case["calls"] == 6  # 3 in each process
         assert case["runtime"].startswith("ai-edge-litert 2.")
         assert case["error"] == ""
 
 
-def test_a_variant_that_is_refused_says_why_and_the_others_are_measured(broken: Path, capsys: Out) -> None:
+def test_an_error_in_one_variant_is_printed_and_the_others_are_measured(broken: Path, capsys: Out) -> None:
     words = ["edge", "bench", "--bundle", str(broken), "--threads", "1", "--starts", "1", "--calls", "1"]
     assert run(words) == 1
     out, err = capsys.readouterr()
@@ -63,24 +63,28 @@ def test_a_variant_that_is_refused_says_why_and_the_others_are_measured(broken: 
     ("words", "message"),
     [
         (["--threads", "0"], "is not a list such as 1,4"),
-        (["--threads", "x"], "is not a list such as 1,4"),
+        (["--threads", "1,x"], "is not a list such as 1,4"),
         (["--variants", "int7"], "has no variant 'int7'"),
         (["--photo", "/no/such/photo.jpg"], "does not exist"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(trained: Trained, capsys: Out, words: list[str], message: str) -> None:
+def test_wrong_options_are_refused(trained: Trained, capsys: Out, words: list[str], message: str) -> None:
     assert run(["edge", "bench", "--bundle", str(trained.bundle), *words]) == 2
     assert message in capsys.readouterr().err
 
 
-def side(*seconds: float, first: float = 1.0, peak: int = 2**20) -> dict[str, Any]:
+def process_result(*seconds: float, first: float = 1.0, peak: int = 2**20) -> dict[str, Any]:
     return {"first": first, "seconds": list(seconds), "peak": peak, "runtime": "a runtime 1"}
 
 
-def test_the_figures_are_of_all_processes(tmp_path: Path) -> None:
+def test_the_summary_covers_all_processes(tmp_path: Path) -> None:
     (tmp_path / "x.tflite").write_bytes(bytes(2**20))
-    sides = [side(*range(1, 100), first=3), side(100, first=1, peak=2**21), side(first=2)]
-    case = _case("x", 1, tmp_path / "x.tflite", sides)
+    results = [
+        process_result(*range(1, 100), first=3),
+        process_result(100, first=1, peak=2**21),
+        process_result(first=2),
+    ]
+    case = _summarise("x", 1, tmp_path / "x.tflite", results)
     assert (case.cold, case.p50, case.p99, case.memory, case.calls) == (2, 50.5, 99, 2**21, 100)
     table = BenchmarkResult(
         "m", "arm", 4, "3.11", "a photo", (case, BenchmarkCase("y", 4, 2**22, error="will not load"))

@@ -1,4 +1,4 @@
-"""``transferlite edge run`` and the commands around it, with models that can be loaded."""
+"""``transferlite edge run``, and the commands that sign and pull models, with models that load."""
 
 import os
 import random
@@ -32,7 +32,7 @@ PLAIN_PEM = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 @pytest.fixture
 def registry(trained: Trained, tmp_path: Path) -> Registry:
-    """A signed local registry with the models one and two; production names one."""
+    """A signed local registry with models one and two; production points to one."""
     opened = owners(FolderStore(tmp_path / "registry"))
     for number, model_id in enumerate(("one", "two")):
         add(opened, trained, model_id, number)
@@ -45,11 +45,11 @@ def add(registry: Registry, trained: Trained, model_id: str, number: int) -> Non
     publish(registry, read_manifest(trained.bundle), model_id, files, "2026-01-01T00:00:00+00:00")
 
 
-def spoil(registry: Registry) -> None:
-    """Publish and promote a version that does not answer as it should, though it is signed."""
+def promote_wrong_model(registry: Registry) -> None:
+    """Publish and promote a signed version whose self-test fails."""
     objects = {entry.key: registry.store.get(entry.key).data for entry in registry.store.entries()}
-    bad = {key.replace("/two/", "/next/"): data for key, data in objects.items()}
-    for key, data in wrong_answers(bad, random.Random(1))[0].items():
+    copies = {key.replace("/two/", "/next/"): data for key, data in objects.items()}
+    for key, data in wrong_answers(copies, random.Random(1))[0].items():
         if "/next/" in key:
             registry.store.put(key, data)
     registry.promote("next", "production")
@@ -64,14 +64,14 @@ def key(tmp_path: Path) -> str:
 
 @pytest.fixture
 def words(registry: Registry, key: str, tmp_path: Path) -> Iterator[list[str]]:
-    """The command of a device; in this process SIGTERM is given back afterwards."""
-    before = signal.getsignal(signal.SIGTERM)
+    """The command of an edge device; SIGTERM's handler is restored afterwards."""
+    handler = signal.getsignal(signal.SIGTERM)
     where = ["--registry", registry.store.uri, "--dest", str(tmp_path / "device"), "--variant", "int8"]
     yield ["edge", "run", *where, "--public-key", key]
-    signal.signal(signal.SIGTERM, before)
+    signal.signal(signal.SIGTERM, handler)
 
 
-def test_a_device_takes_what_the_channel_names_and_says_so(
+def test_the_channels_version_is_installed_and_printed(
     registry: Registry, words: list[str], tmp_path: Path, capsys: Out
 ) -> None:
     assert run([*words, "--once"]) == 0
@@ -91,7 +91,7 @@ def test_a_device_takes_what_the_channel_names_and_says_so(
     }
 
 
-def test_a_registry_in_s3_is_pulled_and_followed_and_an_old_pointer_is_refused(
+def test_a_registry_in_s3_is_followed_and_a_replay_is_refused(
     registry: Registry, words: list[str], key: str, bucket: Any, tmp_path: Path, capsys: Out
 ) -> None:
     store, device = open_store(f"s3://{BUCKET}/fleet"), tmp_path / "device"
@@ -110,16 +110,16 @@ def test_a_registry_in_s3_is_pulled_and_followed_and_an_old_pointer_is_refused(
     assert find_bundle(device).name == "two"
 
 
-def test_a_version_that_answers_otherwise_here_is_refused_and_not_pulled_for_ever(
+def test_a_version_whose_self_test_fails_is_refused_and_not_pulled_again(
     registry: Registry, words: list[str], tmp_path: Path, capsys: Out
 ) -> None:
     assert run([*words, "--once"]) == 0
-    spoil(registry)
+    promote_wrong_model(registry)
     capsys.readouterr()
     assert run([*words, "--once"]) == 1
-    said = capsys.readouterr().out
-    assert said.startswith("not taken: ")
-    assert "does not answer its test pictures as it did" in said
+    out = capsys.readouterr().out
+    assert out.startswith("not installed: ")
+    assert "self-test failed: probability differs from the reference" in out
     assert run([*words, "--once"]) == 1
     assert capsys.readouterr().out.startswith("refused: next was refused before: ")
     assert Predictor.load(tmp_path / "device", "int8")(jpeg("red", 5)).model_id == "one"
@@ -128,7 +128,7 @@ def test_a_version_that_answers_otherwise_here_is_refused_and_not_pulled_for_eve
     assert capsys.readouterr().out == "one is up to date\n"
 
 
-def test_without_a_key_one_line_says_so(registry: Registry, words: list[str], capsys: Out) -> None:
+def test_a_missing_public_key_is_printed(registry: Registry, words: list[str], capsys: Out) -> None:
     assert run([*words[:-2], "--once"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "no public key is configured: signatures are not checked",
@@ -136,7 +136,7 @@ def test_without_a_key_one_line_says_so(registry: Registry, words: list[str], ca
     ]
 
 
-def test_where_the_model_is_damaged_and_nobody_answers_the_one_before_serves(
+def test_if_the_model_is_damaged_and_the_registry_is_away_the_previous_version_serves(
     registry: Registry, words: list[str], tmp_path: Path, capsys: Out
 ) -> None:
     assert run([*words, "--once"]) == 0
@@ -144,10 +144,10 @@ def test_where_the_model_is_damaged_and_nobody_answers_the_one_before_serves(
     assert run([*words, "--once"]) == 0
     shutil.move(tmp_path / "registry", tmp_path / "away")
     (tmp_path / "registry").mkdir()
-    (tmp_path / "device" / "two" / "int8.tflite").write_bytes(b"worn out")
+    (tmp_path / "device" / "two" / "int8.tflite").write_bytes(b"damaged")
     capsys.readouterr()
     assert run([*words, "--once"]) == 2
-    assert capsys.readouterr().out.splitlines()[-1] == "went back from two, which does not load any more"
+    assert capsys.readouterr().out.splitlines()[-1] == "two no longer loads; went back to the previous version"
     assert Predictor.load(tmp_path / "device", "int8")(jpeg("red", 5)).model_id == "one"
     shutil.rmtree(tmp_path / "registry")
     shutil.move(tmp_path / "away", tmp_path / "registry")
@@ -155,21 +155,21 @@ def test_where_the_model_is_damaged_and_nobody_answers_the_one_before_serves(
     assert Predictor.load(tmp_path / "device", "int8")(jpeg("red", 5)).model_id == "two"
 
 
-def test_a_device_that_cannot_get_its_first_model_says_so(tmp_path: Path, words: list[str], capsys: Out) -> None:
+def test_a_first_model_that_cannot_be_pulled_is_reported(tmp_path: Path, words: list[str], capsys: Out) -> None:
     shutil.rmtree(tmp_path / "registry")
     assert run([*words, "--once"]) == 2
-    said = capsys.readouterr().out
-    assert "there is no channel 'production'" in said
-    assert "no model can be served" in said
+    out = capsys.readouterr().out
+    assert "there is no channel 'production'" in out
+    assert "no model can be served" in out
 
 
 @pytest.mark.parametrize("poll", ["", "0s", "1", "h", "1w", "-1h"])
-def test_a_poll_time_that_is_none_is_refused(words: list[str], poll: str, capsys: Out) -> None:
+def test_a_wrong_poll_interval_is_refused(words: list[str], poll: str, capsys: Out) -> None:
     assert run([*words, "--poll", poll]) == 2
     assert "is not a time such as" in capsys.readouterr().err
 
 
-def test_a_device_follows_until_sigterm(registry: Registry, words: list[str], tmp_path: Path) -> None:
+def test_the_channel_is_followed_until_sigterm(registry: Registry, words: list[str], tmp_path: Path) -> None:
     device = subprocess.Popen(
         [sys.executable, "-m", "transferlite", *words, "--poll", "1s"],
         cwd=ROOT,
@@ -179,19 +179,19 @@ def test_a_device_follows_until_sigterm(registry: Registry, words: list[str], tm
     )
     try:
         assert device.stdout is not None
-        said = iter(device.stdout)
+        output = iter(device.stdout)
 
-        def until(start: str) -> str:
-            return next(line for line in said if line.startswith(start))
+        def next_line(start: str) -> str:
+            return next(line for line in output if line.startswith(start))
 
-        assert until("production") == "production -> one\n"
+        assert next_line("production") == "production -> one\n"
         registry.promote("two", "production")
-        assert until("production") == "production -> two (was one)\n"
-        spoil(registry)
-        assert "does not answer its test pictures" in until("not taken")
-        assert until("refused")
+        assert next_line("production") == "production -> two (was one)\n"
+        promote_wrong_model(registry)
+        assert "self-test failed" in next_line("not installed")
+        assert next_line("refused")
         device.send_signal(signal.SIGTERM)
-        assert until("stopped") == "stopped by SIGTERM\n"
+        assert next_line("stopped") == "stopped by SIGTERM\n"
         assert device.wait(10) == 0
     finally:
         device.kill()
@@ -202,7 +202,7 @@ def test_a_device_follows_until_sigterm(registry: Registry, words: list[str], tm
 # -- the owner's commands --------------------------------------------------------------------------------------------
 
 
-def test_keys_are_made_and_sign_what_is_promoted_and_rolled_back(
+def test_created_keys_sign_promotions_and_rollbacks(
     tmp_path: Path, capsys: Out, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -226,7 +226,7 @@ def test_keys_are_made_and_sign_what_is_promoted_and_rolled_back(
         f"two is signed with key {key_id}",
         f"production -> two (was one), signed with key {key_id}",
     ]
-    assert err.count("was not signed with this key; its history ends here") == 1
+    assert err.count("was not signed with this key; its history is dropped") == 1
     assert run(pulling) == 0
     assert run(["models", "rollback", *where]) == 2
     monkeypatch.setenv("TRANSFERLITE_SIGNING_KEY", "owner.pem")
@@ -236,11 +236,11 @@ def test_keys_are_made_and_sign_what_is_promoted_and_rolled_back(
     assert run(pulling[:-2]) == 0
     assert capsys.readouterr() == ("device/one\n", "")
     assert run(["models", "show", *where]) == 0
-    assert f"signed with key {key_id}, which is checked\n" in capsys.readouterr().out
+    assert f"signed with key {key_id}, signature verified\n" in capsys.readouterr().out
     assert run(["models", "list", *where]) == 0
 
 
-def test_a_key_s_public_half_is_shown(tmp_path: Path, capsys: Out, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_show_prints_the_public_key(tmp_path: Path, capsys: Out, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert run(["keys", "create", "owner"]) == 0
     for name in ("owner.pem", "owner.pub.pem"):
@@ -251,12 +251,12 @@ def test_a_key_s_public_half_is_shown(tmp_path: Path, capsys: Out, monkeypatch: 
     assert run(["keys", "show", "none.pem"]) == 2
 
 
-def test_a_pull_without_a_key_says_that_it_does_not_check(registry: Registry, tmp_path: Path, capsys: Out) -> None:
+def test_a_pull_without_a_key_warns(registry: Registry, tmp_path: Path, capsys: Out) -> None:
     assert run(["models", "pull", "--registry", registry.store.uri, "--dest", str(tmp_path / "device")]) == 0
     assert capsys.readouterr().err == "no public key is configured: signatures are not checked\n"
 
 
-def test_an_unsigned_channel_is_signed_by_one_command(
+def test_one_command_signs_an_unsigned_channel(
     tmp_path: Path, capsys: Out, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     monkeypatch.setenv("TRANSFERLITE_PUBLIC_KEY", key)
@@ -281,7 +281,7 @@ def test_sign_needs_a_key(registry: Registry, capsys: Out) -> None:
     assert "Give the key: --signing-key." in capsys.readouterr().err
 
 
-def test_a_loaded_bundle_is_checked_by_the_key_of_the_environment(
+def test_the_key_in_the_environment_checks_loaded_bundles(
     registry: Registry, key: str, trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRANSFERLITE_PUBLIC_KEY", key)

@@ -1,4 +1,4 @@
-"""A folder that follows a channel: what it takes, what it keeps, what it refuses, and what it remembers."""
+"""Install a channel's versions into a folder: what is installed, kept, refused and remembered."""
 
 import json
 from collections.abc import Callable
@@ -9,7 +9,8 @@ import pytest
 
 from tests.transferlite.bundles import write_bundle
 from tests.transferlite.keys import ed25519, owners, trusting
-from transferlite.edge.install import MEMORY, RefusedError, ensure_loadable, install_current, read_memory
+from transferlite.edge.install import RefusedError, ensure_loadable, install_current
+from transferlite.edge.install_state import STATE_FILE, read_state
 from transferlite.errors import BundleError, NotFoundError, TransferLiteError, UntrustedError
 from transferlite.registry.channel_pointer import Pointer
 from transferlite.registry.local_bundle import CURRENT, check_files, find_bundle, read_manifest
@@ -39,32 +40,32 @@ def models(device: Path) -> set[str]:
     return {path.name for path in device.iterdir() if path.is_dir()}
 
 
-def bad(*model_ids: str) -> Callable[[Path], None]:
-    """A loader that finds these versions bad."""
+def failing(*model_ids: str) -> Callable[[Path], None]:
+    """A load check that fails for these versions."""
 
-    def prove(bundle: Path) -> None:
+    def load_check(bundle: Path) -> None:
         if bundle.name in model_ids:
             raise BundleError(f"{bundle.name} does not load")
 
-    return prove
+    return load_check
 
 
-# -- taken and kept --------------------------------------------------------------------------------------------------
+# -- installed and kept ----------------------------------------------------------------------------------------------
 
 
-def test_a_device_follows_and_keeps_one_version_before(publish: Publish, tmp_path: Path) -> None:
+def test_each_version_is_installed_and_one_previous_is_kept(publish: Publish, tmp_path: Path) -> None:
     store, device = MemoryStore(), tmp_path / "device"
     for number, model_id in enumerate(("a", "b", "c", "d")):
         publish(store, model_id)
-        taken = install_current(trusting(store), "production", device)
-        assert (taken.model_id, taken.before) == (model_id, [None, "a", "b", "c"][number])
-        assert taken.changed
-        assert taken.bundle == find_bundle(device)
+        result = install_current(trusting(store), "production", device)
+        assert (result.model_id, result.previous) == (model_id, [None, "a", "b", "c"][number])
+        assert result.changed
+        assert result.bundle == find_bundle(device)
     assert models(device) == {"c", "d"}
     assert not install_current(trusting(store), "production", device).changed
 
 
-def test_a_rollback_is_followed_and_nothing_is_fetched(publish: Publish, tmp_path: Path) -> None:
+def test_a_rollback_is_installed_without_a_download(publish: Publish, tmp_path: Path) -> None:
     store = MemoryStore()
     publish(store, "a", "b")
     owners(store).promote("a", "production")
@@ -78,7 +79,7 @@ def test_a_rollback_is_followed_and_nothing_is_fetched(publish: Publish, tmp_pat
     assert models(tmp_path) == {"a", "b"}
 
 
-def test_only_what_changed_is_fetched(publish: Publish, tmp_path: Path) -> None:
+def test_only_changed_files_are_downloaded(publish: Publish, tmp_path: Path) -> None:
     store = MemoryStore()
     publish(store, "a", "b")
     owners(store).promote("a", "production")
@@ -89,7 +90,7 @@ def test_only_what_changed_is_fetched(publish: Publish, tmp_path: Path) -> None:
     check_files(bundle, read_manifest(bundle).serving_files(["float32", "int8"]))
 
 
-def test_a_folder_of_somebody_else_is_never_removed(publish: Publish, tmp_path: Path) -> None:
+def test_folders_of_others_are_never_removed(publish: Publish, tmp_path: Path) -> None:
     store = MemoryStore()
     (tmp_path / "20260101-pictures").mkdir()
     write_bundle(tmp_path / "mine", "mine")
@@ -99,7 +100,7 @@ def test_a_folder_of_somebody_else_is_never_removed(publish: Publish, tmp_path: 
     assert models(tmp_path) == {"20260101-pictures", "mine", "b", "c"}
 
 
-def test_a_version_that_was_begun_and_given_up_is_removed(publish: Publish, tmp_path: Path) -> None:
+def test_an_incomplete_version_is_removed_by_the_next_install(publish: Publish, tmp_path: Path) -> None:
     store = MemoryStore()
     publish(store, "a")
     install_current(trusting(store), "production", tmp_path)
@@ -113,7 +114,7 @@ def test_a_version_that_was_begun_and_given_up_is_removed(publish: Publish, tmp_
     assert models(tmp_path) == {"a", "b"}
 
 
-def test_a_damaged_model_is_healed_by_the_next_look(publish: Publish, tmp_path: Path) -> None:
+def test_a_damaged_model_is_repaired_by_the_next_install(publish: Publish, tmp_path: Path) -> None:
     store = MemoryStore()
     publish(store, "a")
     bundle = install_current(trusting(store), "production", tmp_path).bundle
@@ -124,7 +125,7 @@ def test_a_damaged_model_is_healed_by_the_next_look(publish: Publish, tmp_path: 
         check_files(bundle, manifest.serving_files(["float32", "int8"]))
 
 
-def test_another_manifest_of_the_version_in_service_does_not_spoil_it(publish: Publish, tmp_path: Path) -> None:
+def test_a_changed_manifest_of_the_installed_version_is_refused(publish: Publish, tmp_path: Path) -> None:
     store = MemoryStore()
     publish(store, "a")
     bundle = install_current(Registry(store), "production", tmp_path).bundle
@@ -138,48 +139,49 @@ def test_another_manifest_of_the_version_in_service_does_not_spoil_it(publish: P
 # -- refused ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_version_that_does_not_load_is_refused_once_and_for_all(publish: Publish, tmp_path: Path) -> None:
+def test_a_version_that_does_not_load_is_refused_for_good(publish: Publish, tmp_path: Path) -> None:
     store = MemoryStore()
     publish(store, "a")
-    install_current(trusting(store), "production", tmp_path, prove=bad("b"))
+    install_current(trusting(store), "production", tmp_path, load_check=failing("b"))
     publish(store, "b")
     with pytest.raises(BundleError, match="b does not load"):
-        install_current(trusting(store), "production", tmp_path, prove=bad("b"), insist=False)
+        install_current(trusting(store), "production", tmp_path, load_check=failing("b"), retry_refused=False)
     assert find_bundle(tmp_path).name == "a"
     assert models(tmp_path) == {"a"}
-    store.delete("models/b/manifest.json")  # it is not even looked at again
-    with pytest.raises(RefusedError, match=r"b was refused before: b does not load; it is not tried again until"):
-        install_current(trusting(store), "production", tmp_path, prove=bad("b"), insist=False)
+    store.delete("models/b/manifest.json")  # it is not even read again
+    with pytest.raises(RefusedError, match=r"b was refused before: b does not load; promote another version"):
+        install_current(trusting(store), "production", tmp_path, load_check=failing("b"), retry_refused=False)
     assert find_bundle(tmp_path).name == "a"
 
 
-def test_a_refused_version_is_tried_again_when_the_channel_changes_or_somebody_insists(
-    publish: Publish, tmp_path: Path
-) -> None:
+def test_a_refused_version_is_tried_again_after_a_promotion_or_on_request(publish: Publish, tmp_path: Path) -> None:
     store = MemoryStore()
     publish(store, "a", "b")
     with pytest.raises(BundleError, match="b does not load"):
-        install_current(trusting(store), "production", tmp_path, prove=bad("b"), insist=False)
+        install_current(trusting(store), "production", tmp_path, load_check=failing("b"), retry_refused=False)
     owners(store).promote("a", "production")
-    assert install_current(trusting(store), "production", tmp_path, prove=bad("b"), insist=False).model_id == "a"
+    assert (
+        install_current(trusting(store), "production", tmp_path, load_check=failing("b"), retry_refused=False).model_id
+        == "a"
+    )
     owners(store).promote("b", "production")
     with pytest.raises(BundleError, match="b does not load"):
-        install_current(trusting(store), "production", tmp_path, prove=bad("b"), insist=False)
-    assert install_current(trusting(store), "production", tmp_path, prove=bad()).model_id == "b"
+        install_current(trusting(store), "production", tmp_path, load_check=failing("b"), retry_refused=False)
+    assert install_current(trusting(store), "production", tmp_path, load_check=failing()).model_id == "b"
 
 
-def test_a_version_that_arrives_damaged_is_fetched_three_times_and_no_more(publish: Publish, tmp_path: Path) -> None:
+def test_a_version_that_arrives_damaged_is_downloaded_three_times_only(publish: Publish, tmp_path: Path) -> None:
     store = MemoryStore()
     publish(store, "a")
     store.put("models/a/int8.tflite", b"damaged")
     for _ in range(3):
         with pytest.raises(BundleError, match="does not have the manifest's sha256"):
-            install_current(trusting(store), "production", tmp_path, insist=False)
+            install_current(trusting(store), "production", tmp_path, retry_refused=False)
     with pytest.raises(RefusedError, match="does not have the manifest's sha256"):
-        install_current(trusting(store), "production", tmp_path, insist=False)
+        install_current(trusting(store), "production", tmp_path, retry_refused=False)
 
 
-def test_a_version_that_ends_the_process_three_times_is_given_up(publish: Publish, tmp_path: Path) -> None:
+def test_a_version_that_ends_the_process_three_times_is_refused(publish: Publish, tmp_path: Path) -> None:
     store = MemoryStore()
     publish(store, "a")
     install_current(trusting(store), "production", tmp_path)
@@ -190,47 +192,47 @@ def test_a_version_that_ends_the_process_three_times_is_given_up(publish: Publis
 
     for _ in range(3):
         with pytest.raises(SystemExit):
-            install_current(trusting(store), "production", tmp_path, prove=crash, insist=False)
-    with pytest.raises(RefusedError, match="the process ended while it was loaded"):
-        install_current(trusting(store), "production", tmp_path, prove=crash, insist=False)
+            install_current(trusting(store), "production", tmp_path, load_check=crash, retry_refused=False)
+    with pytest.raises(RefusedError, match="the process ended while loading it"):
+        install_current(trusting(store), "production", tmp_path, load_check=crash, retry_refused=False)
     assert find_bundle(tmp_path).name == "a"
 
 
-def test_a_missing_signature_is_not_remembered_for_it_may_yet_come(publish: Publish, tmp_path: Path) -> None:
+def test_a_missing_signature_does_not_refuse_the_version(publish: Publish, tmp_path: Path) -> None:
     store = MemoryStore()
     publish(store, "a")
     signature = store.get("models/a/manifest.sig").data
     store.delete("models/a/manifest.sig")
     for _ in range(4):
         with pytest.raises(UntrustedError, match="is not signed"):
-            install_current(trusting(store), "production", tmp_path, insist=False)
+            install_current(trusting(store), "production", tmp_path, retry_refused=False)
     store.put("models/a/manifest.sig", signature)
-    assert install_current(trusting(store), "production", tmp_path, insist=False).model_id == "a"
+    assert install_current(trusting(store), "production", tmp_path, retry_refused=False).model_id == "a"
 
 
 # -- replays ---------------------------------------------------------------------------------------------------------
 
 
-def test_an_old_pointer_shown_again_is_refused_and_a_rollback_is_not(publish: Publish, tmp_path: Path) -> None:
+def test_a_replayed_pointer_is_refused_and_a_rollback_is_not(publish: Publish, tmp_path: Path) -> None:
     store = MemoryStore()
     publish(store, "a")
     old = store.get("channels/production.json").data
     publish(store, "b")
-    now = store.get("channels/production.json").data
+    newest = store.get("channels/production.json").data
     install_current(trusting(store), "production", tmp_path)
     store.put("channels/production.json", old)
-    with pytest.raises(UntrustedError, match=r"channel production: is older .* somebody shows an old pointer again"):
+    with pytest.raises(UntrustedError, match=r"channel production: is older .* an old pointer was replayed"):
         install_current(trusting(store), "production", tmp_path)
     assert find_bundle(tmp_path).name == "b"
-    store.put("channels/production.json", now)
+    store.put("channels/production.json", newest)
     owners(store).rollback("production")
     assert install_current(trusting(store), "production", tmp_path).model_id == "a"
-    store.put("channels/production.json", now)
+    store.put("channels/production.json", newest)
     with pytest.raises(UntrustedError, match="is older"):
         install_current(trusting(store), "production", tmp_path)
 
 
-def test_a_device_without_keys_takes_whatever_the_channel_says(publish: Publish, tmp_path: Path) -> None:
+def test_without_keys_every_pointer_is_accepted(publish: Publish, tmp_path: Path) -> None:
     store = MemoryStore()
     publish(store, "a")
     old = store.get("channels/production.json").data
@@ -238,44 +240,42 @@ def test_a_device_without_keys_takes_whatever_the_channel_says(publish: Publish,
     install_current(Registry(store), "production", tmp_path)
     store.put("channels/production.json", old)
     assert install_current(Registry(store), "production", tmp_path).model_id == "a"
-    assert read_memory(tmp_path, None).sequences == {}
+    assert read_state(tmp_path, None).sequences == {}
 
 
-def test_going_back_to_the_version_before_does_not_let_a_replay_in(publish: Publish, tmp_path: Path) -> None:
+def test_a_fallback_does_not_allow_a_replay(publish: Publish, tmp_path: Path) -> None:
     store = MemoryStore()
     publish(store, "a")
     old = store.get("channels/production.json").data
     install_current(trusting(store), "production", tmp_path)
     publish(store, "b")
     install_current(trusting(store), "production", tmp_path)
-    assert ensure_loadable(tmp_path, bad("b")) == "b"
+    assert ensure_loadable(tmp_path, failing("b")) == "b"
     store.put("channels/production.json", old)
     with pytest.raises(UntrustedError, match="is older"):
         install_current(trusting(store), "production", tmp_path)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b"{}", b'{"sequences": {"production": "x"}}'])
-def test_a_device_that_lost_its_memory_goes_on_and_still_knows_what_it_runs(
-    publish: Publish, tmp_path: Path, content: bytes | None
-) -> None:
+def test_with_a_lost_state_a_replay_is_still_refused(publish: Publish, tmp_path: Path, content: bytes | None) -> None:
     store = MemoryStore()
     publish(store, "a")
     old = store.get("channels/production.json").data
     publish(store, "b")
     install_current(trusting(store), "production", tmp_path)
-    (tmp_path / MEMORY).unlink()
+    (tmp_path / STATE_FILE).unlink()
     if content is not None:
-        (tmp_path / MEMORY).write_bytes(content)
-    now = store.get("channels/production.json").data
+        (tmp_path / STATE_FILE).write_bytes(content)
+    newest = store.get("channels/production.json").data
     store.put("channels/production.json", old)
     with pytest.raises(UntrustedError, match="is older"):
         install_current(trusting(store), "production", tmp_path)
-    store.put("channels/production.json", now)
+    store.put("channels/production.json", newest)
     assert install_current(trusting(store), "production", tmp_path).model_id == "b"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"model_id": "../x", "previous": [], "updated_at": ""}'])
-def test_a_damaged_current_is_written_anew(publish: Publish, tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_current_json_is_replaced(publish: Publish, tmp_path: Path, content: bytes) -> None:
     store = MemoryStore()
     publish(store, "a")
     install_current(trusting(store), "production", tmp_path)
@@ -284,32 +284,32 @@ def test_a_damaged_current_is_written_anew(publish: Publish, tmp_path: Path, con
     assert find_bundle(tmp_path).name == "a"
 
 
-# -- going back ------------------------------------------------------------------------------------------------------
+# -- fallback --------------------------------------------------------------------------------------------------------
 
 
-def test_where_the_model_does_not_load_any_more_the_one_before_serves(publish: Publish, tmp_path: Path) -> None:
+def test_the_previous_version_serves_if_the_installed_one_does_not_load(publish: Publish, tmp_path: Path) -> None:
     store = MemoryStore()
     for model_id in ("a", "b"):
         publish(store, model_id)
         install_current(trusting(store), "production", tmp_path)
-    assert ensure_loadable(tmp_path, bad()) is None
-    assert ensure_loadable(tmp_path, bad("b")) == "b"
+    assert ensure_loadable(tmp_path, failing()) is None
+    assert ensure_loadable(tmp_path, failing("b")) == "b"
     assert find_bundle(tmp_path).name == "a"
     with pytest.raises(BundleError, match="a does not load"):
-        ensure_loadable(tmp_path, bad("a", "b"))
+        ensure_loadable(tmp_path, failing("a", "b"))
     assert install_current(trusting(store), "production", tmp_path).model_id == "b"
     assert models(tmp_path) == {"a", "b"}
 
 
-def test_where_nothing_loads_nothing_is_changed(publish: Publish, tmp_path: Path) -> None:
+def test_if_nothing_loads_nothing_changes(publish: Publish, tmp_path: Path) -> None:
     store = MemoryStore()
     with pytest.raises(NotFoundError, match="no model has been pulled yet"):
-        ensure_loadable(tmp_path, bad())
+        ensure_loadable(tmp_path, failing())
     for model_id in ("a", "b"):
         publish(store, model_id)
         install_current(trusting(store), "production", tmp_path)
     with pytest.raises(TransferLiteError):
-        ensure_loadable(tmp_path, bad("a", "b"))
+        ensure_loadable(tmp_path, failing("a", "b"))
     assert find_bundle(tmp_path).name == "b"
 
 
@@ -322,7 +322,7 @@ def opened(path: Path) -> Registry:
 
 @pytest.fixture
 def card(publish: Publish, tmp_path: Path) -> Path:
-    """A folder on which somebody pulled version b, without a key."""
+    """A folder into which version b was pulled without a key."""
     store = FolderStore(tmp_path / "registry")
     publish(store, "a")
     install_current(Registry(store), "production", tmp_path / "older")
@@ -331,11 +331,11 @@ def card(publish: Publish, tmp_path: Path) -> Path:
     return tmp_path / "card"
 
 
-def test_a_registry_on_a_card_is_followed(card: Path, tmp_path: Path) -> None:
+def test_a_registry_on_a_card_is_installed(card: Path, tmp_path: Path) -> None:
     assert install_current(opened(card.parent / "registry"), "production", tmp_path / "device").model_id == "b"
 
 
-def test_a_pulled_folder_on_a_card_is_followed_and_replays_are_refused(card: Path, tmp_path: Path) -> None:
+def test_a_pulled_folder_on_a_card_is_installed_and_replays_are_refused(card: Path, tmp_path: Path) -> None:
     device = tmp_path / "device"
     assert install_current(opened(card), "production", device).model_id == "b"
     assert Pointer.from_json((device / CURRENT).read_bytes()).signature
@@ -345,23 +345,23 @@ def test_a_pulled_folder_on_a_card_is_followed_and_replays_are_refused(card: Pat
         install_current(opened(card), "staging", device)
 
 
-def test_a_bundle_alone_on_a_card_is_taken_unless_it_is_older(card: Path, tmp_path: Path) -> None:
+def test_a_single_bundle_on_a_card_is_installed_unless_it_is_older(card: Path, tmp_path: Path) -> None:
     device = tmp_path / "device"
-    made = {"old": "2026-01-01T00:00:00+00:00", "new": "2026-03-01T00:00:00+00:00"}
-    for name, moment in made.items():
+    created_at = {"old": "2026-01-01T00:00:00+00:00", "new": "2026-03-01T00:00:00+00:00"}
+    for name, moment in created_at.items():
         manifest = replace(write_bundle(tmp_path / name, name), created_at=moment)
         (tmp_path / name / MANIFEST).write_bytes(manifest.to_json())
         (tmp_path / name / SIGNATURE).write_bytes(ed25519().sign(manifest.to_json()).to_json())
     install_current(opened(card), "production", device)
     assert install_current(opened(tmp_path / "new"), "production", device).model_id == "new"
-    with pytest.raises(UntrustedError, match=r"was made 2026-01-01.*, before the one that is on the device"):
+    with pytest.raises(UntrustedError, match=r"was made 2026-01-01.*, before the installed model"):
         install_current(opened(tmp_path / "old"), "production", device)
     assert find_bundle(device).name == "new"
     assert install_current(opened(tmp_path / "old"), "production", tmp_path / "fresh").model_id == "old"
     assert install_current(Registry.open(str(tmp_path / "old")), "production", device).model_id == "old"
 
 
-def test_a_bundle_alone_by_another_key_is_refused(card: Path, tmp_path: Path) -> None:
+def test_a_single_bundle_of_another_key_is_refused(card: Path, tmp_path: Path) -> None:
     stranger = ed25519("stranger")
     bundle = find_bundle(card)
     (bundle / SIGNATURE).write_bytes(stranger.sign((bundle / MANIFEST).read_bytes()).to_json())
@@ -369,14 +369,14 @@ def test_a_bundle_alone_by_another_key_is_refused(card: Path, tmp_path: Path) ->
         install_current(opened(bundle), "production", tmp_path / "device")
 
 
-def test_the_files_of_a_device_are_what_the_documentation_says(publish: Publish, tmp_path: Path) -> None:
+def test_the_files_in_the_folder_are_those_of_the_documentation(publish: Publish, tmp_path: Path) -> None:
     store = MemoryStore()
     publish(store, "a")
     install_current(trusting(store), "production", tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {CURRENT, MEMORY, "a"}
-    memory = json.loads((tmp_path / MEMORY).read_bytes())
+    assert {path.name for path in tmp_path.iterdir()} == {CURRENT, STATE_FILE, "a"}
+    state = json.loads((tmp_path / STATE_FILE).read_bytes())
     pointer = owners(store).channel("production")
-    assert memory == {
+    assert state == {
         "sequences": {"production": pointer.sequence},
         "versions": ["a"],
         "previous": None,

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from transferlite.edge.watch_photos import PATIENCE, PhotoWatcher
+from transferlite.edge.watch_photos import UNFINISHED_SECONDS, PhotoWatcher
 from transferlite.errors import InputError
 
 
@@ -13,35 +13,35 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-def looked(watch: PhotoWatcher, now: float = 0) -> list[str]:
-    """The names of two looks' offers, all of them taken."""
-    watch.look(now)
-    found = watch.look(now)
-    for path in found:
-        watch.done(path)
-    return [Path(path).name for path in found]
+def scan_twice(watcher: PhotoWatcher, now: float = 0) -> list[str]:
+    """Scan twice, mark the reported photos as done, and return their names."""
+    watcher.scan(now)
+    paths = watcher.scan(now)
+    for path in paths:
+        watcher.done(path)
+    return [Path(path).name for path in paths]
 
 
-def test_a_photo_is_offered_when_it_lies_still_and_until_it_is_done(folder: Path) -> None:
-    watch = PhotoWatcher([folder])
+def test_a_photo_is_reported_once_unchanged_and_until_it_is_done(folder: Path) -> None:
+    watcher = PhotoWatcher([folder])
     photo = folder / "one.jpg"
     photo.write_bytes(b"a photo")
-    assert watch.look(0) == []
-    assert watch.look(1) == watch.look(2) == [str(photo)]
-    watch.done(str(photo))
-    assert watch.look(3) == []
+    assert watcher.scan(0) == []
+    assert watcher.scan(1) == watcher.scan(2) == [str(photo)]
+    watcher.done(str(photo))
+    assert watcher.scan(3) == []
 
 
-def test_a_photo_that_grows_is_not_offered(folder: Path) -> None:
-    watch = PhotoWatcher([folder])
+def test_a_growing_photo_is_not_reported(folder: Path) -> None:
+    watcher = PhotoWatcher([folder])
     with (folder / "one.jpg").open("wb", buffering=0) as file:
         for now in range(5):
             file.write(b"some more")
-            assert watch.look(now) == []
-    assert watch.look(9) == [str(folder / "one.jpg")]
+            assert watcher.scan(now) == []
+    assert watcher.scan(9) == [str(folder / "one.jpg")]
 
 
-def test_photos_of_every_folder_and_depth_are_found_and_nothing_else(folder: Path) -> None:
+def test_photos_in_every_folder_and_depth_are_found_and_nothing_else(folder: Path) -> None:
     other = folder.parent / "other"
     for name in ("b.jpg", "deep/a.PNG", "notes.txt", ".hidden.jpg", "@eaDir/thumb.jpg", "photo.jpg.part"):
         (folder / name).parent.mkdir(exist_ok=True)
@@ -50,89 +50,89 @@ def test_photos_of_every_folder_and_depth_are_found_and_nothing_else(folder: Pat
     (other / "c.webp").write_bytes(b"c")
     os.mkfifo(folder / "pipe.jpg")
     (folder / "gone.jpg").symlink_to(folder / "nowhere")
-    assert looked(PhotoWatcher([folder, other])) == ["b.jpg", "a.PNG", "c.webp"]
+    assert scan_twice(PhotoWatcher([folder, other])) == ["b.jpg", "a.PNG", "c.webp"]
 
 
-def test_a_photo_moved_in_is_new_and_one_moved_about_is_not(folder: Path) -> None:
-    watch = PhotoWatcher([folder])
+def test_a_photo_moved_into_the_folder_is_new_but_not_when_moved_inside(folder: Path) -> None:
+    watcher = PhotoWatcher([folder])
     (folder.parent / "one.jpg").write_bytes(b"one")
     (folder.parent / "one.jpg").rename(folder / "one.jpg")
-    assert looked(watch) == ["one.jpg"]
+    assert scan_twice(watcher) == ["one.jpg"]
     (folder / "sorted").mkdir()
     (folder / "one.jpg").rename(folder / "sorted" / "cat.jpg")
-    assert looked(watch) == []
+    assert scan_twice(watcher) == []
 
 
-def test_a_photo_written_anew_is_new(folder: Path) -> None:
-    watch = PhotoWatcher([folder])
+def test_an_overwritten_photo_is_new(folder: Path) -> None:
+    watcher = PhotoWatcher([folder])
     photo = folder / "snapshot.jpg"
     photo.write_bytes(b"first")
-    assert looked(watch) == ["snapshot.jpg"]
+    assert scan_twice(watcher) == ["snapshot.jpg"]
     photo.write_bytes(b"second")
-    assert looked(watch) == ["snapshot.jpg"]
+    assert scan_twice(watcher) == ["snapshot.jpg"]
     photo.unlink()
-    assert looked(watch) == []
+    assert scan_twice(watcher) == []
 
 
-def test_an_inode_that_changes_by_itself_makes_no_photo_new(folder: Path) -> None:
-    watch = PhotoWatcher([folder])
+def test_a_changed_inode_alone_does_not_make_a_photo_new(folder: Path) -> None:
+    watcher = PhotoWatcher([folder])
     photo = folder / "one.jpg"
     photo.write_bytes(b"one")
-    assert looked(watch) == ["one.jpg"]
+    assert scan_twice(watcher) == ["one.jpg"]
     stat = photo.stat()
     (folder / "copy").write_bytes(b"one")
     os.utime(folder / "copy", ns=(stat.st_atime_ns, stat.st_mtime_ns))
     (folder / "copy").rename(photo)
     assert photo.stat().st_ino != stat.st_ino
-    assert looked(watch) == []
+    assert scan_twice(watcher) == []
 
 
-def test_what_is_known_is_not_new_until_it_is_written_anew(folder: Path) -> None:
+def test_a_known_photo_is_new_only_after_it_was_overwritten(folder: Path) -> None:
     photo = folder / "one.jpg"
     photo.write_bytes(b"one")
-    watch = PhotoWatcher([folder], known={str(photo), str(folder / "elsewhere.jpg")})
-    assert looked(watch) == []
+    watcher = PhotoWatcher([folder], known={str(photo), str(folder / "elsewhere.jpg")})
+    assert scan_twice(watcher) == []
     photo.write_bytes(b"two two")
-    assert looked(watch) == ["one.jpg"]
+    assert scan_twice(watcher) == ["one.jpg"]
 
 
-def test_a_photo_may_be_unfinished_for_a_while_after_it_changed(folder: Path) -> None:
-    watch = PhotoWatcher([folder])
+def test_a_photo_may_be_unfinished_for_ten_seconds_after_a_change(folder: Path) -> None:
+    watcher = PhotoWatcher([folder])
     photo = folder / "one.jpg"
     photo.write_bytes(b"half")
-    watch.look(100)
-    assert watch.look(101) == [str(photo)]
-    assert watch.may_be_unfinished(str(photo), 101)
-    assert not watch.may_be_unfinished(str(photo), 100 + PATIENCE)
+    watcher.scan(100)
+    assert watcher.scan(101) == [str(photo)]
+    assert watcher.may_be_unfinished(str(photo), 101)
+    assert not watcher.may_be_unfinished(str(photo), 100 + UNFINISHED_SECONDS)
     photo.write_bytes(b"half and half")
-    assert watch.look(200) == []
-    assert watch.look(201) == [str(photo)]
-    assert watch.may_be_unfinished(str(photo), 201)
+    assert watcher.scan(200) == []
+    assert watcher.scan(201) == [str(photo)]
+    assert watcher.may_be_unfinished(str(photo), 201)
 
 
-def test_a_folder_that_goes_away_and_comes_back_is_watched_on(folder: Path) -> None:
-    watch = PhotoWatcher([folder])
+def test_a_folder_that_disappears_and_returns_is_still_watched(folder: Path) -> None:
+    watcher = PhotoWatcher([folder])
     (folder / "one.jpg").write_bytes(b"one")
-    assert looked(watch) == ["one.jpg"]
+    assert scan_twice(watcher) == ["one.jpg"]
     folder.rename(folder.parent / "unplugged")
-    assert looked(watch) == []
+    assert scan_twice(watcher) == []
     (folder.parent / "unplugged").rename(folder)
     (folder / "two.jpg").write_bytes(b"two")
-    assert looked(watch) == ["two.jpg"]
+    assert scan_twice(watcher) == ["two.jpg"]
 
 
-def test_photos_that_are_gone_are_forgotten_once_they_are_many(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("transferlite.edge.watch_photos._REMEMBERED", 10)
-    watch = PhotoWatcher([folder])
+def test_deleted_photos_are_forgotten_once_there_are_many(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transferlite.edge.watch_photos._MAX_DONE", 10)
+    watcher = PhotoWatcher([folder])
     for number in range(40):
         (folder / f"{number}.jpg").write_bytes(bytes(number))
-        assert looked(watch) == [f"{number}.jpg"]
+        assert scan_twice(watcher) == [f"{number}.jpg"]
         (folder / f"{number}.jpg").unlink()
-        assert len(watch._done) <= 10 + 4 + 2
+        assert len(watcher._done) <= 10 + 4 + 2
 
 
 @pytest.mark.parametrize("name", ["nothing", "file.jpg"])
-def test_what_is_no_folder_cannot_be_watched(folder: Path, name: str) -> None:
+def test_only_folders_can_be_watched(folder: Path, name: str) -> None:
     (folder / "file.jpg").write_bytes(b"")
-    with pytest.raises(InputError, match=f"{name}: is no local folder to watch"):
+    with pytest.raises(InputError, match=f"{name}: is not a local folder to watch"):
         PhotoWatcher([folder / name])
