@@ -12,7 +12,7 @@ from train_job.backbones.catalog import BACKBONES
 from train_job.data.split import SplitShares
 from train_job.options import DEFAULT_SPLIT, TrainOptions
 from transferlite import environment
-from transferlite.cli.models import signing_key_option
+from transferlite.cli.options import signing_key_option
 from transferlite.inference.variants import FLOAT32, TFLITE_VARIANTS
 
 NOT_PROMOTED = 3

@@ -1,1 +1,1 @@
-"""The command line: one module per command, imported only when the command runs."""
+"""Command line of TransferLite: one module per command, imported only when the command runs."""

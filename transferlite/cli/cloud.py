@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from transferlite import environment
-from transferlite.cli.options import Duration, json_option
+from transferlite.cli.options import duration, json_option
 from transferlite.errors import InputError, TransferLiteError
 
 if TYPE_CHECKING:
@@ -186,7 +186,9 @@ def _print_report(registry: str, in_browser: bool) -> None:
 @cloud.command()
 @_stack_option
 @click.argument("what", default="train", type=click.Choice(["train", "function"]))
-@click.option("--since", default="1h", show_default=True, type=Duration(), help="Age of the oldest line.")
+@click.option(
+    "--since", default="1h", show_default=True, callback=duration(), metavar="TIME", help="Age of the oldest line."
+)
 @click.option("--follow", is_flag=True, help="Keep printing new lines.")
 def logs(stack: str, what: str, since: int, follow: bool) -> None:
     """Print the log of the training jobs (train) or of the Lambda function (function). Times are in UTC."""

@@ -1,4 +1,4 @@
-"""``transferlite keys``: the keys that sign models."""
+"""``transferlite keys``: create and show the keys that sign models."""
 
 from pathlib import Path
 
@@ -7,32 +7,32 @@ import click
 
 @click.group()
 def keys() -> None:
-    """Create and show the keys that sign models. Devices need the public one alone."""
+    """Create and show the keys that sign models. Edge devices need the public key only."""
 
 
 @keys.command()
 @click.argument("name", type=click.Path(path_type=Path, dir_okay=False))
 def create(name: Path) -> None:
-    """Write a new Ed25519 key: NAME.pem signs and is to be kept secret, NAME.pub.pem goes to the devices.
+    """Create an Ed25519 key pair: NAME.pem signs and must stay secret, NAME.pub.pem goes to the edge devices.
 
-    A key in AWS KMS is made there: aws kms create-key --key-usage SIGN_VERIFY --key-spec ECC_NIST_P256.
+    Create a key in AWS KMS with: aws kms create-key --key-usage SIGN_VERIFY --key-spec ECC_NIST_P256.
     """
     from transferlite.trust.keys import create_key
 
     private, public = name.with_name(f"{name.name}.pem"), name.with_name(f"{name.name}.pub.pem")
-    made = create_key(private, public)
-    click.echo(f"key {', '.join(made.keys)}: {private} signs, {public} is for devices")
+    created = create_key(private, public)
+    click.echo(f"key {', '.join(created.keys)}: {private} signs, {public} goes to the edge devices")
 
 
 @keys.command()
 @click.argument("key")
 def show(key: str) -> None:
-    """Print the public half of KEY as PEM: of a private or public PEM file, awskms:///alias/NAME or an ARN.
+    """Print the public key as PEM. KEY is a private or public PEM file, awskms:///alias/NAME or an ARN.
 
-    One file may hold several, one below the other: devices then take what any of them signed.
+    A PEM file may contain several keys: edge devices accept a signature by any of them.
     """
     from transferlite.trust.open_keys import public_keys_of
 
-    found = public_keys_of(key)
-    click.echo(found.to_pem(), nl=False)
-    click.echo(f"key {', '.join(found.keys)}", err=True)
+    public_keys = public_keys_of(key)
+    click.echo(public_keys.to_pem(), nl=False)
+    click.echo(f"key {', '.join(public_keys.keys)}", err=True)

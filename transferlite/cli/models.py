@@ -1,33 +1,25 @@
-"""``transferlite models``: published versions and channels, and copies of them for devices; TensorFlow-free."""
+"""``transferlite models``: manage published versions and channels, and copy models to edge devices."""
 
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from transferlite import environment
+from transferlite.cli.options import (
+    channel_option,
+    json_option,
+    public_key_option,
+    registry_option,
+    signing_key_option,
+    variants_option,
+)
 from transferlite.errors import InputError
 
 if TYPE_CHECKING:
+    from transferlite.registry.manifest import Manifest
     from transferlite.registry.open_registry import Registry
-
-registry_option = click.option("--registry", required=True, metavar="LOCATION", help="Where the models are.")
-channel_option = click.option("--channel", default="production", show_default=True)
-public_key_option = click.option(
-    "--public-key",
-    envvar=environment.PUBLIC_KEY,
-    metavar="FILE",
-    help="Take only what one of this PEM file's keys signed, or a key of AWS KMS.  [env: TRANSFERLITE_PUBLIC_KEY]",
-)
-signing_key_option = click.option(
-    "--signing-key",
-    envvar=environment.SIGNING_KEY,
-    metavar="KEY",
-    help="A PEM file, awskms:///alias/NAME or an ARN.  [env: TRANSFERLITE_SIGNING_KEY]",
-)
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
@@ -37,62 +29,67 @@ def models() -> None:
 
 @models.command("list")
 @registry_option
-@_json_option
+@json_option
 def list_models(registry: str, as_json: bool) -> None:
-    """Every version, oldest first, and the channels that name it."""
-    opened = replace(_open(registry), keys=None)  # what is there is named; it is checked where it is used
+    """List every version, oldest first, and the channels that point to it."""
+    opened = replace(open_registry(registry), keys=None)  # listing needs no signatures: every use checks them
     pointers = opened.channels()
     rows = []
     for manifest in opened.versions(damaged=lambda error: click.echo(f"warning: {error}", err=True)):
-        named = [name for name, pointer in pointers.items() if pointer.model_id == manifest.model_id]
-        rows.append({
-            "model_id": manifest.model_id,
-            "created_at": manifest.created_at,
-            "backbone": manifest.backbone["name"],
-            "labels": list(manifest.labels),
-            "accuracy": manifest.metrics["test"]["accuracy"],
-            "channels": named,
-        })  # fmt: skip
+        channels = [name for name, pointer in pointers.items() if pointer.model_id == manifest.model_id]
+        rows.append(_list_row(manifest, channels))
     if as_json:
         click.echo(json.dumps(rows, ensure_ascii=False))
         return
     for row in rows:
         labels = ", ".join(row["labels"][:4]) + (f", … {len(row['labels'])} in all" if len(row["labels"]) > 4 else "")
-        channels = f"  <- {', '.join(row['channels'])}" if row["channels"] else ""
-        click.echo(f"{row['model_id']}  accuracy {row['accuracy']:.3f}  {row['backbone']}  {labels}{channels}")
+        arrow = f"  <- {', '.join(row['channels'])}" if row["channels"] else ""
+        click.echo(f"{row['model_id']}  accuracy {row['accuracy']:.3f}  {row['backbone']}  {labels}{arrow}")
     if not rows:
-        click.echo(f"{registry} holds no models yet.")
+        click.echo(f"{registry} has no models yet")
+
+
+def _list_row(manifest: "Manifest", channels: list[str]) -> dict[str, Any]:
+    return {
+        "model_id": manifest.model_id,
+        "created_at": manifest.created_at,
+        "backbone": manifest.backbone["name"],
+        "labels": list(manifest.labels),
+        "accuracy": manifest.metrics["test"]["accuracy"],
+        "channels": channels,
+    }
 
 
 @models.command()
 @click.argument("model_id", required=False)
 @registry_option
 @channel_option
-@_json_option
+@json_option
 def show(model_id: str | None, registry: str, channel: str, as_json: bool) -> None:
-    """One version (or the one that --channel names): its labels, its variants and how they were proven."""
+    """Show a version's labels, metrics and variants. Without MODEL_ID, the version that --channel points to."""
     from transferlite.trust.signature import Signature
 
-    opened = _open(registry)
+    opened = open_registry(registry)
     manifest = opened.manifest(opened.resolve(channel, model_id))
     signature = opened.signature(manifest.model_id)
     if as_json:
         click.echo(json.dumps(manifest.to_dict(), ensure_ascii=False))
         return
     test = manifest.metrics["test"]
-    click.echo(f"{manifest.model_id}, made {manifest.created_at} from {manifest.backbone['name']}")
+    click.echo(f"{manifest.model_id}, created {manifest.created_at} from {manifest.backbone['name']}")
     click.echo(f"labels: {', '.join(manifest.labels)}")
     click.echo(f"input: uint8 RGB {manifest.input.height}x{manifest.input.width}")
     click.echo(f"test: accuracy {test['accuracy']:.3f}, log loss {test['log_loss']:.3f} on {test['photos']} photos")
     signed = f"signed with key {Signature.from_json(signature).key}" if signature else "not signed"
-    click.echo(signed + (", which is checked" if signature and opened.keys else ""))
+    click.echo(signed + (", signature verified" if signature and opened.keys else ""))
     if manifest.threshold:
-        click.echo(f"below {manifest.threshold:.3f} the answer is unknown")
-    for name, value in manifest.variants.items():
-        mixed = f"; {len(value.in_float)} operations in float32" if value.in_float else ""
+        click.echo(f"predictions below {manifest.threshold:.3f} are unknown")
+    for name, variant in manifest.variants.items():
+        in_float = f"; {len(variant.in_float)} operations in float32" if variant.in_float else ""
         click.echo(
-            f"{name:<12} {value.size / 2**20:6.1f} MiB  accuracy {value.accuracy:.3f}  agreement {value.agreement:.3f}"
-            f"  largest difference {value.max_difference:.1e}  ({value.runtime}, {value.photos} photos{mixed})"
+            f"{name:<12} {variant.size / 2**20:6.1f} MiB  accuracy {variant.accuracy:.3f}"
+            f"  agreement {variant.agreement:.3f}  largest difference {variant.max_difference:.1e}"
+            f"  ({variant.runtime}, {variant.photos} photos{in_float})"
         )
     for name, reason in manifest.left_out.items():
         click.echo(f"{name:<12} left out: {reason}")
@@ -105,10 +102,10 @@ def show(model_id: str | None, registry: str, channel: str, as_json: bool) -> No
 @signing_key_option
 @public_key_option
 def promote(model_id: str, registry: str, channel: str, signing_key: str | None, public_key: str | None) -> None:
-    """Let a channel name this version from now on."""
-    opened = _open(registry, public_key, signing_key)
+    """Point a channel to a version."""
+    opened = open_registry(registry, public_key, signing_key)
     if opened.loses_history(channel):
-        click.echo(f"warning: what {channel} named was not signed with this key; its history ends here", err=True)
+        click.echo(f"warning: channel {channel} was not signed with this key; its history is dropped", err=True)
     pointer = opened.promote(model_id, channel)
     was = f" (was {pointer.previous[0]})" if pointer.previous else ""
     click.echo(f"{channel} -> {pointer.model_id}{was}, {opened.signed}")
@@ -120,8 +117,8 @@ def promote(model_id: str, registry: str, channel: str, signing_key: str | None,
 @signing_key_option
 @public_key_option
 def rollback(registry: str, channel: str, signing_key: str | None, public_key: str | None) -> None:
-    """Let a channel name the version before."""
-    opened = _open(registry, public_key, signing_key)
+    """Point a channel to its previous version."""
+    opened = open_registry(registry, public_key, signing_key)
     click.echo(f"{channel} -> {opened.rollback(channel).model_id}, {opened.signed}")
 
 
@@ -131,12 +128,12 @@ def rollback(registry: str, channel: str, signing_key: str | None, public_key: s
 @channel_option
 @signing_key_option
 def sign(model_id: str | None, registry: str, channel: str, signing_key: str | None) -> None:
-    """Sign a version that was published unsigned, or with a key that is given up.
+    """Sign a version that was published unsigned, or with a key that is no longer used.
 
-    Without MODEL_ID, the version that --channel names, and the channel. You vouch for what the registry holds now:
-    look at it first. The version's files stay as they are.
+    Without MODEL_ID, sign the version that --channel points to, and the channel. Review the registry's content first:
+    you vouch for it. The version's files stay unchanged.
     """
-    opened = replace(_open(registry, signing_key=signing_key), keys=None)
+    opened = replace(open_registry(registry, signing_key=signing_key), keys=None)
     if opened.signer is None:
         raise click.UsageError("Give the key: --signing-key.")
     chosen = opened.resolve(channel, model_id)
@@ -150,57 +147,56 @@ def sign(model_id: str | None, registry: str, channel: str, signing_key: str | N
 @models.command()
 @registry_option
 @channel_option
-@click.option("--model", "model_id", metavar="ID", help="Pull this version, whatever the channel names.")
-@click.option("--variants", help="Comma-separated TFLite files to take.  [default: all of them]")
-@click.option("--dest", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder to fill.")
+@click.option("--model", "model_id", metavar="ID", help="Version to pull instead of the channel's.")
+@variants_option
+@click.option("--dest", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder to fill.")
 @public_key_option
 def pull(
-    registry: str, channel: str, model_id: str | None, variants: str | None, dest: Path, public_key: str | None
+    registry: str, channel: str, model_id: str | None, variants: list[str] | None, dest: Path, public_key: str | None
 ) -> None:
-    """Copy a verified model to a folder, for `predict --bundle` and for devices; only what is missing is fetched.
+    """Copy a verified model to a folder, for `predict --bundle` and edge devices; only missing files are downloaded.
 
-    LOCATION may also be a share's https:// address (`models share`), a folder that this command filled, or a bundle.
-    DEST stands for the channel's version from the moment that it is whole, and keeps the one before.
+    LOCATION may also be the https:// address of a share (`models share`), a folder that this command filled, or a
+    bundle. DEST switches to the new version once it is complete, and keeps the previous one.
     """
     from transferlite.edge.install import install_current
 
-    names = [name.strip() for name in variants.split(",")] if variants else None
-    opened = _open(registry, public_key)
-    say_if_unchecked(opened)
-    bundle = opened.pull(model_id, dest, names) if model_id else install_current(opened, channel, dest, names).bundle
+    opened = open_registry(registry, public_key)
+    if opened.keys is None:
+        click.echo("no public key is configured: signatures are not checked", err=True)
+    if model_id:
+        bundle = opened.pull(model_id, dest, variants)
+    else:
+        bundle = install_current(opened, channel, dest, variants).bundle
     click.echo(str(bundle))
 
 
 @models.command()
 @registry_option
 @channel_option
-@click.option("--variants", help="Comma-separated TFLite files to share.  [default: all of them]")
-@click.option("--expires", default="7d", show_default=True, help="How long the addresses are good: 12h, 7d at most.")
-@click.option("--out", required=True, metavar="LOCATION", help="Where the share's JSON is written.")
+@variants_option
+@click.option("--expires", default="7d", show_default=True, metavar="TIME", help="Validity, at most 7d: 90m, 12h, 7d.")
+@click.option("--out", required=True, metavar="LOCATION", help="JSON file to write.")
 @public_key_option
-def share(registry: str, channel: str, variants: str | None, expires: str, out: str, public_key: str | None) -> None:
-    """Write a JSON of presigned addresses with which devices without credentials pull the channel's version.
+def share(
+    registry: str, channel: str, variants: list[str] | None, expires: str, out: str, public_key: str | None
+) -> None:
+    """Write a JSON file of presigned URLs, from which devices without AWS credentials pull the channel's version.
 
-    Devices take the JSON's own https:// address as --registry. Where --out is in S3 that address is printed.
+    Devices use the JSON's own https:// address as --registry. If --out is in S3, that address is printed.
     """
-    from transferlite.registry.share import seconds_of, write_share
+    from transferlite.registry.share import parse_duration, write_share
 
-    names = [name.strip() for name in variants.split(",")] if variants else None
-    address = write_share(_open(registry, public_key), channel, names, seconds_of(expires), out)
+    address = write_share(open_registry(registry, public_key), channel, variants, parse_duration(expires), out)
     click.echo(address or out)
 
 
-def say_if_unchecked(registry: "Registry") -> None:
-    """One line where signatures are not looked at."""
-    if registry.keys is None:
-        click.echo("no public key is configured: signatures are not checked", err=True)
-
-
-def _open(location: str, public_key: str | None = None, signing_key: str | None = None) -> "Registry":
+def open_registry(location: str, public_key: str | None = None, signing_key: str | None = None) -> "Registry":
+    """Open a registry. Raises InputError if it is a local folder that does not exist."""
     from transferlite.registry.open_registry import Registry
     from transferlite.storage.folder import FolderStore
 
     registry = Registry.open(location, public_key, signing_key)
     if isinstance(registry.store, FolderStore) and not registry.store.root.is_dir():
-        raise InputError("there is no such registry", where=location, hint="mend the path or train a first model")
+        raise InputError("there is no such registry", where=location, hint="correct the path or train a first model")
     return registry

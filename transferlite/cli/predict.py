@@ -1,4 +1,4 @@
-"""``transferlite predict``: photos in, labels out, TensorFlow-free."""
+"""``transferlite predict``: predict the labels of photos, folders, cameras and videos."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from transferlite.cli.options import channel_option, comma_separated
 from transferlite.errors import TransferLiteError
 from transferlite.inference.variants import VARIANT_HELP
 
@@ -15,41 +16,43 @@ if TYPE_CHECKING:
     from transferlite.edge.watch_photos import PhotoWatcher
     from transferlite.predict.predictor import Predictor
 
-_channel_option = click.option("--channel", default="production", show_default=True)
+_SCAN_SECONDS = 1.0
 
 
 def model_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that say which model answers, as :func:`open_predictor` takes them."""
+    """Add the options that select a model, as :func:`open_predictor` takes them."""
     options = (
-        click.option("--registry", metavar="LOCATION", help="Use the model that --channel names in this registry."),
-        click.option("--bundle", type=click.Path(path_type=Path), help="Use the model in this folder instead."),
-        _channel_option,
+        click.option("--registry", metavar="LOCATION", help="Registry with the model that --channel points to."),
+        click.option("--bundle", type=click.Path(path_type=Path), help="Folder of the model, instead of a registry."),
+        channel_option,
         click.option(
             "--model",
             metavar="ID|FILE.tflite",
-            help="Use this version, whatever the channel names; or any classifier's file, by itself.",
+            help="Version to use instead of the channel's; or a .tflite classifier, without a registry.",
         ),
         click.option("--variant", default="float32", show_default=True, help=VARIANT_HELP),
-        click.option("--threads", type=click.IntRange(1), help="For the interpreter.  [default: all cores]"),
+        click.option("--threads", type=click.IntRange(1), help="Interpreter threads.  [default: all cores]"),
         click.option(
-            "--labels", type=click.Path(path_type=Path), help="Of a FILE.tflite: a text file, a label a line."
+            "--labels",
+            type=click.Path(path_type=Path),
+            help="Text file with one label per line (plain .tflite files only).",
         ),
         click.option(
-            "--mean", callback=_numbers, metavar="NUMBERS", help="Of a FILE.tflite: what it wants pixels less."
+            "--mean",
+            callback=comma_separated(float, "123.7,116.3,103.5"),
+            metavar="NUMBERS",
+            help="Mean to subtract from each pixel (plain .tflite files only).",
         ),
-        click.option("--std", callback=_numbers, metavar="NUMBERS", help="Of a FILE.tflite: and then divided by."),
+        click.option(
+            "--std",
+            callback=comma_separated(float, "123.7,116.3,103.5"),
+            metavar="NUMBERS",
+            help="Standard deviation to divide each pixel by (plain .tflite files only).",
+        ),
     )
     for option in reversed(options):
         command = option(command)
     return command
-
-
-def _numbers(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[float, ...] | None:
-    """``127.5`` or ``123.7,116.3,103.5``."""
-    try:
-        return None if text is None else tuple(float(one) for one in text.split(","))
-    except ValueError:
-        raise click.BadParameter("give one number, or three with commas between") from None
 
 
 def open_predictor(
@@ -59,43 +62,43 @@ def open_predictor(
     model: str | None,
     variant: str,
     threads: int | None,
-    **plain: Any,
+    **file_options: Any,
 ) -> "Predictor":
-    """The model that :func:`model_options` name; ``plain`` are those of a file by itself."""
+    """Load the model that :func:`model_options` select; ``file_options`` are for plain .tflite files."""
     from transferlite.predict.predictor import Predictor
 
     file = model if model and model.lower().endswith(".tflite") else None
-    if sum(place is not None for place in (registry, bundle, file)) != 1:
+    if sum(source is not None for source in (registry, bundle, file)) != 1:
         raise click.UsageError("Give one of --registry, --bundle or --model FILE.tflite.")
     if file is not None:
-        return Predictor.from_file(file, threads=threads, **plain)
-    if any(value is not None for value in plain.values()):
-        raise click.UsageError("--labels, --mean and --std go with --model FILE.tflite.")
+        return Predictor.from_file(file, threads=threads, **file_options)
+    if any(value is not None for value in file_options.values()):
+        raise click.UsageError("--labels, --mean and --std need --model FILE.tflite.")
     if bundle is not None:
         return Predictor.load(bundle, variant, threads)
     return Predictor.from_registry(str(registry), channel, model, variant, threads)
 
 
 @click.command()
-@click.argument("images", nargs=-1, metavar="[IMAGE]...")
+@click.argument("photos", nargs=-1, metavar="[PHOTO]...")
 @model_options
-@click.option("--watch", is_flag=True, help="Stay, and label each photo that comes to the folders IMAGE.")
-@click.option("--camera", metavar="0|FILE|URL", help="Label the pictures of a camera, a video or a stream instead.")
+@click.option("--watch", is_flag=True, help="Keep running, and label each new photo in the folders PHOTO.")
+@click.option("--camera", metavar="0|FILE|URL", help="Label the frames of a camera, video file or stream instead.")
 @click.option(
     "--every",
     type=click.FloatRange(0),
     metavar="SECONDS",
-    help="Look into the folders so often (1), or take a picture at most so often (0: each that can be had).",
+    help="Seconds between folder scans (default 1) or camera frames (default 0: no limit).",
 )
-@click.option("--top", default=3, show_default=True, type=click.IntRange(1), help="How many labels to show.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@click.option("--top", default=3, show_default=True, type=click.IntRange(1), help="Number of labels to print.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Also append JSON lines to this file; --watch leaves out what it holds.",
+    help="File to append JSON lines to; --watch skips the photos already in it.",
 )
 def predict(
-    images: tuple[str, ...],
+    photos: tuple[str, ...],
     watch: bool,
     camera: str | None,
     every: float | None,
@@ -104,88 +107,88 @@ def predict(
     out: Path | None,
     **model: Any,
 ) -> None:
-    """Label photos: local files, folders, patterns such as 'photos/**/*.jpg', s3:// objects and prefixes.
+    """Predict the labels of photos.
 
-    A photo that cannot be used is reported and the others are labelled; the exit status is then 2. With --watch or
-    --camera, Ctrl-C or SIGTERM ends it well, with the photo in hand.
+    PHOTO is a local file, a folder, a quoted pattern such as 'photos/**/*.jpg', or an s3:// object or prefix.
+
+    A photo that cannot be used is reported, and the others are labelled; the exit status is then 2. With --watch or
+    --camera, Ctrl-C or SIGTERM ends the command after the current photo, with exit status 0.
     """
     from transferlite.cli.print_predictions import PredictionPrinter, open_output
 
-    if bool(images) == (camera is not None):
-        raise click.UsageError("Give either IMAGE... or --camera.")
+    if bool(photos) == (camera is not None):
+        raise click.UsageError("Give either PHOTO... or --camera.")
     predictor = open_predictor(**model)
-    with open_output(out) as log:
-        answers = PredictionPrinter(predictor, top, as_json, log)
+    with open_output(out) as output:
+        printer = PredictionPrinter(predictor, top, as_json, output)
         if camera is not None:
-            _camera(camera, 0.0 if every is None else every, answers)
+            _predict_frames(camera, 0.0 if every is None else every, printer)
         elif watch:
-            _watch(images, 1.0 if every is None else every, answers, out)
-        elif failures := [error for image in images for error in _predict_all(image, answers)]:
-            raise click.exceptions.Exit(min(error.exit_code for error in failures))
+            _watch(photos, _SCAN_SECONDS if every is None else every, printer, out)
+        elif errors := [error for location in photos for error in _predict_all(location, printer)]:
+            raise click.exceptions.Exit(min(error.exit_code for error in errors))
 
 
-def _predict_all(location: str, answers: "PredictionPrinter") -> Iterator[TransferLiteError]:
-    """As ``_predict_location``; a location that holds nothing is itself a failure."""
+def _predict_all(location: str, printer: "PredictionPrinter") -> Iterator[TransferLiteError]:
+    """Predict the photos at ``location``; yield the errors. A location without photos is an error too."""
     try:
-        yield from _predict_location(location, answers)
+        yield from _predict_location(location, printer)
     except TransferLiteError as error:
-        answers.fail(location, error)
+        printer.print_error(location, error)
         yield error
 
 
-def _predict_location(location: str, answers: "PredictionPrinter") -> Iterator[TransferLiteError]:
-    """Write an answer for each photo at ``location``; yields what failed."""
+def _predict_location(location: str, printer: "PredictionPrinter") -> Iterator[TransferLiteError]:
     from transferlite.images.find_photos import find_photos
     from transferlite.images.input_spec import READ_BYTES
     from transferlite.storage.locations import read_uri
     from transferlite.storage.prefetch import prefetch_map
 
-    def fetch(image: str) -> tuple[str, bytes | TransferLiteError]:
+    def fetch(name: str) -> tuple[str, bytes | TransferLiteError]:
         try:
-            return image, read_uri(image, READ_BYTES)
+            return name, read_uri(name, READ_BYTES)
         except TransferLiteError as error:
-            return image, error
+            return name, error
 
-    for image, data in prefetch_map(fetch, find_photos(location)):
+    for name, data in prefetch_map(fetch, find_photos(location)):
         if isinstance(data, TransferLiteError):
-            answers.fail(image, data)
-            failure: TransferLiteError | None = data
-        else:
-            failure = answers.ask(image, data)
-        if failure is not None:
-            yield failure
+            printer.print_error(name, data)
+            yield data
+        elif error := printer.predict_or_print_error(name, data):
+            yield error
 
 
-def _watch(folders: tuple[str, ...], every: float, answers: "PredictionPrinter", out: Path | None) -> None:
-    """Answer each photo in the folders once, those that are there and those that come, until the end is asked for."""
-    from transferlite.cli.print_predictions import already_predicted
+def _watch(folders: tuple[str, ...], every: float, printer: "PredictionPrinter", out: Path | None) -> None:
+    """Predict existing and new photos in the folders, each once, until a stop signal."""
+    from transferlite.cli.print_predictions import read_photo_names
     from transferlite.edge.stop_signal import catch_stop_signals
     from transferlite.edge.watch_photos import PhotoWatcher
 
-    watch = PhotoWatcher([Path(folder).expanduser() for folder in folders], already_predicted(out))
-    with catch_stop_signals() as end:
-        while not end.asked:
-            for image in watch.look(time.monotonic()):
-                _answer_new(image, watch, answers)
-                if end.asked:
+    watcher = PhotoWatcher([Path(folder).expanduser() for folder in folders], read_photo_names(out))
+    with catch_stop_signals() as stop:
+        while not stop.received:
+            for path in watcher.scan(time.monotonic()):
+                _predict_new(path, watcher, printer)
+                if stop.received:
                     break
-            end.wait(every)
+            stop.wait(every)
 
 
-def _answer_new(image: str, watch: "PhotoWatcher", answers: "PredictionPrinter") -> None:
+def _predict_new(path: str, watcher: "PhotoWatcher", printer: "PredictionPrinter") -> None:
+    """Predict a new photo. If it cannot be used but may still be being written, leave it for the next scan."""
     try:
-        answers.tell(image, Path(image))
+        printer.predict(path, Path(path))
     except TransferLiteError as error:
-        if watch.may_be_unfinished(image, time.monotonic()):
+        if watcher.may_be_unfinished(path, time.monotonic()):
             return
-        answers.fail(image, error)
-    watch.done(image)
+        printer.print_error(path, error)
+    watcher.done(path)
 
 
-def _camera(source: str, every: float, answers: "PredictionPrinter") -> None:
+def _predict_frames(source: str, every: float, printer: "PredictionPrinter") -> None:
     from transferlite.edge.camera import camera_frames
     from transferlite.edge.stop_signal import catch_stop_signals
 
-    with catch_stop_signals() as end:
-        for name, picture in camera_frames(source, every, end):
-            answers.ask(name, picture)
+    with catch_stop_signals() as stop:
+        for name, frame in camera_frames(source, every, stop):
+            printer.predict_or_print_error(name, frame)

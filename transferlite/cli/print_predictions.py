@@ -1,4 +1,4 @@
-"""What the predictor says of photos, written as lines: for people, as JSON, and to a file that keeps them."""
+"""Print predictions as text or JSON lines, and append them to a file."""
 
 import json
 import os
@@ -19,57 +19,58 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PredictionPrinter:
-    """Asks a predictor and writes what it says.
+    """Predict photos and print the results.
 
     Attributes:
-        predictor: who is asked.
-        top: how many labels are told.
-        as_json: whether standard output gets JSON lines.
-        log: a file that gets JSON lines too; None for none.
+        predictor: the loaded model.
+        top: number of labels to print.
+        as_json: print JSON lines instead of text.
+        output: file to append JSON lines to; None for none.
     """
 
     predictor: "Predictor"
     top: int = 3
     as_json: bool = False
-    log: BinaryIO | None = None
+    output: BinaryIO | None = None
 
-    def ask(self, image: str, photo: "Photo") -> TransferLiteError | None:
-        """Write the answer of one photo, or what is wrong with it; returns the latter."""
+    def predict_or_print_error(self, name: str, photo: "Photo") -> TransferLiteError | None:
+        """Print the prediction of one photo, or its error; return the error."""
         try:
-            self.tell(image, photo)
+            self.predict(name, photo)
         except TransferLiteError as error:
-            self.fail(image, error)
+            self.print_error(name, error)
             return error
         return None
 
-    def tell(self, image: str, photo: "Photo") -> None:
-        """Write the answer of one photo. Raises TransferLiteError, and then has written nothing."""
+    def predict(self, name: str, photo: "Photo") -> None:
+        """Print the prediction of one photo. Raises TransferLiteError, and then prints nothing."""
         from transferlite.inference.prediction import UNKNOWN
 
-        answer = self.predictor(photo, self.top)
-        best = ", ".join(f"{label} {score:.3f}" for label, score in answer.top)
-        line = f"{image}: " + (f"unknown ({best})" if answer.label == UNKNOWN else best)
-        self._write({"image": image, **answer.to_dict()}, line)
+        prediction = self.predictor(photo, self.top)
+        scores = ", ".join(f"{label} {score:.3f}" for label, score in prediction.top)
+        text = f"unknown ({scores})" if prediction.label == UNKNOWN else scores
+        self._write({"image": name, **prediction.to_dict()}, f"{name}: {text}")
 
-    def fail(self, image: str, error: TransferLiteError) -> None:
-        """Write why there is no answer."""
+    def print_error(self, name: str, error: TransferLiteError) -> None:
+        """Print why a photo has no prediction: to standard error, or as a JSON line."""
         code = getattr(error, "code", type(error).__name__)
-        place = "" if error.where else f"{image}: "
-        self._write({"image": image, "error": {"code": code, "message": error.message}}, f"error: {place}{error}", True)
+        prefix = "" if error.where else f"{name}: "
+        record = {"image": name, "error": {"code": code, "message": error.message}}
+        self._write(record, f"error: {prefix}{error}", to_stderr=True)
 
-    def _write(self, record: dict[str, Any], line: str, failure: bool = False) -> None:
+    def _write(self, record: dict[str, Any], line: str, to_stderr: bool = False) -> None:
         text = json.dumps(record, ensure_ascii=False)
-        if self.log is not None:
-            self.log.write(text.encode() + b"\n")  # unbuffered: a line is there whole, or not yet
+        if self.output is not None:
+            self.output.write(text.encode() + b"\n")  # unbuffered: one write per line
         if self.as_json:
             click.echo(text)
         else:
-            click.echo(line, err=failure)
+            click.echo(line, err=to_stderr)
 
 
 @contextmanager
 def open_output(path: Path | None) -> Iterator[BinaryIO | None]:
-    """The file to append to, mended where a power cut left half a line; None for None."""
+    """Open a file to append lines to; a line that a power cut left incomplete gets its line end. None for None."""
     if path is None:
         yield None
         return
@@ -80,8 +81,8 @@ def open_output(path: Path | None) -> Iterator[BinaryIO | None]:
         yield file
 
 
-def already_predicted(path: Path | None) -> set[str]:
-    """The images of which a file of JSON lines has an answer or a failure. Half lines are no answers."""
+def read_photo_names(path: Path | None) -> set[str]:
+    """Names of the photos in a file of JSON lines, predictions and errors alike; damaged lines are skipped."""
     names = set()
     if path is not None and path.exists():
         with path.open("rb") as file:

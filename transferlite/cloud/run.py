@@ -1,4 +1,4 @@
-"""A training in the cloud, started and followed: its states, its jobs on AWS Batch, and what they cost so far."""
+"""Start a training in the cloud and follow it: states, AWS Batch jobs and their cost so far."""
 
 import json
 import time
@@ -10,15 +10,14 @@ from transferlite.cloud.prices import fargate_hour, price_table
 from transferlite.cloud.stack import DeployedStack, client, translate_aws_errors
 from transferlite.registry.versions import new_model_id, utc_now
 
-SECONDS_BETWEEN = 10.0
-"""How often AWS is asked."""
-_GPU = "g4dn.xlarge"
-"""Whose price stands for a GPU machine's: Batch does not say in the job which type it took."""
+POLL_SECONDS = 10.0
+_GPU_MACHINE = "g4dn.xlarge"
+"""Machine whose price is used for GPU jobs: Batch does not report which instance type a job got."""
 
 
 @dataclass(frozen=True)
 class BatchJob:
-    """A job of AWS Batch: ``seconds`` that its machines ran, all children together, and their list price so far."""
+    """An AWS Batch job: ``seconds`` of machine time over all child jobs, and their list price in USD so far."""
 
     id: str
     name: str
@@ -30,7 +29,7 @@ class BatchJob:
 
 @dataclass(frozen=True)
 class Progress:
-    """An execution at one moment. ``status`` is Step Functions'; ``state`` the last one that it entered."""
+    """State of an execution: Step Functions' ``status`` and the ``state`` entered last."""
 
     status: str
     state: str
@@ -38,57 +37,57 @@ class Progress:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will happen."""
+        """Whether the execution is over."""
         return self.status != "RUNNING"
 
     @property
     def refused(self) -> bool:
-        """Whether a version was published and not promoted."""
+        """Whether a version was published but not promoted."""
         return self.status == "SUCCEEDED" and self.state == "Refused"
 
     @property
     def usd(self) -> float:
-        """The list price on demand of the jobs' seconds: an estimate, and on Spot more than is paid."""
+        """Estimated cost in USD: on-demand list price of the jobs' seconds. Spot costs less."""
         return sum(job.usd for job in self.jobs)
 
     def __str__(self) -> str:
-        told = [f"{job.name} {job.status.lower()}{job.note} {_clock(job.seconds)}" for job in self.jobs]
-        return f"{self.state}: {', '.join([*told, f'about ${self.usd:.3f}'])}"
+        jobs = [f"{job.name} {job.status.lower()}{job.note} {_duration(job.seconds)}" for job in self.jobs]
+        return f"{self.state}: {', '.join([*jobs, f'about ${self.usd:.3f}'])}"
 
 
-def _clock(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}m{rest:02}s" if minutes else f"{rest}s"
 
 
-def start(stack: DeployedStack, given: Mapping[str, Any]) -> str:
-    """Start a training; returns the execution's ARN."""
+def start(stack: DeployedStack, parameters: Mapping[str, Any]) -> str:
+    """Start a training; return the execution's ARN."""
     with translate_aws_errors(stack.training):
-        started = client("stepfunctions").start_execution(
-            stateMachineArn=stack.training, name=f"by-hand-{new_model_id(utc_now())}", input=json.dumps(given)
+        execution = client("stepfunctions").start_execution(
+            stateMachineArn=stack.training, name=f"by-hand-{new_model_id(utc_now())}", input=json.dumps(parameters)
         )
-    return str(started["executionArn"])
+    return str(execution["executionArn"])
 
 
 def read_progress(execution: str) -> Progress:
-    """The execution as it is now."""
+    """Read the current state of an execution from Step Functions and Batch."""
     with translate_aws_errors(execution):
         steps = client("stepfunctions")
         status = steps.describe_execution(executionArn=execution)["status"]
         events = list(_events(steps, execution))
-    entered = [one["stateEnteredEventDetails"]["name"] for one in events if "stateEnteredEventDetails" in one]
-    ids = [name for name in map(_job_of, events) if name]
-    return Progress(status, entered[-1] if entered else "starting", tuple(_jobs(ids)))
+    states = [event["stateEnteredEventDetails"]["name"] for event in events if "stateEnteredEventDetails" in event]
+    job_ids = [job_id for job_id in map(_submitted_job, events) if job_id]
+    return Progress(status, states[-1] if states else "starting", tuple(_jobs(job_ids)))
 
 
-def follow(execution: str, tell: Callable[[Progress], None]) -> Progress:
-    """Look again and again, and tell, until it has ended."""
+def follow(execution: str, on_progress: Callable[[Progress], None]) -> Progress:
+    """Poll an execution until it ends, and report each state to ``on_progress``; return the last."""
     while True:
-        found = read_progress(execution)
-        tell(found)
-        if found.ended:
-            return found
-        time.sleep(SECONDS_BETWEEN)
+        progress = read_progress(execution)
+        on_progress(progress)
+        if progress.ended:
+            return progress
+        time.sleep(POLL_SECONDS)
 
 
 def _events(steps: Any, execution: str) -> Iterator[dict[str, Any]]:
@@ -101,56 +100,62 @@ def _events(steps: Any, execution: str) -> Iterator[dict[str, Any]]:
         token = {"nextToken": page["nextToken"]}
 
 
-def _job_of(event: Mapping[str, Any]) -> str:
-    """The id of the Batch job that a state submitted, if that is what the event tells."""
+def _submitted_job(event: Mapping[str, Any]) -> str:
+    """Id of the Batch job that the event reports as submitted; empty for other events."""
     details = event.get("taskSubmittedEventDetails", {})
     if details.get("resourceType") != "batch":
         return ""
-    told = json.loads(details.get("output") or "{}")
-    return str(told.get("JobId") or told.get("jobId") or "")
+    output = json.loads(details.get("output") or "{}")
+    return str(output.get("JobId") or output.get("jobId") or "")
 
 
 def _jobs(ids: list[str]) -> Iterator[BatchJob]:
     if not ids:
         return
     with translate_aws_errors("AWS Batch"):
-        found = {one["jobId"]: one for one in client("batch").describe_jobs(jobs=ids[:100])["jobs"]}
-    for name in ids:
-        if name in found:
-            yield _job(found[name])
+        details = {job["jobId"]: job for job in client("batch").describe_jobs(jobs=ids[:100])["jobs"]}
+    yield from (_batch_job(details[job_id]) for job_id in ids if job_id in details)
 
 
-def _job(told: Mapping[str, Any]) -> BatchJob:
-    summary = told.get("arrayProperties", {}).get("statusSummary") or {}
-    size = told.get("arrayProperties", {}).get("size", 0)
-    children = _children(told["jobId"]) if size else [told]
-    seconds = sum(map(_seconds, children))
-    note = f" ({summary.get('SUCCEEDED', 0)} of {size} done)" if size else ""
-    return BatchJob(told["jobId"], told["jobName"], told["status"], seconds, seconds / 3600 * hourly(told), note)
+def _batch_job(details: Mapping[str, Any]) -> BatchJob:
+    array = details.get("arrayProperties", {})
+    size = array.get("size", 0)
+    done = (array.get("statusSummary") or {}).get("SUCCEEDED", 0)
+    seconds = sum(map(_machine_seconds, _children(details["jobId"]) if size else [details]))
+    return BatchJob(
+        id=details["jobId"],
+        name=details["jobName"],
+        status=details["status"],
+        seconds=seconds,
+        usd=seconds / 3600 * hourly_price(details),
+        note=f" ({done} of {size} done)" if size else "",
+    )
 
 
-def _children(job: str) -> list[Any]:
+def _children(job_id: str) -> list[Any]:
+    """The child jobs of an array job that have started."""
     with translate_aws_errors("AWS Batch"):
-        batch, found = client("batch"), []
+        batch, children = client("batch"), []
         for status in ("RUNNING", "SUCCEEDED", "FAILED"):
-            for page in batch.get_paginator("list_jobs").paginate(arrayJobId=job, jobStatus=status):
-                found += page["jobSummaryList"]
-    return found
+            for page in batch.get_paginator("list_jobs").paginate(arrayJobId=job_id, jobStatus=status):
+                children += page["jobSummaryList"]
+    return children
 
 
-def _seconds(told: Mapping[str, Any]) -> float:
-    """How long a job's container has run, in all its attempts but those that only wait."""
-    attempts = [one for one in told.get("attempts", ()) if one.get("startedAt")]
-    if told.get("status") == "RUNNING" or not attempts:
-        attempts = [*attempts, told] if told.get("startedAt") else attempts
+def _machine_seconds(details: Mapping[str, Any]) -> float:
+    """Seconds that a job's container ran, over all its attempts."""
+    attempts = [attempt for attempt in details.get("attempts", ()) if attempt.get("startedAt")]
+    if (details.get("status") == "RUNNING" or not attempts) and details.get("startedAt"):
+        attempts.append(details)  # the current attempt, which Batch does not list yet
     now = time.time() * 1000
-    return sum(float(one.get("stoppedAt") or now) - float(one["startedAt"]) for one in attempts) / 1000
+    return sum(float(attempt.get("stoppedAt") or now) - float(attempt["startedAt"]) for attempt in attempts) / 1000
 
 
-def hourly(told: Mapping[str, Any]) -> float:
-    """USD an hour of a job's machine by what the job asks for, at the list prices of ``prices.json``."""
+def hourly_price(details: Mapping[str, Any]) -> float:
+    """List price in USD per hour for the resources that a job requests."""
     prices = price_table()
-    asked = {one["type"]: float(one["value"]) for one in told.get("container", {}).get("resourceRequirements", ())}
-    if asked.get("GPU"):
-        return float(prices["ec2_hour"][_GPU]["usd"])
-    return fargate_hour(prices, "x86_64", asked.get("VCPU", 0), asked.get("MEMORY", 0) / 1024)
+    requirements = details.get("container", {}).get("resourceRequirements", ())
+    requested = {requirement["type"]: float(requirement["value"]) for requirement in requirements}
+    if requested.get("GPU"):
+        return float(prices["ec2_hour"][_GPU_MACHINE]["usd"])
+    return fargate_hour(prices, "x86_64", requested.get("VCPU", 0), requested.get("MEMORY", 0) / 1024)

@@ -1,4 +1,4 @@
-"""A deployed stack as the ``cloud`` commands see it: its outputs and parameters, and AWS's own clients."""
+"""Read a deployed CloudFormation stack, create AWS clients and translate their errors."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "Ex
 
 @dataclass(frozen=True)
 class DeployedStack:
-    """What CloudFormation says of a stack."""
+    """Status, outputs and parameters of a stack in CloudFormation."""
 
     name: str
     status: str
@@ -29,33 +29,35 @@ class DeployedStack:
 
     @property
     def training(self) -> str:
-        """The state machine's ARN."""
+        """ARN of the training state machine."""
         return self._output("TrainingArn")
 
     @property
     def registry(self) -> str:
-        """The URI of the models."""
+        """URI of the model registry."""
         return self._output("RegistryUri")
 
     def _output(self, name: str) -> str:
         if name not in self.outputs:
             raise NotFoundError(
-                f"has no output {name}", where=f"stack {self.name}", hint="is it a stack of TransferLite, and deployed?"
+                f"has no output {name}",
+                where=f"stack {self.name}",
+                hint="check that it is a TransferLite stack and completely deployed",
             )
         return self.outputs[name]
 
 
 def find_stack(name: str) -> DeployedStack:
-    """The stack of that name.
+    """Read the stack with this name.
 
     Raises:
-        NotFoundError: there is none in this account and region.
+        NotFoundError: no such stack in this account and region.
     """
     with translate_aws_errors(f"stack {name}"):
-        (found,) = client("cloudformation").describe_stacks(StackName=name)["Stacks"]
-    outputs = {one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", ())}
-    parameters = {one["ParameterKey"]: one["ParameterValue"] for one in found.get("Parameters", ())}
-    return DeployedStack(name, found["StackStatus"], outputs, parameters)
+        (stack,) = client("cloudformation").describe_stacks(StackName=name)["Stacks"]
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", ())}
+    parameters = {item["ParameterKey"]: item["ParameterValue"] for item in stack.get("Parameters", ())}
+    return DeployedStack(name, stack["StackStatus"], outputs, parameters)
 
 
 @cache
@@ -68,20 +70,20 @@ def _session() -> Any:
 
 
 def client(service: str) -> Any:
-    """A client of one of AWS's services; endpoint, region and credentials are the standard settings'."""
+    """A boto3 client; endpoint, region and credentials come from the standard AWS settings."""
     with translate_aws_errors(service):
         return _session().client(service)
 
 
 @contextmanager
 def translate_aws_errors(where: str) -> Iterator[None]:
-    """Turn what AWS answers into errors that say what to do."""
+    """Turn boto3's exceptions into errors of TransferLite, with a hint what to do."""
     import botocore.exceptions as aws
 
     try:
         yield
     except aws.ClientError as error:
-        raise _refusal(where, error) from error
+        raise _translate_response(where, error) from error
     except (aws.NoCredentialsError, aws.PartialCredentialsError, aws.CredentialRetrievalError):
         raise AccessDeniedError("no AWS credentials found", where=where, hint="set AWS_PROFILE") from None
     except (aws.NoRegionError, aws.ProfileNotFound, aws.ParamValidationError) as error:
@@ -90,7 +92,7 @@ def translate_aws_errors(where: str) -> Iterator[None]:
         raise UnavailableError(" ".join(str(error).split()), where=where, hint="check the network") from error
 
 
-def _refusal(where: str, error: Any) -> TransferLiteError:
+def _translate_response(where: str, error: Any) -> TransferLiteError:
     code = str(error.response.get("Error", {}).get("Code", ""))
     text = str(error.response.get("Error", {}).get("Message") or code)
     if "does not exist" in text or code in {"ResourceNotFoundException", "StateMachineDoesNotExist"}:
@@ -98,5 +100,5 @@ def _refusal(where: str, error: Any) -> TransferLiteError:
     if code in _DENIED:
         return AccessDeniedError(f"access denied ({text})", where=where, hint="check your own permissions")
     if "No updates are to be performed" in text:
-        return InputError("is so already", where=where)
+        return InputError("is already up to date", where=where)
     return TransferLiteError(f"AWS answered {code}: {text}", where=where)

@@ -1,4 +1,4 @@
-"""What a stack is doing: its model, its queue, its trainings, its alarms."""
+"""Report what a stack is doing: its model, queues, trainings, schedule and alarms."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,74 +7,77 @@ from transferlite.cloud.stack import DeployedStack, client, translate_aws_errors
 from transferlite.errors import NotFoundError
 from transferlite.registry.open_registry import Registry
 
-_RUNS = 5
-_DEPTH = "ApproximateNumberOfMessages"
+_SHOWN_RUNS = 5
+_QUEUE_LENGTH = "ApproximateNumberOfMessages"
 
 
-def status_of(stack: DeployedStack) -> dict[str, Any]:
-    """All of it, for JSON."""
+def read_status(stack: DeployedStack) -> dict[str, Any]:
+    """Collect the status as JSON types."""
     return {
         "stack": stack.name,
         "status": stack.status,
         "outputs": dict(stack.outputs),
         "schedule": schedule_of(stack),
-        "model": _model(stack),
-        "waiting": _depth(stack, "IncomingQueueUrl"),
-        "given_up": _depth(stack, "DeadLettersUrl"),
-        "runs": _runs(stack),
+        "model": _production_model(stack),
+        "waiting": _queue_length(stack, "IncomingQueueUrl"),
+        "given_up": _queue_length(stack, "DeadLettersUrl"),
+        "runs": _latest_runs(stack),
         "alarms": _alarms(stack),
     }
 
 
 def schedule_of(stack: DeployedStack) -> dict[str, str]:
-    """When it trains by itself, as the stack was last told."""
-    told = stack.parameters
+    """State, expression and time zone of the training schedule, from the stack's parameters."""
     return {
-        "state": told.get("ScheduleState", "DISABLED"),
-        "when": told.get("Schedule", ""),
-        "timezone": told.get("ScheduleTimezone", ""),
+        "state": stack.parameters.get("ScheduleState", "DISABLED"),
+        "when": stack.parameters.get("Schedule", ""),
+        "timezone": stack.parameters.get("ScheduleTimezone", ""),
     }
 
 
-def _model(stack: DeployedStack) -> str | None:
+def _production_model(stack: DeployedStack) -> str | None:
     try:
         return Registry.open(stack.registry).channel("production").model_id
     except NotFoundError:
         return None
 
 
-def _depth(stack: DeployedStack, output: str) -> int:
+def _queue_length(stack: DeployedStack, output: str) -> int:
     with translate_aws_errors(output):
-        asked = client("sqs").get_queue_attributes(QueueUrl=stack.outputs[output], AttributeNames=[_DEPTH])
-    return int(asked["Attributes"][_DEPTH])
+        response = client("sqs").get_queue_attributes(QueueUrl=stack.outputs[output], AttributeNames=[_QUEUE_LENGTH])
+    return int(response["Attributes"][_QUEUE_LENGTH])
 
 
-def _runs(stack: DeployedStack) -> list[dict[str, str]]:
+def _latest_runs(stack: DeployedStack) -> list[dict[str, str]]:
     with translate_aws_errors(stack.training):
-        found = client("stepfunctions").list_executions(stateMachineArn=stack.training, maxResults=_RUNS)
+        page = client("stepfunctions").list_executions(stateMachineArn=stack.training, maxResults=_SHOWN_RUNS)
     return [
-        {"name": one["name"], "status": one["status"], "started": one["startDate"].isoformat(timespec="seconds")}
-        for one in found["executions"]
+        {"name": run["name"], "status": run["status"], "started": run["startDate"].isoformat(timespec="seconds")}
+        for run in page["executions"]
     ]
 
 
 def _alarms(stack: DeployedStack) -> dict[str, str]:
     with translate_aws_errors("CloudWatch"):
         pages = client("cloudwatch").get_paginator("describe_alarms").paginate(AlarmNamePrefix=f"{stack.name}-")
-        return {one["AlarmName"]: one["StateValue"] for page in pages for one in page["MetricAlarms"]}
+        return {alarm["AlarmName"]: alarm["StateValue"] for page in pages for alarm in page["MetricAlarms"]}
 
 
-def status_lines(told: dict[str, Any]) -> Iterator[str]:
-    """The same for people."""
-    yield f"{told['stack']}: {told['status']}"
-    for name, value in told["outputs"].items():
+def status_lines(status: dict[str, Any]) -> Iterator[str]:
+    """Format the result of :func:`read_status` as text."""
+    yield f"{status['stack']}: {status['status']}"
+    for name, value in status["outputs"].items():
         yield f"  {name:<20} {value}"
-    when = told["schedule"]
-    yield f"schedule  {'on' if when['state'] == 'ENABLED' else 'off'}, {when['when']} {when['timezone']}"
-    yield f"model     {told['model'] or 'none yet'}"
-    yield f"photos    {told['waiting']} waiting, {told['given_up']} given up"
-    yield "trainings " + ("" if told["runs"] else "none yet")
-    for one in told["runs"]:
-        yield f"  {one['started']}  {one['status']:<9} {one['name']}"
-    ringing = [name for name, state in told["alarms"].items() if state == "ALARM"]
-    yield f"alarms    {len(told['alarms'])}, " + (f"ringing: {', '.join(ringing)}" if ringing else "none rings")
+    yield f"schedule  {schedule_line(status['schedule'])}"
+    yield f"model     {status['model'] or 'none yet'}"
+    yield f"photos    {status['waiting']} waiting, {status['given_up']} in the dead-letter queue"
+    yield "trainings " + ("" if status["runs"] else "none yet")
+    for run in status["runs"]:
+        yield f"  {run['started']}  {run['status']:<9} {run['name']}"
+    firing = [name for name, state in status["alarms"].items() if state == "ALARM"]
+    yield f"alarms    {len(status['alarms'])}, " + (f"firing: {', '.join(firing)}" if firing else "none firing")
+
+
+def schedule_line(schedule: dict[str, str]) -> str:
+    """Format a schedule as text: ``on, rate(1 day) UTC``."""
+    return f"{'on' if schedule['state'] == 'ENABLED' else 'off'}, {schedule['when']} {schedule['timezone']}"

@@ -19,7 +19,7 @@ PAGE = "<!doctype html><title>{}</title>"
 
 @pytest.fixture(params=["folder", "s3"])
 def registry(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A registry with two versions that have a report; production names the newer."""
+    """A registry with two versions that have a report; production points to the newer."""
     location = str(tmp_path / "models")
     if request.param == "s3":
         request.getfixturevalue("bucket")
@@ -42,7 +42,7 @@ def test_the_channels_report_is_fetched_and_its_path_printed(registry: str, caps
     assert path.read_text() == PAGE.format(NEW)
 
 
-def test_another_versions_report_is_written_where_it_is_wanted_and_opened(
+def test_another_versions_report_is_written_to_dest_and_opened(
     registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     opened: list[str] = []
@@ -72,14 +72,14 @@ def test_a_changed_report_is_refused(registry: str, tmp_path: Path, capsys: pyte
         (["../x"], "is not a model id"),
     ],
 )
-def test_what_is_not_there_is_named(
+def test_a_missing_version_or_channel_is_reported(
     words: list[str], message: str, registry: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["report", *words, "--registry", registry]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_a_version_from_before_reports_and_no_registry_are_named(
+def test_a_version_without_a_report_and_a_missing_registry_are_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manifest = write_bundle(tmp_path / "bundle", OLD)
@@ -91,7 +91,7 @@ def test_a_version_from_before_reports_and_no_registry_are_named(
     assert "there is no such registry" in capsys.readouterr().err
 
 
-def test_a_browser_shows_the_report_in_s3_rather_than_saving_it(bucket: Any, tmp_path: Path) -> None:
+def test_the_report_in_s3_has_the_content_type_of_a_page(bucket: Any, tmp_path: Path) -> None:
     (tmp_path / REPORT_HTML).write_text(PAGE)
     Registry.open(f"s3://{BUCKET}/models").store.upload(REPORT_HTML, tmp_path / REPORT_HTML)
     assert (
