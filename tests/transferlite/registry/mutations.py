@@ -1,7 +1,7 @@
-"""What can happen to a signed registry in the hands of others: each accident, with the reason that has to be given.
+"""Damage, exchange and forge the objects of a signed registry; each mutation comes with the expected error.
 
-A registry here is its objects by key. The channel names ``next``; ``good`` was named before and runs on the device;
-``old`` is older still.
+A registry is a dict of objects by key. The channel points to ``next``. Its previous version ``good`` runs on the device;
+``old`` is the version before that.
 """
 
 import json
@@ -26,16 +26,16 @@ Objects = dict[str, bytes]
 Chance = random.Random
 
 SHA256 = r"does not have the manifest's sha256"
-MISFIT = r"does not fit its signature by [0-9a-f]{16}: one of them was altered"
+MISMATCH = r"does not match its signature by [0-9a-f]{16}: one of them was altered"
 OTHER_KEY = r"is signed with another key \([0-9a-f]{16}; accepted: [0-9a-f]{16}\)"
 UNSIGNED = r"is not signed, and a public key is configured"
 NO_SIGNATURE = r"the signature cannot be read|holds a signature that cannot be read"
-NO_POINTER = r"the pointer cannot be read|the pointer's sequence is no number"
+NO_POINTER = r"the pointer cannot be read|the pointer's sequence is not an integer"
 
 
 @dataclass(frozen=True)
-class Mutated:
-    """A registry after an accident, and what a device has to say of it."""
+class MutatedRegistry:
+    """A mutated registry and the error that a device has to report."""
 
     kind: str
     objects: Objects
@@ -43,7 +43,7 @@ class Mutated:
 
 
 def published(trained: Trained) -> Objects:
-    """The trained model as three versions whose files all differ, each promoted in its turn."""
+    """Publish and promote the trained model as three versions whose files all differ."""
     from transferlite.registry.local_bundle import read_manifest
 
     store = MemoryStore()
@@ -59,11 +59,11 @@ def published(trained: Trained) -> Objects:
     return {entry.key: store.get(entry.key).data for entry in store.entries()}
 
 
-def publish(registry: Registry, like: Manifest, model_id: str, files: Objects, made: str) -> None:
-    """Write a version of these files, as its owner."""
+def publish(registry: Registry, template: Manifest, model_id: str, files: Objects, created_at: str) -> None:
+    """Publish a version with these files as the registry's owner."""
     described = {name: FileInfo(_sha256(data), len(data)) for name, data in files.items()}
-    variants = {"int8": like.variants["int8"]}
-    manifest = replace(like, model_id=model_id, created_at=made, files=described, variants=variants)
+    variants = {"int8": template.variants["int8"]}
+    manifest = replace(template, model_id=model_id, created_at=created_at, files=described, variants=variants)
     for name, data in files.items():
         registry.store.put(f"models/{model_id}/{name}", data)
     assert registry.signer is not None
@@ -81,65 +81,65 @@ def _sha256(data: bytes) -> str:
 
 
 def _flipped(data: bytes, chance: Chance) -> bytes:
-    place, changed = chance.randrange(len(data)), bytearray(data)
-    changed[place] ^= 1 << chance.randrange(8)
+    position, changed = chance.randrange(len(data)), bytearray(data)
+    changed[position] ^= 1 << chance.randrange(8)
     return bytes(changed)
 
 
-def _cut(data: bytes, chance: Chance) -> bytes:
+def _truncated(data: bytes, chance: Chance) -> bytes:
     return data[: chance.choice((0, 1, chance.randrange(len(data)), len(data) - 1))]
 
 
 Damage = Callable[[bytes, Chance], bytes]
 
 
-def _of_a_file(objects: Objects, chance: Chance, damage: Damage) -> tuple[Objects, str]:
+def _damage_file(objects: Objects, chance: Chance, damage: Damage) -> tuple[Objects, str]:
     key = f"models/next/{chance.choice(FILES)}"
     return {**objects, key: damage(objects[key], chance)}, SHA256
 
 
 def flipped_file(objects: Objects, chance: Chance) -> tuple[Objects, str]:
-    return _of_a_file(objects, chance, _flipped)
+    return _damage_file(objects, chance, _flipped)
 
 
 def truncated_file(objects: Objects, chance: Chance) -> tuple[Objects, str]:
-    return _of_a_file(objects, chance, _cut)
+    return _damage_file(objects, chance, _truncated)
 
 
 def longer_file(objects: Objects, chance: Chance) -> tuple[Objects, str]:
-    return _of_a_file(objects, chance, lambda data, chance: data + chance.randbytes(chance.choice((1, 9, 10**6))))
+    return _damage_file(objects, chance, lambda data, chance: data + chance.randbytes(chance.choice((1, 9, 10**6))))
 
 
 def flipped_manifest(objects: Objects, chance: Chance) -> tuple[Objects, str]:
     key = f"models/next/{MANIFEST}"
-    return {**objects, key: _flipped(objects[key], chance)}, MISFIT
+    return {**objects, key: _flipped(objects[key], chance)}, MISMATCH
 
 
 def truncated_manifest(objects: Objects, chance: Chance) -> tuple[Objects, str]:
     key = f"models/next/{MANIFEST}"
-    return {**objects, key: _cut(objects[key], chance)}, MISFIT
+    return {**objects, key: _truncated(objects[key], chance)}, MISMATCH
 
 
 def damaged_signature(objects: Objects, chance: Chance) -> tuple[Objects, str]:
     key = f"models/next/{SIGNATURE}"
-    damage = chance.choice((_flipped, _cut))
-    return {**objects, key: damage(objects[key].rstrip(), chance)}, f"{NO_SIGNATURE}|{OTHER_KEY}|{MISFIT}".replace(
+    damage = chance.choice((_flipped, _truncated))
+    return {**objects, key: damage(objects[key].rstrip(), chance)}, f"{NO_SIGNATURE}|{OTHER_KEY}|{MISMATCH}".replace(
         "[0-9a-f]{16};", ".*;"
     )
 
 
 def damaged_pointer(objects: Objects, chance: Chance) -> tuple[Objects, str]:
-    damage = chance.choice((_flipped, _cut))
-    said = f"{NO_POINTER}|{NO_SIGNATURE}|{MISFIT}|{UNSIGNED}|{OTHER_KEY}".replace("[0-9a-f]{16};", ".*;")
-    return {**objects, CHANNEL: damage(objects[CHANNEL].rstrip(), chance)}, said
+    damage = chance.choice((_flipped, _truncated))
+    reason = f"{NO_POINTER}|{NO_SIGNATURE}|{MISMATCH}|{UNSIGNED}|{OTHER_KEY}".replace("[0-9a-f]{16};", ".*;")
+    return {**objects, CHANNEL: damage(objects[CHANNEL].rstrip(), chance)}, reason
 
 
 # -- exchange --------------------------------------------------------------------------------------------------------
 
 
 def swapped_files(objects: Objects, chance: Chance) -> tuple[Objects, str]:
-    one, two = (f"models/next/{name}" for name in chance.sample(FILES, 2))
-    return {**objects, one: objects[two], two: objects[one]}, SHA256
+    first, second = (f"models/next/{name}" for name in chance.sample(FILES, 2))
+    return {**objects, first: objects[second], second: objects[first]}, SHA256
 
 
 def files_of_another_version(objects: Objects, chance: Chance) -> tuple[Objects, str]:
@@ -151,14 +151,14 @@ def manifest_of_another_version(objects: Objects, chance: Chance) -> tuple[Objec
     other = chance.choice(("old", "good"))
     names = chance.choice(((MANIFEST, SIGNATURE), (MANIFEST,), (SIGNATURE,)))
     exchanged = {f"models/next/{name}": objects[f"models/{other}/{name}"] for name in names}
-    return {**objects, **exchanged}, f"is the manifest of another version, {other}" if len(names) == 2 else MISFIT
+    return {**objects, **exchanged}, f"is the manifest of another version, {other}" if len(names) == 2 else MISMATCH
 
 
 def missing_object(objects: Objects, chance: Chance) -> tuple[Objects, str]:
     name = chance.choice((*FILES, MANIFEST, SIGNATURE))
     reasons = {MANIFEST: "there is no model next", SIGNATURE: UNSIGNED}
-    left = {key: data for key, data in objects.items() if key != f"models/next/{name}"}
-    return left, reasons.get(name, rf"models/next/{name}: does not exist")
+    remaining = {key: data for key, data in objects.items() if key != f"models/next/{name}"}
+    return remaining, reasons.get(name, rf"models/next/{name}: does not exist")
 
 
 # -- forgery ---------------------------------------------------------------------------------------------------------
@@ -176,31 +176,31 @@ EDITS: tuple[Callable[[Any], object], ...] = (
 
 
 def edited_manifest(objects: Objects, chance: Chance) -> tuple[Objects, str]:
-    """The manifest says something else; perhaps signed again, with the forger's own key."""
+    """Edit the manifest and, in half of the cases, sign it with the forger's key."""
     key = f"models/next/{MANIFEST}"
     raw = json.loads(objects[key])
     chance.choice(EDITS)(raw)
     data = json.dumps(raw).encode()
     if chance.random() < 0.5:
-        return {**objects, key: data}, MISFIT
+        return {**objects, key: data}, MISMATCH
     return {**objects, key: data, f"models/next/{SIGNATURE}": _forger().sign(data).to_json()}, OTHER_KEY
 
 
 def other_key(objects: Objects, chance: Chance) -> tuple[Objects, str]:
-    """The true manifest or pointer by another key, which may even claim the owner's id."""
+    """Sign the original manifest or pointer with the forger's key, which may claim the owner's key id."""
     claimed = chance.random() < 0.5
     if chance.random() < 0.5:
         signature = _forger().sign(objects[f"models/next/{MANIFEST}"])
         signature = replace(signature, key=_owner_id()) if claimed else signature
-        return {**objects, f"models/next/{SIGNATURE}": signature.to_json()}, MISFIT if claimed else OTHER_KEY
+        return {**objects, f"models/next/{SIGNATURE}": signature.to_json()}, MISMATCH if claimed else OTHER_KEY
     pointer = Pointer.from_json(objects[CHANNEL])
     signature = _forger().sign(pointer.signed_part())
     forged = replace(pointer, signature=replace(signature, key=_owner_id()) if claimed else signature)
-    return {**objects, CHANNEL: forged.to_json()}, MISFIT if claimed else OTHER_KEY
+    return {**objects, CHANNEL: forged.to_json()}, MISMATCH if claimed else OTHER_KEY
 
 
 def edited_pointer(objects: Objects, chance: Chance) -> tuple[Objects, str]:
-    """The pointer names another version, or is said to be newer, under its old signature or under none."""
+    """Edit the pointer and keep its old signature, or remove the signature."""
     pointer = Pointer.from_json(objects[CHANNEL])
     edits: tuple[dict[str, Any], ...] = (
         {"model_id": "old"},
@@ -210,20 +210,20 @@ def edited_pointer(objects: Objects, chance: Chance) -> tuple[Objects, str]:
     edited = replace(pointer, **chance.choice(edits))
     if chance.random() < 0.5:
         return {**objects, CHANNEL: replace(edited, signature=None).to_json()}, UNSIGNED
-    return {**objects, CHANNEL: edited.to_json()}, MISFIT
+    return {**objects, CHANNEL: edited.to_json()}, MISMATCH
 
 
 def replayed_pointer(objects: Objects, _: Chance) -> tuple[Objects, str]:
-    """What the channel truly said when it named the oldest version."""
-    return {**objects, CHANNEL: objects["replays/old"]}, r"is older \(.*\) than what has been taken already"
+    """Replay the channel's pointer to the oldest version."""
+    return {**objects, CHANNEL: objects["replays/old"]}, r"is older \(.*\) than the accepted pointer"
 
 
 def pointer_of_another_channel(objects: Objects, _: Chance) -> tuple[Objects, str]:
     return {**objects, CHANNEL: objects["channels/staging.json"]}, "is the pointer of another channel, 'staging'"
 
 
-def wrong_answers(objects: Objects, chance: Chance) -> tuple[Objects, str]:
-    """Signed by the owner, and yet not what it says it is: the model does not answer its test pictures so here."""
+def wrong_predictions(objects: Objects, chance: Chance) -> tuple[Objects, str]:
+    """Signed by the owner, and yet not what it says it is: the self-test fails."""
     store = MemoryStore()
     for key, data in objects.items():
         store.put(key, data)
@@ -231,23 +231,23 @@ def wrong_answers(objects: Objects, chance: Chance) -> tuple[Objects, str]:
     golden = json.loads(files[GOLDEN])
     golden["expected"]["int8"] = [row[::-1] for row in golden["expected"]["int8"]]
     files[GOLDEN] = json.dumps(golden).encode() + b" " * chance.randrange(9)
-    like = Manifest.from_json(objects[f"models/next/{MANIFEST}"])
-    publish(owners(store), like, "next", files, like.created_at)
-    return {entry.key: store.get(entry.key).data for entry in store.entries()}, "does not answer its test pictures"
+    template = Manifest.from_json(objects[f"models/next/{MANIFEST}"])
+    publish(owners(store), template, "next", files, template.created_at)
+    return {entry.key: store.get(entry.key).data for entry in store.entries()}, "self-test failed: probability differs"
 
 
 KINDS = (
     flipped_file, truncated_file, longer_file, flipped_manifest, truncated_manifest, damaged_signature, damaged_pointer,
     swapped_files, files_of_another_version, manifest_of_another_version, missing_object, edited_manifest, other_key,
-    edited_pointer, replayed_pointer, pointer_of_another_channel, wrong_answers,
+    edited_pointer, replayed_pointer, pointer_of_another_channel, wrong_predictions,
 )  # fmt: skip
 
 
-def mutated(objects: Objects, number: int) -> Mutated:
-    """The registry after the accident of that number: every kind in its turn, each time otherwise."""
+def mutated(objects: Objects, number: int) -> MutatedRegistry:
+    """Mutate the registry; ``number`` selects the kind in turn and seeds the random choices."""
     kind = KINDS[number % len(KINDS)]
     changed, reason = kind(objects, random.Random(number))
-    return Mutated(kind.__name__, changed, reason)
+    return MutatedRegistry(kind.__name__, changed, reason)
 
 
 def _forger() -> LocalKey:
@@ -260,7 +260,7 @@ def _owner_id() -> str:
 
 
 def store_of(objects: Objects) -> MemoryStore:
-    """A store of these objects."""
+    """Make a store with these objects."""
     store = MemoryStore()
     for key, data in objects.items():
         store.put(key, data)
