@@ -1,1 +1,1 @@
-"""The trained head: model, recipe, training loop, checkpoints, warm start and fine-tuning."""
+"""Train the head: model, recipe, fit, checkpoints, warm start and fine-tuning."""

@@ -1,4 +1,4 @@
-"""The state of a training that was interrupted, as one object: the next attempt goes on from there."""
+"""Checkpoints: the state of an interrupted fit as one object in the store, from which the next attempt resumes."""
 
 import io
 import zipfile
@@ -19,14 +19,14 @@ _FINGERPRINT = "fingerprint"
 
 
 def to_npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """Named arrays as the bytes of an ``.npz``."""
+    """Serialise named arrays as an ``.npz`` file."""
     file = io.BytesIO()
     np.savez(file, allow_pickle=False, **arrays)
     return file.getvalue()
 
 
 def from_npz(data: bytes) -> Arrays:
-    """The inverse of :func:`to_npz`. Raises ValueError for anything else."""
+    """Parse the arrays of :func:`to_npz`. Raises ValueError if the data is damaged or not an ``.npz`` file."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
@@ -36,14 +36,14 @@ def from_npz(data: bytes) -> Arrays:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where the state is kept, and what it has to be of: the same job on the same data."""
+    """A checkpoint's place in the store, and the fingerprint of the job and data that it must match."""
 
     store: Store
     key: str
     fingerprint: str
 
     def load(self) -> Arrays | None:
-        """The state, or None if there is none, it is damaged, or it is another job's."""
+        """Read the state; None if it is missing, damaged or has another fingerprint."""
         try:
             arrays = from_npz(self.store.get(self.key).data)
         except (NotFoundError, ValueError):
@@ -51,10 +51,10 @@ class Checkpoint:
         return arrays if str(arrays.pop(_FINGERPRINT, "")) == self.fingerprint else None
 
     def save(self, arrays: Arrays) -> None:
-        """Replace the state."""
+        """Write the state, replacing an earlier one."""
         self.store.put(self.key, to_npz({**arrays, _FINGERPRINT: np.array(self.fingerprint)}))
 
     def remove(self) -> None:
-        """The job is done. Where deleting is not allowed, the next job's state will take its place."""
+        """Delete the state. Without permission to delete it stays, and the next job overwrites it."""
         with suppress(AccessDeniedError):
             self.store.delete(self.key)

@@ -1,4 +1,4 @@
-"""A head's epochs as one compiled program with no Python between their steps, and its answers as another."""
+"""Plan a fit, and compile its steps into programs that run whole epochs without Python in between."""
 
 import threading
 from collections.abc import Callable
@@ -13,190 +13,42 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from train_job.head.recipe import Recipe
-from train_job.head.row_sets import Table
+from train_job.head.row_sets import FeatureTable
 from train_job.scores import SMALLEST_PROBABILITY
 
-Labelled = tuple[Any, Any]
-"""Rows on the device, float16 ``[N, D]``, and their labels, int32 ``[N]``."""
-HeldOut = tuple[int, Any, Any]
-"""How many of the labelled rows that follow count; the others only fill up."""
-HELD_OUT_BYTES = 2**23
+LabelledRows = tuple[Any, Any]
+"""Tensors on the device: feature rows, float16 ``[N, D]``, and their labels, int32 ``[N]``."""
+ValidationChunk = tuple[int, Any, Any]
+"""How many validation rows count, then feature rows and labels padded to the program's size."""
 
-_compiling = threading.Lock()
+VALIDATION_BYTES = 2**23
+"""Size of the feature rows of a validation chunk."""
+ROWS_PER_CALL, STEPS_PER_CALL = 10_000, 1_000
+"""Limits of one call of a program: about a second on a small CPU, so that a job reacts to SIGTERM in time.
 
-
-def on_device(rows: Table) -> Any:
-    """The rows ``[N, D]`` of :meth:`RowSet.take` as a tensor, on a CPU in the same memory: tf.constant copies twice."""
-    if tf.config.list_logical_devices("GPU"):
-        return tf.constant(rows)
-    return tf.experimental.dlpack.from_dlpack(rows.__dlpack__())
-
-
-class Program:
-    """Whole epochs, or a part of one, in one call, and what held-out rows say of the head after each.
-
-    It does not depend on the rows, and so can be compiled before they are known.
-
-    Args:
-        head: a Keras model from rows ``[N, D]`` to probabilities ``[N, C]``.
-        recipe: how to learn.
-        total: the steps of the whole training, which a schedule depends on.
-        most: steps in one call, those of all its epochs together.
-        compiled: whether XLA compiles it.
-    """
-
-    def __init__(self, head: Any, recipe: Recipe, total: int, most: int, compiled: bool) -> None:
-        self.recipe, self.total, self.most = recipe, total, most
-        self.optimizer = recipe.new_optimizer(total)
-        self.optimizer.build(head.trainable_variables)
-        self._width, self._classes, self._is_compiled = head.input_shape[-1], head.output_shape[-1], False
-        self.held_out = recipe.batch_size * max(1, HELD_OUT_BYTES // (2 * self._width * recipe.batch_size))
-        """Held-out rows that one call measures."""
-        self._run = tf.function(_epochs(head, self.optimizer, recipe, most), jit_compile=compiled, autograph=False)
-
-    def suits(self, total: int, least: int) -> bool:
-        """Whether it can do a training of ``total`` steps, ``least`` of them or more in a call."""
-        return least <= self.most and (self.recipe.schedule == "constant" or total == self.total)
-
-    def compile(self) -> None:
-        """Compile it now: take no step. Programs wait for each other: XLA has crashed compiling two at once."""
-        rows, zero = self.most * self.recipe.batch_size, tf.constant(0)
-        with _compiling:
-            self._run(zero, zero, *self._no(rows), tf.ones(self._classes), zero, *self._no(self.held_out))
-        self._is_compiled = True
-
-    def __call__(self, epochs: int, steps: int, rows: Labelled, weights: Any, held_out: HeldOut) -> NDArray[np.float32]:
-        """Take ``steps`` steps, measure the held-out rows, and that ``epochs`` times.
-
-        Args:
-            epochs: how often.
-            steps: of each.
-            rows: float16 ``[most * batch, D]`` and their labels int32, of which the first are used, in order.
-            weights: ``[C]``, what a row of each class counts.
-            held_out: how many, float16 ``[held_out, D]``, and their labels int32.
-
-        Returns ``[epochs, 4]``: the sum of the steps' mean losses, and how many answers were right; of the held-out
-        rows the summed log loss, and how many answers were right.
-        """
-        if not self._is_compiled:
-            self.compile()
-        numbers = tf.constant(epochs), tf.constant(steps)
-        count, *held = held_out
-        found: NDArray[np.float32] = self._run(*numbers, *rows, weights, tf.constant(count), *held).numpy()
-        return found[:epochs]
-
-    def _no(self, rows: int) -> Labelled:
-        return tf.zeros((rows, self._width), tf.float16), tf.zeros(rows, tf.int32)
-
-
-def _epochs(head: Any, optimizer: Any, recipe: Recipe, most: int) -> Callable[..., Any]:
-    learn, measure = _learning(head, optimizer, recipe), _measuring(head, recipe.batch_size)
-
-    def run(
-        epochs: Any, steps: Any, rows: Any, labels: Any, weights: Any, count: Any, held: Any, held_labels: Any
-    ) -> Any:
-        def one(number: Any, found: Any) -> tuple[Any, Any]:
-            learnt = learn(number * steps, steps, rows, labels, weights)
-            measured = measure(count, held, held_labels)
-            return number + 1, tf.tensor_scatter_nd_update(found, [[number]], [tf.stack([*learnt, *measured])])
-
-        return tf.while_loop(lambda number, _: number < epochs, one, (tf.constant(0), tf.zeros((most, 4))))[1]
-
-    return run
-
-
-def _learning(head: Any, optimizer: Any, recipe: Recipe) -> Callable[..., tuple[Any, Any]]:
-    """A function that takes ``steps`` steps from the step ``first`` of the rows."""
-    variables, batch = head.trainable_variables, recipe.batch_size
-    smoothed = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
-    sparse = keras.losses.SparseCategoricalCrossentropy()
-
-    def loss_of(labels: Any, probabilities: Any, weights: Any) -> Any:
-        counts = None if recipe.class_weights == "none" else tf.gather(weights, labels)
-        if recipe.label_smoothing:
-            return smoothed(tf.one_hot(labels, probabilities.shape[-1]), probabilities, sample_weight=counts)
-        return sparse(labels, probabilities, sample_weight=counts)
-
-    def step(x: Any, y: Any, weights: Any) -> tuple[Any, Any]:
-        with tf.GradientTape() as tape:
-            probabilities = head(x, training=False)  # dropout off, BatchNormalization as it is
-            loss = loss_of(y, probabilities, weights)
-        optimizer.apply(tape.gradient(loss, variables), variables)
-        return loss, _right(probabilities, y)
-
-    def learn(first: Any, steps: Any, rows: Any, labels: Any, weights: Any) -> tuple[Any, Any]:
-        def one(number: Any, loss_sum: Any, right: Any) -> tuple[Any, Any, Any]:
-            x, y = _batch(number, batch, rows, labels)
-            loss, hits = step(x, y, weights)
-            return number + 1, loss_sum + loss, right + hits
-
-        start = (first, tf.constant(0.0), tf.constant(0.0))
-        _, loss_sum, right = tf.while_loop(lambda number, *_: number < first + steps, one, start)
-        return loss_sum, right
-
-    return learn
-
-
-def _measuring(head: Any, batch: int) -> Callable[..., tuple[Any, Any]]:
-    """A function that measures the head on the first ``count`` rows."""
-
-    def measure(count: Any, rows: Any, labels: Any) -> tuple[Any, Any]:
-        def one(number: Any, nats: Any, right: Any) -> tuple[Any, Any, Any]:
-            x, y = _batch(number, batch, rows, labels)
-            counted = tf.cast(number * batch + tf.range(batch) < count, tf.float32)
-            probabilities = head(x, training=False)
-            chosen = tf.gather(probabilities, y, batch_dims=1)
-            lost = -tf.math.log(tf.clip_by_value(chosen, SMALLEST_PROBABILITY, 1.0))
-            return number + 1, nats + tf.reduce_sum(counted * lost), right + _right(probabilities, y, counted)
-
-        start = (tf.constant(0), tf.constant(0.0), tf.constant(0.0))
-        _, nats, right = tf.while_loop(lambda number, *_: number * batch < count, one, start)
-        return nats, right
-
-    return measure
-
-
-def _batch(number: Any, batch: int, rows: Any, labels: Any) -> tuple[Any, Any]:
-    x = tf.slice(rows, (number * batch, 0), (batch, rows.shape[1]))
-    return tf.cast(x, tf.float32), tf.slice(labels, (number * batch,), (batch,))
-
-
-def _right(probabilities: Any, labels: Any, counted: Any = 1.0) -> Any:
-    return tf.reduce_sum(counted * tf.cast(tf.equal(tf.argmax(probabilities, 1, tf.int32), labels), tf.float32))
-
-
-@lru_cache(maxsize=2)
-def predictor(head: Any) -> Any:
-    """A ``tf.function`` from any number of rows, float16 ``[N, D]``, to the head's probabilities ``[N, classes]``.
-
-    One is traced for each head, however often it is asked for.
-    """
-
-    def run(rows: Any) -> Any:
-        return head(tf.cast(rows, tf.float32), training=False)
-
-    signature = [tf.TensorSpec((None, head.input_shape[-1]), tf.float16)]
-    return tf.function(run, input_signature=signature, autograph=False)
-
-
-CHUNK_ROWS, CHUNK_STEPS = 10_000, 1_000
-"""What a compiled program does at most: a second on a small CPU, so that a job told to stop can do so in time.
-
-Its rows are copied together first: 26 MB of them for EfficientNet-Lite0.
+The feature rows of a call are first copied together: 26 MB for EfficientNet-Lite0.
 """
-_TOGETHER_BYTES = 2**25
-"""The rows of several epochs that are copied together for one call."""
+_COPY_BYTES = 2**25
+"""Limit of the feature rows that are copied together for a call of several epochs."""
+
+_compile_lock = threading.Lock()
+
+
+# -- planning ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class ResourceLimits:
-    """What a training may take: bytes of rows in memory, and rows in one compiled program.
+    """Limits of a fit.
 
-    ``compiled`` is whether XLA compiles the steps: best for dense layers, and far worse for convolutions on a CPU.
+    Attributes:
+        max_bytes: memory for feature rows; larger tables are streamed.
+        rows_per_call: rows that one call of a program trains on.
+        compiled: compile the steps with XLA, which is fastest for dense layers and slow for convolutions on a CPU.
     """
 
-    memory: int = 2**30
-    chunk_rows: int = CHUNK_ROWS
+    max_bytes: int = 2**30
+    rows_per_call: int = ROWS_PER_CALL
     compiled: bool = True
 
 
@@ -205,44 +57,115 @@ DEFAULT_LIMITS = ResourceLimits()
 
 @dataclass(frozen=True)
 class StepPlan:
-    """A training in numbers: steps an epoch, and how they are parted among the calls of a compiled program.
+    """Division of a fit's steps into calls of a compiled program.
 
     Attributes:
-        steps: of an epoch.
-        chunk: steps of one epoch in a call.
-        most: steps in a call: those of several epochs, where they are so short, and none is chosen among them.
-        window: what rows are shuffled in where they stream from their table: they are more than the memory allows.
+        steps_per_epoch: steps of an epoch.
+        steps_per_call: steps of one epoch in a call.
+        max_steps: steps in a call; more than ``steps_per_call`` if a call runs several short epochs.
+        shuffle_window: rows that are shuffled together while streaming; None if all rows fit in memory.
     """
 
-    steps: int
-    chunk: int
-    most: int
-    window: int | None
+    steps_per_epoch: int
+    steps_per_call: int
+    max_steps: int
+    shuffle_window: int | None
 
     @classmethod
     def of(cls, count: int, width: int, recipe: Recipe, limits: ResourceLimits) -> "StepPlan":
-        """For ``count`` float16 rows of ``width`` numbers.
+        """Plan a fit on ``count`` float16 rows of ``width`` features."""
+        steps, row_bytes = recipe.steps(count), 2 * width
+        streams, rows = count * row_bytes > limits.max_bytes, limits.rows_per_call
+        if streams:  # the rows of a call, those of the next one and other copies share the memory
+            rows = min(rows, limits.max_bytes // (3 * row_bytes))
+        limit = max(1, min(rows // recipe.batch_size, STEPS_PER_CALL))
+        steps_per_call = _even_part(steps, limit)
+        if streams or steps_per_call < steps or recipe.needs_validation:
+            return cls(steps, steps_per_call, steps_per_call, limit * recipe.batch_size if streams else None)
+        limit = min(limit, min(_COPY_BYTES, limits.max_bytes // 3) // (row_bytes * recipe.batch_size))
+        epochs = _even_part(recipe.epochs, max(1, limit // steps))
+        return cls(steps, steps_per_call, steps * epochs, None)
 
-        Where rows stream, a chunk is so small that it, the next one and what else they need stay within the limit.
+
+def _even_part(total: int, limit: int) -> int:
+    """Size of the parts when ``total`` is divided evenly into the fewest parts of at most ``limit``."""
+    return -(-total // -(-total // limit))
+
+
+# -- programs ---------------------------------------------------------------------------------------------------------
+
+
+class EpochProgram:
+    """A compiled program that trains and validates a head for whole epochs, or part of one, per call.
+
+    It depends only on the shapes of the rows, so it can be compiled before they are known.
+
+    Args:
+        head: a Keras model from feature rows ``[N, D]`` to probabilities ``[N, C]``.
+        recipe: settings of the fit.
+        total_steps: steps of the whole fit, which a learning rate schedule depends on.
+        max_steps: most steps in one call, over all its epochs.
+        compiled: compile with XLA.
+    """
+
+    def __init__(self, head: Any, recipe: Recipe, total_steps: int, max_steps: int, compiled: bool) -> None:
+        self.recipe, self.total_steps, self.max_steps = recipe, total_steps, max_steps
+        self.optimizer = recipe.new_optimizer(total_steps)
+        self.optimizer.build(head.trainable_variables)
+        self._width, self._classes, self._is_compiled = head.input_shape[-1], head.output_shape[-1], False
+        self.validation_rows = recipe.batch_size * max(1, VALIDATION_BYTES // (2 * self._width * recipe.batch_size))
+        """Size of a validation chunk."""
+        run = _epochs_function(head, self.optimizer, recipe, max_steps)
+        self._run = tf.function(run, jit_compile=compiled, autograph=False)
+
+    def supports(self, total_steps: int, steps_per_call: int) -> bool:
+        """Whether it can run a fit of ``total_steps`` with at least ``steps_per_call`` in a call."""
+        same_schedule = self.recipe.schedule == "constant" or total_steps == self.total_steps
+        return steps_per_call <= self.max_steps and same_schedule
+
+    def compile(self) -> None:
+        """Compile by a call without steps. A lock allows one compilation at a time: XLA has crashed on two at once."""
+        zero = tf.constant(0)
+        rows, validation = self._zeros(self.max_steps * self.recipe.batch_size), self._zeros(self.validation_rows)
+        with _compile_lock:
+            self._run(zero, zero, *rows, tf.ones(self._classes), zero, *validation)
+        self._is_compiled = True
+
+    def __call__(
+        self, epochs: int, steps: int, rows: LabelledRows, class_weights: Any, validation: ValidationChunk
+    ) -> NDArray[np.float32]:
+        """Train ``steps`` steps and measure the validation chunk, ``epochs`` times.
+
+        Args:
+            epochs: number of epochs.
+            steps: steps of each epoch; 0 only validates.
+            rows: feature rows float16 ``[max_steps * batch, D]`` and labels int32; the first are used, in order.
+            class_weights: weight of a row of each class, ``[C]``.
+            validation: number of rows, feature rows float16 ``[validation_rows, D]`` and labels int32.
+
+        Returns:
+            ``[epochs, 4]``: sum of the steps' mean losses, correct training predictions, summed log loss of the
+            validation rows, correct validation predictions.
         """
-        steps, streams = recipe.steps(count), 2 * count * width > limits.memory
-        rows = min(limits.chunk_rows, limits.memory // (6 * width)) if streams else limits.chunk_rows
-        limit = max(1, min(rows // recipe.batch_size, CHUNK_STEPS))
-        chunk = _even(steps, limit)
-        one = streams or chunk < steps or recipe.needs_validation
-        room = min(_TOGETHER_BYTES, limits.memory // 3) // (2 * width * recipe.batch_size)
-        together = max(1, min(limit, room) // steps)
-        most = chunk if one else steps * _even(recipe.epochs, together)
-        return cls(steps, chunk, most, limit * recipe.batch_size if streams else None)
+        if not self._is_compiled:
+            self.compile()
+        count, *validation_rows = validation
+        epochs_and_steps = tf.constant(epochs), tf.constant(steps)
+        results = self._run(*epochs_and_steps, *rows, class_weights, tf.constant(count), *validation_rows).numpy()
+        measured: NDArray[np.float32] = results[:epochs]
+        return measured
+
+    def _zeros(self, rows: int) -> LabelledRows:
+        return tf.zeros((rows, self._width), tf.float16), tf.zeros(rows, tf.int32)
 
 
-def _even(total: int, most: int) -> int:
-    """``total`` in as few parts of at most ``most`` as can be, all of about this size."""
-    return -(-total // -(-total // most))
+def new_program(head: Any, plan: StepPlan, recipe: Recipe, limits: ResourceLimits) -> EpochProgram:
+    """Build a program for ``plan`` without compiling it."""
+    return EpochProgram(head, recipe, recipe.epochs * plan.steps_per_epoch, plan.max_steps, limits.compiled)
 
 
 class PreparedProgram:
-    """The program of a training and its head's answers, compiled and traced on a thread while its rows are made."""
+    """A head's program and predict function, compiled on a thread while the feature rows are extracted."""
 
     def __init__(self, head: Any, rows: int, recipe: Recipe, limits: ResourceLimits) -> None:
         self._program = new_program(head, StepPlan.of(rows, head.input_shape[-1], recipe, limits), recipe, limits)
@@ -252,14 +175,118 @@ class PreparedProgram:
 
     def _prepare(self, head: Any) -> None:
         self._program.compile()
-        predictor(head).get_concrete_function()
+        predict_function(head).get_concrete_function()
 
-    def program(self) -> Program:
-        """The program, as soon as it is ready."""
+    def program(self) -> EpochProgram:
+        """Wait for the program. Raises what its compilation raised."""
         self._ready.result()
         return self._program
 
 
-def new_program(head: Any, plan: StepPlan, recipe: Recipe, limits: ResourceLimits) -> Program:
-    """A program that suits ``plan``, not compiled yet."""
-    return Program(head, recipe, recipe.epochs * plan.steps, plan.most, limits.compiled)
+@lru_cache(maxsize=2)
+def predict_function(head: Any) -> Any:
+    """A ``tf.function`` from feature rows float16 ``[N, D]``, any N, to probabilities ``[N, C]``; cached per head."""
+
+    def run(rows: Any) -> Any:
+        return head(tf.cast(rows, tf.float32), training=False)
+
+    signature = [tf.TensorSpec((None, head.input_shape[-1]), tf.float16)]
+    return tf.function(run, input_signature=signature, autograph=False)
+
+
+def on_device(rows: FeatureTable) -> Any:
+    """Feature rows from :meth:`RowSet.take` as a tensor; on a CPU it shares their memory (tf.constant copies twice)."""
+    if tf.config.list_logical_devices("GPU"):
+        return tf.constant(rows)
+    return tf.experimental.dlpack.from_dlpack(rows.__dlpack__())
+
+
+# -- what a program computes ------------------------------------------------------------------------------------------
+
+
+def _epochs_function(head: Any, optimizer: Any, recipe: Recipe, max_steps: int) -> Callable[..., Any]:
+    """A function that trains and validates ``epochs`` times; each step's rows follow those of the step before."""
+    train, evaluate = _train_function(head, optimizer, recipe), _evaluate_function(head, recipe.batch_size)
+
+    def run(
+        epochs: Any,
+        steps: Any,
+        rows: Any,
+        labels: Any,
+        class_weights: Any,
+        count: Any,
+        validation_rows: Any,
+        validation_labels: Any,
+    ) -> Any:
+        def run_epoch(epoch: Any, results: Any) -> tuple[Any, Any]:
+            trained = train(epoch * steps, steps, rows, labels, class_weights)
+            validated = evaluate(count, validation_rows, validation_labels)
+            return epoch + 1, tf.tensor_scatter_nd_update(results, [[epoch]], [tf.stack([*trained, *validated])])
+
+        start = (tf.constant(0), tf.zeros((max_steps, 4)))
+        return tf.while_loop(lambda epoch, _: epoch < epochs, run_epoch, start)[1]
+
+    return run
+
+
+def _train_function(head: Any, optimizer: Any, recipe: Recipe) -> Callable[..., tuple[Any, Any]]:
+    """A function that trains ``steps`` steps from step ``first`` on; returns summed loss and correct predictions."""
+    variables, batch = head.trainable_variables, recipe.batch_size
+    smoothed = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
+    sparse = keras.losses.SparseCategoricalCrossentropy()
+
+    def loss_of(labels: Any, probabilities: Any, class_weights: Any) -> Any:
+        weights = None if recipe.class_weights == "none" else tf.gather(class_weights, labels)
+        if recipe.label_smoothing:
+            return smoothed(tf.one_hot(labels, probabilities.shape[-1]), probabilities, sample_weight=weights)
+        return sparse(labels, probabilities, sample_weight=weights)
+
+    def train_step(x: Any, y: Any, class_weights: Any) -> tuple[Any, Any]:
+        with tf.GradientTape() as tape:
+            probabilities = head(x, training=False)  # no dropout; BatchNormalization keeps its statistics
+            loss = loss_of(y, probabilities, class_weights)
+        optimizer.apply(tape.gradient(loss, variables), variables)
+        return loss, _count_correct(probabilities, y)
+
+    def train(first: Any, steps: Any, rows: Any, labels: Any, class_weights: Any) -> tuple[Any, Any]:
+        def run_step(step: Any, loss_sum: Any, correct_sum: Any) -> tuple[Any, Any, Any]:
+            loss, correct = train_step(*_batch(step, batch, rows, labels), class_weights)
+            return step + 1, loss_sum + loss, correct_sum + correct
+
+        start = (first, tf.constant(0.0), tf.constant(0.0))
+        _, loss_sum, correct_sum = tf.while_loop(lambda step, *_: step < first + steps, run_step, start)
+        return loss_sum, correct_sum
+
+    return train
+
+
+def _evaluate_function(head: Any, batch: int) -> Callable[..., tuple[Any, Any]]:
+    """A function that measures the first ``count`` rows; returns summed log loss and correct predictions."""
+
+    def evaluate(count: Any, rows: Any, labels: Any) -> tuple[Any, Any]:
+        def run_step(step: Any, loss_sum: Any, correct_sum: Any) -> tuple[Any, Any, Any]:
+            x, y = _batch(step, batch, rows, labels)
+            mask = tf.cast(step * batch + tf.range(batch) < count, tf.float32)
+            probabilities = head(x, training=False)
+            of_label = tf.gather(probabilities, y, batch_dims=1)
+            loss = -tf.math.log(tf.clip_by_value(of_label, SMALLEST_PROBABILITY, 1.0))
+            return (
+                step + 1,
+                loss_sum + tf.reduce_sum(mask * loss),
+                correct_sum + _count_correct(probabilities, y, mask),
+            )
+
+        start = (tf.constant(0), tf.constant(0.0), tf.constant(0.0))
+        _, loss_sum, correct_sum = tf.while_loop(lambda step, *_: step * batch < count, run_step, start)
+        return loss_sum, correct_sum
+
+    return evaluate
+
+
+def _batch(step: Any, batch: int, rows: Any, labels: Any) -> tuple[Any, Any]:
+    x = tf.slice(rows, (step * batch, 0), (batch, rows.shape[1]))
+    return tf.cast(x, tf.float32), tf.slice(labels, (step * batch,), (batch,))
+
+
+def _count_correct(probabilities: Any, labels: Any, mask: Any = 1.0) -> Any:
+    return tf.reduce_sum(mask * tf.cast(tf.equal(tf.argmax(probabilities, 1, tf.int32), labels), tf.float32))

@@ -1,7 +1,7 @@
-"""Train the head on rows: whole epochs are compiled programs, with no Python between their steps.
+"""Fit the head on feature rows with compiled programs of whole epochs.
 
-The order of rows is a function of the seed and the position alone, and the state is saved between programs, so that a
-training that was interrupted ends in the same weights as one that was not.
+The order of the rows depends only on the seed and the position, and the state is saved between calls of the program.
+So an interrupted fit ends with the same weights as one that was not interrupted.
 """
 
 import json
@@ -17,42 +17,45 @@ from numpy.typing import NDArray
 from train_job.head.checkpoint import Arrays, Checkpoint
 from train_job.head.compiled_loop import (
     DEFAULT_LIMITS,
-    HeldOut,
-    Labelled,
+    LabelledRows,
     PreparedProgram,
     ResourceLimits,
     StepPlan,
+    ValidationChunk,
     new_program,
     on_device,
-    predictor,
+    predict_function,
 )
 from train_job.head.recipe import Epoch, Recipe
 from train_job.head.row_sets import RowSet, ShuffledOrder
-from transferlite.errors import InputError, StoppedError
+from train_job.sigterm import stopped_by_sigterm
+from transferlite.errors import InputError
 from transferlite.storage.prefetch import prefetch_map
 
 SAVE_SECONDS = 60.0
+"""Seconds between checkpoints."""
 SHORT_SECONDS = 5.0
-"""What a finished training took at most of which the state is not saved: it is done again as soon as it is read."""
+"""Finished fits shorter than this are not checkpointed: rerunning is as fast as loading."""
 PREDICT_BYTES = 2**25
+"""Size of the float32 rows that are predicted at once."""
 
 
 @dataclass
 class Progress:
-    """How far a training has come: the epoch under way, its steps done, and what they measured."""
+    """State of a fit: the current epoch, its finished steps and sums, and the epochs before."""
 
     epoch: int = 1
     step: int = 0
     loss: float = 0.0
-    right: float = 0.0
+    correct: float = 0.0
     history: list[Epoch] = field(default_factory=list)
     best_epoch: int = 0
     best: list[NDArray[Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """The history, and the epoch whose weights the head has now."""
+class FitResult:
+    """The metrics of each epoch, and the epoch whose weights the head ends with."""
 
     history: list[Epoch]
     epoch: int
@@ -69,48 +72,48 @@ def fit_head(
     prepared: PreparedProgram | None = None,
     checkpoint: Checkpoint | None = None,
     stop: Callable[[], bool] = lambda: False,
-) -> Fitted:
-    """Train ``head`` in place.
+) -> FitResult:
+    """Fit ``head`` in place.
 
     Args:
-        head: a Keras model from rows ``[N, D]`` to probabilities ``[N, C]``.
-        train: the rows to learn from; they stream from their table where they exceed ``limits.memory``.
-        validation: rows that are measured after each epoch; may be empty.
-        recipe: how to learn.
-        on_epoch: told of each epoch, at once of those that an earlier attempt did.
-        limits: memory, and the length of a compiled program.
-        prepared: the program for about so many rows; another is compiled where it does not suit.
-        checkpoint: where the state is kept between attempts.
-        stop: asked between compiled programs.
+        head: a Keras model from feature rows ``[N, D]`` to probabilities ``[N, C]``.
+        train: training rows, streamed from their table if they exceed ``limits.max_bytes``.
+        validation: rows measured after each epoch; may be empty.
+        recipe: settings of the fit.
+        on_epoch: called with each epoch's metrics, first with those of an earlier attempt.
+        limits: memory, and size of a program.
+        prepared: a program compiled for about as many rows; if it does not support this fit, another is compiled.
+        checkpoint: state kept between attempts.
+        stop: called between programs; True stops the fit.
 
     Raises:
-        InputError: the loss is no longer a number, or there is no validation row to stop early by.
-        StoppedError: ``stop`` said so; the state is saved.
+        InputError: the loss is not finite, or the recipe needs validation rows and there are none.
+        StoppedError: ``stop`` returned True; the state is saved.
     """
     if recipe.needs_validation and not len(validation):
         raise InputError("there is no validation photo to choose the best epoch by", hint="change --split")
-    training = _Training(head, train, validation, recipe, limits, prepared)
-    training.restore(checkpoint)
-    for epoch in training.progress.history:
+    fit = _Fit(head, train, validation, recipe, limits, prepared)
+    fit.restore(checkpoint)
+    for epoch in fit.progress.history:
         on_epoch(epoch)
     started = saved = time.monotonic()
-    for stopping in training.run(on_epoch):
-        if stopping:
+    for is_over in fit.run(on_epoch):
+        if is_over:
             break
         if stop():
-            training.save(checkpoint)
-            raise StoppedError("stopped by SIGTERM", hint="run the same command again: it goes on from here")
+            fit.save(checkpoint)
+            raise stopped_by_sigterm()
         if checkpoint is not None and time.monotonic() - saved > SAVE_SECONDS:
-            training.save(checkpoint)
+            fit.save(checkpoint)
             saved = time.monotonic()
     if time.monotonic() - started > SHORT_SECONDS:
-        training.save(checkpoint)
-    return training.finish()
+        fit.save(checkpoint)
+    return fit.finish()
 
 
 @dataclass(frozen=True)
-class _Chunk:
-    """What one call does: ``steps`` steps from ``start`` in ``epoch``, and as many in the epochs that follow."""
+class _Call:
+    """One call of the program: ``steps`` steps from step ``start`` of ``epoch``, and of each following epoch."""
 
     epoch: int
     start: int
@@ -118,7 +121,9 @@ class _Chunk:
     epochs: int
 
 
-class _Training:
+class _Fit:
+    """A fit in progress."""
+
     def __init__(
         self,
         head: Any,
@@ -130,69 +135,75 @@ class _Training:
     ) -> None:
         self.head, self.rows, self.recipe = head, rows, recipe
         self.plan = plan = StepPlan.of(len(rows), int(rows.table.shape[1]), recipe, limits)
-        self.order = ShuffledOrder(len(rows), recipe.seed, plan.window)
+        self.order = ShuffledOrder(len(rows), recipe.seed, plan.shuffle_window)
         program = prepared.program() if prepared is not None else None
-        if program is None or not program.suits(recipe.epochs * plan.steps, plan.chunk):
+        if program is None or not program.supports(recipe.epochs * plan.steps_per_epoch, plan.steps_per_call):
             program = new_program(head, plan, recipe, limits)
         self.program, self.optimizer = program, program.optimizer
-        self.weights = tf.constant(recipe.weights_of(rows.labels, head.output_shape[-1]))
-        self.resident = None if plan.window else on_device(rows.take(slice(None)))
-        self.validation = _Validation(validation, program.held_out)
+        self.class_weights = tf.constant(recipe.class_weight_vector(rows.labels, head.output_shape[-1]))
+        self.resident = None if plan.shuffle_window else on_device(rows.take(slice(None)))
+        self.validation = _ValidationChunks(validation, program.validation_rows)
         self.progress = Progress()
 
     def run(self, on_epoch: Callable[[Epoch], None]) -> Iterator[bool]:
-        """One call of the program after another; yields after each whether that was the last."""
+        """Call the program until the fit is over; yields after each call whether it was the last."""
         progress = self.progress
         if progress.history and self._is_over():
             return
-        for chunk, rows in prefetch_map(self._inputs, self._chunks(), 1, 1):
-            ends = chunk.start + chunk.steps == self.plan.steps
-            steps, measured = chunk.steps, np.zeros((chunk.epochs, 4))
-            for piece in self.validation.pieces() if ends else [self.validation.nothing]:
-                measured += self.program(chunk.epochs, steps, rows, self.weights, piece)
-                steps = 0  # only the first piece's call learns too
-            for loss, right, nats, val_right in measured.tolist():
+        for call, rows in prefetch_map(self._inputs, self._calls(), 1, 1):
+            ends_epoch = call.start + call.steps == self.plan.steps_per_epoch
+            for loss, correct, val_loss, val_correct in self._execute(call, rows, validate=ends_epoch).tolist():
                 if not np.isfinite(loss):
                     raise InputError(f"the loss is {loss} in epoch {progress.epoch}", hint="lower --learning-rate")
-                progress.loss, progress.right = progress.loss + loss, progress.right + right
-                if ends:
-                    on_epoch(self._end_epoch(nats, val_right))
-            if not ends:
-                progress.step = chunk.start + chunk.steps
-            yield ends and self._is_over()
+                progress.loss, progress.correct = progress.loss + loss, progress.correct + correct
+                if ends_epoch:
+                    on_epoch(self._end_epoch(val_loss, val_correct))
+            if not ends_epoch:
+                progress.step = call.start + call.steps
+            yield ends_epoch and self._is_over()
 
-    def _chunks(self) -> Iterator[_Chunk]:
-        """What each call does, from where the training stands: several epochs where that is all the same."""
-        steps, chunk, held_out = self.plan.steps, self.plan.chunk, len(self.validation.rows)
-        alone = self.plan.most == chunk or held_out > self.program.held_out
-        measuring = held_out // (3 * self.recipe.batch_size)  # in steps: only forward, a third of one's work
-        together = 1 if alone else max(1, self.program.most // (steps + measuring))
+    def _execute(self, call: _Call, rows: LabelledRows, validate: bool) -> NDArray[np.float64]:
+        """Execute a call and sum over the validation chunks; returns ``[epochs, 4]`` as the program does."""
+        steps, results = call.steps, np.zeros((call.epochs, 4))
+        for chunk in self.validation.chunks() if validate else [self.validation.empty]:
+            results += self.program(call.epochs, steps, rows, self.class_weights, chunk)
+            steps = 0  # only the first chunk's call trains
+        return results
+
+    def _calls(self) -> Iterator[_Call]:
+        """The remaining calls: several epochs each if nothing has to be decided between them."""
+        steps, steps_per_call = self.plan.steps_per_epoch, self.plan.steps_per_call
+        validation_rows = len(self.validation.rows)
+        one_epoch = self.plan.max_steps == steps_per_call or validation_rows > self.program.validation_rows
+        validation_steps = validation_rows // (3 * self.recipe.batch_size)  # without gradients: a third of the work
+        epochs_per_call = 1 if one_epoch else max(1, self.program.max_steps // (steps + validation_steps))
         epoch, start = self.progress.epoch, self.progress.step
         while epoch <= self.recipe.epochs:
-            epochs = min(together, self.recipe.epochs + 1 - epoch) if start == 0 else 1
-            yield _Chunk(epoch, start, min(chunk, steps - start), epochs)
-            start += chunk
+            epochs = min(epochs_per_call, self.recipe.epochs + 1 - epoch) if start == 0 else 1
+            yield _Call(epoch, start, min(steps_per_call, steps - start), epochs)
+            start += steps_per_call
             if start >= steps:
                 epoch, start = epoch + epochs, 0
 
-    def _inputs(self, chunk: _Chunk) -> tuple[_Chunk, Labelled]:
-        """The chunk, and what the program takes: rows and labels, filled up with any."""
-        batch, first = self.recipe.batch_size, (chunk.epoch - 1) * self.plan.steps + chunk.start
-        places = self.order.places(first * batch, (first + chunk.epochs * chunk.steps) * batch)
-        places = np.concatenate([places, np.zeros(self.program.most * batch - len(places), np.int64)])
-        rows = on_device(self.rows.take(places)) if self.resident is None else tf.gather(self.resident, places)
-        return chunk, (rows, tf.constant(self.rows.labels[places]))
+    def _inputs(self, call: _Call) -> tuple[_Call, LabelledRows]:
+        """The call with its rows and labels, padded to the size that the program takes."""
+        batch, first = self.recipe.batch_size, (call.epoch - 1) * self.plan.steps_per_epoch + call.start
+        indices = self.order.row_indices(first * batch, (first + call.epochs * call.steps) * batch)
+        indices = np.concatenate([indices, np.zeros(self.program.max_steps * batch - len(indices), np.int64)])
+        rows = on_device(self.rows.take(indices)) if self.resident is None else tf.gather(self.resident, indices)
+        return call, (rows, tf.constant(self.rows.labels[indices]))
 
-    def _end_epoch(self, nats: float, val_right: float) -> Epoch:
-        progress, steps, held_out = self.progress, self.plan.steps, len(self.validation.rows)
-        accuracy = progress.right / (steps * self.recipe.batch_size)
-        validated = (nats / held_out, val_right / held_out) if held_out else (None, None)
-        measured = Epoch(progress.epoch, progress.loss / steps, accuracy, *validated)
-        progress.history.append(measured)
-        if self.recipe.needs_validation and measured == _best(progress.history):
-            progress.best_epoch, progress.best = measured.epoch, self.head.get_weights()
-        progress.epoch, progress.step, progress.loss, progress.right = progress.epoch + 1, 0, 0.0, 0.0
-        return measured
+    def _end_epoch(self, val_loss: float, val_correct: float) -> Epoch:
+        """Add the finished epoch to the history, from the sums over its steps and over the validation rows."""
+        progress, steps, validation_rows = self.progress, self.plan.steps_per_epoch, len(self.validation.rows)
+        accuracy = progress.correct / (steps * self.recipe.batch_size)
+        validated = (val_loss / validation_rows, val_correct / validation_rows) if validation_rows else (None, None)
+        epoch = Epoch(progress.epoch, progress.loss / steps, accuracy, *validated)
+        progress.history.append(epoch)
+        if self.recipe.needs_validation and epoch == _best_epoch(progress.history):
+            progress.best_epoch, progress.best = epoch.epoch, self.head.get_weights()
+        progress.epoch, progress.step, progress.loss, progress.correct = progress.epoch + 1, 0, 0.0, 0.0
+        return epoch
 
     def _is_over(self) -> bool:
         patience = self.recipe.early_stopping
@@ -200,86 +211,75 @@ class _Training:
         return done == self.recipe.epochs or (patience is not None and done - self.progress.best_epoch >= patience)
 
     def restore(self, checkpoint: Checkpoint | None) -> None:
-        """Go on from the state that an earlier attempt saved, if it did."""
+        """Resume from the checkpoint of an earlier attempt, if there is one."""
         arrays = None if checkpoint is None else checkpoint.load()
         if arrays is None:
             return
         state = json.loads(str(arrays["progress"]))
         history = [Epoch(*values) for values in state.pop("history")]
-        self.head.set_weights(_named(arrays, "head"))
-        for variable, value in zip(self.optimizer.variables, _named(arrays, "optimizer"), strict=True):
+        self.head.set_weights(_numbered(arrays, "head"))
+        for variable, value in zip(self.optimizer.variables, _numbered(arrays, "optimizer"), strict=True):
             variable.assign(value)
-        self.progress = Progress(**state, history=history, best=_named(arrays, "best"))
+        self.progress = Progress(**state, history=history, best=_numbered(arrays, "best"))
 
     def save(self, checkpoint: Checkpoint | None) -> None:
-        """Save everything that the rest of the training depends on."""
+        """Save the weights, the optimizer's variables and the progress."""
         if checkpoint is None:
             return
         state = vars(self.progress) | {"history": [astuple(epoch) for epoch in self.progress.history]}
-        best = state.pop("best")
         lists = {
             "head": self.head.get_weights(),
             "optimizer": [np.asarray(variable) for variable in self.optimizer.variables],
-            "best": best,
+            "best": state.pop("best"),
         }
-        arrays: Arrays = {f"{name}.{i}": one for name, several in lists.items() for i, one in enumerate(several)}
+        arrays: Arrays = {f"{name}.{i}": array for name, values in lists.items() for i, array in enumerate(values)}
         checkpoint.save(arrays | {"progress": np.array(json.dumps(state))})
 
-    def finish(self) -> Fitted:
-        """The best weights where they were asked for, else the last."""
+    def finish(self) -> FitResult:
+        """Set the best epoch's weights if the recipe keeps them; otherwise the last epoch's stay."""
         if self.progress.best:
             self.head.set_weights(self.progress.best)
-        return Fitted(self.progress.history, self.progress.best_epoch or len(self.progress.history))
+        return FitResult(self.progress.history, self.progress.best_epoch or len(self.progress.history))
 
 
-def _named(arrays: Arrays, name: str) -> list[NDArray[Any]]:
-    """The arrays ``name.0``, ``name.1``…"""
-    found: list[NDArray[Any]] = []
-    while f"{name}.{len(found)}" in arrays:
-        found.append(arrays[f"{name}.{len(found)}"])
-    return found
+def _numbered(arrays: Arrays, name: str) -> list[NDArray[Any]]:
+    """The arrays ``name.0``, ``name.1``, ..."""
+    values: list[NDArray[Any]] = []
+    while f"{name}.{len(values)}" in arrays:
+        values.append(arrays[f"{name}.{len(values)}"])
+    return values
 
 
-def _best(history: list[Epoch]) -> Epoch:
-    """The first epoch of the lowest validation loss."""
+def _best_epoch(history: list[Epoch]) -> Epoch:
+    """The first epoch with the lowest validation loss."""
     return min(history, key=lambda epoch: np.inf if epoch.val_loss is None else epoch.val_loss)
 
 
-class _Validation:
-    """Validation rows in pieces of ``most``, as a program takes them; the first piece stays on the device."""
+class _ValidationChunks:
+    """Validation rows in chunks of ``size``, as a program takes them; the first chunk stays on the device."""
 
-    def __init__(self, rows: RowSet, most: int) -> None:
-        self.rows, self.most = rows, most
-        self._first = self._piece(0)
-        self.nothing: HeldOut = (0, *self._first[1:])
+    def __init__(self, rows: RowSet, size: int) -> None:
+        self.rows, self.size = rows, size
+        self._first = self._chunk(0)
+        self.empty: ValidationChunk = (0, *self._first[1:])
 
-    def pieces(self) -> Iterator[HeldOut]:
-        """All of them: one that is empty where there are no rows."""
+    def chunks(self) -> Iterator[ValidationChunk]:
+        """All chunks; a single empty one if there are no rows."""
         yield self._first
-        yield from map(self._piece, range(self.most, len(self.rows), self.most))
+        yield from map(self._chunk, range(self.size, len(self.rows), self.size))
 
-    def _piece(self, start: int) -> HeldOut:
-        some = slice(start, min(start + self.most, len(self.rows)))
-        count = some.stop - start
+    def _chunk(self, start: int) -> ValidationChunk:
+        part = slice(start, min(start + self.size, len(self.rows)))
+        count = part.stop - start
         if not count:
-            return 0, tf.zeros((self.most, self.rows.table.shape[1]), tf.float16), tf.zeros(self.most, tf.int32)
-        filled = [0, self.most - count]
-        return (
-            count,
-            tf.pad(on_device(self.rows.take(some)), [filled, [0, 0]]),
-            tf.pad(self.rows.labels[some], [filled]),
-        )
+            return 0, tf.zeros((self.size, self.rows.table.shape[1]), tf.float16), tf.zeros(self.size, tf.int32)
+        padding = [0, self.size - count]
+        rows = tf.pad(on_device(self.rows.take(part)), [padding, [0, 0]])
+        return count, rows, tf.pad(self.rows.labels[part], [padding])
 
 
-def predict_rows(head: Any, rows: RowSet) -> NDArray[np.float32]:
-    """The head's probabilities ``[N, classes]`` for every row, at least one, in chunks."""
-    return _in_chunks(predictor(head), rows, _chunk(rows))
-
-
-def _chunk(rows: RowSet) -> int:
-    return max(1, PREDICT_BYTES // (4 * int(rows.table.shape[1])))
-
-
-def _in_chunks(predict: Callable[[Any], Any], rows: RowSet, chunk: int) -> NDArray[np.float32]:
+def predict_probabilities(head: Any, rows: RowSet) -> NDArray[np.float32]:
+    """Predict the probabilities ``[N, C]`` of at least one row, in chunks of :data:`PREDICT_BYTES`."""
+    predict, chunk = predict_function(head), max(1, PREDICT_BYTES // (4 * int(rows.table.shape[1])))
     starts = range(0, len(rows), chunk)
     return np.concatenate([predict(on_device(rows.take(slice(start, start + chunk)))).numpy() for start in starts])

@@ -1,7 +1,7 @@
-"""The classifier: a frozen base, GlobalAveragePooling2D, Dense relu, Dense softmax, normalisation inside.
+"""The classifier: normalisation, frozen backbone, GlobalAveragePooling2D, Dense relu, Dense softmax.
 
-It is kept as two halves that meet in one row of numbers a photo, so that the base runs once a photo and the head trains
-on rows; :attr:`Classifier.model` is both as one Keras model on uint8 photos.
+It is kept as a feature model and a head that meet in one feature row per photo: the backbone runs once per photo, and
+the head trains on feature rows. :attr:`Classifier.model` joins them into one Keras model on uint8 images.
 """
 
 from dataclasses import dataclass
@@ -16,34 +16,35 @@ from transferlite.images.input_spec import InputSpec
 
 @dataclass(frozen=True)
 class Classifier:
-    """
+    """A feature model and a head.
+
     Attributes:
-        labels: the class names, in the order of the outputs.
-        input: the photo's size.
-        features: a Keras model from float RGB 0 to 255 ``[N, H, W, 3]`` to rows ``[N, D]``.
-        head: a Keras model from rows ``[N, D]`` to probabilities ``[N, len(labels)]``.
+        labels: class names in the order of the outputs.
+        input: size of the input.
+        feature_model: a Keras model from float RGB 0 to 255 ``[N, H, W, 3]`` to feature rows ``[N, D]``.
+        head: a Keras model from feature rows ``[N, D]`` to probabilities ``[N, len(labels)]``.
     """
 
     labels: tuple[str, ...]
     input: InputSpec
-    features: Any
+    feature_model: Any
     head: Any
 
     @cached_property
     def model(self) -> Any:
-        """The whole as a Keras model: uint8 RGB ``[N, H, W, 3]`` -> probabilities ``[N, len(labels)]``."""
+        """The classifier as a Keras model from uint8 RGB ``[N, H, W, 3]`` to probabilities ``[N, len(labels)]``."""
         image = keras.Input((self.input.height, self.input.width, 3), dtype="uint8", name="image")
-        rows = self.features(keras.ops.cast(image, "float32"), training=False)
+        rows = self.feature_model(keras.ops.cast(image, "float32"), training=False)
         return keras.Model(image, self.head(rows), name="classifier")
 
     @cached_property
-    def maps(self) -> Any:
-        """The base's last activation maps, before the pool: float RGB ``[N, H, W, 3]`` -> ``[N, h, w, D]``."""
-        return keras.Model(self.features.input, self.features.get_layer("pool").input, name="maps")
+    def activation_maps(self) -> Any:
+        """A Keras model from float RGB ``[N, H, W, 3]`` to the last activation maps before pooling ``[N, h, w, D]``."""
+        return keras.Model(self.feature_model.input, self.feature_model.get_layer("pool").input, name="maps")
 
 
 def head_model(width: int, hidden_units: int, classes: int) -> Any:
-    """The head on rows ``[N, width]``: Dense ``hidden_units`` relu, Dense ``classes`` softmax; random weights."""
+    """Build a head with random weights for feature rows ``[N, width]``: Dense relu, then Dense softmax."""
     return keras.Sequential(
         [
             keras.Input((width,), name="row"),

@@ -1,4 +1,4 @@
-"""How a head learns, and what each epoch measured."""
+"""The recipe of a fit, and the metrics of an epoch."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,49 +10,51 @@ from numpy.typing import NDArray
 from train_job.options import TrainOptions
 from transferlite.errors import InputError
 
+FINE_TUNE_MOMENTUM = 0.9
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """Keras's own optimizers, losses and schedules; the defaults are the walk-through's.
+    """Settings of a fit: Keras's own optimizers, losses and schedules. TrainOptions holds the defaults.
 
     Attributes:
-        epochs: at most.
-        steps_per_epoch: None is one pass over the rows.
-        batch_size: rows a step.
-        optimizer: any Keras optimizer's name.
-        learning_rate: None is the optimizer's default.
-        schedule: ``constant``, or ``cosine`` down to zero over all steps.
-        momentum: of ``sgd``.
-        label_smoothing: 0 to 1, as Keras's CategoricalCrossentropy takes it.
-        class_weights: ``none``, or ``balanced``: rows / (classes x rows of the class), as scikit-learn has it.
-        early_stopping: epochs without a better validation loss after which to stop, with the best epoch's weights.
-        keep_best: end with the weights of the epoch of the best validation loss.
-        seed: of the order of rows.
+        epochs: maximum number of epochs.
+        steps_per_epoch: steps per epoch; None is one pass over the rows.
+        batch_size: rows per step.
+        optimizer: name of any Keras optimizer.
+        learning_rate: initial learning rate; None is the optimizer's default.
+        schedule: ``constant``, or ``cosine`` decay to zero over all steps.
+        momentum: momentum of ``sgd``.
+        label_smoothing: 0 to 1, as in Keras's CategoricalCrossentropy.
+        class_weights: ``none``, or ``balanced`` as in scikit-learn: rows / (classes x rows of the class).
+        early_stopping: epochs without a lower validation loss before stopping; the best epoch's weights are kept.
+        keep_best: keep the weights of the epoch with the lowest validation loss.
+        seed: seed of the order of rows.
     """
 
-    epochs: int = 100
-    steps_per_epoch: int | None = None
-    batch_size: int = 50
-    optimizer: str = "rmsprop"
-    learning_rate: float | None = None
-    schedule: str = "constant"
-    momentum: float = 0.0
-    label_smoothing: float = 0.0
-    class_weights: str = "none"
-    early_stopping: int | None = None
-    keep_best: bool = False
-    seed: int = 0
+    epochs: int
+    steps_per_epoch: int | None
+    batch_size: int
+    optimizer: str
+    learning_rate: float | None
+    schedule: str
+    momentum: float
+    label_smoothing: float
+    class_weights: str
+    early_stopping: int | None
+    keep_best: bool
+    seed: int
 
     def __post_init__(self) -> None:
         self.new_optimizer(1)
 
     @property
     def needs_validation(self) -> bool:
-        """Whether the validation rows decide anything."""
+        """Whether the validation loss decides which epoch's weights are kept."""
         return self.keep_best or self.early_stopping is not None
 
     def new_optimizer(self, steps: int) -> Any:
-        """A Keras optimizer as asked for, for ``steps`` steps. Raises InputError when Keras has none of that name."""
+        """Build the Keras optimizer for a fit of ``steps`` steps. Raises InputError for an unknown name."""
         settings: dict[str, Any] = {"momentum": self.momentum} if self.momentum else {}
         if self.learning_rate is not None:
             settings["learning_rate"] = self.learning_rate
@@ -67,11 +69,11 @@ class Recipe:
         return optimizer
 
     def steps(self, rows: int) -> int:
-        """Steps an epoch for that many rows."""
+        """Steps per epoch for this number of rows."""
         return self.steps_per_epoch or -(-rows // self.batch_size)
 
-    def weights_of(self, labels: NDArray[np.int32], classes: int) -> NDArray[np.float32]:
-        """What a row of each class counts, ``[classes]``."""
+    def class_weight_vector(self, labels: NDArray[np.int32], classes: int) -> NDArray[np.float32]:
+        """Weight of a row of each class, ``[classes]``."""
         if self.class_weights == "none":
             return np.ones(classes, np.float32)
         counts = np.bincount(labels, minlength=classes)
@@ -80,7 +82,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch measured: mean loss and accuracy over its steps, and over the validation rows at its end."""
+    """Metrics of one epoch: mean loss and accuracy over its steps, and on the validation rows after it."""
 
     epoch: int
     loss: float
@@ -89,7 +91,7 @@ class Epoch:
     val_accuracy: float | None = None
 
 
-def recipe_of(options: TrainOptions) -> Recipe:
+def recipe_from_options(options: TrainOptions) -> Recipe:
     """The recipe that a job's options describe."""
     return Recipe(
         epochs=options.epochs,
@@ -98,9 +100,28 @@ def recipe_of(options: TrainOptions) -> Recipe:
         optimizer=options.optimizer,
         learning_rate=options.learning_rate,
         schedule=options.schedule,
+        momentum=0.0,
         label_smoothing=options.label_smoothing,
         class_weights=options.class_weights,
         early_stopping=options.early_stopping,
         keep_best=options.keep_best,
+        seed=options.seed,
+    )
+
+
+def fine_tune_recipe_from_options(options: TrainOptions, keep_best: bool) -> Recipe:
+    """The recipe of a job's fine-tuning: plain SGD with momentum, without the head's schedule and weighting."""
+    return Recipe(
+        epochs=options.fine_tune_epochs,
+        steps_per_epoch=None,
+        batch_size=options.batch_size,
+        optimizer="sgd",
+        learning_rate=options.fine_tune_learning_rate,
+        schedule="constant",
+        momentum=FINE_TUNE_MOMENTUM,
+        label_smoothing=0.0,
+        class_weights="none",
+        early_stopping=None,
+        keep_best=keep_best,
         seed=options.seed,
     )

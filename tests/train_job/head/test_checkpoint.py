@@ -9,42 +9,42 @@ from transferlite.storage.store import MemoryStore
 ARRAYS = {"a.0": np.arange(6, dtype=np.float32).reshape(2, 3), "text": np.array("é")}
 
 
-def test_arrays_come_back_as_they_were() -> None:
-    found = from_npz(to_npz(ARRAYS))
-    assert found.keys() == ARRAYS.keys()
+def test_arrays_survive_the_round_trip() -> None:
+    loaded = from_npz(to_npz(ARRAYS))
+    assert loaded.keys() == ARRAYS.keys()
     for name, array in ARRAYS.items():
-        assert found[name].dtype == array.dtype
-        np.testing.assert_array_equal(found[name], array)
+        assert loaded[name].dtype == array.dtype
+        np.testing.assert_array_equal(loaded[name], array)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 10, 100, -1, -30])
-def test_half_of_an_npz_is_said_to_be_damaged(cut: int) -> None:
+def test_a_truncated_npz_is_refused(cut: int) -> None:
     with pytest.raises(ValueError, match=r"."):
         from_npz(to_npz(ARRAYS)[:cut])
 
 
-def test_pickles_are_not_read() -> None:
+def test_pickles_are_refused() -> None:
     file = io.BytesIO()
     np.savez(file, a=np.array([{"x": 1}], dtype=object))
     with pytest.raises(ValueError, match="pickle"):
         from_npz(file.getvalue())
 
 
-def test_a_state_is_found_by_the_job_that_saved_it_and_no_other() -> None:
+def test_a_state_is_loaded_only_with_its_fingerprint() -> None:
     store = MemoryStore()
     mine = Checkpoint(store, "checkpoints/production.head.npz", "mine")
     assert mine.load() is None
     mine.save(dict(ARRAYS))
-    found = mine.load()
-    assert found is not None
-    assert found.keys() == ARRAYS.keys()
+    loaded = mine.load()
+    assert loaded is not None
+    assert loaded.keys() == ARRAYS.keys()
     assert Checkpoint(store, mine.key, "another's").load() is None
     mine.remove()
     mine.remove()
     assert mine.load() is None
 
 
-def test_a_damaged_state_is_no_state() -> None:
+def test_a_damaged_state_is_ignored() -> None:
     store = MemoryStore()
     checkpoint = Checkpoint(store, "state.npz", "mine")
     checkpoint.save(dict(ARRAYS))

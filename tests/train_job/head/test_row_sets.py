@@ -11,27 +11,27 @@ from train_job.head.row_sets import RowSet, ShuffledOrder
 def test_each_pass_has_every_row_once(count: int, window: int | None) -> None:
     order = ShuffledOrder(count, 3, window)
     for number in range(3):
-        assert sorted(order.places(number * count, (number + 1) * count)) == list(range(count))
+        assert sorted(order.row_indices(number * count, (number + 1) * count)) == list(range(count))
 
 
 @pytest.mark.parametrize("window", [None, 128])
-def test_a_stretch_of_the_run_does_not_depend_on_where_one_begins_to_read(window: int | None) -> None:
+def test_a_range_of_the_sequence_does_not_depend_on_where_reading_starts(window: int | None) -> None:
     order = ShuffledOrder(300, 1, window)
-    whole = order.places(0, 1500)
+    whole = order.row_indices(0, 1500)
     for start, stop in [(0, 1), (299, 301), (250, 1100), (1499, 1500)]:
-        np.testing.assert_array_equal(order.places(start, stop), whole[start:stop])
+        np.testing.assert_array_equal(order.row_indices(start, stop), whole[start:stop])
 
 
 def test_passes_and_seeds_differ() -> None:
-    first = ShuffledOrder(100, 1).places(0, 100)
-    assert (first != ShuffledOrder(100, 1).places(100, 200)).any()
-    assert (first != ShuffledOrder(100, 2).places(0, 100)).any()
+    first = ShuffledOrder(100, 1).row_indices(0, 100)
+    assert (first != ShuffledOrder(100, 1).row_indices(100, 200)).any()
+    assert (first != ShuffledOrder(100, 2).row_indices(0, 100)).any()
 
 
-def test_a_window_of_the_run_needs_few_stretches_of_the_table() -> None:
-    places = np.sort(ShuffledOrder(100_000, 0, 6400).places(0, 6400))
-    assert (np.diff(places) > 1).sum() <= 6400 // 64 + 1
-    assert places.max() - places.min() > 50_000
+def test_a_window_reads_few_runs_of_the_table() -> None:
+    indices = np.sort(ShuffledOrder(100_000, 0, 6400).row_indices(0, 6400))
+    assert (np.diff(indices) > 1).sum() <= 6400 // 64 + 1
+    assert indices.max() - indices.min() > 50_000
 
 
 def test_rows_are_taken_from_a_mapped_file_as_from_an_array(tmp_path: Path) -> None:
@@ -43,4 +43,3 @@ def test_rows_are_taken_from_a_mapped_file_as_from_an_array(tmp_path: Path) -> N
         rows = RowSet(source, ids, labels)
         np.testing.assert_array_equal(rows.take(slice(1, 4)), table[[1, 1, 9]])
         np.testing.assert_array_equal(rows.take(np.array([3, 0])), table[[9, 7]])
-        assert rows.nbytes == 4 * 4 * 2

@@ -22,25 +22,25 @@ def make(classes: int, seed: int, hidden: int = 5) -> Any:
     return head
 
 
-def test_a_class_that_stays_keeps_its_output_and_a_new_one_its_random_start() -> None:
-    from train_job.head.warm_start import head_arrays, start_from
+def test_known_classes_keep_their_output_and_new_classes_their_random_weights() -> None:
+    from train_job.head.warm_start import head_arrays, transfer_weights
 
     old, new = make(3, 1), make(3, 2)
     before = head_arrays(new)
-    start_from(new, ("dog", "owl", "ape"), from_npz(to_npz(head_arrays(old))), ("ape", "cat", "dog"))
+    transfer_weights(new, ("dog", "owl", "ape"), from_npz(to_npz(head_arrays(old))), ("ape", "cat", "dog"))
     rows = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
     hidden = np.maximum(rows @ head_arrays(old)["hidden_kernel"] + head_arrays(old)["hidden_bias"], 0)
-    was = hidden @ head_arrays(old)["probabilities_kernel"] + head_arrays(old)["probabilities_bias"]
-    now = hidden @ head_arrays(new)["probabilities_kernel"] + head_arrays(new)["probabilities_bias"]
-    np.testing.assert_allclose(now[:, [0, 2]], was[:, [2, 0]], rtol=1e-5)
+    expected = hidden @ head_arrays(old)["probabilities_kernel"] + head_arrays(old)["probabilities_bias"]
+    actual = hidden @ head_arrays(new)["probabilities_kernel"] + head_arrays(new)["probabilities_bias"]
+    np.testing.assert_allclose(actual[:, [0, 2]], expected[:, [2, 0]], rtol=1e-5)
     np.testing.assert_array_equal(head_arrays(new)["probabilities_kernel"][:, 1], before["probabilities_kernel"][:, 1])
 
 
 def test_a_head_of_another_shape_is_refused() -> None:
-    from train_job.head.warm_start import head_arrays, start_from
+    from train_job.head.warm_start import head_arrays, transfer_weights
 
     with pytest.raises(InputError, match=r"--warm-start.*another shape"):
-        start_from(make(2, 1), ("a", "b"), head_arrays(make(2, 1, hidden=6)), ("a", "b"))
+        transfer_weights(make(2, 1), ("a", "b"), head_arrays(make(2, 1, hidden=6)), ("a", "b"))
 
 
 def published(head: Any | None) -> tuple[Registry, Manifest]:
@@ -54,14 +54,14 @@ def published(head: Any | None) -> tuple[Registry, Manifest]:
     return registry, manifest
 
 
-def test_the_head_is_that_of_the_channels_version() -> None:
+def test_the_head_starts_from_the_channels_version() -> None:
     from train_job.head.warm_start import warm_start
 
     old, new = make(2, 1), make(2, 2)
     registry, manifest = published(old)
     assert warm_start(new, ("a", "b"), "aa", manifest, registry) == "warm start from m1"
-    for one, other in zip(old.get_weights(), new.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, other)
+    for expected, actual in zip(old.get_weights(), new.get_weights(), strict=True):
+        np.testing.assert_array_equal(actual, expected)
 
 
 def test_the_first_version_of_a_channel_starts_cold() -> None:
@@ -70,11 +70,11 @@ def test_the_first_version_of_a_channel_starts_cold() -> None:
     assert warm_start(make(2, 1), ("a", "b"), "aa", None, published(None)[0]).endswith("no version yet")
 
 
-def test_a_head_on_another_base_or_none_at_all_is_refused() -> None:
+def test_a_head_on_another_backbone_or_a_missing_head_is_refused() -> None:
     from train_job.head.warm_start import warm_start
 
     registry, manifest = published(None)
-    with pytest.raises(InputError, match="on another base"):
+    with pytest.raises(InputError, match="on another backbone"):
         warm_start(make(2, 1), ("a", "b"), "bb", manifest, registry)
     with pytest.raises(InputError, match="m1 has no head to start from"):
         warm_start(make(2, 1), ("a", "b"), "aa", manifest, registry)
