@@ -20,9 +20,9 @@ def store_of(engine: str, uri: str) -> Any:
         from transferlite.storage.s3_boto3 import S3Store
 
         return S3Store.from_uri(uri)
-    from transferlite.storage.s3_obstore import QuickS3Store
+    from transferlite.storage.s3_obstore import ObstoreS3Store
 
-    return QuickS3Store(uri)
+    return ObstoreS3Store(uri)
 
 
 def cold(engine: str, uri: str) -> dict[str, float]:
@@ -42,7 +42,7 @@ def rounds(engine: str, uri: str) -> None:
     """Serve rounds: all objects by 16 threads, in seconds and in seconds of CPU."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from benchmarks.sides.processes import answer
+    from benchmarks.helpers.processes import serve
 
     store, pool = store_of(engine, uri), ThreadPoolExecutor(CLIENTS)
     keys = [str(number) for number in range(OBJECTS)]
@@ -53,7 +53,7 @@ def rounds(engine: str, uri: str) -> None:
             assert blob.data
         return {"seconds": time.perf_counter() - start, "cpu": time.process_time() - used}
 
-    answer({"round": one_round})
+    serve({"round": one_round})
 
 
 if __name__ == "__main__":

@@ -17,11 +17,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from benchmarks.sides.s3_server import Addresses, Certificate, seaweedfs
+from benchmarks.helpers.s3_server import Addresses, Certificate, seaweedfs
 from tests.transferlite.storage.scripted_s3 import Answer, Request, ScriptedS3
 from transferlite.storage import s3_obstore as s3_quick
 from transferlite.storage.s3_boto3 import S3Store, s3_client
-from transferlite.storage.s3_obstore import QuickS3Store
+from transferlite.storage.s3_obstore import ObstoreS3Store
 from transferlite.storage.store import Store
 
 S3_STORES = ("s3", "quick s3")
@@ -33,7 +33,7 @@ OWNER = {"AWS_ACCESS_KEY_ID": "owner", "AWS_SECRET_ACCESS_KEY": "right", "AWS_DE
 
 def open_s3(kind: str, uri: str) -> Store:
     """A new store of one of ``S3_STORES``."""
-    return cast(Store, QuickS3Store(uri)) if kind == "quick s3" else S3Store.from_uri(uri)
+    return cast(Store, ObstoreS3Store(uri)) if kind == "quick s3" else S3Store.from_uri(uri)
 
 
 @pytest.fixture(params=S3_STORES)

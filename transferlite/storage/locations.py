@@ -29,10 +29,10 @@ def open_store(uri: str) -> Store:
 def _open_s3_store(uri: str, path: str) -> Store:
     """Open the obstore store in a Lambda function, because it imports faster, and the boto3 store elsewhere."""
     if "AWS_LAMBDA_RUNTIME_API" in os.environ and path.partition("/")[0]:
-        from transferlite.storage.s3_obstore import QuickS3Store, is_enough
+        from transferlite.storage.s3_obstore import ObstoreS3Store, is_enough
 
         if is_enough():
-            return cast(Store, QuickS3Store(uri))
+            return cast(Store, ObstoreS3Store(uri))
     from transferlite.storage.s3_boto3 import S3Store
 
     return S3Store.from_uri(uri)

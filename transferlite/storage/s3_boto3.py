@@ -37,7 +37,7 @@ except ModuleNotFoundError:
 CONNECTIONS = 32
 """Parallel connections one process may hold, and so the most photos it fetches at once."""
 
-MOST_TAGS = 10
+MAX_TAGS = 10
 """Of one object. Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html"""
 
 _DENIED = {"AccessDenied", "403", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
@@ -156,14 +156,14 @@ class S3Store:
             )
 
     def add_tags(self, key: str, tags: Mapping[str, str], version: str = "") -> None:
-        """Tag an object, which keeps the tags that it has. Raises InputError where S3 does not allow so many."""
+        """Add tags to an object and keep those that it has. Raises InputError above S3's limit of tags."""
         target = {"Bucket": self.bucket, "Key": self.prefix + key, **_of_version(version)}
         with self._explained(key):
-            there = {one["Key"]: one["Value"] for one in self._client.get_object_tagging(**target)["TagSet"]}
-            wanted = {**there, **tags}
-            if len(wanted) > MOST_TAGS:
-                raise InputError(f"has {len(there)} tags, and may have {MOST_TAGS}", where=f"{self.uri}/{key}")
-            if wanted != there:
+            present = {tag["Key"]: tag["Value"] for tag in self._client.get_object_tagging(**target)["TagSet"]}
+            wanted = {**present, **tags}
+            if len(wanted) > MAX_TAGS:
+                raise InputError(f"has {len(present)} tags, and may have {MAX_TAGS}", where=f"{self.uri}/{key}")
+            if wanted != present:
                 pairs = [{"Key": name, "Value": value} for name, value in wanted.items()]
                 self._client.put_object_tagging(**target, Tagging={"TagSet": pairs})
 

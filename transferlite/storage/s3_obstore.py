@@ -55,19 +55,19 @@ def is_enough(environment: Mapping[str, str] = os.environ) -> bool:
         all(environment.get(name) for name in _NEEDED)
         and not any(environment.get(name) for name in _SPECIAL)
         and bool(_ORDINARY_REGION.fullmatch(environment["AWS_REGION"]))
-        and not _is_there(environment.get("AWS_CONFIG_FILE") or "~/.aws/config")
+        and not _exists(environment.get("AWS_CONFIG_FILE") or "~/.aws/config")
     )
 
 
-def _is_there(path: str) -> bool:
+def _exists(path: str) -> bool:
     try:
         return Path(path).expanduser().exists()
     except (OSError, RuntimeError):  # a folder that this user may not enter, a user without a home
         return False
 
 
-class QuickS3Store:
-    """The objects of a bucket whose keys begin with a prefix, for who reads a few and writes a few.
+class ObstoreS3Store:
+    """The objects of a bucket whose keys begin with a prefix; for processes that read and write a few objects.
 
     The methods are those of ``transferlite.storage.s3_boto3.S3Store``; what is not here is that store's own.
     """
@@ -80,14 +80,14 @@ class QuickS3Store:
 
     @cached_property
     def _whole(self) -> "S3Store":
-        """The store for what obstore does not do."""
+        """The boto3 store, for what obstore cannot do."""
         from transferlite.storage.s3_boto3 import S3Store
 
         return S3Store.from_uri(self.uri)
 
     @cached_property
     def _after(self) -> "S3Store":
-        """The store for what obstore tried without success; it sends only the requests that are left."""
+        """The store that retries what obstore failed to do, with the requests that are left."""
         from transferlite.storage.s3_boto3 import S3Store, s3_client
 
         return S3Store.from_uri(self.uri, partial(s3_client, settings.REQUESTS - settings.QUICK_REQUESTS))
@@ -101,7 +101,7 @@ class QuickS3Store:
             return self._whole.get(key, max_bytes, version)
         try:
             answer = self._open(key, max_bytes, **({"version": version} if version else {}))
-        except _REFUSED:  # of many kinds; boto3 finds out what it is
+        except _REFUSED:  # many kinds of errors: boto3 retries, and raises the right one
             return self._after.get(key, max_bytes, version)
         return self._content(key, answer)
 

@@ -17,7 +17,7 @@ import obstore
 import pytest
 from obstore.exceptions import BaseError
 
-from benchmarks.sides.s3_server import weed
+from benchmarks.helpers.s3_server import seaweedfs_command
 from inference_lambda.records.prediction_record import write_record
 from simulation.faults import Faults, faulty
 from tests.template.stack import written
@@ -30,7 +30,7 @@ from transferlite.storage.s3_boto3 import s3_client
 from transferlite.storage.s3_obstore import _bucket
 from transferlite.storage.store import Store
 
-pytestmark = pytest.mark.skipif(weed() is None, reason="SeaweedFS has no wheel for this machine")
+pytestmark = pytest.mark.skipif(seaweedfs_command() is None, reason="SeaweedFS has no wheel for this machine")
 
 WRITERS = 8
 ROUNDS = 4

@@ -15,7 +15,7 @@ from tests.conftest import BUCKET
 from transferlite.storage import s3_obstore as s3_quick
 from transferlite.storage.locations import open_store
 from transferlite.storage.s3_boto3 import S3Store, s3_client
-from transferlite.storage.s3_obstore import QuickS3Store, is_enough
+from transferlite.storage.s3_obstore import ObstoreS3Store, is_enough
 
 IN_LAMBDA = {
     "AWS_CONFIG_FILE": "/none",
@@ -26,9 +26,9 @@ IN_LAMBDA = {
 
 
 @pytest.fixture
-def store(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[QuickS3Store]:
+def store(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObstoreS3Store]:
     monkeypatch.setenv("AWS_REGION", "us-east-1")
-    yield QuickS3Store(f"s3://{BUCKET}/folder")
+    yield ObstoreS3Store(f"s3://{BUCKET}/folder")
     s3_quick._bucket.cache_clear()
 
 
@@ -76,7 +76,7 @@ def test_the_import_needs_no_boto3() -> None:
 
 
 @pytest.mark.parametrize("key", ["a//b.jpg", "/b.jpg", "./b.jpg", "a/../b.jpg", "a\nb", "a\x7fb"])
-def test_obstore_alone_does_not_take_every_key(store: QuickS3Store, key: str) -> None:
+def test_obstore_alone_does_not_take_every_key(store: ObstoreS3Store, key: str) -> None:
     """As soon as it does, one store may be enough."""
     with pytest.raises(ValueError, match="Could not parse path"):
         obstore.get(store._bucket, f"folder/{key}")
@@ -108,12 +108,12 @@ def test_a_function_has_it_and_no_one_else(bucket: Any, monkeypatch: pytest.Monk
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     assert isinstance(open_store(f"s3://{BUCKET}"), S3Store)
     monkeypatch.setenv("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001")
-    assert isinstance(open_store(f"s3://{BUCKET}"), QuickS3Store)
+    assert isinstance(open_store(f"s3://{BUCKET}"), ObstoreS3Store)
     monkeypatch.setenv("AWS_REGION", "cn-north-1")
     assert isinstance(open_store(f"s3://{BUCKET}"), S3Store)
 
 
-def test_what_succeeds_needs_no_boto3(store: QuickS3Store) -> None:
+def test_what_succeeds_needs_no_boto3(store: ObstoreS3Store) -> None:
     code = f"""
 import sys
 from transferlite.storage.s3_obstore import QuickS3Store
