@@ -33,7 +33,7 @@ def read_logs(group: str, since: float) -> Iterator[LogLine]:
 
 
 def follow_logs(group: str, since: float) -> Iterator[LogLine]:
-    """Yield the lines since ``since``, then new lines forever. A line that CloudWatch delivers late is not repeated."""
+    """Yield the lines since ``since``, then new lines forever, each once, including those that arrive late."""
     seen: set[LogLine] = set()
     while True:
         for line in read_logs(group, since):

@@ -57,11 +57,11 @@ class BenchmarkResult:
     cases: tuple[BenchmarkCase, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as JSON types; seconds and bytes."""
+        """Convert to JSON types, in seconds and bytes."""
         return asdict(self)
 
     def table(self) -> str:
-        """Everything as a text table; milliseconds and MiB."""
+        """Format as a text table, in milliseconds and MiB."""
         rows = [["variant", "threads", "cold ms", "p50 ms", "p99 ms", "memory MiB", "size MiB"]]
         for case in self.cases:
             times = [f"{seconds * 1e3:.1f}" if seconds else "-" for seconds in (case.cold, case.p50, case.p99)]

@@ -27,7 +27,7 @@ class RefusedVersion:
 
     @property
     def final(self) -> bool:
-        """Whether it is not tried again while the channel's pointer stays the same."""
+        """Whether the version is not tried again until the channel's pointer changes."""
         return self.tries >= MAX_TRIES
 
     def matches(self, pointer: Pointer) -> bool:
@@ -37,7 +37,7 @@ class RefusedVersion:
 
 @dataclass(frozen=True)
 class InstallState:
-    """What must survive between updates.
+    """State of a model folder that survives between updates.
 
     Attributes:
         sequences: highest sequence of an installed pointer, by channel: a lower one is a replay.

@@ -134,7 +134,7 @@ class Drift:
         return any(index is not None and index.exceeds(threshold) for index in (self.classes, self.confidence))
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as JSON types."""
+        """Convert to JSON types."""
         observed, expected = self.observed, self.expected
         validation_shares = {}
         if expected:

@@ -104,5 +104,5 @@ def _parse_lines(lines: Iterable[bytes]) -> Iterator[Any]:
 
 
 def _identity(record: dict[str, Any]) -> tuple[Any, ...]:
-    """What two records of the same content and model have in common."""
+    """Key that records of the same photo content and model share."""
     return tuple(str(record.get(name)) for name in ("image", "version", "etag", "model_id"))

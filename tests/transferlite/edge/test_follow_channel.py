@@ -17,7 +17,7 @@ from tests.conftest import BUCKET, Trained
 from tests.pictures import jpeg
 from tests.transferlite.bundles import write_bundle
 from tests.transferlite.keys import ed25519, owners
-from tests.transferlite.registry.mutations import FILES, publish, wrong_answers
+from tests.transferlite.registry.mutations import FILES, publish, wrong_predictions
 from transferlite.cli.main import run
 from transferlite.predict.predictor import Predictor
 from transferlite.registry.local_bundle import find_bundle, read_manifest
@@ -49,7 +49,7 @@ def promote_wrong_model(registry: Registry) -> None:
     """Publish and promote a signed version whose self-test fails."""
     objects = {entry.key: registry.store.get(entry.key).data for entry in registry.store.entries()}
     copies = {key.replace("/two/", "/next/"): data for key, data in objects.items()}
-    for key, data in wrong_answers(copies, random.Random(1))[0].items():
+    for key, data in wrong_predictions(copies, random.Random(1))[0].items():
         if "/next/" in key:
             registry.store.put(key, data)
     registry.promote("next", "production")
