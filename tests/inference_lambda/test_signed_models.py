@@ -69,7 +69,7 @@ def test_what_the_owner_did_not_sign_is_refused_and_the_old_model_serves(
         assert serving() == "one"
     said = [json.loads(record.message) for record in caplog.records]
     assert said[-1]["event"] == "model-kept"
-    assert "signed" in said[-1]["reason"] or "does not fit its signature" in said[-1]["reason"]
+    assert "signed" in said[-1]["reason"] or "does not match its signature" in said[-1]["reason"]
 
 
 @pytest.mark.usefixtures("_with_a_key")
@@ -83,7 +83,7 @@ def test_a_running_function_does_not_follow_an_old_pointer_that_is_shown_again(
     with caplog.at_level(logging.ERROR, "transferlite"):
         assert serving() == "two"
     (line,) = (json.loads(record.message) for record in caplog.records)
-    assert "somebody shows an old pointer again" in line["reason"]
+    assert "an old pointer was replayed" in line["reason"]
     registry.promote("two", "production")
     registry.rollback("production")
     assert serving() == "one"

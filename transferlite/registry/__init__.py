@@ -1,1 +1,1 @@
-"""Published model versions and the channels that point to them."""
+"""Registry of published models: immutable versions, channels that point to them, and local copies."""

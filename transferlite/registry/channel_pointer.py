@@ -1,4 +1,4 @@
-"""A channel's pointer as something to trust: checked when it is read, gone on from and signed when it is changed."""
+"""A channel's pointer: its JSON form, the checks when it is read, and its successor when the channel changes."""
 
 import datetime
 import json
@@ -8,17 +8,23 @@ from typing import TYPE_CHECKING, Any
 from transferlite.errors import BundleError, InputError, UntrustedError
 from transferlite.registry.manifest import check_model_id
 
-if TYPE_CHECKING:  # a device without a key does without
+if TYPE_CHECKING:  # a device without a key does not need cryptography
     from transferlite.trust.keys import PublicKeys, Signer
     from transferlite.trust.signature import Signature
 
 
 @dataclass(frozen=True)
 class Pointer:
-    """What a channel names now, and what it named before, newest first.
+    """The model version that a channel points to.
 
-    ``sequence`` grows with each change of the channel, so that a device can tell an old pointer that is shown to it
-    again from a rollback, which is a new one. The signature is of all the rest, :meth:`signed_part`.
+    Attributes:
+        model_id: the current version.
+        previous: the versions before it, newest first.
+        updated_at: time of the last change, in ISO form.
+        channel: the channel's name; empty in pointers written before signing existed.
+        sequence: grows with every change, so that a device can tell a replayed old pointer from a rollback, which is a
+            new pointer.
+        signature: covers all other fields (:meth:`signed_part`); None if unsigned.
     """
 
     model_id: str
@@ -32,60 +38,60 @@ class Pointer:
         for model_id in (self.model_id, *self.previous):
             check_model_id(model_id)
         if type(self.sequence) is not int or not isinstance(self.channel, str):
-            raise BundleError("the pointer's sequence is no number, or its channel no name")
+            raise BundleError("the pointer's sequence is not an integer, or its channel is not a string")
 
     def to_json(self) -> bytes:
-        """The pointer's content as stored."""
+        """Return the stored form."""
         return json.dumps(asdict(self)).encode() + b"\n"
 
     def signed_part(self) -> bytes:
-        """The bytes that are signed: the content without the signature."""
+        """Return the bytes that the signature covers: the JSON without the signature."""
         return json.dumps({name: value for name, value in asdict(self).items() if name != "signature"}).encode()
 
     @classmethod
     def from_json(cls, data: bytes, where: str = "") -> "Pointer":
-        """Read a stored pointer. Raises BundleError when it is damaged."""
+        """Parse the stored form. Raises BundleError if it is damaged."""
         try:
             raw = json.loads(data)
-            signature = _signature(raw["signature"]) if raw.get("signature") else None
-            later = (raw.get("channel", ""), raw.get("sequence", 0), signature)
-            return cls(raw["model_id"], tuple(raw["previous"]), raw["updated_at"], *later)
+            signature = _parse_signature(raw["signature"]) if raw.get("signature") else None
+            optional = (raw.get("channel", ""), raw.get("sequence", 0), signature)
+            return cls(raw["model_id"], tuple(raw["previous"]), raw["updated_at"], *optional)
         except BundleError as error:
             raise BundleError(error.message, where=where) from None
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError, InputError) as error:
             raise BundleError(f"the pointer cannot be read ({error})", where=where) from error
 
 
-def _signature(raw: Any) -> "Signature":
+def _parse_signature(raw: Any) -> "Signature":
     from transferlite.trust.signature import Signature
 
     return Signature.from_dict(raw)
 
 
 def check_pointer(pointer: Pointer, channel: str, keys: "PublicKeys", where: str) -> None:
-    """Raises UntrustedError unless one of ``keys`` signed the pointer, and for this channel."""
+    """Raise UntrustedError unless one of ``keys`` signed the pointer, for this channel."""
     keys.check(pointer.signed_part(), pointer.signature, where)
     if pointer.channel != channel:
         raise UntrustedError(f"is the pointer of another channel, {pointer.channel!r}", where=where)
 
 
-def check_newer(pointer: Pointer, taken: int, where: str) -> None:
-    """Raises UntrustedError for a pointer whose sequence is below that of one which was taken before: a replay."""
-    if pointer.sequence < taken:
+def check_not_replayed(pointer: Pointer, accepted_sequence: int, where: str) -> None:
+    """Raise UntrustedError for a replay: a sequence below that of a pointer accepted earlier."""
+    if pointer.sequence < accepted_sequence:
         raise UntrustedError(
-            f"is older ({pointer.updated_at}, sequence {pointer.sequence}) than what has been taken already (sequence"
-            f" {taken}): somebody shows an old pointer again",
+            f"is older (sequence {pointer.sequence}, {pointer.updated_at}) than the accepted pointer (sequence"
+            f" {accepted_sequence}): an old pointer was replayed",
             where=where,
-            hint="a rollback is a new pointer: transferlite models rollback",
+            hint="to go back to an older model, use: transferlite models rollback",
         )
 
 
-def trusted_pointer(
+def accept_pointer(
     pointer: Pointer | None, channel: str, accepted: "PublicKeys | None", signer: "Signer | None", where: str
 ) -> Pointer | None:
-    """The channel's pointer as far as a change may rest on it: its history and its sequence.
+    """Return the pointer if a change may keep its history and sequence, otherwise None.
 
-    A signed channel does not go on from a pointer that none of the ``accepted`` keys signed, but anew: from None.
+    When signing, a pointer that none of the ``accepted`` keys signed is dropped: the channel's history restarts.
 
     Raises:
         InputError: the channel is signed, and there is no signer.
@@ -95,7 +101,9 @@ def trusted_pointer(
     if signer is None or accepted is None:
         if pointer.signature is not None:
             hint = "give the key: --signing-key"
-            raise InputError("is signed, and devices would refuse it unsigned", where=f"channel {channel}", hint=hint)
+            raise InputError(
+                "is signed, and devices would reject an unsigned pointer", where=f"channel {channel}", hint=hint
+            )
         return pointer
     try:
         check_pointer(pointer, channel, accepted, where)
@@ -108,14 +116,14 @@ def next_pointer(
     channel: str,
     model_id: str,
     previous: tuple[str, ...],
-    old: Pointer | None,
+    current: Pointer | None,
     signer: "Signer | None",
     now: datetime.datetime,
 ) -> Pointer:
-    """The pointer that takes the place of ``old``, signed if there is a signer.
+    """Create the pointer that replaces ``current``, signed if there is a signer.
 
-    Its sequence is at least the time, so that a channel which was deleted, or begins to be signed, still goes up.
+    The sequence is at least the Unix time, so that it also grows after the channel was deleted or first signed.
     """
-    sequence = max(int(now.timestamp()), old.sequence + 1 if old else 0)
+    sequence = max(int(now.timestamp()), current.sequence + 1 if current else 0)
     pointer = Pointer(model_id, previous, now.isoformat(), channel, sequence)
     return replace(pointer, signature=signer.sign(pointer.signed_part())) if signer else pointer

@@ -1,4 +1,7 @@
-"""Channels: small pointers to a version, changed only by compare-and-swap and never half-written."""
+"""``Channels``: promote a model version, roll back, and read what a channel points to.
+
+A channel is one small object, replaced by compare-and-swap, so that readers never see half a change.
+"""
 
 import random
 import re
@@ -12,35 +15,44 @@ from transferlite.errors import (
     NotFoundError,
     UntrustedError,
 )
-from transferlite.registry.channel_pointer import Pointer, check_newer, check_pointer, next_pointer, trusted_pointer
+from transferlite.registry.channel_pointer import (
+    Pointer,
+    accept_pointer,
+    check_not_replayed,
+    check_pointer,
+    next_pointer,
+)
 from transferlite.registry.versions import Versions, utc_now
 from transferlite.storage.store import Blob
 
-_CHANNEL = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-_KEPT_PREVIOUS = 20
-_ATTEMPTS = 20
+_CHANNEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_MAX_PREVIOUS = 20
+"""Previous versions that a pointer remembers."""
+_MAX_ATTEMPTS = 20
+"""Compare-and-swap attempts of a promotion."""
 
 
 @dataclass(frozen=True)
 class Channels(Versions):
-    """The channels of one store, and the versions that they point to."""
+    """Channels of a store, and the model versions that they point to."""
 
     def channels(self) -> dict[str, Pointer]:
-        """Every channel's pointer, by the channel's name."""
+        """Read every channel's pointer, by the channel's name."""
         keys = (entry.key for entry in self.store.entries("channels/"))
         names = (key.removeprefix("channels/").removesuffix(".json") for key in keys if key.endswith(".json"))
-        return {name: self.channel(name) for name in names if _CHANNEL.fullmatch(name)}
+        return {name: self.channel(name) for name in names if _CHANNEL_NAME.fullmatch(name)}
 
     def channel(self, name: str) -> Pointer:
-        """What a channel names. Raises as :meth:`followed_channel`."""
+        """Read a channel's pointer. Raises the errors of :meth:`followed_channel`."""
         return self.followed_channel(name)[0]
 
     def followed_channel(self, name: str, known: tuple[Pointer, str] | None = None) -> tuple[Pointer, str]:
-        """What a channel names, and the ETag of its pointer; ``known`` itself while that has not changed.
+        """Read a channel's pointer and its ETag; return ``known`` if the pointer still has that ETag.
 
         Raises:
-            NotFoundError: there is no such channel.
-            UntrustedError: none of ``keys`` signed its pointer, it is another channel's, or older than ``known``.
+            NotFoundError: the channel does not exist.
+            UntrustedError: none of ``keys`` signed the pointer, it belongs to another channel, or it is older than
+                ``known``.
         """
         key = _channel_key(name)
         try:
@@ -54,89 +66,90 @@ class Channels(Versions):
         if changed is None:
             assert known is not None
             return known
-        found = self._pointer(key, changed)
+        pointer, etag = self._parse_pointer(key, changed)
         if self.keys is not None:
-            check_pointer(found[0], name, self.keys, f"{self.store.uri}/{key}")
-            check_newer(found[0], known[0].sequence if known else 0, f"{self.store.uri}/{key}")
-        return found
+            check_pointer(pointer, name, self.keys, f"{self.store.uri}/{key}")
+            check_not_replayed(pointer, known[0].sequence if known else 0, f"{self.store.uri}/{key}")
+        return pointer, etag
 
     def loses_history(self, channel: str) -> bool:
-        """Whether a promotion would not go on from what the channel names now, for no known key signed that.
+        """Return whether a promotion would drop the channel's history because no accepted key signed its pointer.
 
         Raises:
             InputError: the channel is signed, and there is no signer, so that a promotion would be refused.
         """
         pointer, _ = self._read_channel(channel)
-        return pointer is not None and self._trusted(channel, pointer) is None
+        return pointer is not None and self._accepted_pointer(channel, pointer) is None
 
     def promote(self, model_id: str, channel: str) -> Pointer:
-        """Let ``channel`` name a version from now on. Two promotions at once both end; one of them last.
+        """Point ``channel`` to a version. Concurrent promotions all succeed, in some order.
 
         Raises:
-            NotFoundError: there is no such version.
+            NotFoundError: the version does not exist.
             InputError: the channel is signed, and there is no signer.
-            UntrustedError: there is a signer, and the version is not signed with its key or one of ``keys``.
-            ConflictError: other writers changed the channel all the time.
+            UntrustedError: there is a signer, and neither its key nor one of ``keys`` signed the version.
+            ConflictError: other writers changed the channel at every attempt.
         """
-        self._promotable(model_id)
-        for attempt in range(_ATTEMPTS):
-            found, etag = self._read_channel(channel)
-            pointer = self._trusted(channel, found)
+        self._check_promotable(model_id)
+        for attempt in range(_MAX_ATTEMPTS):
+            current, etag = self._read_channel(channel)
+            pointer = self._accepted_pointer(channel, current)
             if pointer is not None and pointer.model_id == model_id:
                 return pointer
             history = () if pointer is None else (pointer.model_id, *pointer.previous)
             try:
-                return self._write_channel(channel, model_id, history[:_KEPT_PREVIOUS], pointer, etag)
+                return self._write_channel(channel, model_id, history[:_MAX_PREVIOUS], pointer, etag)
             except ConflictError:
                 time.sleep(random.uniform(0, 0.05 * 2 ** min(attempt, 5)))
         raise ConflictError("other writers keep changing it", where=f"channel {channel}", hint="try again")
 
     def rollback(self, channel: str) -> Pointer:
-        """Let ``channel`` name what it named before.
+        """Point ``channel`` to its previous version.
 
         Raises:
-            InputError: it never named anything else; or it is signed, and there is no signer.
-            UntrustedError: there is a signer, and the version before, or the channel, is not signed by a known key.
-            ConflictError: the channel changed at the same moment, so that going back might be wrong.
+            InputError: there is no previous version, or the channel is signed and there is no signer.
+            UntrustedError: there is a signer, and no accepted key signed the previous version or the channel.
+            ConflictError: the channel changed meanwhile, so that the previous version may be another one now.
         """
-        found, etag = self._read_channel(channel)
-        pointer = self._trusted(channel, found)
-        if found is not None and pointer is None:
+        current, etag = self._read_channel(channel)
+        pointer = self._accepted_pointer(channel, current)
+        if current is not None and pointer is None:
             raise UntrustedError(
-                "is not signed with this key, so that what it named before is anybody's word",
+                "is not signed by an accepted key, so its history cannot be trusted",
                 where=f"channel {channel}",
-                hint="promote the version that you want",
+                hint="promote a version instead: transferlite models promote",
             )
         if pointer is None or not pointer.previous:
             raise InputError("has no previous model to go back to", where=f"channel {channel}")
-        self._promotable(pointer.previous[0])
+        self._check_promotable(pointer.previous[0])
         return self._write_channel(channel, pointer.previous[0], pointer.previous[1:], pointer, etag)
 
     def resolve(self, channel: str, model_id: str | None = None) -> str:
-        """The model id asked for: ``model_id`` itself, or what ``channel`` names."""
+        """Return ``model_id`` if given, otherwise the version that ``channel`` points to."""
         return model_id or self.channel(channel).model_id
 
     def _read_channel(self, name: str) -> tuple[Pointer | None, str | None]:
+        """Read a pointer, unchecked, and its ETag; two Nones if the channel does not exist."""
         key = _channel_key(name)
         try:
-            return self._pointer(key, self.store.get(key))
+            return self._parse_pointer(key, self.store.get(key))
         except MissingStoreError:
             raise
         except NotFoundError:
             return None, None
 
-    def _pointer(self, key: str, blob: Blob) -> tuple[Pointer, str]:
+    def _parse_pointer(self, key: str, blob: Blob) -> tuple[Pointer, str]:
         return Pointer.from_json(blob.data, f"{self.store.uri}/{key}"), blob.etag
 
-    def _trusted(self, name: str, pointer: Pointer | None) -> Pointer | None:
+    def _accepted_pointer(self, name: str, pointer: Pointer | None) -> Pointer | None:
         where = f"{self.store.uri}/{_channel_key(name)}"
-        return trusted_pointer(pointer, name, self._accepted, self.signer, where)
+        return accept_pointer(pointer, name, self._accepted_keys, self.signer, where)
 
     def _write_channel(
-        self, name: str, model_id: str, previous: tuple[str, ...], old: Pointer | None, etag: str | None
+        self, name: str, model_id: str, previous: tuple[str, ...], current: Pointer | None, etag: str | None
     ) -> Pointer:
-        pointer = next_pointer(name, model_id, previous, old, self.signer, utc_now())
-        self._put_surely(_channel_key(name), pointer.to_json(), if_absent=etag is None, if_match=etag)
+        pointer = next_pointer(name, model_id, previous, current, self.signer, utc_now())
+        self._put_idempotently(_channel_key(name), pointer.to_json(), if_absent=etag is None, if_match=etag)
         return pointer
 
 
@@ -145,7 +158,7 @@ def _channel_key(name: str) -> str:
 
 
 def check_channel(name: str) -> str:
-    """The channel's name itself. Raises InputError if it cannot be one."""
-    if not _CHANNEL.fullmatch(name):
+    """Return a channel's name. Raises InputError if it is not valid."""
+    if not _CHANNEL_NAME.fullmatch(name):
         raise InputError(f"{name!r} is not a channel name", hint="use lower-case letters, digits, - and _")
     return name

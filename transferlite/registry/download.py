@@ -1,4 +1,4 @@
-"""Files of a version brought to a folder: what is near is linked, what broke off goes on, what arrives is checked."""
+"""Fetch a version's files into a folder: link identical local files, resume interrupted downloads, verify sha256."""
 
 import hashlib
 import os
@@ -20,8 +20,8 @@ from transferlite.storage.folder import (
 from transferlite.storage.prefetch import prefetch_map
 from transferlite.storage.store import Store, join_uri
 
-_ATTEMPTS = 4
-"""How often in a row a download may break off without having got any further."""
+_MAX_STALLED_ATTEMPTS = 4
+"""Consecutive attempts without any progress after which a download fails."""
 
 
 def fetch_bundle(
@@ -30,61 +30,60 @@ def fetch_bundle(
     documents: Mapping[str, bytes],
     files: Mapping[str, FileInfo],
     bundle: Path,
-    spares: Iterable[Path] = (),
+    reuse_from: Iterable[Path] = (),
 ) -> None:
-    """Have a version in the folder ``bundle``: its files as by :func:`fetch_files`, then its ``documents``.
+    """Fetch a version into the folder ``bundle``: its files with :func:`fetch_files`, then its ``documents``.
 
-    The documents are the manifest's signature, if there is one, and the manifest, which comes last: then the folder is
-    a bundle.
+    The documents are the manifest's signature, if any, and last the manifest, which makes the folder a bundle.
 
     Raises:
-        BundleError: a whole bundle with another manifest is there, which serves perhaps; or as :func:`fetch_files`.
+        BundleError: the folder holds a complete bundle with another manifest; or as in :func:`fetch_files`.
     """
     with translate_os_errors(bundle):
         bundle.mkdir(parents=True, exist_ok=True)
-    with folder_lock(bundle):  # two who pull into one cache would append to the same part
-        _check_same(bundle, documents[MANIFEST])
-        fetch_files(store, prefix, files, bundle, spares)
+    with folder_lock(bundle):  # two processes pulling into one cache would append to the same partial file
+        _check_same_manifest(bundle, documents[MANIFEST])
+        fetch_files(store, prefix, files, bundle, reuse_from)
         for name, content in documents.items():
             path = bundle / name
             if not (path.is_file() and path.read_bytes() == content):
                 write_durably(path, content)
 
 
-def _check_same(bundle: Path, manifest: bytes) -> None:
-    """Raises BundleError where a whole version is there whose manifest is another one."""
+def _check_same_manifest(bundle: Path, manifest: bytes) -> None:
+    """Raise BundleError if the folder holds an intact version with another manifest."""
     try:
         if (bundle / MANIFEST).read_bytes() == manifest:
             return
-        there = read_manifest(bundle)
-        check_files(bundle, {name: info for name, info in there.files.items() if (bundle / name).exists()})
+        existing = read_manifest(bundle)
+        check_files(bundle, {name: info for name, info in existing.files.items() if (bundle / name).exists()})
     except (FileNotFoundError, NotFoundError, BundleError):
-        return  # nothing is there, or nothing whole
+        return  # there is no bundle, or a damaged one that may be replaced
     raise BundleError(
-        "the registry has another manifest of this version than was pulled before; a version never changes",
+        "the registry's manifest of this version differs from the one pulled before; a version never changes",
         where=str(bundle),
-        hint="remove the folder to take the registry's",
+        hint="delete the folder to pull the registry's version",
     )
 
 
 def fetch_files(
-    store: Store, prefix: str, files: Mapping[str, FileInfo], bundle: Path, spares: Iterable[Path] = ()
+    store: Store, prefix: str, files: Mapping[str, FileInfo], bundle: Path, reuse_from: Iterable[Path] = ()
 ) -> None:
-    """Have each of ``files`` in the folder ``bundle``, with its sha256, each whole or not at all at any moment.
+    """Fetch files into the folder ``bundle``, each verified and moved into place when complete.
 
     Args:
-        store: has them below ``prefix``.
+        store: holds the files below ``prefix``.
         prefix: without a trailing slash.
-        files: by path below ``bundle``.
+        files: sha256 and size by path below ``bundle``.
         bundle: the folder to fill.
-        spares: other bundles' folders, whose files of the same content are linked or copied.
+        reuse_from: other bundles' folders; their files with the same content are linked or copied.
 
     Raises:
-        NotFoundError: the store lacks one.
-        BundleError: what arrived does not have the sha256 or size.
-        UnavailableError: the store gave no more answer; what has arrived is kept for the next call.
+        NotFoundError: the store lacks a file.
+        BundleError: a file does not have the expected sha256 or size.
+        UnavailableError: the store stopped responding; the next call resumes the download.
     """
-    near = _by_content(spares)
+    local_files = _paths_by_sha256(reuse_from)
 
     def fetch(name: str) -> None:
         info, path = files[name], bundle / name
@@ -92,91 +91,92 @@ def fetch_files(
             return
         with translate_os_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            spare = near.get(info.sha256)
-            if spare and matches_file(spare, info):
-                arrived = _linked(spare, partial_path(path, info).with_suffix(".link"))
+            partial = partial_path(path, info)
+            local = local_files.get(info.sha256)
+            if local and matches_file(local, info):
+                finished = partial.with_suffix(".link")
+                _link_or_copy(local, finished)
             else:
-                arrived = partial_path(path, info)
-                _download(store, f"{prefix}/{name}", info, arrived)
-            move_into_place(arrived, path)
+                finished = partial
+                _download(store, f"{prefix}/{name}", info, finished)
+            move_into_place(finished, path)
 
     for _ in prefetch_map(fetch, files, workers=8):
         pass
 
 
 def partial_path(path: Path, info: FileInfo) -> Path:
-    """The neighbour that holds what has arrived of a file: its own for each name and content."""
+    """Return the path of a file's partial download: beside it, unique for its name and content."""
     name = hashlib.sha256(f"{info.sha256} {path.name}".encode()).hexdigest()
     return path.with_name(f"{TEMPORARY_PREFIX}{name}.part")
 
 
 def matches_file(path: Path, info: FileInfo) -> bool:
-    """Whether there is a file of that content."""
+    """Return whether the file exists and has this size and sha256."""
     return path.is_file() and path.stat().st_size == info.size and sha256_of(path) == info.sha256
 
 
-def _by_content(bundles: Iterable[Path]) -> dict[str, Path]:
-    found = {}
+def _paths_by_sha256(bundles: Iterable[Path]) -> dict[str, Path]:
+    """Index the files of local bundles by the sha256 in their manifests; skip unreadable bundles."""
+    paths = {}
     for bundle in bundles:
         try:
             files = read_manifest(bundle).files
         except (BundleError, NotFoundError):
             continue
-        found.update({info.sha256: bundle / name for name, info in files.items()})
-    return found
+        paths.update({info.sha256: bundle / name for name, info in files.items()})
+    return paths
 
 
-def _linked(spare: Path, path: Path) -> Path:
-    """The same content under another name, without a copy where the file system can."""
+def _link_or_copy(source: Path, path: Path) -> None:
     path.unlink(missing_ok=True)
     try:
-        os.link(spare, path)
+        os.link(source, path)
     except OSError:
-        shutil.copyfile(spare, path)  # FAT on a memory card has no hard links
-    return path
+        shutil.copyfile(source, path)  # FAT on a memory card has no hard links
 
 
-def _download(store: Store, key: str, info: FileInfo, part: Path) -> None:
-    """Fill the file ``part``, going on where it ends."""
-    resumed = part.exists()
-    _append_all(store, key, info, part)
-    if not matches_file(part, info) and resumed:  # what was left may have been of something else
-        part.unlink()
-        _append_all(store, key, info, part)
-    if not matches_file(part, info):
-        size = part.stat().st_size
-        part.unlink()
-        what = f"{size} bytes, not {info.size}" if size != info.size else f"{size} bytes"
+def _download(store: Store, key: str, info: FileInfo, partial: Path) -> None:
+    """Complete the file ``partial`` and verify it."""
+    resumed = partial.exists()
+    _append_with_retries(store, key, info, partial)
+    if not matches_file(partial, info) and resumed:  # the leftover may have been damaged: start from zero
+        partial.unlink()
+        _append_with_retries(store, key, info, partial)
+    if not matches_file(partial, info):
+        size = partial.stat().st_size
+        partial.unlink()
+        sizes = f"{size} bytes, not {info.size}" if size != info.size else f"{size} bytes"
         raise BundleError(
-            f"does not have the manifest's sha256 ({what})",
+            f"does not have the manifest's sha256 ({sizes})",
             where=join_uri(store.uri, key),
-            hint="it was damaged or exchanged since it was published",
+            hint="it was damaged or replaced after it was published",
         )
 
 
-def _append_all(store: Store, key: str, info: FileInfo, part: Path) -> None:
-    """Append until the object ends, or is longer than it should be; anew from where it broke off, while that helps."""
-    fruitless = 0
+def _append_with_retries(store: Store, key: str, info: FileInfo, partial: Path) -> None:
+    """Append until the object ends or exceeds its size; resume after a break as long as there is progress."""
+    stalled = 0
     while True:
-        had = _size(part)
+        size_before = _size(partial)
         try:
-            return _append(store, key, info, part)
+            return _append(store, key, info, partial)
         except UnavailableError:
-            fruitless = 0 if _size(part) > had else fruitless + 1
-            if fruitless == _ATTEMPTS:
+            stalled = 0 if _size(partial) > size_before else stalled + 1
+            if stalled == _MAX_STALLED_ATTEMPTS:
                 raise
-            time.sleep(0.2 * fruitless)
+            time.sleep(0.2 * stalled)
 
 
-def _append(store: Store, key: str, info: FileInfo, part: Path) -> None:
-    with part.open("ab") as file:
-        left = info.size - file.tell()
-        if left < 0 or (left == 0 and info.size):
+def _append(store: Store, key: str, info: FileInfo, partial: Path) -> None:
+    with partial.open("ab") as file:
+        remaining = info.size - file.tell()
+        if remaining < 0 or (remaining == 0 and info.size):
             return
         for block in store.stream(key, file.tell()):
-            file.write(block[: left + 1])  # one byte more than there may be tells that there is more
-            left -= len(block)
-            if left < 0:
+            file.write(block[: remaining + 1])  # one extra byte reveals an object that is too long
+            remaining -= len(block)
+            if remaining < 0:
                 return
 
 

@@ -1,4 +1,4 @@
-"""A bundle in a local folder: find it, read its manifest, check its files."""
+"""Read a bundle in a local folder: find it, parse its manifest, verify its signature and files."""
 
 import hashlib
 from collections.abc import Mapping
@@ -8,35 +8,36 @@ from typing import TYPE_CHECKING
 from transferlite.errors import BundleError, NotFoundError
 from transferlite.registry.manifest import MANIFEST, SIGNATURE, FileInfo, Manifest
 
-if TYPE_CHECKING:  # a device without a key does without
+if TYPE_CHECKING:  # a device without a key does not need cryptography
     from transferlite.trust.keys import PublicKeys
 
 CURRENT = "current.json"
+"""Pointer to the current bundle in a folder that ``transferlite models pull`` fills."""
 
-
-_READ_AT_ONCE = 2**20
-"""Bytes hashed in one go. With fewer a thread waits more often for its turn; more stay in the peak of memory."""
+_HASH_BLOCK = 2**20
+"""Bytes hashed at a time: a smaller block makes threads wait for the GIL more often, a larger one raises the memory
+peak."""
 
 
 def describe_files(folder: Path) -> dict[str, FileInfo]:
-    """Every file below ``folder`` but a manifest and its signature: sha256 and size, by relative path, in order."""
+    """Return the sha256 and size of every file below ``folder``, by relative path, without manifest and signature."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    found = {path.relative_to(folder).as_posix(): FileInfo(sha256_of(path), path.stat().st_size) for path in paths}
-    return {name: info for name, info in found.items() if name not in {MANIFEST, SIGNATURE}}
+    files = {path.relative_to(folder).as_posix(): FileInfo(sha256_of(path), path.stat().st_size) for path in paths}
+    return {name: info for name, info in files.items() if name not in {MANIFEST, SIGNATURE}}
 
 
 def sha256_of(path: Path) -> str:
-    """The hexadecimal sha256 of a file's content."""
+    """Return the hexadecimal sha256 of a file's content."""
     digest = hashlib.sha256()
-    part = memoryview(bytearray(_READ_AT_ONCE))
+    block = memoryview(bytearray(_HASH_BLOCK))
     with path.open("rb", buffering=0) as file:
-        while count := file.readinto(part):
-            digest.update(part[:count])
+        while count := file.readinto(block):
+            digest.update(block[:count])
     return digest.hexdigest()
 
 
 def find_bundle(path: Path) -> Path:
-    """The bundle's own folder, for a path to it or to a folder that ``transferlite models pull`` fills.
+    """Return a bundle's folder, given it or a folder that ``transferlite models pull`` fills.
 
     Raises:
         NotFoundError: there is no bundle.
@@ -51,12 +52,12 @@ def find_bundle(path: Path) -> Path:
 
 
 def read_manifest(bundle: Path, keys: "PublicKeys | None" = None) -> Manifest:
-    """The manifest of a bundle's folder.
+    """Read the manifest of a bundle's folder, and check its signature if ``keys`` are given.
 
     Raises:
-        NotFoundError: the folder holds none.
-        UntrustedError: ``keys`` are given, and none of them signed it.
-        BundleError: it is damaged.
+        NotFoundError: the folder holds no manifest.
+        UntrustedError: none of ``keys`` signed the manifest.
+        BundleError: the manifest is damaged.
     """
     path, signature = bundle / MANIFEST, bundle / SIGNATURE
     try:
@@ -69,15 +70,15 @@ def read_manifest(bundle: Path, keys: "PublicKeys | None" = None) -> Manifest:
 
 
 def check_signature(keys: "PublicKeys", manifest: bytes, signature: bytes | None, where: str) -> None:
-    """Raises UntrustedError unless ``signature``, of a ``manifest.sig``, is one of ``manifest`` by one of ``keys``."""
+    """Raise UntrustedError unless one of ``keys`` signed ``manifest``; ``signature`` is the content of manifest.sig."""
     from transferlite.trust.signature import Signature
 
-    made = None if signature is None else Signature.from_json(signature, where.replace(MANIFEST, SIGNATURE))
-    keys.check(manifest, made, where)
+    parsed = None if signature is None else Signature.from_json(signature, where.replace(MANIFEST, SIGNATURE))
+    keys.check(manifest, parsed, where)
 
 
 def check_files(bundle: Path, files: Mapping[str, FileInfo]) -> None:
-    """Compare files with the manifest's sha256. Raises BundleError naming the first that is missing or differs."""
+    """Raise BundleError for the first file that is missing or does not have the manifest's sha256."""
     for name, info in files.items():
         path = bundle / name
         if not path.is_file():

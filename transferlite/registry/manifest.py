@@ -1,20 +1,17 @@
-"""A bundle: one model version as immutable files, described by a ``manifest.json`` that is written last.
+"""The manifest of a bundle, which is a model version as immutable files.
 
-A folder or prefix without a manifest is not a bundle, whatever else it holds; one with a manifest is complete, and each
-file can be checked against the manifest's sha256.
+``manifest.json`` is written last: a folder or prefix without it is not a bundle, and one with it is complete. It holds
+the sha256 of every file.
 """
 
 import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from transferlite.errors import BundleError, InputError, NotFoundError
 from transferlite.images.input_spec import DECODER_VERSION, InputSpec
-
-if TYPE_CHECKING:  # a device without a key does without
-    pass
 
 MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
@@ -25,30 +22,30 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class FileInfo:
-    """One file of a bundle: its content's sha256 in hexadecimal and its size in bytes."""
+    """A file of a bundle: hexadecimal sha256 and size in bytes."""
 
     sha256: str
     size: int
 
     def __post_init__(self) -> None:
         if not (re.fullmatch(r"[0-9a-f]{64}", self.sha256) and type(self.size) is int and self.size >= 0):
-            raise BundleError(f"{self.sha256!r} of {self.size!r} bytes describes no file")
+            raise BundleError(f"invalid file entry: sha256 {self.sha256!r}, size {self.size!r}")
 
 
-class Variant(NamedTuple):  # a dataclass takes 0.4 ms of each start, this a tenth
-    """One form of the model and what the gate measured of it on held-out photos.
+class Variant(NamedTuple):  # defining a dataclass takes 0.4 ms of each cold start, a NamedTuple 0.04 ms
+    """A variant of the model, with the gate's measurements on held-out photos.
 
     Attributes:
-        path: a TFLite file, or the SavedModel's folder, below the bundle.
-        size: bytes.
+        path: the TFLite file or SavedModel folder, relative to the bundle.
+        size: in bytes.
         runtime: the package that ran it.
-        photos: how many held-out photos it was run on.
-        accuracy: its share of right answers on them.
-        agreement: the share on which its label is the Keras model's.
-        max_difference: the largest difference of any probability from the Keras model's.
-        milliseconds: what one photo took a TFLite file on one thread of the machine that trained it.
-        in_float: the operations of an int8 file, named by their output, that compute in float32 because the gate did
-            not let them through as integers; most files have none.
+        photos: number of held-out photos.
+        accuracy: share of correct predictions.
+        agreement: share of photos with the Keras model's label.
+        max_difference: largest difference of a probability from the Keras model's.
+        milliseconds: time a photo of a TFLite file on one thread of the training machine.
+        in_float: operations of an int8 file, named by their output, that compute in float32 because the file failed the
+            gate with them as integers; usually empty.
     """
 
     path: str
@@ -63,18 +60,18 @@ class Variant(NamedTuple):  # a dataclass takes 0.4 ms of each start, this a ten
 
 
 class GateResult(NamedTuple):
-    """What the gate measured of one variant in one runtime, against the Keras model on the same held-out photos.
+    """The gate's comparison of a variant in a runtime with the Keras model, on the same held-out photos.
 
     Attributes:
-        variant: its name.
-        runtime: the package that ran it, and its version.
-        photos: how many it was run on; 0 where it could not be run.
-        accuracy: its share of right answers.
-        accuracy_drop: by how much that is less than the Keras model's; below 0 where it is more.
-        recall_drop: the most that any class's recall is less.
-        agreement: the share of photos with the Keras model's label.
-        max_difference: the largest difference of any probability; None where some were no numbers.
-        failure: the limit that did not hold, in words; empty where all did.
+        variant: the variant's name.
+        runtime: the package that ran it, with its version.
+        photos: number of photos; 0 if the variant could not run.
+        accuracy: share of correct predictions.
+        accuracy_drop: the Keras model's accuracy minus this one; negative if this one is better.
+        recall_drop: largest drop of any class's recall.
+        agreement: share of photos with the Keras model's label.
+        max_difference: largest difference of a probability; None if some probabilities are NaN.
+        failure: message about the limit that was exceeded; empty if the variant passed.
     """
 
     variant: str
@@ -90,11 +87,27 @@ class GateResult(NamedTuple):
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that is known of a version. ``files`` holds every file of the bundle but the manifest and its signature.
+    """Description of a model version.
 
-    ``threshold`` is the probability below which the answer is ``unknown``; 0 answers every photo. ``golden`` is the
-    file of test pictures (transferlite/predict/self_test.py); bundles made before there were any have none. ``gate``
-    has a line for each variant and runtime, also of variants that were left out.
+    Attributes:
+        model_id: the version's id.
+        created_at: in ISO form.
+        labels: the classes, in the order of the model's outputs.
+        input: the model's input size and resize filter.
+        backbone: the frozen network.
+        training: options and course of the training.
+        dataset: the photos that were used.
+        metrics: results on the test photos.
+        variants: published variants by name.
+        left_out: reason by name, for each variant that failed the gate.
+        software: versions of the packages that made it.
+        files: sha256 and size of every file of the bundle except the manifest and its signature.
+        threshold: probability below which a prediction is ``unknown``; 0 for never.
+        calibration: how the probabilities were calibrated.
+        decoder_version: the photo decoder that training used.
+        golden: file of self-test photos (``transferlite/predict/self_test.py``); empty in old bundles.
+        gate: the gate's result for each variant and runtime, including variants that were left out.
+        schema: version of the manifest's format.
     """
 
     model_id: str
@@ -118,14 +131,14 @@ class Manifest:
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
-            raise BundleError(_unknown_schema(self.schema), hint="update it")
+            raise BundleError(_unknown_schema(self.schema), hint="upgrade transferlite")
         check_model_id(self.model_id)
         if len(set(self.labels)) != len(self.labels) or not self.labels:
             raise BundleError("labels are missing or repeated")
         if not isinstance(self.golden, str):
-            raise BundleError(f"the test pictures are named {self.golden!r}, which is no file")
+            raise BundleError(f"the self-test file name {self.golden!r} is not a string")
         if not 0 <= self.threshold <= 1:
-            raise BundleError(f"the threshold {self.threshold} is no probability")
+            raise BundleError(f"the threshold {self.threshold} is not a probability")
         for path in self.files:
             if path.startswith("/") or ".." in path.split("/"):
                 raise BundleError(f"the file {path!r} would leave the bundle")
@@ -133,27 +146,27 @@ class Manifest:
                 raise BundleError(f"the file {path!r} would describe itself")
 
     def to_dict(self) -> dict[str, Any]:
-        """What the manifest holds, for JSON."""
+        """Return the manifest as JSON-serialisable data."""
         variants = {name: variant._asdict() for name, variant in self.variants.items()}
-        return asdict(self) | {"variants": variants, "gate": [proof._asdict() for proof in self.gate]}
+        return asdict(self) | {"variants": variants, "gate": [result._asdict() for result in self.gate]}
 
     def to_json(self) -> bytes:
-        """The manifest's content as stored."""
+        """Return the stored form."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False).encode() + b"\n"
 
     @classmethod
     def from_json(cls, data: bytes, where: str = "") -> "Manifest":
-        """Read a stored manifest. Raises BundleError when it is damaged or of another schema."""
+        """Parse the stored form. Raises BundleError if it is damaged or of another schema."""
         try:
             raw = json.loads(data)
             if raw["schema"] != SCHEMA:
-                raise BundleError(_unknown_schema(raw["schema"]), where=where, hint="update it")
+                raise BundleError(_unknown_schema(raw["schema"]), where=where, hint="upgrade transferlite")
             manifest = cls(
                 **raw
                 | {
                     "labels": tuple(raw["labels"]),
                     "input": InputSpec(**raw["input"]),
-                    "variants": {name: _variant(value) for name, value in raw["variants"].items()},
+                    "variants": {name: _parse_variant(value) for name, value in raw["variants"].items()},
                     "gate": tuple(GateResult(**value) for value in raw.get("gate", ())),
                     "files": {path: FileInfo(**value) for path, value in raw["files"].items()},
                 }
@@ -166,50 +179,48 @@ class Manifest:
         for name, variant in manifest.variants.items():
             if variant.path not in roots:
                 raise BundleError(
-                    f"the variant {name} is {variant.path!r}, which is no file of the bundle", where=where
+                    f"the variant {name} names {variant.path!r}, which is not a file of the bundle", where=where
                 )
         if manifest.golden and manifest.golden not in manifest.files:
-            raise BundleError(f"the test pictures {manifest.golden!r} are no file of the bundle", where=where)
+            raise BundleError(f"the self-test file {manifest.golden!r} is not in the bundle", where=where)
         return manifest
 
     def tflite_variants(self) -> tuple[str, ...]:
-        """The names of the variants that are TFLite files."""
-        return tuple(name for name, value in self.variants.items() if value.path.endswith(".tflite"))
+        """Return the names of the TFLite variants."""
+        return tuple(name for name, variant in self.variants.items() if variant.path.endswith(".tflite"))
 
     def serving_files(self, variants: Iterable[str]) -> dict[str, FileInfo]:
-        """The files that serving these variants takes: theirs, the labels and the test pictures.
-
-        The record of the training is not among them.
+        """Return the files needed to serve these variants: their own, the labels and the self-test photos.
 
         Raises:
-            NotFoundError: the bundle has no such variant; the message says why where the gate left it out.
+            NotFoundError: the bundle lacks a variant; if the gate left it out, the message gives the reason.
         """
         roots = {LABELS, self.golden, *(self.variant(name).path for name in variants)}
         return {path: info for path, info in self.files.items() if path in roots or path.split("/")[0] in roots}
 
     def variant(self, name: str) -> Variant:
-        """The variant of that name. Raises NotFoundError."""
+        """Return a variant by name. Raises NotFoundError."""
         if name not in self.variants:
             reason = self.left_out.get(name, f"it has {', '.join(self.variants)}")
             raise NotFoundError(f"model {self.model_id} has no variant {name!r} ({reason})")
         return self.variants[name]
 
 
-def _variant(raw: Mapping[str, Any]) -> Variant:
+def _parse_variant(raw: Mapping[str, Any]) -> Variant:
     return Variant(**{**raw, "in_float": tuple(raw.get("in_float", ()))})
 
 
 def _unknown_schema(schema: object) -> str:
-    return f"manifest schema {schema} is unknown; this release reads {SCHEMA}"
+    return f"manifest schema {schema} is not supported; this release reads {SCHEMA}"
 
 
 def is_model_id(name: str) -> bool:
-    """Whether a name can be a model id, and so is safe as a folder's name."""
+    """Return whether a name is a valid model id, and so safe as a folder name."""
     return re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,99}", name) is not None
 
 
 def check_model_id(model_id: str) -> str:
-    """The id itself. Raises InputError if it cannot be one."""
+    """Return the model id. Raises InputError if it is not valid."""
     if not is_model_id(str(model_id)):
-        raise InputError(f"{model_id!r} is not a model id", hint="transferlite models list shows them")
+        raise InputError(f"{model_id!r} is not a model id", hint="list the models with: transferlite models list")
     return model_id

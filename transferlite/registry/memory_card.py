@@ -1,4 +1,4 @@
-"""Where a registry's content may lie without being one: a card with a pulled folder, or with one bundle alone."""
+"""Registry stores in other layouts: a memory card with a pulled folder or a single bundle, or an HTTPS share."""
 
 from pathlib import Path
 
@@ -11,24 +11,24 @@ from transferlite.storage.store import Store, join_uri
 
 
 class PulledFolder(FolderStore):
-    """What ``transferlite models pull --dest`` filled, read as a registry of the channel that it followed."""
+    """A folder filled by ``transferlite models pull --dest``, read as a registry with the channel that was pulled."""
 
     def path_of(self, key: str) -> Path:
-        """As a registry's key says, without its folders ``channels/`` and ``models/``."""
+        """Map a registry key to the folder's layout, which has no ``channels/`` and ``models/``."""
         if key.startswith("channels/"):
             return super().path_of(CURRENT)
         return super().path_of(key.removeprefix("models/"))
 
 
 class BundleFolder(FolderStore):
-    """One bundle's folder, read as a registry of that version and of no channel."""
+    """A bundle's folder, read as a registry with that version and no channels."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.model_id = read_manifest(self.root).model_id
 
     def path_of(self, key: str) -> Path:
-        """As a registry's key says, without the version's folder. Raises NotFoundError for all else."""
+        """Map a registry key of the version to its file. Raises NotFoundError for any other key."""
         prefix = f"models/{self.model_id}/"
         if not key.startswith(prefix):
             raise NotFoundError("does not exist", where=join_uri(self.uri, key))
@@ -36,9 +36,10 @@ class BundleFolder(FolderStore):
 
 
 def open_registry_store(uri: str) -> Store:
-    """The store of the registry at ``uri``, in whichever form it is there. Nothing of a remote one is read yet.
+    """Open the store of a registry, pulled folder, bundle or share; reads nothing from a remote store.
 
-    Raises as :func:`open_store`, and BundleError where a folder is a bundle with a damaged manifest.
+    Raises:
+        BundleError: the folder is a bundle with a damaged manifest; or as in :func:`open_store`.
     """
     if uri.startswith(("https://", "http://")):
         from transferlite.storage.https import SharedStore

@@ -1,11 +1,12 @@
-"""Versions and channels in a store: immutable bundles, and small pointers that are changed by compare-and-swap.
+"""``Registry``: open a registry by its URI, and pull versions to local folders.
 
-::
+Layout of the store::
 
-    models/<model_id>/...            a bundle; its manifest.json is written last, so a version without one is no version
-    models/<model_id>/manifest.sig   the manifest's signature, if it has one: written just before the manifest
-    channels/<channel>.json          a Pointer: the model id that the channel names, and those it named before; its
-                                     signature is inside, for two objects cannot be swapped at once
+    models/<model_id>/...            the files of a version's bundle
+    models/<model_id>/manifest.sig   signature of the manifest, if signed; written just before the manifest
+    models/<model_id>/manifest.json  written last: a version without it does not exist
+    channels/<channel>.json          the channel's pointer: its version and previous versions. Its signature is inside,
+                                     because two objects cannot be replaced atomically
 """
 
 import os
@@ -25,15 +26,20 @@ from transferlite.trust.open_keys import configured_public_keys, open_signer
 
 @dataclass(frozen=True)
 class Registry(Channels):
-    """Published models: versions, the channels that point to them, and local copies of both."""
+    """Published model versions and the channels that point to them."""
 
     @classmethod
     def open(cls, uri: str, public_key: str | None = None, signing_key: str | None = None) -> "Registry":
-        """The registry at an ``s3://`` URI, a local folder or a shared ``https://`` address. Nothing is read yet.
+        """Open the registry at an ``s3://`` URI, local folder or shared ``https://`` URL; reads nothing remote yet.
 
-        ``public_key`` (by default ``$TRANSFERLITE_PUBLIC_KEY``) is as in
-        :func:`~transferlite.trust.open_keys.read_public_keys`, ``signing_key`` as
-        in :func:`transferlite.trust.open_keys.open_signer`. Raises InputError where they, or the location, are none.
+        Args:
+            uri: the location.
+            public_key: key that must have signed what is read, as in
+                :func:`~transferlite.trust.open_keys.read_public_keys`; default ``$TRANSFERLITE_PUBLIC_KEY``.
+            signing_key: key that signs what is written, as in :func:`~transferlite.trust.open_keys.open_signer`.
+
+        Raises:
+            InputError: the location or a key is invalid.
         """
         return cls(open_registry_store(uri), configured_public_keys(public_key), open_signer(signing_key))
 
@@ -42,29 +48,35 @@ class Registry(Channels):
         model_id: str,
         folder: Path,
         variants: Iterable[str] | None = None,
-        spares: Iterable[Path] = (),
+        reuse_from: Iterable[Path] = (),
         with_signature: bool = True,
     ) -> Path:
-        """Copy a version's serving files to ``folder/<model_id>``, verified; what is there already is not fetched.
+        """Copy a version's serving files to ``folder/<model_id>``, verify them, and return that bundle's folder.
 
-        ``variants`` defaults to all TFLite files. Files that the bundles ``spares`` have too are taken from there. A
-        download that broke off goes on where it was. The signature, if there is one, comes along for who checks it.
-        Returns the bundle's folder.
+        Files that are there already are not fetched again, and an interrupted download resumes.
+
+        Args:
+            model_id: the version.
+            folder: where to create the bundle's folder.
+            variants: variants to copy; all TFLite variants if None.
+            reuse_from: folders of other bundles, whose identical files are linked or copied.
+            with_signature: also copy the signature, if there is one.
 
         Raises:
-            NotFoundError: no such version or variant.
-            BundleError: what arrived does not have the manifest's sha256.
+            NotFoundError: the version or a variant does not exist.
+            UntrustedError: none of ``keys`` signed the version.
+            BundleError: a file does not have the manifest's sha256.
         """
-        data = self._manifest_data(model_id)
-        manifest = self._parsed(model_id, data, self.keys)
+        data = self._manifest_bytes(model_id)
+        manifest = self._parse_manifest(model_id, data, self.keys)
         signature = self.signature(model_id) if with_signature else None
         files = manifest.serving_files(variants or manifest.tflite_variants())
         documents = {MANIFEST: data} if signature is None else {SIGNATURE: signature, MANIFEST: data}
-        fetch_bundle(self.store, f"models/{model_id}", documents, files, folder / model_id, spares)
+        fetch_bundle(self.store, f"models/{model_id}", documents, files, folder / model_id, reuse_from)
         return folder / model_id
 
     def local_bundle(self, model_id: str, cache: Path, variants: Iterable[str]) -> Path:
-        """A folder with the bundle: the registry's own where it is a local folder, otherwise a pulled copy."""
+        """Return a folder with the bundle: that of a local registry, otherwise a copy pulled to ``cache``."""
         if isinstance(self.store, FolderStore):
             self.manifest(model_id)
             return self.store.path_of(f"models/{model_id}/{MANIFEST}").parent
@@ -72,7 +84,7 @@ class Registry(Channels):
 
 
 def cache_folder(registry_uri: str) -> Path:
-    """Where copies of a remote registry's models are kept: below ``$TRANSFERLITE_CACHE`` or ``~/.cache``."""
-    base = os.environ.get(environment.CACHE) or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    safe = re.sub(r"[^A-Za-z0-9]+", "-", registry_uri).strip("-")
-    return Path(base) / "transferlite" / safe
+    """Return the folder for copies of a registry's models, below ``$TRANSFERLITE_CACHE`` or ``~/.cache``."""
+    root = os.environ.get(environment.CACHE) or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    safe_name = re.sub(r"[^A-Za-z0-9]+", "-", registry_uri).strip("-")
+    return Path(root) / "transferlite" / safe_name

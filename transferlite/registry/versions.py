@@ -1,4 +1,4 @@
-"""Model versions in a store: each an immutable bundle, complete once its manifest.json is there."""
+"""``Versions``: publish, sign, list and read the immutable model versions of a registry."""
 
 import datetime
 import secrets
@@ -22,22 +22,22 @@ from transferlite.trust.keys import PublicKeys, Signer
 
 
 def new_model_id(now: datetime.datetime) -> str:
-    """An id that sorts by time and that no other job will choose: ``20260131-235959-3f9a1c07``."""
+    """Generate a unique model id that sorts by time: ``20260131-235959-3f9a1c07``."""
     return f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
 
 
 def utc_now() -> datetime.datetime:
-    """Now, in UTC, to the second."""
+    """Return the current UTC time to the second."""
     return datetime.datetime.now(datetime.UTC).replace(microsecond=0)
 
 
 @dataclass(frozen=True)
 class Versions:
-    """The model versions of one store.
+    """Model versions of a store.
 
     Attributes:
-        store: where they are.
-        keys: public keys; with them, nothing is read that none of them signed. None: signatures are not checked.
+        store: holds the versions.
+        keys: accepted public keys; what none of them signed is not read. None: signatures are not checked.
         signer: signs what is published; None publishes unsigned.
     """
 
@@ -47,14 +47,14 @@ class Versions:
 
     @property
     def signed(self) -> str:
-        """Text for logs: whether what is written here is signed, and with which key."""
+        """Text for logs: whether and with which key this registry signs what it writes."""
         return f"signed with key {', '.join(self.signer.public_keys.keys)}" if self.signer else "not signed"
 
     def publish(self, bundle: Path, manifest: Manifest) -> None:
-        """Write a new version: all its files, the manifest's signature if there is a signer, then the manifest.
+        """Publish a version: upload its files, then the manifest's signature (if there is a signer), then the manifest.
 
         Raises:
-            ConflictError: a version of that id exists.
+            ConflictError: a version with this id exists.
         """
         prefix = f"models/{manifest.model_id}"
         check_files(bundle, manifest.files)
@@ -69,39 +69,40 @@ class Versions:
         data = manifest.to_json()
         if self.signer:
             self.store.put(f"{prefix}/{SIGNATURE}", self.signer.sign(data).to_json())
-        self._put_surely(f"{prefix}/{MANIFEST}", data, if_absent=True)
+        self._put_idempotently(f"{prefix}/{MANIFEST}", data, if_absent=True)
 
     def manifest(self, model_id: str) -> Manifest:
-        """The manifest of one version.
+        """Read the manifest of a version.
 
         Raises:
-            NotFoundError: there is no such version.
-            UntrustedError: none of ``keys`` signed it.
-            BundleError: it is damaged, or another version's.
+            NotFoundError: the version does not exist.
+            UntrustedError: none of ``keys`` signed the manifest.
+            BundleError: the manifest is damaged or belongs to another version.
         """
-        return self._parsed(model_id, self._manifest_data(model_id), self.keys)
+        return self._parse_manifest(model_id, self._manifest_bytes(model_id), self.keys)
 
     def sign(self, model_id: str) -> None:
-        """Sign a version that is there already: one that was not signed, or by a key that is given up.
+        """Sign an existing version that is unsigned or signed with a retired key.
 
-        Its files are not looked at: they are held to the manifest wherever they are loaded.
+        Its files are not read: whoever loads them checks them against the manifest.
         """
         assert self.signer is not None
-        data = self._manifest_data(model_id)
-        self._parsed(model_id, data, None)
+        data = self._manifest_bytes(model_id)
+        self._parse_manifest(model_id, data, None)
         self.store.put(f"models/{model_id}/{SIGNATURE}", self.signer.sign(data).to_json())
 
-    def _manifest_data(self, model_id: str) -> bytes:
+    def _manifest_bytes(self, model_id: str) -> bytes:
         key = f"models/{check_model_id(model_id)}/{MANIFEST}"
         try:
             return self.store.get(key).data
         except MissingStoreError:
             raise
         except NotFoundError as error:
-            hint = error.hint or "transferlite models list shows them"
+            hint = error.hint or "list the models with: transferlite models list"
             raise NotFoundError(f"there is no model {model_id}", where=self.store.uri, hint=hint) from None
 
-    def _parsed(self, model_id: str, data: bytes, keys: PublicKeys | None) -> Manifest:
+    def _parse_manifest(self, model_id: str, data: bytes, keys: PublicKeys | None) -> Manifest:
+        """Check the signature if ``keys`` are given, then parse the manifest."""
         where = f"{self.store.uri}/models/{model_id}/{MANIFEST}"
         if keys is not None:
             check_signature(keys, data, self.signature(model_id), where)
@@ -111,7 +112,7 @@ class Versions:
         return manifest
 
     def signature(self, model_id: str) -> bytes | None:
-        """The content of a version's ``manifest.sig``, unchecked; None where it is not signed."""
+        """Read a version's ``manifest.sig``, unchecked; None if the version is not signed."""
         try:
             return self.store.get(f"models/{check_model_id(model_id)}/{SIGNATURE}").data
         except MissingStoreError:
@@ -120,11 +121,14 @@ class Versions:
             return None
         except AccessDeniedError:
             if self.keys is None:
-                return None  # so S3 calls what is missing where listing is not allowed
+                return None  # without ListBucket, S3 answers 403 for a missing object
             raise
 
     def versions(self, damaged: Callable[[BundleError], None] | None = None) -> Iterator[Manifest]:
-        """Every complete version, oldest first. One that cannot be read is passed to ``damaged``, or raised if None."""
+        """Yield every complete version's manifest, oldest first.
+
+        The error of an unreadable version is passed to ``damaged``, or raised if ``damaged`` is None.
+        """
 
         def read(model_id: str) -> Manifest | None:
             try:
@@ -137,35 +141,35 @@ class Versions:
             except MissingStoreError:
                 raise
             except NotFoundError:
-                return None  # still being written, or its job died before the manifest
+                return None  # still being written, or its job died before it wrote the manifest
 
-        found = prefetch_map(read, filter(is_model_id, self.store.children("models/")))
-        yield from (manifest for manifest in found if manifest is not None)
+        manifests = prefetch_map(read, filter(is_model_id, self.store.children("models/")))
+        yield from (manifest for manifest in manifests if manifest is not None)
 
     @property
-    def _accepted(self) -> PublicKeys | None:
-        """The keys that may have signed what a change goes on from; None where nothing has to be signed."""
+    def _accepted_keys(self) -> PublicKeys | None:
+        """Keys that must have signed a version to promote or a pointer to keep; None if nothing has to be signed."""
         return self.keys if self.signer is None else self.signer.public_keys | (self.keys or PublicKeys({}))
 
-    def _promotable(self, model_id: str) -> None:
-        """Raises unless the version is there, readable and, for a signed channel, signed."""
+    def _check_promotable(self, model_id: str) -> None:
+        """Raise unless the version exists, is readable and, for a signed channel, is signed."""
         try:
-            self._parsed(model_id, self._manifest_data(model_id), self._accepted)
+            self._parse_manifest(model_id, self._manifest_bytes(model_id), self._accepted_keys)
         except UntrustedError as error:
-            hint = "transferlite models sign vouches for it"
+            hint = f"sign it first: transferlite models sign {model_id}"
             raise UntrustedError(error.message, where=error.where, hint=hint) from None
 
-    def _put_surely(self, key: str, data: bytes, if_absent: bool = False, if_match: str | None = None) -> None:
-        """A conditional write. One whose answer was lost is sent again by the client, and then meets its own result.
+    def _put_idempotently(self, key: str, data: bytes, if_absent: bool = False, if_match: str | None = None) -> None:
+        """Write conditionally; a conflict with identical content counts as success.
 
-        So does one that meets another writer's, byte for byte: what both wanted is so.
+        The client repeats a write whose response was lost, and the repetition then conflicts with its own first write.
         """
         try:
             self.store.put(key, data, if_absent=if_absent, if_match=if_match)
         except ConflictError:
             try:
-                written = self.store.get(key).data
+                stored = self.store.get(key).data
             except NotFoundError:
-                written = b""
-            if written != data:
+                stored = b""
+            if stored != data:
                 raise

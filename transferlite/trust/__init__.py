@@ -1,1 +1,1 @@
-"""Sign documents and check signatures: local keys, AWS KMS keys and the public keys a device accepts."""
+"""Sign manifests and channel pointers, and check their signatures, with local keys or AWS KMS keys."""

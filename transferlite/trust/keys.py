@@ -1,7 +1,7 @@
-"""Who made it: signatures of manifests and of channel pointers, and the keys that make and check them.
+"""Public keys that check signatures, and local private keys that sign.
 
-A signature is of the document's bytes as they are, by Ed25519 (RFC 8032) or ECDSA over P-256 with SHA-256 (FIPS 186-5);
-``openssl pkeyutl -verify -rawin`` checks one too. Which of the two is the key's own type, never what a document says.
+A signature covers a document's exact bytes, with Ed25519 (RFC 8032) or with ECDSA over P-256 and SHA-256 (FIPS 186-5).
+The key's type selects the algorithm; the document cannot. ``openssl pkeyutl -verify -rawin`` checks signatures too.
 """
 
 import base64
@@ -25,51 +25,54 @@ if TYPE_CHECKING:
     PublicKey = Ed25519PublicKey | EllipticCurvePublicKey
     PrivateKey = Ed25519PrivateKey | EllipticCurvePrivateKey
 
-KMS = "awskms:///"
-_BLOCK = re.compile(r"-----BEGIN ([A-Z ]+)-----(.*?)-----END \1-----", re.DOTALL)
-_NEEDED = "it has to be Ed25519 or ECDSA P-256"
+KMS_PREFIX = "awskms:///"
+_PEM_BLOCK = re.compile(r"-----BEGIN ([A-Z ]+)-----(.*?)-----END \1-----", re.DOTALL)
+_SUPPORTED_TYPES = "only Ed25519 and ECDSA P-256 keys are supported"
 
 
 class Signer(Protocol):
-    """A private key, wherever it is kept."""
+    """A private key on this machine or in AWS KMS."""
 
     @property
     def public_keys(self) -> "PublicKeys":
-        """Its one public key."""
+        """The key's public half."""
 
     def sign(self, data: bytes) -> Signature:
-        """The signature of ``data``."""
+        """Sign ``data``."""
 
 
 @dataclass(frozen=True)
 class PublicKeys:
-    """The keys whose signatures are accepted, by their ids: one, or two while one takes over from the other."""
+    """Accepted public keys by key id: usually one, two during a key rotation."""
 
     keys: "Mapping[str, PublicKey]"
 
     @classmethod
-    def of_pem(cls, text: str, where: str) -> "PublicKeys":
-        """The public keys in PEM text. Raises InputError where it holds none, a private one, or another type."""
-        blocks = _BLOCK.findall(text)
+    def from_pem(cls, text: str, where: str) -> "PublicKeys":
+        """Parse the public keys in PEM text.
+
+        Raises:
+            InputError: the text holds no public key, a private key, or a key of an unsupported type.
+        """
+        blocks = _PEM_BLOCK.findall(text)
         if any("PRIVATE" in kind for kind, _ in blocks):
-            raise InputError(
-                "is a private key", where=where, hint="give devices the public one: transferlite keys show"
-            )
-        ders = [from_base64("".join(body.split())) or b"" for kind, body in blocks if kind == "PUBLIC KEY"]
+            hint = "give the public key; print it with: transferlite keys show"
+            raise InputError("is a private key", where=where, hint=hint)
+        ders = [decode_base64("".join(body.split())) or b"" for kind, body in blocks if kind == "PUBLIC KEY"]
         if not ders:
             raise InputError("holds no public key in PEM", where=where)
-        return cls.of(*(public_key_of_der(der, where) for der in ders))
+        return cls.from_keys(*(public_key_from_der(der, where) for der in ders))
 
     @classmethod
-    def of(cls, *keys: "PublicKey") -> "PublicKeys":
-        """These keys."""
+    def from_keys(cls, *keys: "PublicKey") -> "PublicKeys":
+        """Index keys by their key ids."""
         return cls({key_id(key): key for key in keys})
 
     def __or__(self, others: "PublicKeys") -> "PublicKeys":
         return PublicKeys({**self.keys, **others.keys})
 
     def check(self, data: bytes, signature: Signature | None, where: str) -> None:
-        """Raises UntrustedError unless one of these keys signed exactly ``data``."""
+        """Raise UntrustedError unless one of the keys signed exactly ``data``."""
         from cryptography.exceptions import InvalidSignature
 
         if signature is None:
@@ -79,14 +82,14 @@ class PublicKeys:
             accepted = ", ".join(self.keys)
             raise UntrustedError(f"is signed with another key ({signature.key}; accepted: {accepted})", where=where)
         try:
-            _verify(key, from_base64(signature.value) or b"", data)
+            _verify(key, decode_base64(signature.value) or b"", data)
         except InvalidSignature:
             raise UntrustedError(
-                f"does not fit its signature by {signature.key}: one of them was altered", where=where
+                f"does not match its signature by {signature.key}: one of them was altered", where=where
             ) from None
 
     def to_pem(self) -> str:
-        """The keys as a PEM file's text."""
+        """Return the keys as PEM text."""
         from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
         form = (Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
@@ -95,13 +98,13 @@ class PublicKeys:
 
 @dataclass(frozen=True)
 class LocalKey:
-    """A private key in a PEM file of this machine."""
+    """A private key from a PEM file."""
 
     key: "PrivateKey"
 
     @classmethod
     def read(cls, path: Path) -> "LocalKey":
-        """Read an unencrypted PEM file. Raises InputError when it holds no key that can sign here."""
+        """Read an unencrypted PEM file. Raises InputError if it holds no supported private key."""
         try:
             data = path.read_bytes()
         except OSError as error:
@@ -112,20 +115,21 @@ class LocalKey:
         try:
             key = load_pem_private_key(data, None)
         except TypeError:
-            raise InputError("is encrypted with a passphrase", where=str(path), hint="decrypt it for the job") from None
+            hint = "decrypt it with: openssl pkey -in KEY -out PLAIN"
+            raise InputError("is encrypted with a passphrase", where=str(path), hint=hint) from None
         except (ValueError, UnsupportedAlgorithm):
             raise InputError("holds no private key in PEM", where=str(path)) from None
-        if not _fits(key.public_key()):
-            raise InputError(f"holds a key of another type; {_NEEDED}", where=str(path))
+        if not _is_supported(key.public_key()):
+            raise InputError("holds a key of an unsupported type", where=str(path), hint=_SUPPORTED_TYPES)
         return cls(key)  # type: ignore[arg-type]
 
     @property
     def public_keys(self) -> PublicKeys:
-        """Its one public key."""
-        return PublicKeys.of(self.key.public_key())
+        """The key's public half."""
+        return PublicKeys.from_keys(self.key.public_key())
 
     def sign(self, data: bytes) -> Signature:
-        """The signature of ``data``."""
+        """Sign ``data``."""
         from cryptography.hazmat.primitives import hashes
         from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -137,10 +141,10 @@ class LocalKey:
 
 
 def create_key(private: Path, public: Path) -> PublicKeys:
-    """Write a new Ed25519 key: ``private`` for its owner's eyes alone, ``public`` for devices.
+    """Create an Ed25519 key pair and write both halves as PEM files; only the owner may read ``private``.
 
     Raises:
-        InputError: one of the files exists; no key is ever overwritten.
+        InputError: one of the files exists; keys are never overwritten.
     """
     with require_cryptography():
         from cryptography.hazmat.primitives import serialization
@@ -155,20 +159,20 @@ def create_key(private: Path, public: Path) -> PublicKeys:
         raise InputError("exists already", where=str(private), hint="choose another name") from None
     with os.fdopen(handle, "wb") as file:
         file.write(key.private_bytes(*form))
-    keys = PublicKeys.of(key.public_key())
+    keys = PublicKeys.from_keys(key.public_key())
     public.write_text(keys.to_pem())
     return keys
 
 
 def key_id(key: "PublicKey") -> str:
-    """The first 16 hexadecimal digits of the sha256 of the public key's DER."""
+    """Return the first 16 hexadecimal digits of the sha256 of the public key's DER."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()[:16]
 
 
-def public_key_of_der(der: bytes, where: str) -> "PublicKey":
-    """The public key that ``der`` encodes. Raises InputError for another type of key."""
+def public_key_from_der(der: bytes, where: str) -> "PublicKey":
+    """Parse a public key in DER. Raises InputError if it is not a supported public key."""
     with require_cryptography():
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.serialization import load_der_public_key
@@ -176,12 +180,12 @@ def public_key_of_der(der: bytes, where: str) -> "PublicKey":
         key = load_der_public_key(der)
     except (ValueError, UnsupportedAlgorithm):
         raise InputError("holds no public key", where=where) from None
-    if not _fits(key):
-        raise InputError(f"holds a key of another type; {_NEEDED}", where=where)
+    if not _is_supported(key):
+        raise InputError("holds a key of an unsupported type", where=where, hint=_SUPPORTED_TYPES)
     return key  # type: ignore[return-value]
 
 
-def _fits(key: object) -> bool:
+def _is_supported(key: object) -> bool:
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -199,8 +203,8 @@ def _verify(key: "PublicKey", signature: bytes, data: bytes) -> None:
         key.verify(signature, data)
 
 
-def from_base64(text: str) -> bytes | None:
-    """What ``text`` encodes; None where it is not the one text that encodes it."""
+def decode_base64(text: str) -> bytes | None:
+    """Decode base64; None unless ``text`` is exactly the standard encoding of the result."""
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
@@ -210,7 +214,7 @@ def from_base64(text: str) -> bytes | None:
 
 @contextmanager
 def require_cryptography() -> Iterator[None]:
-    """Say which extra holds cryptography, where it is not installed."""
+    """Turn a failed import of ``cryptography`` into a MissingExtraError."""
     try:
         yield
     except ModuleNotFoundError:

@@ -1,4 +1,4 @@
-"""Open the key that a setting names: a PEM file, PEM text, base64 of a DER key, or a key of AWS KMS."""
+"""Open keys from settings: a PEM file, PEM text, base64 of a DER public key, or an AWS KMS key."""
 
 import os
 from functools import cache
@@ -6,47 +6,48 @@ from pathlib import Path
 
 from transferlite import environment
 from transferlite.errors import InputError
-from transferlite.trust.keys import KMS, LocalKey, PublicKeys, Signer, from_base64, public_key_of_der
+from transferlite.trust.keys import KMS_PREFIX, LocalKey, PublicKeys, Signer, decode_base64, public_key_from_der
 
-_KMS_PREFIXES = (KMS, "arn:")
+_KMS_PREFIXES = (KMS_PREFIX, "arn:")
 
 
 def configured_public_keys(source: str | None = None) -> PublicKeys | None:
-    """The keys of ``source``, or of ``$TRANSFERLITE_PUBLIC_KEY``; None where neither is set."""
+    """Read the public keys of ``source``, or of ``$TRANSFERLITE_PUBLIC_KEY``; None if neither is set."""
     source = source or os.environ.get(environment.PUBLIC_KEY)
     return read_public_keys(source) if source else None
 
 
 def read_public_keys(source: str) -> PublicKeys:
-    """The keys in a PEM file, which may hold several.
+    """Read public keys from a setting.
 
-    ``source`` may also be PEM text, the base64 of one key's DER, or a key of AWS KMS as :func:`open_signer` takes it;
-    its public half is then fetched from KMS once per process.
+    Args:
+        source: a PEM file with one or more keys, PEM text, base64 of a key's DER, or an AWS KMS key as in
+            :func:`open_signer`. The public half of a KMS key is fetched once per process.
 
     Raises:
-        InputError: it holds no public key, a private one, or one of another type.
+        InputError: the source holds no public key, a private key, or a key of an unsupported type.
         MissingExtraError: cryptography is not installed.
     """
     if source.startswith(_KMS_PREFIXES):
         return _kms_public_keys(source)
     if "-----BEGIN" in source:
-        return PublicKeys.of_pem(source, environment.PUBLIC_KEY)
+        return PublicKeys.from_pem(source, environment.PUBLIC_KEY)
     try:
         text = Path(source).read_text()
     except (OSError, ValueError):
-        der = from_base64(source)
+        der = decode_base64(source)
         if der is None:
-            raise InputError("there is no such public key", where=source, hint="name a PEM file") from None
-        return PublicKeys.of(public_key_of_der(der, environment.PUBLIC_KEY))
-    return PublicKeys.of_pem(text, source)
+            raise InputError("there is no such public key", where=source, hint="give a PEM file") from None
+        return PublicKeys.from_keys(public_key_from_der(der, environment.PUBLIC_KEY))
+    return PublicKeys.from_pem(text, source)
 
 
 def open_signer(source: str | None) -> Signer | None:
-    """The key that a PEM file holds or AWS KMS keeps (``awskms:///alias/NAME``, or an ARN); None for none.
+    """Open a private key: a PEM file, or an AWS KMS key (``awskms:///alias/NAME`` or an ARN); None without a source.
 
     Raises:
-        InputError: there is no such key, or it is of another type.
-        MissingExtraError: cryptography, or boto3, is not installed.
+        InputError: the key does not exist or has an unsupported type.
+        MissingExtraError: cryptography or boto3 is not installed.
     """
     if not source:
         return None
@@ -58,7 +59,7 @@ def open_signer(source: str | None) -> Signer | None:
 
 
 def public_keys_of(source: str) -> PublicKeys:
-    """The public half of a key, given as :func:`open_signer` or :func:`read_public_keys` takes it."""
+    """Return the public keys of a private key (as in :func:`open_signer`) or of :func:`read_public_keys`'s sources."""
     if source.startswith(_KMS_PREFIXES) or _holds_public_keys(Path(source)):
         return read_public_keys(source)
     return LocalKey.read(Path(source)).public_keys

@@ -1,4 +1,4 @@
-"""A document's signature as data: which key made it, and its value."""
+"""A signature as data, in the JSON form of ``manifest.sig`` and channel pointers."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -9,23 +9,24 @@ from transferlite.errors import BundleError, UntrustedError
 
 @dataclass(frozen=True)
 class Signature:
-    """A document's signature.
+    """Signature of a document.
 
     Attributes:
-        key: the id of the key that made it (:func:`key_id`): a hint which key to check it with, and no more.
-        value: the signature in base64; Ed25519's 64 bytes, or ECDSA's DER.
+        key: id of the signing key (:func:`transferlite.trust.keys.key_id`); selects the key to check with, proves
+            nothing.
+        value: base64 of 64 bytes (Ed25519) or of DER (ECDSA).
     """
 
     key: str
     value: str
 
     def to_json(self) -> bytes:
-        """The content of ``manifest.sig``."""
+        """Return the content of ``manifest.sig``."""
         return json.dumps(asdict(self)).encode() + b"\n"
 
     @classmethod
     def from_json(cls, data: bytes, where: str = "") -> "Signature":
-        """Read what :meth:`to_json` wrote. Raises UntrustedError when it is damaged."""
+        """Parse the content of ``manifest.sig``. Raises UntrustedError if it is damaged."""
         try:
             return cls.from_dict(json.loads(data))
         except (ValueError, RecursionError, BundleError):
@@ -33,7 +34,7 @@ class Signature:
 
     @classmethod
     def from_dict(cls, raw: Any) -> "Signature":
-        """Read a decoded JSON object. Raises BundleError when it is none of a signature."""
+        """Parse a decoded JSON object. Raises BundleError if it is not a signature."""
         if not (isinstance(raw, dict) and isinstance(raw.get("key"), str) and isinstance(raw.get("value"), str)):
             raise BundleError("holds a signature that cannot be read")
         return cls(raw["key"], raw["value"])

@@ -119,7 +119,7 @@ def test_a_damaged_file_is_a_bundle_error(content: bytes) -> None:
 
 
 def test_the_self_test_must_be_a_file_of_the_bundle() -> None:
-    with pytest.raises(BundleError, match=r"'golden\.json' are no file of the bundle"):
+    with pytest.raises(BundleError, match=r"'golden\.json' is not in the bundle"):
         Manifest.from_json(manifest_of("one", golden=GOLDEN).to_json())
 
 

@@ -1,6 +1,6 @@
 """Damage, exchange and forge the objects of a signed registry; each mutation comes with the expected error.
 
-A registry is a dict of objects by key. The channel points to ``next``. Its previous version ``good`` runs on the device;
+A registry is a dict of objects by key. The channel points to ``next``. The device runs the previous version ``good``;
 ``old`` is the version before that.
 """
 

@@ -1,4 +1,4 @@
-"""Files that break off on their way, arrive damaged, or are there already."""
+"""Downloads that break, arrive damaged, or find their files in place."""
 
 from collections.abc import Callable, Iterator
 from hashlib import sha256
@@ -20,8 +20,8 @@ INFO = FileInfo(sha256(CONTENT).hexdigest(), len(CONTENT))
 PART = partial_path(Path("model.tflite"), INFO).name
 
 
-class Cut(MemoryStore):
-    """Breaks each stream off after so many bytes, so many times."""
+class BreakingStore(MemoryStore):
+    """Break the next ``times`` streams after ``after`` bytes each."""
 
     def __init__(self, after: int, times: int) -> None:
         super().__init__()
@@ -30,46 +30,44 @@ class Cut(MemoryStore):
 
     def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
         self.starts.append(start)
-        rest = self.get(key).data[start:]
+        content = self.get(key).data[start:]
         if self.times:
             self.times -= 1
-            yield rest[: self.after]
+            yield content[: self.after]
             raise UnavailableError("the connection broke")
-        yield rest
+        yield content
 
 
 @pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("transferlite.registry.download.time.sleep", lambda seconds: None)
 
 
-def fetch(store: Store, folder: Path, *spares: Path) -> bytes:
-    fetch_files(store, "m", {"deep/model.tflite": INFO}, folder, spares)
+def fetch(store: Store, folder: Path, *reuse_from: Path) -> bytes:
+    fetch_files(store, "m", {"deep/model.tflite": INFO}, folder, reuse_from)
     return (folder / "deep" / "model.tflite").read_bytes()
 
 
-def left(folder: Path) -> list[str]:
+def file_names(folder: Path) -> list[str]:
     return [path.name for path in folder.rglob("*") if path.is_file()]
 
 
-def test_a_download_that_breaks_off_goes_on_where_it_was(tmp_path: Path) -> None:
-    store = Cut(1000, 7)
+def test_a_broken_download_resumes(tmp_path: Path) -> None:
+    store = BreakingStore(1000, 7)
     store.put("m/deep/model.tflite", CONTENT)
     assert fetch(store, tmp_path) == CONTENT
     assert store.starts == list(range(0, 8000, 1000))
-    assert left(tmp_path) == ["model.tflite"]
+    assert file_names(tmp_path) == ["model.tflite"]
 
 
-def test_a_download_that_gets_no_further_is_given_up_and_kept_for_the_next_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = Cut(5000, 1)
+def test_a_stalled_download_fails_and_keeps_its_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = BreakingStore(5000, 1)
     store.put("m/deep/model.tflite", CONTENT)
     with monkeypatch.context() as patch:
-        patch.setattr("transferlite.registry.download._ATTEMPTS", 0)
+        patch.setattr("transferlite.registry.download._MAX_STALLED_ATTEMPTS", 0)
         with pytest.raises(UnavailableError, match="the connection broke"):
             fetch(store, tmp_path)
-    assert left(tmp_path) == [PART]
+    assert file_names(tmp_path) == [PART]
     store.after, store.times = 0, 4
     with pytest.raises(UnavailableError, match="the connection broke"):
         fetch(store, tmp_path)
@@ -77,8 +75,8 @@ def test_a_download_that_gets_no_further_is_given_up_and_kept_for_the_next_time(
     assert store.starts == [0, *[5000] * 5]
 
 
-def test_a_whole_part_is_not_fetched_again(tmp_path: Path) -> None:
-    store = Cut(0, 99)
+def test_a_complete_partial_file_is_not_fetched_again(tmp_path: Path) -> None:
+    store = BreakingStore(0, 99)
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / PART).write_bytes(CONTENT)
     assert fetch(store, tmp_path) == CONTENT
@@ -86,8 +84,8 @@ def test_a_whole_part_is_not_fetched_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", [b"something else", CONTENT[:-1] + b"x", CONTENT + b"x"])
-def test_a_part_of_something_else_is_fetched_from_the_start(tmp_path: Path, part: bytes) -> None:
-    store = Cut(0, 0)
+def test_a_partial_file_of_other_content_is_fetched_from_the_start(tmp_path: Path, part: bytes) -> None:
+    store = BreakingStore(0, 0)
     store.put("m/deep/model.tflite", CONTENT)
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / PART).write_bytes(part)
@@ -97,18 +95,18 @@ def test_a_part_of_something_else_is_fetched_from_the_start(tmp_path: Path, part
 
 @pytest.mark.parametrize("sent", [CONTENT[:-1], CONTENT + b"x", CONTENT[:-1] + b"x", b"", CONTENT * 3])
 @pytest.mark.parametrize("part", [None, CONTENT[:500], b"x" * 500])
-def test_what_is_not_as_described_is_refused_and_not_kept(tmp_path: Path, sent: bytes, part: bytes | None) -> None:
-    store = Cut(0, 0)
+def test_a_file_of_other_content_is_refused_and_deleted(tmp_path: Path, sent: bytes, part: bytes | None) -> None:
+    store = BreakingStore(0, 0)
     store.put("m/deep/model.tflite", sent)
     (tmp_path / "deep").mkdir()
     if part:
         (tmp_path / "deep" / PART).write_bytes(part)
     with pytest.raises(BundleError, match=r"memory://store/m/deep/model\.tflite: does not have the manifest's sha256"):
         fetch(store, tmp_path)
-    assert left(tmp_path) == []
+    assert file_names(tmp_path) == []
 
 
-def test_an_endless_object_fills_no_disk(tmp_path: Path) -> None:
+def test_an_endless_object_does_not_fill_the_disk(tmp_path: Path) -> None:
     class Endless(MemoryStore):
         def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
             while True:
@@ -119,8 +117,10 @@ def test_an_endless_object_fills_no_disk(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("links", [True, False], ids=["hard links", "no hard links"])
-def test_what_another_bundle_has_is_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
-    manifest = write_bundle(tmp_path / "spare", "one")
+def test_a_file_of_another_bundle_is_linked_or_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    manifest = write_bundle(tmp_path / "other", "one")
 
     def no_links(*_: object) -> None:
         raise PermissionError
@@ -128,27 +128,27 @@ def test_what_another_bundle_has_is_not_fetched(tmp_path: Path, monkeypatch: pyt
     if not links:
         monkeypatch.setattr("transferlite.registry.download.os.link", no_links)
     files = {"int8.tflite": manifest.files["int8.tflite"], "again.tflite": manifest.files["int8.tflite"]}
-    fetch_files(MemoryStore(), "m", files, tmp_path / "new", [tmp_path / "none", tmp_path / "spare"])
-    expected = tmp_path / "spare" / "int8.tflite"
+    fetch_files(MemoryStore(), "m", files, tmp_path / "new", [tmp_path / "none", tmp_path / "other"])
+    expected = tmp_path / "other" / "int8.tflite"
     for name in files:
-        found = tmp_path / "new" / name
-        assert found.read_bytes() == expected.read_bytes()
-        assert found.samefile(expected) is links
-    assert sorted(left(tmp_path / "new")) == ["again.tflite", "int8.tflite"]
+        fetched = tmp_path / "new" / name
+        assert fetched.read_bytes() == expected.read_bytes()
+        assert fetched.samefile(expected) is links
+    assert sorted(file_names(tmp_path / "new")) == ["again.tflite", "int8.tflite"]
 
 
-def test_a_damaged_file_of_another_bundle_is_not_taken(tmp_path: Path) -> None:
-    manifest = write_bundle(tmp_path / "spare", "one")
-    good = (tmp_path / "spare" / "int8.tflite").read_bytes()
-    (tmp_path / "spare" / "int8.tflite").write_bytes(good[::-1])
+def test_a_damaged_file_of_another_bundle_is_not_reused(tmp_path: Path) -> None:
+    manifest = write_bundle(tmp_path / "other", "one")
+    good = (tmp_path / "other" / "int8.tflite").read_bytes()
+    (tmp_path / "other" / "int8.tflite").write_bytes(good[::-1])
     store = MemoryStore()
     store.put("m/int8.tflite", good)
-    fetch_files(store, "m", {"int8.tflite": manifest.files["int8.tflite"]}, tmp_path / "new", [tmp_path / "spare"])
+    fetch_files(store, "m", {"int8.tflite": manifest.files["int8.tflite"]}, tmp_path / "new", [tmp_path / "other"])
     assert (tmp_path / "new" / "int8.tflite").read_bytes() == good
 
 
 @pytest.mark.parametrize("kind", ["folder", "memory", "s3"])
-def test_a_stream_begins_where_it_is_asked_to(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> None:
+def test_a_stream_starts_at_the_given_byte(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> None:
     if kind == "s3":
         request.getfixturevalue("bucket")
     stores: dict[str, Callable[[], Store]] = {

@@ -12,7 +12,7 @@ from transferlite.registry.manifest import Manifest, Variant, check_model_id
 
 
 def stored(**changes: Any) -> bytes:
-    """A manifest's JSON with some of its fields changed, or left out where the change is None."""
+    """Return a manifest's JSON with changed fields; None removes a field."""
     raw = json.loads(manifest_of("one").to_json()) | changes
     return json.dumps({name: value for name, value in raw.items() if value is not None}).encode()
 
@@ -20,20 +20,20 @@ def stored(**changes: Any) -> bytes:
 # -- manifest --------------------------------------------------------------------------------------------------------
 
 
-def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_a_manifest_round_trips_through_json(tmp_path: Path) -> None:
     manifest = write_bundle(tmp_path, "one")
     assert Manifest.from_json(manifest.to_json()) == manifest
     assert read_manifest(tmp_path) == manifest
     assert isinstance(read_manifest(tmp_path).variants["float32"], Variant)
 
 
-def test_labels_of_any_script_are_stored_readably() -> None:
+def test_labels_of_any_script_are_stored_unescaped() -> None:
     manifest = manifest_of("one", labels=("猫", "chien", 'a "b", c'), variants={})
     assert "猫" in manifest.to_json().decode()
     assert Manifest.from_json(manifest.to_json()).labels == manifest.labels
 
 
-def test_a_stored_manifest_without_changes_is_read() -> None:
+def test_a_stored_manifest_is_read() -> None:
     assert Manifest.from_json(stored()) == manifest_of("one")
 
 
@@ -55,25 +55,25 @@ def test_a_stored_manifest_without_changes_is_read() -> None:
         stored(surprise=1),
     ],
 )
-def test_a_damaged_manifest_is_refused_and_named(data: bytes) -> None:
+def test_a_damaged_manifest_is_refused_with_its_name(data: bytes) -> None:
     with pytest.raises(BundleError) as caught:
         Manifest.from_json(data, "s3://b/models/one/manifest.json")
     assert caught.value.where == "s3://b/models/one/manifest.json"
 
 
 @pytest.mark.parametrize("change", [{"model_id": "../x"}, {"input": {"height": 1, "width": 1}}])
-def test_a_manifest_with_an_impossible_value_is_a_damaged_one(change: dict[str, Any]) -> None:
+def test_a_manifest_with_an_invalid_value_counts_as_damaged(change: dict[str, Any]) -> None:
     with pytest.raises(BundleError, match=r"manifest\.json"):
         Manifest.from_json(stored(**change), "manifest.json")
 
 
-def test_a_manifest_of_another_schema_asks_for_an_update() -> None:
-    with pytest.raises(BundleError, match=r"schema 2 is unknown.*update"):
+def test_a_manifest_of_another_schema_asks_for_an_upgrade() -> None:
+    with pytest.raises(BundleError, match=r"schema 2 is not supported.*upgrade"):
         Manifest.from_json(stored(schema=2))
 
 
-def test_a_manifest_of_another_schema_and_form_asks_for_an_update() -> None:
-    with pytest.raises(BundleError, match=r"schema 2 is unknown.*update"):
+def test_a_manifest_of_another_schema_with_unknown_fields_asks_for_an_upgrade() -> None:
+    with pytest.raises(BundleError, match=r"schema 2 is not supported.*upgrade"):
         Manifest.from_json(stored(schema=2, surprise=1))
 
 
@@ -91,24 +91,24 @@ def test_a_variant_must_be_one_of_the_bundle_s_files(path: str) -> None:
 
 
 @pytest.mark.parametrize("labels", [(), ("cat", "cat")])
-def test_labels_are_there_and_differ(labels: tuple[str, ...]) -> None:
+def test_missing_or_repeated_labels_are_refused(labels: tuple[str, ...]) -> None:
     with pytest.raises(BundleError, match="labels are missing or repeated"):
         manifest_of("one", labels=labels)
 
 
-def test_serving_a_variant_takes_its_file_and_the_labels(tmp_path: Path) -> None:
+def test_serving_files_are_the_variant_and_the_labels(tmp_path: Path) -> None:
     manifest = write_bundle(tmp_path, "one")
     assert set(manifest.serving_files(["float32"])) == {"float32.tflite", "labels.txt"}
     assert set(manifest.serving_files(["float32", "int8"])) == {"float32.tflite", "int8.tflite", "labels.txt"}
     assert set(manifest.serving_files(["saved_model"])) == {"saved_model/1/saved_model.pb", "labels.txt"}
 
 
-def test_an_unknown_variant_is_answered_with_those_there_are() -> None:
+def test_an_unknown_variant_error_lists_the_variants() -> None:
     with pytest.raises(NotFoundError, match=r"no variant 'float64' \(it has saved_model, float32, int8"):
         manifest_of("one").variant("float64")
 
 
-def test_a_variant_that_the_gate_left_out_is_answered_with_the_reason() -> None:
+def test_a_variant_that_the_gate_left_out_error_gives_the_reason() -> None:
     with pytest.raises(NotFoundError, match=r"no variant 'dynamic' \(agreement 0.50 is below 0.95\)"):
         manifest_of("one").serving_files(["dynamic"])
 
@@ -116,7 +116,7 @@ def test_a_variant_that_the_gate_left_out_is_answered_with_the_reason() -> None:
 # -- pointer ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_pointer_is_read_as_it_was_written() -> None:
+def test_a_pointer_round_trips_through_json() -> None:
     pointer = Pointer("two", ("one", "zero"), "2026-01-31T23:59:59+00:00")
     assert Pointer.from_json(pointer.to_json()) == pointer
 
@@ -131,7 +131,7 @@ def test_a_pointer_is_read_as_it_was_written() -> None:
         b'{"model_id": "../x", "previous": [], "updated_at": ""}',
     ],
 )
-def test_a_damaged_pointer_is_refused_and_named(data: bytes) -> None:
+def test_a_damaged_pointer_is_refused_with_its_name(data: bytes) -> None:
     with pytest.raises(BundleError, match=r"^channels/x\.json: "):
         Pointer.from_json(data, "channels/x.json")
 
@@ -142,7 +142,7 @@ def test_a_model_id_is_a_safe_folder_name(model_id: str) -> None:
 
 
 @pytest.mark.parametrize("model_id", ["", ".", "..", "../x", "a/b", "-x", ".x", "a b", "é", "0" * 101, "a\n", "a\0"])
-def test_what_could_name_another_folder_is_no_model_id(model_id: str) -> None:
+def test_a_name_of_another_folder_is_not_a_model_id(model_id: str) -> None:
     with pytest.raises(InputError, match="is not a model id"):
         check_model_id(model_id)
 
@@ -155,33 +155,33 @@ def test_a_bundle_is_found_at_its_own_folder(tmp_path: Path) -> None:
     assert find_bundle(tmp_path) == tmp_path
 
 
-def test_a_bundle_is_found_in_the_folder_that_a_pull_fills(tmp_path: Path) -> None:
+def test_a_bundle_is_found_in_a_pulled_folder(tmp_path: Path) -> None:
     for model_id in ("one", "two"):
         write_bundle(tmp_path / model_id, model_id)
     (tmp_path / CURRENT).write_bytes(Pointer("two", ("one",), "").to_json())
     assert find_bundle(tmp_path) == tmp_path / "two"
 
 
-def test_a_pointer_to_a_bundle_that_is_gone_is_not_found(tmp_path: Path) -> None:
+def test_a_pointer_to_a_deleted_bundle_is_not_found(tmp_path: Path) -> None:
     (tmp_path / CURRENT).write_bytes(Pointer("two", (), "").to_json())
     with pytest.raises(NotFoundError, match="two: holds no bundle"):
         find_bundle(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["empty", "missing", "file"])
-def test_no_bundle_is_found_where_there_is_none(tmp_path: Path, name: str) -> None:
+def test_a_missing_bundle_is_not_found(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(NotFoundError, match=f"{name}: holds no bundle"):
         find_bundle(tmp_path / name)
 
 
-def test_a_manifest_that_is_not_there_is_not_found(tmp_path: Path) -> None:
+def test_a_missing_manifest_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="holds no bundle"):
         read_manifest(tmp_path)
 
 
-def test_whole_files_pass_the_check(tmp_path: Path) -> None:
+def test_intact_files_pass_the_check(tmp_path: Path) -> None:
     manifest = write_bundle(tmp_path, "one")
     check_files(tmp_path, manifest.files)
     assert describe_files(tmp_path) == manifest.files

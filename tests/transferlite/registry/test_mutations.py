@@ -1,4 +1,4 @@
-"""Bundles that were damaged, exchanged, forged or shown again: refused with the reason, and the old model serves on."""
+"""Damaged, exchanged, forged or replayed bundles are refused with a reason, and the old model keeps serving."""
 
 import os
 import re
@@ -20,7 +20,7 @@ from transferlite.predict.predictor import Predictor
 from transferlite.registry.local_bundle import find_bundle
 
 COUNT = int(os.environ.get("TRANSFERLITE_TEST_MUTATIONS", 3 * len(KINDS)))
-"""How many; the full number is 200."""
+"""Mutations to test; the full run has 200."""
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,8 @@ def key(tmp_path: Path) -> str:
     return str(path)
 
 
-def refusal(work: Callable[[], object]) -> str:
-    """Why a bundle was not taken; nothing if it was."""
+def error_of(work: Callable[[], object]) -> str:
+    """Run ``work`` and return the error it raised; empty if it raised none."""
     try:
         work()
     except (BundleError, NotFoundError) as error:
@@ -44,7 +44,9 @@ def refusal(work: Callable[[], object]) -> str:
     return ""
 
 
-def test_every_mutated_bundle_is_refused_and_the_device_serves_on(objects: Objects, key: str, tmp_path: Path) -> None:
+def test_every_mutated_bundle_is_refused_and_the_device_keeps_serving(
+    objects: Objects, key: str, tmp_path: Path
+) -> None:
     device = tmp_path / "device"
 
     def prove(bundle: Path) -> None:
@@ -57,33 +59,35 @@ def test_every_mutated_bundle_is_refused_and_the_device_serves_on(objects: Objec
     serving = Predictor.load(device, "int8", 1, key)
     expected = serving.probabilities(photo)
     for number in range(COUNT):
-        accident = mutated(objects, number)
-        shutil.rmtree(device / "next", ignore_errors=True)  # else it has what arrived undamaged the time before
-        reason = refusal(
-            partial(install_current, trusting(store_of(accident.objects)), "production", device, ["int8"], prove)
+        mutation = mutated(objects, number)
+        shutil.rmtree(device / "next", ignore_errors=True)  # else files of the previous attempt would be reused
+        reason = error_of(
+            partial(install_current, trusting(store_of(mutation.objects)), "production", device, ["int8"], prove)
         )
-        assert re.search(accident.reason, reason), f"{number}, {accident.kind}: {reason}"
-        assert find_bundle(device).name == "good", accident.kind
+        assert re.search(mutation.reason, reason), f"{number}, {mutation.kind}: {reason}"
+        assert find_bundle(device).name == "good", mutation.kind
         np.testing.assert_array_equal(serving.probabilities(photo), expected)
         if number % 10 == 0:
             np.testing.assert_array_equal(Predictor.load(device, "int8", 1, key).probabilities(photo), expected)
     assert install_current(trusting(store_of(objects)), "production", device, ["int8"], prove).model_id == "next"
 
 
-def test_every_bundle_that_is_mutated_on_the_device_is_not_loaded(objects: Objects, key: str, tmp_path: Path) -> None:
+def test_a_bundle_mutated_on_the_device_is_not_loaded(objects: Objects, key: str, tmp_path: Path) -> None:
     install_current(trusting(store_of(objects)), "production", tmp_path)
     bundle = find_bundle(tmp_path)
-    whole = {path: path.read_bytes() for path in bundle.iterdir()}
+    intact = {path: path.read_bytes() for path in bundle.iterdir()}
     for number in range(COUNT):
-        accident = mutated(objects, number)
-        found = {bundle / k.removeprefix("models/next/"): v for k, v in accident.objects.items() if "models/next/" in k}
-        if found == whole or "pointer" in accident.kind:
-            continue  # the pointer was altered, which is told where it comes from
-        for path in whole:
+        mutation = mutated(objects, number)
+        device_files = {
+            bundle / k.removeprefix("models/next/"): v for k, v in mutation.objects.items() if "models/next/" in k
+        }
+        if device_files == intact or "pointer" in mutation.kind:
+            continue  # the device does not keep the altered pointer
+        for path in intact:
             path.unlink(missing_ok=True)
-        for path, content in found.items():
+        for path, content in device_files.items():
             path.write_bytes(content)
-        assert refusal(partial(Predictor.load, bundle, "int8", 1, key)), f"{number}, {accident.kind}"
-    for path, content in whole.items():
+        assert error_of(partial(Predictor.load, bundle, "int8", 1, key)), f"{number}, {mutation.kind}"
+    for path, content in intact.items():
         path.write_bytes(content)
     assert Predictor.load(bundle, "int8", 1, key)(jpeg("red", 50)).label == "red"

@@ -1,0 +1,211 @@
+"""SharedStore against misbehaving servers and networks."""
+
+import datetime
+import http.server
+import json
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from transferlite.errors import (
+    AccessDeniedError,
+    InputError,
+    MissingStoreError,
+    NotFoundError,
+    TransferLiteError,
+    UnavailableError,
+)
+from transferlite.registry.download import fetch_files
+from transferlite.registry.manifest import FileInfo
+from transferlite.storage.https import SharedStore
+
+CONTENT = bytes(range(256)) * 400
+INFO = FileInfo(sha256(CONTENT).hexdigest(), len(CONTENT))
+
+
+class MisbehavingHandler(http.server.BaseHTTPRequestHandler):
+    """Behave as the first segment of the path says."""
+
+    protocol_version = "HTTP/1.1"
+    requested_ranges: list[str]
+
+    def do_GET(self) -> None:
+        kind = self._kind
+        self.requested_ranges.append(self.headers.get("Range") or "")
+        getattr(self, f"_{kind}", self._status)()
+
+    @property
+    def _kind(self) -> str:
+        return self.path.split("/")[1].split("?")[0].replace("-", "_")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _send(self, content: bytes, status: int = 200, length: int | None = None, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content) if length is None else length))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def _share(self) -> None:
+        host = self.headers["Host"]
+        scheme = "https" if isinstance(self.connection, ssl.SSLSocket) else "http"
+        kinds = ("breaks", "ranges", "ignores-ranges", "404", "403", "503", "418", "redirects", "endless")
+        objects = {f"m/{kind}": f"{scheme}://{host}/{kind}" for kind in kinds}
+        self._send(json.dumps({"schema": 1, "objects": {**objects, "m/plain": "http://example.org/x"}}).encode())
+
+    def _ranges(self) -> None:
+        start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        if start >= len(CONTENT):
+            self._send(b"", 416)
+        else:
+            self._send(CONTENT[start:], 206 if start else 200)
+
+    def _breaks(self) -> None:
+        """Send at most 30,000 bytes, then close the connection."""
+        start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        content = CONTENT[start:]
+        self._send(content[:30_000], 206 if start else 200, length=len(content))
+        self.close_connection = True
+
+    def _ignores_ranges(self) -> None:
+        self._send(CONTENT)
+
+    def _redirects(self) -> None:
+        self._send(b"", 302, Location="http://example.org/elsewhere")
+
+    def _endless(self) -> None:
+        self._send(b"x" * (2**24 + 2))
+
+    def _none(self) -> None:
+        self._send(b'{"hello": "world"}')
+
+    def _status(self) -> None:
+        self._send(b"no", int(self._kind))
+
+
+@pytest.fixture
+def requested_ranges(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Ranges that the server received."""
+    ranges: list[str] = []
+    monkeypatch.setattr(MisbehavingHandler, "requested_ranges", ranges, raising=False)
+    monkeypatch.setattr("transferlite.registry.download.time.sleep", lambda seconds: None)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    return ranges
+
+
+def run_server(context: ssl.SSLContext | None = None) -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), MisbehavingHandler)
+    if context:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+    yield f"{'https' if context else 'http'}://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def server(requested_ranges: list[str]) -> Iterator[str]:
+    yield from run_server()
+
+
+def test_a_broken_connection_resumes_by_range(server: str, requested_ranges: list[str], tmp_path: Path) -> None:
+    fetch_files(SharedStore(f"{server}/share"), "m", {"breaks": INFO}, tmp_path)
+    assert (tmp_path / "breaks").read_bytes() == CONTENT
+    assert requested_ranges == ["", "", "bytes=30000-", "bytes=60000-", "bytes=90000-"]
+
+
+def test_a_server_without_ranges_is_read_from_the_start(server: str) -> None:
+    store = SharedStore(f"{server}/share")
+    for start in (0, 1, 50_000, len(CONTENT)):
+        assert b"".join(store.stream("m/ignores-ranges", start)) == CONTENT[start:]
+        assert b"".join(store.stream("m/ranges", start)) == CONTENT[start:]
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "message"),
+    [
+        ("404", NotFoundError, "does not exist"),
+        ("403", AccessDeniedError, "the URL may have expired: share the channel again"),
+        ("503", UnavailableError, "the server returned 503"),
+        ("418", TransferLiteError, "the server returned 418"),
+        ("breaks", UnavailableError, "IncompleteRead"),
+        ("endless", TransferLiteError, "is larger than 16 MB"),
+        ("redirects", InputError, r"http://example\.org/elsewhere: is not an https:// URL"),
+        ("plain", InputError, r"http://example\.org/x: is not an https:// URL"),
+        ("unknown", NotFoundError, "is not in the share"),
+    ],
+)
+def test_an_http_error_becomes_a_store_error(server: str, kind: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        SharedStore(f"{server}/share").get(f"m/{kind}")
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "message"),
+    [
+        ("/none", InputError, "is not the share of a channel"),
+        ("/404?Signature=secret", MissingStoreError, "/404: there is no share"),
+    ],
+)
+def test_a_document_that_is_not_a_share_is_refused_without_leaking_the_signature(
+    server: str, path: str, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message) as raised:
+        SharedStore(f"{server}{path}").get("m/x")
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ["http://example.org/share.json", "http://10.0.0.1/x", "https://", "ftp://x/y"])
+def test_http_is_refused_for_other_machines(url: str) -> None:
+    with pytest.raises(InputError, match="is not an https:// URL"):
+        SharedStore(url)
+
+
+def test_an_unreachable_server_is_retryable(requested_ranges: list[str]) -> None:
+    with pytest.raises(UnavailableError, match="check the network") as raised:
+        SharedStore("http://127.0.0.1:9/share").get("m/x")
+    assert raised.value.retryable
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """Create a self-signed certificate for 127.0.0.1, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    built = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path = tmp_path / "certificate.pem"
+    path.write_bytes(built.public_bytes(serialization.Encoding.PEM) + key.private_bytes(*form))
+    return path
+
+
+def test_https_checks_the_server_s_certificate(
+    requested_ranges: list[str], certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    read: Callable[[str], bytes] = lambda url: SharedStore(f"{url}/share").get("m/ranges").data  # noqa: E731
+    for url in run_server(context):
+        with pytest.raises(UnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
+            read(url)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert read(url) == CONTENT
