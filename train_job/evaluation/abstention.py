@@ -1,4 +1,4 @@
-"""When to answer ``unknown``: the least confidence at which the answers are as often right as was asked for.
+"""Abstention: choose the confidence threshold below which the model returns ``unknown``, for a given precision.
 
 Source: Geifman and El-Yaniv, Selective Classification for Deep Neural Networks, NeurIPS 2017.
 """
@@ -10,12 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 PRECISIONS = (0.9, 0.95, 0.99)
-"""What is reported of every model, whatever was asked for."""
+"""Precisions whose thresholds are reported for every model."""
 
 
 @dataclass(frozen=True)
 class AbstentionCounts:
-    """Of ``photos``, how many are answered at a threshold, and how many of those rightly."""
+    """Effect of a threshold.
+
+    Attributes:
+        photos: number of photos.
+        answered: photos with a prediction, not ``unknown``.
+        right: correct predictions among those.
+    """
 
     photos: int
     answered: int
@@ -25,23 +31,23 @@ class AbstentionCounts:
 def count_abstentions(
     probabilities: NDArray[np.float32], labels: NDArray[np.int32], threshold: float
 ) -> AbstentionCounts:
-    """What comes of probabilities ``[N, C]`` and true labels ``[N]`` where confidence below ``threshold`` abstains."""
-    sure = probabilities.max(axis=1, initial=0) >= threshold
-    right = sure & (probabilities.argmax(axis=1) == labels)
-    return AbstentionCounts(len(labels), int(sure.sum()), int(right.sum()))
+    """Count predictions ``[N, C]`` whose confidence is at least ``threshold``, and how many match labels ``[N]``."""
+    answered = probabilities.max(axis=1, initial=0) >= threshold
+    correct = answered & (probabilities.argmax(axis=1) == labels)
+    return AbstentionCounts(len(labels), int(answered.sum()), int(correct.sum()))
 
 
-def threshold_for(probabilities: NDArray[np.float32], labels: NDArray[np.int32], precision: float) -> float | None:
-    """The lowest threshold above which at least the share ``precision`` of the answers is right.
+def find_threshold(probabilities: NDArray[np.float32], labels: NDArray[np.int32], precision: float) -> float | None:
+    """Find the lowest threshold at which at least the share ``precision`` of the predictions is correct.
 
-    It lies half-way between two confidences that were seen; 0 where nothing need be held back, None where no threshold
-    reaches the precision.
+    It lies halfway between two observed confidences. It is 0 if no threshold is needed, and None if none reaches the
+    precision.
     """
     confidence = probabilities.max(axis=1, initial=0).astype(np.float64)
-    right = probabilities.argmax(axis=1) == labels
+    correct = probabilities.argmax(axis=1) == labels
     order = np.argsort(-confidence, kind="stable")
-    share = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
-    falls = np.append(np.diff(confidence[order]) < 0, True)  # photos of equal confidence are answered together
+    share = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
+    falls = np.append(np.diff(confidence[order]) < 0, True)  # a threshold cannot separate photos of equal confidence
     ends = np.flatnonzero((share >= precision) & falls[: len(order)])
     if not len(ends):
         return None
@@ -56,12 +62,15 @@ def choose_threshold(
     validation: tuple[NDArray[np.float32], NDArray[np.int32]],
     test: tuple[NDArray[np.float32], NDArray[np.int32]],
 ) -> dict[str, Any]:
-    """The threshold fitted on validation for a precision, and what it does there and on the test photos."""
-    threshold = threshold_for(*validation, precision)
-    found: dict[str, Any] = {"precision": precision, "threshold": threshold}
+    """Find the threshold for a precision on the validation photos; count its effect there and on the test photos.
+
+    Both are probabilities ``[N, C]`` and labels ``[N]``. Returns an entry of ``abstention.choices`` in evaluation.json.
+    """
+    threshold = find_threshold(*validation, precision)
+    choice: dict[str, Any] = {"precision": precision, "threshold": threshold}
     if threshold is not None:
-        found |= {
+        choice |= {
             "validation": asdict(count_abstentions(*validation, threshold)),
             "test": asdict(count_abstentions(*test, threshold)),
         }
-    return found
+    return choice
