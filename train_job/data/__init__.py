@@ -1,1 +1,1 @@
-"""Labelled photos: the dataset, its split, fetching and decoding, facts and augmentation."""
+"""Labelled photos: the data set, its split, fetching, decoding, photo facts and augmentation."""

@@ -1,4 +1,4 @@
-"""Labelled photos, what they are for, and those that cannot be used."""
+"""Labelled photos, their split, and the photos that were rejected."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from transferlite.errors import InputError
 
 
 class Split(StrEnum):
-    """What a photo is for: to learn from, to watch the learning, or to judge the result."""
+    """Use of a photo: fit the model, choose its settings, or evaluate it."""
 
     TRAIN = "train"
     VALIDATION = "validation"
@@ -18,16 +18,15 @@ class Split(StrEnum):
 
 @dataclass(frozen=True)
 class Example:
-    """One labelled photo.
+    """A labelled photo.
 
     Attributes:
         image: its URI.
         label: its class.
-        row: where the label file names it, counted as :mod:`train_job.data.labels.formats` says; None from a folder.
-        sha256: of its bytes, hexadecimal; empty until it was fetched.
-        split: what the user wants it for; None where the choice is ours.
-        stamp: ``Entry.stamp`` of what lies at the URI; empty where that is not known.
-        confidence: how sure those were who labelled it, 0 to 1, where the label file says so.
+        row: its row in the label file, counted as :mod:`train_job.data.labels.formats` describes; None without a file.
+        sha256: of its bytes, hexadecimal; empty until it is fetched.
+        split: the split that the user chose; None if the job chooses.
+        stamp: ``Entry.stamp`` of the object at the URI; empty if unknown.
     """
 
     image: str
@@ -36,12 +35,11 @@ class Example:
     sha256: str = ""
     split: Split | None = None
     stamp: str = field(default="", compare=False)
-    confidence: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
 class RejectedPhoto:
-    """One photo or row that is not used: a stable code, and the reason in words."""
+    """A photo or row that is not used, with a stable code and a reason for people."""
 
     uri: str
     row: int | None
@@ -50,14 +48,18 @@ class RejectedPhoto:
 
 
 _HARMLESS = {"repeated-row", "not-photo-name", "duplicate"}
-"""Codes of what is left out and yet is no sign of bad data."""
+"""Codes that do not count as unusable photos: nothing is lost by leaving these out."""
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """The labelled photos, the class names in the order of the model's outputs, and what was left out.
+class LabelledPhotos:
+    """Labelled photos that may be too few to train on.
 
-    ``unlabelled`` are the URIs of photos below the root that no row of the label file names.
+    Attributes:
+        examples: the usable photos.
+        labels: the classes, in the order of the model's outputs.
+        rejected: photos and rows that are not used.
+        unlabelled: URIs of photos below the root that no row of the label file names.
     """
 
     examples: tuple[Example, ...]
@@ -65,47 +67,60 @@ class Dataset:
     rejected: tuple[RejectedPhoto, ...] = ()
     unlabelled: tuple[str, ...] = ()
 
+    def check_rejected_share(self, limit: float) -> None:
+        """Raise InputError if more than the share ``limit`` (0 to 1) of the photos cannot be used."""
+        unusable = [rejected for rejected in self.rejected if rejected.code not in _HARMLESS]
+        total = len(unusable) + len(self.examples)
+        if len(unusable) > limit * total:
+            raise InputError(
+                f"{len(unusable)} of {total} photos cannot be used (limit {limit:.0%})",
+                hint=f"fix them or raise --fail-over; the first is {unusable[0].uri}: {unusable[0].reason}",
+            )
+
+
+@dataclass(frozen=True)
+class Dataset(LabelledPhotos):
+    """Labelled photos to train on: at least two classes, each with a photo.
+
+    Raises:
+        InputError: a class has no photo, or there are fewer than two classes.
+    """
+
     def __post_init__(self) -> None:
         counts = Counter(example.label for example in self.examples)
         for label in self.labels:
             if not counts[label]:
-                raise InputError(f"no usable photo has the label {label!r}", hint=first_reason(self.rejected))
+                raise InputError(f"no usable photo has the label {label!r}", hint=first_rejection(self.rejected))
         if len(self.labels) < 2:
             only = f" ({self.labels[0]!r})" if self.labels else ""
             raise InputError(f"found {len(self.labels)} class{only}; at least two are needed")
 
-    def of_those(self, usable: tuple[Example, ...], rejects: Sequence[RejectedPhoto]) -> "Dataset":
-        """The data set of the usable photos; the others are remembered. Raises InputError if a class is then empty."""
-        return replace(self, examples=usable, rejected=(*self.rejected, *rejects))
+    def restrict_to(self, usable: tuple[Example, ...], rejected: Sequence[RejectedPhoto]) -> "Dataset":
+        """Return the data set with only the ``usable`` photos, and ``rejected`` added to the rejected photos.
 
-    def check_share(self, fail_over: float) -> None:
-        """Raises InputError where more than the share ``fail_over`` (0 to 1) of the photos had to be left out."""
-        rejects = [reject for reject in self.rejected if reject.code not in _HARMLESS]
-        bad, everything = len(rejects), len(rejects) + len(self.examples)
-        if bad > fail_over * everything:
-            raise InputError(
-                f"{bad} of {everything} photos cannot be used (limit {fail_over:.0%})",
-                hint=f"the first: {rejects[0].uri}: {rejects[0].reason}; mend them or raise --fail-over",
-            )
+        Raises:
+            InputError: a class has no photo left.
+        """
+        return replace(self, examples=usable, rejected=(*self.rejected, *rejected))
 
-    def tested_on(self, held_out: "Dataset") -> "Dataset":
-        """Both data sets as one, in which the photos of ``held_out`` are for testing and nothing else."""
+    def with_test_photos(self, held_out: "Dataset") -> "Dataset":
+        """Return both data sets as one, with all photos of ``held_out`` in the test split."""
         tests = tuple(replace(example, split=Split.TEST) for example in held_out.examples)
-        examples, rejects = (*self.examples, *tests), (*self.rejected, *held_out.rejected)
-        named = {example.image for example in examples} | {reject.uri for reject in rejects}
-        without = dict.fromkeys((*self.unlabelled, *held_out.unlabelled))  # two label files may share one root
-        unlabelled = tuple(uri for uri in without if uri not in named)
-        return replace(self, examples=examples, rejected=rejects, unlabelled=unlabelled)
+        examples, rejected = (*self.examples, *tests), (*self.rejected, *held_out.rejected)
+        labelled = {example.image for example in examples} | {photo.uri for photo in rejected}
+        candidates = dict.fromkeys((*self.unlabelled, *held_out.unlabelled))  # two label files may share one root
+        unlabelled = tuple(uri for uri in candidates if uri not in labelled)
+        return replace(self, examples=examples, rejected=rejected, unlabelled=unlabelled)
 
 
-def rejected_summary(rejects: Sequence[RejectedPhoto]) -> str:
-    """One line for what is left out (at least one photo or row), naming the first."""
-    first = rejects[0]
+def rejected_summary(rejected: Sequence[RejectedPhoto]) -> str:
+    """Summarise at least one rejected photo or row in one line that names the first."""
+    first = rejected[0]
     row = f" (row {first.row})" if first.row else ""
-    more = f"; and {len(rejects) - 1} more, all in quarantine.csv" if len(rejects) > 1 else ""
-    return f"left out {first.uri}{row}: {first.code}: {first.reason}{more}"
+    more = f"; and {len(rejected) - 1} more, all in quarantine.csv" if len(rejected) > 1 else ""
+    return f"rejected {first.uri}{row}: {first.code}: {first.reason}{more}"
 
 
-def first_reason(rejects: Sequence[RejectedPhoto]) -> str:
-    """Words for what was left out first; empty if nothing was."""
-    return f"the first of {len(rejects)} left out: {rejects[0].uri}: {rejects[0].reason}" if rejects else ""
+def first_rejection(rejected: Sequence[RejectedPhoto]) -> str:
+    """Describe the first rejected photo for a hint; empty if there is none."""
+    return f"first of {len(rejected)} rejected: {rejected[0].uri}: {rejected[0].reason}" if rejected else ""

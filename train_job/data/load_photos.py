@@ -1,4 +1,4 @@
-"""Photos from their URIs to arrays, fetched and decoded on threads, in order and in bounded memory."""
+"""Fetch and decode photos on threads, in order and in bounded memory."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store
 
 from train_job.data.dataset import Example, RejectedPhoto
-from train_job.data.photo_facts import PhotoFacts, examine
+from train_job.data.photo_facts import PhotoFacts, decode_with_facts
 from transferlite.errors import AccessDeniedError, NotFoundError, PhotoError, TransferLiteError
 from transferlite.images.decoder import PHOTO_CODES, RGB
 from transferlite.images.input_spec import READ_BYTES, InputSpec
@@ -29,131 +29,134 @@ from transferlite.storage.s3_boto3 import s3_client
 from transferlite.storage.store import Blob
 
 _RETRIES: Any = {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}
-_TIMES: Any = {"connect_timeout": "5s", "read_timeout": "60s", "timeout": "1h"}
-_RENEWAL = timedelta(minutes=10)  # boto3 renews credentials with less than this left, so what it gives is good for it
-_AWS = re.compile(r"https://s3\.([a-z0-9-]+\.)?amazonaws\.com")
-_setting_up = threading.Lock()
+_TIMEOUTS: Any = {"connect_timeout": "5s", "read_timeout": "60s", "timeout": "1h"}
+_CREDENTIALS_TTL = timedelta(minutes=10)  # boto3 renews credentials earlier, so they stay valid that long
+_AWS_ENDPOINT = re.compile(r"https://s3\.([a-z0-9-]+\.)?amazonaws\.com")
+_client_lock = threading.Lock()
 
 
-def fetch(uri: str, most: int) -> Blob:
-    """A photo's bytes, or its first ``most`` if it has more. Safe to call on many threads.
+def fetch(uri: str, max_bytes: int) -> Blob:
+    """Fetch a photo, or its first ``max_bytes`` bytes if it is larger. Thread-safe.
+
+    obstore reads plain S3 keys; boto3 reads the others and whatever obstore fails on.
 
     Raises:
         NotFoundError, AccessDeniedError, UnavailableError: as :meth:`transferlite.storage.s3_boto3.S3Store.get`.
     """
     root, key = split_uri(uri)
-    if root.startswith("s3://") and _is_plain(key):
-        blob = _from_s3(root.removeprefix("s3://"), key, most)
+    if root.startswith("s3://") and _is_plain_key(key):
+        blob = _fetch_with_obstore(root.removeprefix("s3://"), key, max_bytes)
         if blob is not None:
             return blob
-    return open_store(root).get(key, most)
+    return open_store(root).get(key, max_bytes)
 
 
-def _is_plain(key: str) -> bool:
-    """Whether obstore takes the key as it is; it drops or refuses empty segments, ``.`` and ``..``."""
+def _is_plain_key(key: str) -> bool:
+    """Return whether obstore keeps the key unchanged; it drops or refuses empty segments, ``.`` and ``..``."""
     return not {"", ".", ".."} & set(key.split("/"))
 
 
-def _from_s3(bucket: str, key: str, most: int) -> Blob | None:
+def _fetch_with_obstore(bucket: str, key: str, max_bytes: int) -> Blob | None:
+    """Fetch an S3 object with obstore; None if that fails for any reason."""
     try:
-        with _setting_up:  # once, not once a thread
+        with _client_lock:  # one client for all threads
             client = s3_client()
-            store = _bucket(bucket, client.meta.endpoint_url)
+            store = _open_bucket(bucket, client.meta.endpoint_url)
         if store is None:
             return None
-        answer = obstore.get(store, key)
-        if answer.meta["size"] > most:
-            answer = obstore.get(store, key, options={"range": (0, most)})
-        return Blob(bytes(answer.bytes()), answer.meta["e_tag"] or "")
-    except Exception:  # of many kinds; boto3 finds out what it is
+        response = obstore.get(store, key)
+        if response.meta["size"] > max_bytes:
+            response = obstore.get(store, key, options={"range": (0, max_bytes)})
+        return Blob(bytes(response.bytes()), response.meta["e_tag"] or "")
+    except Exception:  # boto3 tries again and raises the right error
         return None
 
 
 @lru_cache(maxsize=256)
-def _bucket(bucket: str, endpoint: str) -> S3Store | None:
-    """A bucket, reached as boto3 reaches it; None where there are no credentials."""
+def _open_bucket(bucket: str, endpoint: str) -> S3Store | None:
+    """Open a bucket with boto3's credentials, certificates and endpoint; None without credentials."""
     session = get_session()
     try:
-        credentials = Boto3CredentialProvider(session, ttl=_RENEWAL)
+        credentials = Boto3CredentialProvider(session, ttl=_CREDENTIALS_TTL)
     except ValueError:
         return None
-    trusted = session.get_config_variable("ca_bundle")
-    roots: dict[str, Any] = {"root_certificate": Path(trusted).read_bytes()} if trusted else {}
+    ca_bundle = session.get_config_variable("ca_bundle")
+    certificates: dict[str, Any] = {"root_certificate": Path(ca_bundle).read_bytes()} if ca_bundle else {}
     region = _region(bucket)
     return S3Store(
         bucket,
-        endpoint=_address(bucket, endpoint.rstrip("/"), region),
-        virtual_hosted_style_request=True,  # which means that the endpoint names the bucket already
+        endpoint=_bucket_url(bucket, endpoint.rstrip("/"), region),
+        virtual_hosted_style_request=True,  # the endpoint already contains the bucket
         region=region,
-        client_options=_TIMES | roots | {"allow_http": endpoint.startswith("http://")},
+        client_options=_TIMEOUTS | certificates | {"allow_http": endpoint.startswith("http://")},
         retry_config=_RETRIES,
         credential_provider=credentials,
     )
 
 
-def _address(bucket: str, endpoint: str, region: str) -> str:
-    """The URL that a bucket's keys follow."""
-    if not _AWS.fullmatch(endpoint):  # another S3; or AWS in China, by IPv6, or from a private network
+def _bucket_url(bucket: str, endpoint: str, region: str) -> str:
+    """Return the URL to which a key is appended."""
+    if not _AWS_ENDPOINT.fullmatch(endpoint):  # not AWS, or AWS in China, over IPv6 or through a VPC endpoint
         return f"{endpoint}/{bucket}"
-    if "." in bucket:  # the certificate has one label before the service
+    if "." in bucket:  # the certificate's wildcard covers one label only
         return f"https://s3.{region}.amazonaws.com/{bucket}"
     return f"https://{bucket}.s3.{region}.amazonaws.com"
 
 
 def _region(bucket: str) -> str:
-    """The region of a bucket. boto3 finds its way to another region by itself, obstore has to be told."""
+    """Find a bucket's region. boto3 follows redirects to another region; obstore does not."""
     client = s3_client()
-    own = str(client.meta.region_name)
+    default = str(client.meta.region_name)
     try:
-        answer = client.head_bucket(Bucket=bucket)
-    except ClientError as error:  # a refusal names the region too
-        answer = error.response
+        response = client.head_bucket(Bucket=bucket)
+    except ClientError as error:  # an error response has the region header, too
+        response = error.response
     except BotoCoreError:
-        return own
-    return str(answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", own))
+        return default
+    return str(response["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", default))
 
 
 _CORES = len(os.sched_getaffinity(0))
 WORKERS = min(64, 8 * _CORES)
-"""Threads that fetch, which is waiting for the network; of them as many decode at once as there are cores.
+"""Threads that fetch photos; at most one a core decodes at the same time.
 
-A small photo takes 3 ms to decode and S3 ten times that to send it.
+Fetching waits for the network: S3 takes about 30 ms to send a small photo, and decoding it takes 3 ms.
 """
 
 CONTENT_CODES = PHOTO_CODES | {"too-small"}
-"""Why a photo itself cannot be used, as against what went wrong in fetching it: it need not be fetched again."""
+"""Codes of photos whose content is unusable: fetching them again cannot help, unlike after a failed fetch."""
 
-MEMORY = 8 * READ_BYTES
-"""Bytes that photos may take together from before they are fetched until they are decoded, and again after that."""
+MEMORY_BUDGET = 8 * READ_BYTES
+"""Bytes that all photos being fetched or decoded may take together; decoded photos may take as much again."""
 
 
-class _Room:
-    """A number of bytes that threads share; who wants more than is free waits."""
+class _MemoryBudget:
+    """Bytes that threads share; a thread that needs more than is free waits."""
 
     def __init__(self, size: int) -> None:
         self._free = size
-        self._given_back = threading.Condition()
+        self._released = threading.Condition()
 
     @contextmanager
-    def taken(self, size: int) -> Iterator[None]:
-        with self._given_back:
-            self._given_back.wait_for(lambda: self._free >= size)
+    def reserve(self, size: int) -> Iterator[None]:
+        with self._released:
+            self._released.wait_for(lambda: self._free >= size)
             self._free -= size
         try:
             yield
         finally:
-            with self._given_back:
+            with self._released:
                 self._free += size
-                self._given_back.notify_all()
+                self._released.notify_all()
 
 
-_room = _Room(MEMORY)
-_decoding = threading.BoundedSemaphore(_CORES)
+_memory_budget = _MemoryBudget(MEMORY_BUDGET)
+_decode_slots = threading.BoundedSemaphore(_CORES)
 
 
 @dataclass(frozen=True)
-class Photo:
-    """A decoded photo: uint8 RGB ``[H, W, 3]`` of the model's input size; ``example`` now has its sha256."""
+class DecodedPhoto:
+    """A photo as uint8 RGB ``[H, W, 3]`` of the model's input size; ``example`` has its sha256."""
 
     example: Example
     image: RGB
@@ -161,58 +164,62 @@ class Photo:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A photo that was fetched and, now that its sha256 is known, need not be decoded."""
+class SkippedPhoto:
+    """A photo that was fetched but not decoded; ``example`` has its sha256."""
 
     example: Example
 
 
 def load_photos(
     examples: Iterable[Example], spec: InputSpec, skip: Callable[[Example], bool] = lambda _: False
-) -> Iterator[Photo | Seen | RejectedPhoto]:
-    """Each example's photo, in order, or why it cannot be used.
+) -> Iterator[DecodedPhoto | SkippedPhoto | RejectedPhoto]:
+    """Yield each example's photo, in order, or the reason why it cannot be used.
 
-    ``skip`` is asked, on a thread, about each fetched example. A photo that is no longer what was listed has lost its
-    ``stamp``.
+    Worker threads call ``skip`` with each fetched example; if it returns True, the photo is not decoded. An example's
+    ``stamp`` becomes empty if the photo has changed since it was listed.
 
     Raises:
-        UnavailableError: the store stopped answering; the photo is not to blame.
+        UnavailableError: the store does not respond.
     """
-    pictures = MEMORY // (3 * spec.height * spec.width)
-    return prefetch_map(lambda example: _load(example, spec, skip), examples, WORKERS, min(2 * WORKERS, pictures))
+    max_images = MEMORY_BUDGET // (3 * spec.height * spec.width)
+    return prefetch_map(lambda example: _load(example, spec, skip), examples, WORKERS, min(2 * WORKERS, max_images))
 
 
-def _load(example: Example, spec: InputSpec, skip: Callable[[Example], bool]) -> Photo | Seen | RejectedPhoto:
+def _load(
+    example: Example, spec: InputSpec, skip: Callable[[Example], bool]
+) -> DecodedPhoto | SkippedPhoto | RejectedPhoto:
     try:
-        with _room.taken(_size(example)):
-            return _fetched(example, spec, skip)
+        with _memory_budget.reserve(_max_size(example)):
+            return _fetch_and_decode(example, spec, skip)
     except PhotoError as error:
-        return _reject(example, error.code, error)
+        return _rejected(example, error.code, error)
     except NotFoundError as error:
-        return _reject(example, "missing", error)
+        return _rejected(example, "missing", error)
     except AccessDeniedError as error:
-        return _reject(example, "forbidden", error)
+        return _rejected(example, "forbidden", error)
     except TransferLiteError as error:
         if error.retryable:
             raise
-        return _reject(example, "unusable", error)
+        return _rejected(example, "unusable", error)
 
 
-def _size(example: Example) -> int:
-    """How many bytes the photo will take: as many as were listed, or else the most that are read."""
+def _max_size(example: Example) -> int:
+    """Return the photo's size in bytes from its stamp, or the read limit if the size is unknown."""
     size = example.stamp.split(" ")[1:2]
     return min(int(size[0]), READ_BYTES) if size and size[0].isdecimal() else READ_BYTES
 
 
-def _fetched(example: Example, spec: InputSpec, skip: Callable[[Example], bool]) -> Photo | Seen:
+def _fetch_and_decode(
+    example: Example, spec: InputSpec, skip: Callable[[Example], bool]
+) -> DecodedPhoto | SkippedPhoto:
     blob = fetch(example.image, READ_BYTES)
     stamp = example.stamp if example.stamp.split(" ")[0] == blob.etag else ""
-    known = replace(example, sha256=hashlib.sha256(blob.data).hexdigest(), stamp=stamp)
-    if skip(known):
-        return Seen(known)
-    with _decoding:
-        return Photo(known, *examine(blob.data, spec))
+    fetched = replace(example, sha256=hashlib.sha256(blob.data).hexdigest(), stamp=stamp)
+    if skip(fetched):
+        return SkippedPhoto(fetched)
+    with _decode_slots:
+        return DecodedPhoto(fetched, *decode_with_facts(blob.data, spec))
 
 
-def _reject(example: Example, code: str, error: TransferLiteError) -> RejectedPhoto:
+def _rejected(example: Example, code: str, error: TransferLiteError) -> RejectedPhoto:
     return RejectedPhoto(example.image, example.row, code, error.message)

@@ -17,7 +17,7 @@ WITH_SPLIT = "File Name,Label,Split"
 def fill(root: Path, *names: str) -> str:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(b"a photo's bytes are not looked at here")
+        (root / name).write_bytes(b"photos are not decoded here")
     return str(root)
 
 
@@ -137,7 +137,7 @@ def test_rows_that_disagree_about_a_photo_are_both_rejected(photos: str, tmp_pat
     dataset = read_dataset(photos, csv(tmp_path, "a.jpg,cat", "b.jpg,dog", "a.jpg,dog", "c.jpg,cat"))
     assert labelled(dataset) == [("b.jpg", "dog"), ("c.jpg", "cat")]
     assert sorted(codes(dataset), key=str) == [(2, "conflicting-labels"), (4, "conflicting-labels")]
-    assert {reject.reason for reject in dataset.rejected} == {"row 2 says 'cat', row 4 says 'dog'"}
+    assert {reject.reason for reject in dataset.rejected} == {"row 2 has 'cat', row 4 has 'dog'"}
 
 
 def test_a_blank_line_does_not_shift_the_rows_that_are_named(photos: str, tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_value_over_several_lines_is_one_row(photos: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("row", ["c.jpg,cat,dog", '"c.jpg"x,cat', '"c.jpg,cat\nd.jpg"x,cat'])
-def test_a_row_that_is_no_row_is_rejected_by_itself(photos: str, tmp_path: Path, row: str) -> None:
+def test_a_malformed_row_is_rejected_alone(photos: str, tmp_path: Path, row: str) -> None:
     labels = csv(tmp_path, "a.jpg,cat", row, "gone.jpg,cat", "b.jpg,dog")
     dataset = read_dataset(photos, labels)
     assert labelled(dataset) == [("a.jpg", "cat"), ("b.jpg", "dog")]
@@ -165,12 +165,12 @@ def test_a_row_that_is_no_row_is_rejected_by_itself(photos: str, tmp_path: Path,
 
 
 def test_a_quote_that_is_never_closed_is_named_with_its_row(photos: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"labels\.csv: a quote that opens in row 3 is not closed"):
+    with pytest.raises(InputError, match=r"labels\.csv: the quote that opens in row 3 is not closed"):
         read_dataset(photos, csv(tmp_path, "a.jpg,cat", '"b.jpg,dog', *["c.jpg,cat"] * 20_000))
 
 
 @pytest.mark.parametrize("label", ["bad\x00label", "bad\u2028label"])
-def test_a_label_that_cannot_be_shown_is_rejected(photos: str, tmp_path: Path, label: str) -> None:
+def test_an_unprintable_label_is_rejected(photos: str, tmp_path: Path, label: str) -> None:
     dataset = read_dataset(photos, csv(tmp_path, "a.jpg,cat", f"c.jpg,{label}", "b.jpg,dog"))
     assert codes(dataset) == [(3, "bad-label")]
     assert dataset.rejected[0].reason.isprintable()
@@ -183,7 +183,7 @@ def test_a_label_is_the_same_however_its_accents_are_written(photos: str, tmp_pa
     assert chosen.labels == ("dog", "K\u00e4tzchen")
 
 
-def test_photos_without_a_row_are_told_and_do_not_count_as_bad(tmp_path: Path) -> None:
+def test_photos_without_a_row_are_unlabelled_and_not_rejected(tmp_path: Path) -> None:
     names = ["new/e.jpg", "new/f.PNG", ".hidden.jpg", "notes.txt", "@eaDir/g.jpg"]
     images = fill(tmp_path / "photos", "a.jpg", "b.jpg", "c.jpg", "d.jpg", *names)
     dataset = read_dataset(images, csv(tmp_path, "a.jpg,cat", "b.jpg,dog", "c.jpg,", "./d.jpg,cat", "d.jpg,dog"))
@@ -195,19 +195,19 @@ def test_a_hidden_file_that_a_row_names_is_no_photo_and_no_bad_one(tmp_path: Pat
     images = fill(tmp_path / "photos", "a.jpg", "b.jpg", ".DS_Store", ".thumbs/a.jpg")
     dataset = read_dataset(images, csv(tmp_path, "a.jpg,cat", ".DS_Store,cat", ".thumbs/a.jpg,cat", "b.jpg,dog"))
     assert codes(dataset) == [(3, "not-photo-name"), (4, "not-photo-name")]
-    dataset.check_share(0)
+    dataset.check_rejected_share(0)
 
 
-# -- splits of the user's ----------------------------------------------------------------------------------------------
+# -- the user's own splits ---------------------------------------------------------------------------------------------
 
 
-def test_a_split_column_says_what_photos_are_for_in_any_case(photos: str, tmp_path: Path) -> None:
+def test_a_split_column_assigns_splits_in_upper_and_lower_case(photos: str, tmp_path: Path) -> None:
     labels = csv(tmp_path, "a.jpg,cat,TRAIN", "b.jpg,dog, Val ", "c.jpg,cat,testing", "d.jpg,dog,", header=WITH_SPLIT)
     splits = [example.split for example in read_dataset(photos, labels).examples]
     assert splits == [Split.TRAIN, Split.VALIDATION, Split.TEST, None]
 
 
-def test_a_row_whose_split_is_none_is_rejected(photos: str, tmp_path: Path) -> None:
+def test_a_row_with_an_unknown_split_is_rejected(photos: str, tmp_path: Path) -> None:
     labels = csv(tmp_path, "a.jpg,cat,train", "b.jpg,dog,trian", "c.jpg,dog,test", header=WITH_SPLIT)
     (reject,) = read_dataset(photos, labels).rejected
     assert (reject.uri, reject.row, reject.code) == (f"{photos}/b.jpg", 3, "bad-split")
@@ -218,7 +218,7 @@ def test_a_photo_in_two_splits_is_rejected(photos: str, tmp_path: Path) -> None:
     rows = ["a.jpg,cat,train", "a.jpg,cat,test", "b.jpg,dog,", "b.jpg,dog,test", "c.jpg,cat,train"]
     dataset = read_dataset(photos, csv(tmp_path, *rows, header=WITH_SPLIT))
     assert codes(dataset) == [(3, "conflicting-splits"), (5, "repeated-row"), (2, "conflicting-splits")]
-    assert dataset.rejected[0].reason == "row 2 says 'train', row 3 says 'test'"
+    assert dataset.rejected[0].reason == "row 2 has 'train', row 3 has 'test'"
     assert [(example.row, example.split) for example in dataset.examples] == [(4, Split.TEST), (6, Split.TRAIN)]
 
 
@@ -265,7 +265,7 @@ def test_a_missing_column_is_named_with_those_there_and_its_option(
         pytest.param(b" \n\n", id="blank"),
     ],
 )
-def test_a_file_that_is_no_csv_is_refused_by_name(photos: str, tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_csv_is_refused_by_name(photos: str, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "labels.csv").write_bytes(content)
     with pytest.raises(InputError, match=r"labels\.csv"):
         read_dataset(photos, str(tmp_path / "labels.csv"))
@@ -342,7 +342,7 @@ def test_a_folder_is_a_class_with_whatever_lies_below_it(tmp_path: Path) -> None
         "other/readme.md",
     ],
 )
-def test_what_is_no_photo_of_a_class_is_passed_over(tmp_path: Path, junk: str) -> None:
+def test_files_that_are_no_photos_of_a_class_are_ignored(tmp_path: Path, junk: str) -> None:
     dataset = read_dataset(fill(tmp_path, "cat/1.jpg", "dog/1.jpg", junk))
     assert dataset.labels == ("cat", "dog")
     assert len(dataset.examples) == 2
@@ -351,7 +351,7 @@ def test_what_is_no_photo_of_a_class_is_passed_over(tmp_path: Path, junk: str) -
 @pytest.mark.parametrize(
     "name", ["9.41.00\u202fAM.png", "\U0001f468\u200d\U0001f469.jpg", "a\u00a0b.jpg", "quo\"ted'.jpg"]
 )
-def test_a_name_of_any_characters_that_can_be_shown_is_a_photos(tmp_path: Path, name: str) -> None:
+def test_a_name_of_any_printable_characters_is_a_photo(tmp_path: Path, name: str) -> None:
     dataset = read_dataset(fill(tmp_path, f"cat/{name}", f"K\u00e4\u200d {name}/{name}"))
     assert len(dataset.examples) == 2
     assert dataset.rejected == ()
@@ -391,7 +391,7 @@ def test_a_prefix_on_s3_holds_a_folder_a_class(bucket: Any) -> None:
         bucket, "pets/", "pets/cat/", "pets/cat/1.jpg", "pets/dog/a b.jpg", "pets/dog/.DS_Store", "petshop/cow/1.jpg"
     )
     dataset = read_dataset(f"s3://{BUCKET}/pets/")
-    assert [(one.image, one.label) for one in dataset.examples] == [
+    assert [(example.image, example.label) for example in dataset.examples] == [
         (f"s3://{BUCKET}/pets/cat/1.jpg", "cat"),
         (f"s3://{BUCKET}/pets/dog/a b.jpg", "dog"),
     ]
@@ -403,7 +403,7 @@ def test_a_csv_on_s3_names_photos_on_s3(bucket: Any, prefix: str) -> None:
     rows = f"File Name,Label\n{prefix}1.jpg,cat\n{prefix}2.jpg,dog\n{prefix}3.jpg,dog\n"
     bucket.put_object(Bucket=BUCKET, Key="labels.csv", Body=rows.encode())
     dataset = read_dataset(f"s3://{BUCKET}/pets", f"s3://{BUCKET}/labels.csv")
-    assert [one.image for one in dataset.examples] == [f"s3://{BUCKET}/pets/1.jpg", f"s3://{BUCKET}/pets/2.jpg"]
+    assert [example.image for example in dataset.examples] == [f"s3://{BUCKET}/pets/1.jpg", f"s3://{BUCKET}/pets/2.jpg"]
     assert codes(dataset) == [(4, "missing")]
 
 
@@ -412,13 +412,20 @@ def test_a_manifest_on_s3_names_photos_of_any_characters(bucket: Any) -> None:
     upload(bucket, *[f"pets/{key}" for key in keys], "pets/other.jpg", "pets/__MACOSX/x.jpg")
     written = [f"s3://{BUCKET}/pets/{unicodedata.normalize('NFC', key)}" for key in keys]
     metadata = [{"class-name": name, "confidence": 0.5} for name in ("cat", "dog", "cat", "dog")]
-    objects = [{"source-ref": uri, "job": 0, "job-metadata": one} for uri, one in zip(written, metadata, strict=True)]
+    objects = [
+        {"source-ref": uri, "job": 0, "job-metadata": entry} for uri, entry in zip(written, metadata, strict=True)
+    ]
     body = "\n".join(map(json.dumps, objects))
     bucket.put_object(Bucket=BUCKET, Key="output.manifest", Body=body.encode())
     dataset = read_dataset(f"s3://{BUCKET}/pets/", f"s3://{BUCKET}/output.manifest")
-    assert [one.image for one in dataset.examples] == [f"s3://{BUCKET}/pets/{key}" for key in keys]
-    assert {(one.row, one.label, one.confidence) for one in dataset.examples} >= {(1, "cat", 0.5), (4, "dog", 0.5)}
-    assert all(one.stamp and fetch(one.image, 100).data == b"bytes" for one in dataset.examples)
+    assert [example.image for example in dataset.examples] == [f"s3://{BUCKET}/pets/{key}" for key in keys]
+    assert [(example.row, example.label) for example in dataset.examples] == [
+        (1, "cat"),
+        (2, "dog"),
+        (3, "cat"),
+        (4, "dog"),
+    ]
+    assert all(example.stamp and fetch(example.image, 100).data == b"bytes" for example in dataset.examples)
     assert dataset.unlabelled == (f"s3://{BUCKET}/pets/other.jpg",)
 
 
@@ -426,7 +433,7 @@ def test_a_photo_whose_row_cannot_be_read_has_a_row_all_the_same(photos: str, tm
     rows = [{"file": "a.jpg", "label": "cat"}, {"file": "b.jpg", "label": "dog"}, {"file": "./c.jpg", "label": ["x"]}]
     (tmp_path / "labels.jsonl").write_text("\n".join(map(json.dumps, rows)))
     dataset = read_dataset(photos, str(tmp_path / "labels.jsonl"))
-    assert [(one.uri, one.row, one.code) for one in dataset.rejected] == [(f"{photos}/c.jpg", 3, "bad-row")]
+    assert [(row.uri, row.row, row.code) for row in dataset.rejected] == [(f"{photos}/c.jpg", 3, "bad-row")]
     assert dataset.unlabelled == (f"{photos}/d.jpg",)
 
 
@@ -443,23 +450,23 @@ def pets() -> Dataset:
     return Dataset((Example("a", "cat"), Example("b", "dog"), Example("c", "dog")), ("cat", "dog"))
 
 
-def test_rejected_photos_leave_the_data_set_and_are_remembered() -> None:
+def test_rejected_photos_are_moved_to_the_rejected_list() -> None:
     reject = RejectedPhoto("b", None, "empty", "the file is empty")
     usable = tuple(example for example in pets().examples if example.image != "b")
-    less = pets().of_those(usable, [reject])
+    less = pets().restrict_to(usable, [reject])
     assert [example.image for example in less.examples] == ["a", "c"]
     assert less.rejected == (reject,)
 
 
-def test_a_class_emptied_by_rejects_is_named_with_the_reason() -> None:
+def test_a_class_without_usable_photos_is_named_with_the_reason() -> None:
     with pytest.raises(InputError, match=r"'cat'.*the file is empty"):
-        pets().of_those(pets().examples[1:], [RejectedPhoto("a", None, "empty", "the file is empty")])
+        pets().restrict_to(pets().examples[1:], [RejectedPhoto("a", None, "empty", "the file is empty")])
 
 
-def test_tested_on_marks_its_photos_and_no_others() -> None:
+def test_with_test_photos_puts_only_those_in_the_test_split() -> None:
     reject = RejectedPhoto("z", 9, "missing", "there is no such file")
     held_out = Dataset((Example("t", "cat"), Example("u", "dog")), ("cat", "dog"), (reject,))
-    both = pets().tested_on(held_out)
+    both = pets().with_test_photos(held_out)
     assert [example.split for example in both.examples] == [None, None, None, Split.TEST, Split.TEST]
     assert both.rejected == (reject,)
 
@@ -470,4 +477,4 @@ def test_a_photo_that_either_label_file_names_is_not_unlabelled() -> None:
     held_out = Dataset(
         tests, ("cat", "dog"), (RejectedPhoto("v", 3, "no-label", "why"),), unlabelled=("a", "b", "c", "w")
     )
-    assert learned_from.tested_on(held_out).unlabelled == ("w",)
+    assert learned_from.with_test_photos(held_out).unlabelled == ("w",)

@@ -11,8 +11,8 @@ from tests.conftest import BUCKET
 from tests.pictures import jpeg
 from train_job.data import load_photos as loading
 from train_job.data.dataset import Example, RejectedPhoto, Split
-from train_job.data.load_photos import MEMORY, Photo, Seen, load_photos
-from train_job.data.photo_facts import examine
+from train_job.data.load_photos import MEMORY_BUDGET, DecodedPhoto, SkippedPhoto, load_photos
+from train_job.data.photo_facts import decode_with_facts
 from transferlite.errors import AccessDeniedError, NotFoundError, TransferLiteError, UnavailableError
 from transferlite.images.decoder import decode
 from transferlite.images.input_spec import READ_BYTES, InputSpec
@@ -22,7 +22,7 @@ from transferlite.storage.store import Blob
 SPEC = InputSpec(32, 40)
 
 
-def load(*examples: Example) -> list[Photo | Seen | RejectedPhoto]:
+def load(*examples: Example) -> list[DecodedPhoto | SkippedPhoto | RejectedPhoto]:
     return list(load_photos(examples, SPEC))
 
 
@@ -34,7 +34,7 @@ def write(path: Path, content: bytes) -> str:
 def test_a_photo_comes_decoded_with_its_hash(tmp_path: Path) -> None:
     content = jpeg("red")
     (photo,) = load(Example(write(tmp_path / "a.jpg", content), "red", 7, split=Split.TEST))
-    assert isinstance(photo, Photo)
+    assert isinstance(photo, DecodedPhoto)
     sha256 = hashlib.sha256(content).hexdigest()
     assert photo.example == Example(str(tmp_path / "a.jpg"), "red", 7, sha256, Split.TEST)
     np.testing.assert_array_equal(photo.image, decode(content, SPEC))
@@ -47,8 +47,8 @@ def test_a_photo_that_is_known_by_its_content_is_not_decoded(tmp_path: Path) -> 
     sha256 = hashlib.sha256(jpeg("red")).hexdigest()
     examples = [Example(name, "red") for name in (known, new, bad)]
     first, second, third = load_photos(examples, SPEC, lambda example: example.sha256 == sha256)
-    assert first == Seen(Example(known, "red", sha256=sha256))
-    assert isinstance(second, Photo)
+    assert first == SkippedPhoto(Example(known, "red", sha256=sha256))
+    assert isinstance(second, DecodedPhoto)
     assert isinstance(third, RejectedPhoto)
 
 
@@ -59,16 +59,16 @@ def test_a_photo_keeps_its_stamp_only_while_it_is_what_was_listed(tmp_path: Path
     (same,) = load(listed)
     write(tmp_path / "a.jpg", jpeg("red", 1))
     (changed,) = load(listed)
-    assert isinstance(same, Photo)
+    assert isinstance(same, DecodedPhoto)
     assert same.example.stamp == entry.stamp
-    assert isinstance(changed, Photo)
+    assert isinstance(changed, DecodedPhoto)
     assert changed.example.stamp == ""
 
 
-def test_photos_come_in_the_order_asked_for(tmp_path: Path) -> None:
+def test_photos_come_in_the_order_given(tmp_path: Path) -> None:
     names = [write(tmp_path / f"{number}.jpg", jpeg("blue", number)) for number in range(80)]
     photos = load(*(Example(name, "blue") for name in reversed(names)))
-    assert [photo.example.image for photo in photos if isinstance(photo, Photo)] == names[::-1]
+    assert [photo.example.image for photo in photos if isinstance(photo, DecodedPhoto)] == names[::-1]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_photos_come_in_the_order_asked_for(tmp_path: Path) -> None:
         (None, "missing"),
     ],
 )
-def test_a_bad_photo_is_a_reject_with_its_row_among_the_good(tmp_path: Path, content: bytes | None, code: str) -> None:
+def test_an_unusable_photo_is_rejected_with_its_row(tmp_path: Path, content: bytes | None, code: str) -> None:
     bad = tmp_path / "bad.jpg"
     if content is not None:
         bad.write_bytes(content)
@@ -88,8 +88,8 @@ def test_a_bad_photo_is_a_reject_with_its_row_among_the_good(tmp_path: Path, con
     before, reject, after = load(Example(good, "red", 2), Example(str(bad), "red", 3), Example(good, "red", 4))
     assert isinstance(reject, RejectedPhoto)
     assert (reject.uri, reject.row, reject.code) == (str(bad), 3, code)
-    assert isinstance(before, Photo)
-    assert isinstance(after, Photo)
+    assert isinstance(before, DecodedPhoto)
+    assert isinstance(after, DecodedPhoto)
 
 
 UNUSABLE_NAMES = {
@@ -118,7 +118,7 @@ def test_a_name_that_cannot_be_a_photo_is_rejected_and_stops_nothing(tmp_path: P
         (TransferLiteError("S3 answered 400"), "unusable"),
     ],
 )
-def test_a_photo_that_the_store_does_not_give_is_a_reject_that_says_why(
+def test_a_failed_fetch_rejects_the_photo_with_its_reason(
     error: TransferLiteError, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any) -> Blob:
@@ -128,7 +128,7 @@ def test_a_photo_that_the_store_does_not_give_is_a_reject_that_says_why(
     assert load(Example("s3://b/a.jpg", "red", 3)) == [RejectedPhoto("s3://b/a.jpg", 3, code, error.message)]
 
 
-def test_a_store_that_stops_answering_stops_the_loading_after_the_photos_before(
+def test_an_unavailable_store_stops_the_loading_after_the_previous_photos(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def answer(uri: str, _: int) -> Blob:
@@ -138,13 +138,13 @@ def test_a_store_that_stops_answering_stops_the_loading_after_the_photos_before(
 
     monkeypatch.setattr(loading, "fetch", answer)
     photos = load_photos([Example(name, "red") for name in ("a", "b", "lost", "c")], SPEC)
-    assert [type(next(photos)), type(next(photos))] == [Photo, Photo]
+    assert [type(next(photos)), type(next(photos))] == [DecodedPhoto, DecodedPhoto]
     with pytest.raises(UnavailableError):
         next(photos)
 
 
 class Fetching:
-    """Stands for ``fetch`` and notes how many photos are at once between being fetched and being decoded."""
+    """Replaces ``fetch`` and counts the photos that are fetched and not yet decoded."""
 
     def __init__(self) -> None:
         self.now = self.peak = 0
@@ -154,32 +154,32 @@ class Fetching:
         with self._lock:
             self.now += 1
             self.peak = max(self.peak, self.now)
-        time.sleep(0.02)  # long enough for all threads to be here that may
+        time.sleep(0.02)  # long enough for all waiting threads to start
         return Blob(jpeg("red"), "etag")
 
-    def examine(self, data: bytes, spec: InputSpec) -> Any:
+    def decode(self, data: bytes, spec: InputSpec) -> Any:
         with self._lock:
             self.now -= 1
-        return examine(data, spec)
+        return decode_with_facts(data, spec)
 
 
 @pytest.mark.parametrize(
-    ("stamp", "most"),
-    [(f"etag {MEMORY // 10}", 10), (f"etag {READ_BYTES * 1000}", 8), ("", 8), ("etag 1000 v1", 16)],
+    ("stamp", "max_photos"),
+    [(f"etag {MEMORY_BUDGET // 10}", 10), (f"etag {READ_BYTES * 1000}", 8), ("", 8), ("etag 1000 v1", 16)],
 )
 def test_photos_that_are_fetched_and_not_yet_decoded_share_bounded_memory(
-    stamp: str, most: int, monkeypatch: pytest.MonkeyPatch
+    stamp: str, max_photos: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetching = Fetching()
     monkeypatch.setattr(loading, "fetch", fetching.fetch)
-    monkeypatch.setattr(loading, "examine", fetching.examine)
+    monkeypatch.setattr(loading, "decode_with_facts", fetching.decode)
     monkeypatch.setattr(loading, "WORKERS", 16)
     photos = load(*(Example(str(number), "red", stamp=stamp) for number in range(70)))
-    assert [photo.example.image for photo in photos if isinstance(photo, Photo)] == [str(n) for n in range(70)]
-    assert most // 2 < fetching.peak <= most
+    assert [photo.example.image for photo in photos if isinstance(photo, DecodedPhoto)] == [str(n) for n in range(70)]
+    assert max_photos // 2 < fetching.peak <= max_photos
 
 
-def test_of_large_pictures_fewer_wait_for_who_takes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fewer_large_photos_are_prefetched(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
     def fetch(uri: str, _: int) -> Blob:
@@ -188,7 +188,7 @@ def test_of_large_pictures_fewer_wait_for_who_takes_them(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(loading, "fetch", fetch)
     next(load_photos((Example(str(number), "red") for number in range(100)), InputSpec(4096, 4096)))
-    assert len(asked) <= MEMORY // (3 * 4096 * 4096) + 1
+    assert len(asked) <= MEMORY_BUDGET // (3 * 4096 * 4096) + 1
 
 
 def test_photos_on_s3_are_fetched_by_their_uri(bucket: Any) -> None:
@@ -198,11 +198,11 @@ def test_photos_on_s3_are_fetched_by_their_uri(bucket: Any) -> None:
         Example(f"s3://{BUCKET}/pets/a b+ü.jpg", "green"),
         Example(f"s3://{BUCKET}/pets/gone.jpg", "green"),
     )
-    assert isinstance(photo, Photo)
+    assert isinstance(photo, DecodedPhoto)
     assert photo.example.sha256 == hashlib.sha256(content).hexdigest()
     assert isinstance(gone, RejectedPhoto)
     assert gone.code == "missing"
 
 
-def test_nothing_asked_for_gives_nothing() -> None:
+def test_no_examples_give_no_photos() -> None:
     assert load() == []

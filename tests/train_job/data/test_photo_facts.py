@@ -7,7 +7,14 @@ from PIL import Image
 
 from tests.pictures import jpeg
 from tests.train_job.known_rows import hashes_of
-from train_job.data.photo_facts import MIN_SIDE, SIGNATURE_BYTES, PhotoFacts, PhotoTrait, examine, wrong_extension
+from train_job.data.photo_facts import (
+    MIN_SIDE,
+    SIGNATURE_BYTES,
+    PhotoFacts,
+    PhotoTrait,
+    decode_with_facts,
+    has_wrong_extension,
+)
 from train_job.store.compaction import compact
 from train_job.store.feature_store import FeatureStore
 from transferlite.errors import PhotoError
@@ -57,33 +64,33 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_photo_says_what_it_is(kind: str) -> None:
+def test_facts_describe_the_photo(kind: str) -> None:
     data, form, traits = KINDS[kind]
-    pixels, facts = examine(data, SPEC)
+    pixels, facts = decode_with_facts(data, SPEC)
     assert (facts.format, facts.traits) == (form, traits)
     np.testing.assert_array_equal(pixels, decode(data, SPEC))
 
 
 def test_the_size_is_that_of_the_file_also_of_a_jpeg_that_is_scaled_as_it_is_decoded() -> None:
-    _, facts = examine(jpeg("red", size=(900, 700)), InputSpec(32, 32))
+    _, facts = decode_with_facts(jpeg("red", size=(900, 700)), InputSpec(32, 32))
     assert (facts.width, facts.height) == (900, 700)
 
 
 @pytest.mark.parametrize(("width", "height"), [(MIN_SIDE - 1, 100), (100, MIN_SIDE - 1), (1, 1)])
 def test_a_photo_of_a_few_pixels_is_too_small(width: int, height: int) -> None:
     with pytest.raises(PhotoError) as caught:
-        examine(encoded(Image.new("RGB", (width, height)), "PNG"), SPEC)
+        decode_with_facts(encoded(Image.new("RGB", (width, height)), "PNG"), SPEC)
     assert caught.value.code == "too-small"
     assert f"{width}x{height}" in caught.value.message
 
 
 def test_a_photo_of_just_enough_pixels_is_used() -> None:
-    examine(encoded(Image.new("RGB", (MIN_SIDE, MIN_SIDE)), "PNG"), SPEC)
+    decode_with_facts(encoded(Image.new("RGB", (MIN_SIDE, MIN_SIDE)), "PNG"), SPEC)
 
 
 def test_a_picture_without_contrast_has_no_signature() -> None:
-    assert examine(encoded(Image.new("RGB", (90, 60), "teal"), "PNG"), SPEC)[1].signature == b""
-    assert len(examine(jpeg("red"), SPEC)[1].signature) == SIGNATURE_BYTES
+    assert decode_with_facts(encoded(Image.new("RGB", (90, 60), "teal"), "PNG"), SPEC)[1].signature == b""
+    assert len(decode_with_facts(jpeg("red"), SPEC)[1].signature) == SIGNATURE_BYTES
 
 
 @pytest.mark.parametrize(
@@ -94,17 +101,17 @@ def test_a_picture_without_contrast_has_no_signature() -> None:
         ("a.jpg", "MPO", False),
         ("a.jpg", "PNG", True),
         ("a.png", "JPEG", True),
-        ("no ending", "JPEG", False),
+        ("no extension", "JPEG", False),
         ("photo.v2", "JPEG", False),
         ("a.b/c", "PNG", False),
         ("a.jpg", "a format of the future", False),
     ],
 )
-def test_a_name_that_ends_like_another_format_is_noticed(uri: str, form: str, wrong: bool) -> None:
-    assert wrong_extension(uri, form) is wrong
+def test_an_extension_of_another_format_is_wrong(uri: str, form: str, wrong: bool) -> None:
+    assert has_wrong_extension(uri, form) is wrong
 
 
-# -- kept ------------------------------------------------------------------------------------------------------------
+# -- stored ----------------------------------------------------------------------------------------------------------
 
 
 def facts_of(number: int) -> PhotoFacts:
@@ -113,14 +120,14 @@ def facts_of(number: int) -> PhotoFacts:
     )
 
 
-def test_facts_come_back_as_they_were_also_when_merged() -> None:
+def test_facts_are_stored_unchanged_also_when_merged() -> None:
     features = FeatureStore(MemoryStore())
     hashes = hashes_of(range(30))
     for start in range(0, 30, 10):
         features.add_facts({hashes[number]: facts_of(number) for number in range(start, start + 10)})
     wanted, expected = [*reversed(hashes), "f" * 64], [*map(facts_of, reversed(range(30))), None]
     assert features.facts().lookup(wanted) == expected
-    assert compact(features.facts_shelf) == 2
+    assert compact(features.facts_parts) == 2
     assert features.facts().lookup(wanted) == expected
     assert len(features.facts()) == 30
 
@@ -130,7 +137,7 @@ def test_a_store_without_facts_knows_none() -> None:
     assert FeatureStore(MemoryStore()).facts().lookup([]) == []
 
 
-def test_facts_of_another_release_are_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_facts_of_another_version_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     features = FeatureStore(MemoryStore())
     monkeypatch.setattr("train_job.store.facts_index.FACTS_VERSION", 99)
     features.add_facts({hashes_of([1])[0]: facts_of(1)})
@@ -138,7 +145,7 @@ def test_facts_of_another_release_are_not_believed(monkeypatch: pytest.MonkeyPat
     assert features.facts().lookup(hashes_of([1])) == [None]
 
 
-def test_facts_of_a_million_photos_take_little_room() -> None:
+def test_facts_take_less_than_150_bytes_a_photo() -> None:
     features = FeatureStore(MemoryStore())
     features.add_facts(dict(zip(hashes_of(range(1000)), [facts_of(9)] * 1000, strict=True)))
     assert sum(entry.size for entry in features.store.entries("facts/")) < 150_000

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from train_job.data.dataset import Example, Split
-from train_job.data.split import Shares, assign_splits
+from train_job.data.split import SplitShares, assign_splits
 from transferlite.errors import InputError
 
 TRAIN, VALIDATION, TEST = Split
-SHARES = Shares(80, 10, 10)
+SHARES = SplitShares(80, 10, 10)
 NOT_FINITE = ["nan/1/1", "80/nan/10", "inf/1/1"]
 
 
@@ -32,24 +32,24 @@ def counts(examples: Iterable[Example], splits: dict[str, Split]) -> dict[str, C
 @pytest.mark.parametrize(
     ("text", "shares"),
     [
-        ("80/10/10", Shares(80, 10, 10)),
-        ("8/1/1", Shares(8, 1, 1)),
-        (" 0.7 / .2 / .1 ", Shares(0.7, 0.2, 0.1)),
-        ("1/0/0", Shares(1, 0, 0)),
+        ("80/10/10", SplitShares(80, 10, 10)),
+        ("8/1/1", SplitShares(8, 1, 1)),
+        (" 0.7 / .2 / .1 ", SplitShares(0.7, 0.2, 0.1)),
+        ("1/0/0", SplitShares(1, 0, 0)),
     ],
 )
-def test_shares_are_read(text: str, shares: Shares) -> None:
-    assert Shares.parse(text) == shares
-    assert Shares.parse(str(shares)) == shares
+def test_shares_are_read(text: str, shares: SplitShares) -> None:
+    assert SplitShares.parse(text) == shares
+    assert SplitShares.parse(str(shares)) == shares
 
 
 @pytest.mark.parametrize(
     "text",
     ["", "80", "80/20", "80/10/10/0", "a/b/c", "80-10-10", "-1/1/1", "80/-10/30", "0/50/50", *NOT_FINITE],
 )
-def test_shares_that_cannot_be_meant_are_refused_with_an_example(text: str) -> None:
+def test_invalid_shares_are_refused_with_an_example(text: str) -> None:
     with pytest.raises(InputError, match="80/10/10"):
-        Shares.parse(text)
+        SplitShares.parse(text)
 
 
 @pytest.mark.parametrize(
@@ -67,15 +67,15 @@ def test_shares_that_cannot_be_meant_are_refused_with_an_example(text: str) -> N
     ],
 )
 def test_largest_remainders_get_what_is_left(text: str, count: int, parts: tuple[int, int, int]) -> None:
-    assert tuple(Shares.parse(text).of(count).values()) == parts
+    assert tuple(SplitShares.parse(text).counts_of(count).values()) == parts
 
 
 def test_parts_add_up_and_are_within_one_of_the_exact_share() -> None:
     chance = random.Random(1)
     for _ in range(2000):
         weights = [chance.choice([0.0, chance.random(), chance.randint(1, 100)]) for _ in range(2)]
-        shares, count = Shares(chance.uniform(0.01, 100), *weights), chance.randint(0, 500)
-        parts = shares.of(count)
+        shares, count = SplitShares(chance.uniform(0.01, 100), *weights), chance.randint(0, 500)
+        parts = shares.counts_of(count)
         exact = {
             split: share * count / (shares.train + sum(weights))
             for split, share in zip(Split, (shares.train, *weights), strict=True)
@@ -99,9 +99,10 @@ def test_the_same_photos_get_the_same_split_in_any_order() -> None:
     assert assign_splits(examples, SHARES, {}) == assign_splits(shuffled, SHARES, {})
 
 
-def test_the_split_does_not_follow_names_or_places() -> None:
+def test_the_split_does_not_depend_on_names_or_locations() -> None:
     examples = photos("cat", range(30))
-    moved = [Example(f"s3://elsewhere/{number}", "cat", sha256=one.sha256) for number, one in enumerate(examples)]
+    hashes_in_order = enumerate(hashes(examples))
+    moved = [Example(f"s3://elsewhere/{number}", "cat", sha256=sha256) for number, sha256 in hashes_in_order]
     assert assign_splits(examples, SHARES, {}) == assign_splits(moved, SHARES, {})
 
 
@@ -111,11 +112,12 @@ def test_new_photos_move_no_old_one_and_the_shares_stay() -> None:
         start = {label: chance.randint(5, 120) for label in ("cat", "dog", "cow")}
         before: dict[str, Split] = {}
         for growth in (1.0, 1.2, 1.44):
-            examples = [one for label, count in start.items() for one in photos(label, range(int(count * growth)))]
+            sizes = {label: int(count * growth) for label, count in start.items()}
+            examples = [example for label, size in sizes.items() for example in photos(label, range(size))]
             splits = assign_splits(examples, SHARES, before)
             assert before.items() <= splits.items()
             for label, found in counts(examples, splits).items():
-                target = SHARES.of(int(start[label] * growth))
+                target = SHARES.counts_of(sizes[label])
                 assert all(abs(found[split] - target[split]) <= 1 for split in Split)
             before = splits
 
@@ -124,33 +126,33 @@ def test_photos_that_are_gone_leave_the_others_where_they_were() -> None:
     examples = photos("cat", range(50))
     before = assign_splits(examples, SHARES, {})
     splits = assign_splits(examples[10:], SHARES, before)
-    assert splits == {one.sha256: before[one.sha256] for one in examples[10:]}
+    assert splits == {example.sha256: before[example.sha256] for example in examples[10:]}
 
 
 def test_copies_of_a_photo_are_counted_once_and_stay_together() -> None:
     examples = photos("cat", range(10))
-    copies = [Example(f"copy-of-{one.image}", "cat", sha256=one.sha256) for one in examples]
+    copies = [Example(f"copy-of-{example.image}", "cat", sha256=example.sha256) for example in examples]
     assert assign_splits(examples + copies, SHARES, {}) == assign_splits(examples, SHARES, {})
 
 
 def test_a_photo_under_two_labels_has_one_split() -> None:
     cats, dogs = photos("cat", range(20)), photos("dog", range(20))
-    both = [Example(f"dog/{one.image}", "dog", sha256=one.sha256) for one in cats[:10]]
+    both = [Example(f"dog/{example.image}", "dog", sha256=example.sha256) for example in cats[:10]]
     splits = assign_splits(cats + dogs + both, SHARES, {})
-    assert splits.keys() == {one.sha256 for one in cats + dogs}
+    assert splits.keys() == {example.sha256 for example in cats + dogs}
 
 
 def test_a_photo_under_two_labels_has_the_same_split_in_any_order() -> None:
     cats, dogs = photos("cat", range(20)), photos("dog", range(20))
-    examples = cats + dogs + [Example(f"dog/{one.image}", "dog", sha256=one.sha256) for one in cats[:10]]
+    examples = cats + dogs + [Example(f"dog/{example.image}", "dog", sha256=example.sha256) for example in cats[:10]]
     assert assign_splits(examples, SHARES, {}) == assign_splits(examples[::-1], SHARES, {})
 
 
 def test_the_users_test_photos_are_for_testing_and_no_others_are() -> None:
     examples = photos("cat", range(40)) + photos("dog", range(40))
-    own = [Example(one.image, "cat", sha256=one.sha256, split=TEST) for one in photos("own", range(7))]
+    own = [Example(example.image, "cat", sha256=example.sha256, split=TEST) for example in photos("own", range(7))]
     splits = assign_splits(examples + own, SHARES, {})
-    assert {sha256 for sha256, split in splits.items() if split is TEST} == {one.sha256 for one in own}
+    assert {sha256 for sha256, split in splits.items() if split is TEST} == {example.sha256 for example in own}
     assert counts(examples, splits)["cat"] == {TRAIN: 36, VALIDATION: 4}
 
 
@@ -160,7 +162,7 @@ def test_the_users_test_photos_take_the_place_of_earlier_ones() -> None:
     own = [Example("own.jpg", "cat", sha256="f" * 64, split=TEST)]
     splits = assign_splits(examples + own, SHARES, before)
     assert [sha256 for sha256, split in splits.items() if split is TEST] == ["f" * 64]
-    assert all(splits[one.sha256] is before[one.sha256] for one in examples if before[one.sha256] is not TEST)
+    assert all(splits[sha256] is split for sha256, split in before.items() if split is not TEST)
 
 
 def test_a_copy_of_the_users_test_photo_is_not_trained_on() -> None:
@@ -173,23 +175,23 @@ def test_a_copy_of_the_users_test_photo_is_not_trained_on() -> None:
 
 
 def hashes(examples: Iterable[Example]) -> list[str]:
-    return [one.sha256 for one in examples]
+    return [example.sha256 for example in examples]
 
 
 def test_near_duplicates_get_one_split_and_the_shares_stay() -> None:
     examples = photos("cat", range(50)) + photos("dog", range(50))
     groups = [hashes(examples[start : start + 3]) for start in range(0, 30, 3)]
     splits = assign_splits(examples, SHARES, {}, groups)
-    assert all(len({splits[one] for one in group}) == 1 for group in groups)
+    assert all(len({splits[sha256] for sha256 in group}) == 1 for group in groups)
     for found in counts(examples, splits).values():
         assert found == {TRAIN: 40, VALIDATION: 5, TEST: 5}
 
 
-def test_a_new_photo_joins_the_split_of_what_it_looks_like() -> None:
+def test_a_new_photo_joins_the_split_of_its_near_duplicate() -> None:
     examples = photos("cat", range(50))
     before = assign_splits(examples, SHARES, {})
     for split in Split:
-        old = next(one for one in examples if before[one.sha256] is split)
+        old = next(example for example in examples if before[example.sha256] is split)
         new = photos("new", [1])
         splits = assign_splits([*examples, *new], SHARES, before, [[old.sha256, new[0].sha256]])
         assert splits[new[0].sha256] is split
@@ -207,11 +209,11 @@ def test_old_photos_that_a_new_one_connects_stay_where_they_are() -> None:
 def test_a_group_that_is_larger_than_a_share_is_for_training() -> None:
     examples = photos("cat", range(20))
     splits = assign_splits(examples, SHARES, {}, [hashes(examples[:10])])
-    assert {splits[one.sha256] for one in examples[:10]} == {TRAIN}
+    assert {splits[example.sha256] for example in examples[:10]} == {TRAIN}
     assert counts(examples, splits)["cat"] == {TRAIN: 16, VALIDATION: 2, TEST: 2}
 
 
-def test_what_looks_like_the_users_test_photo_is_no_test_photo() -> None:
+def test_a_near_duplicate_of_the_users_test_photo_is_no_test_photo() -> None:
     examples = photos("cat", range(20))
     own = [Example("own.jpg", "cat", sha256="f" * 64, split=TEST)]
     splits = assign_splits(examples + own, SHARES, {}, [["f" * 64, examples[0].sha256]])
@@ -219,7 +221,7 @@ def test_what_looks_like_the_users_test_photo_is_no_test_photo() -> None:
     assert splits["f" * 64] is TEST
 
 
-def test_what_looks_like_a_photo_that_the_user_put_in_a_split_joins_it() -> None:
+def test_a_near_duplicate_joins_the_split_that_the_user_chose() -> None:
     examples = photos("cat", range(20))
     own = [Example("own.jpg", "cat", sha256="f" * 64, split=VALIDATION)]
     splits = assign_splits(examples + own, SHARES, {}, [["f" * 64, examples[0].sha256]])
@@ -229,48 +231,49 @@ def test_what_looks_like_a_photo_that_the_user_put_in_a_split_joins_it() -> None
 def test_a_split_without_a_share_gets_no_group() -> None:
     examples = photos("cat", range(9))
     groups = [hashes(examples[start : start + 3]) for start in (0, 3, 6)]
-    assert set(assign_splits(examples, Shares(100, 0, 0), {}, groups).values()) == {TRAIN}
+    assert set(assign_splits(examples, SplitShares(100, 0, 0), {}, groups).values()) == {TRAIN}
 
 
 @st.composite
-def growing(draw: st.DrawFn) -> tuple[list[Example], list[Example], list[list[str]], Shares]:
+def growing(draw: st.DrawFn) -> tuple[list[Example], list[Example], list[list[str]], SplitShares]:
     """Photos of up to three classes, a fifth as many new ones, and groups of near-duplicates among all of them."""
     labels = draw(st.sampled_from([["cat", "dog"], ["cat", "dog", "cow"]]))
     sizes = [draw(st.integers(1, 60)) for _ in labels]
-    old = [one for label, size in zip(labels, sizes, strict=True) for one in photos(label, range(size))]
-    new = [one for label, size in zip(labels, sizes, strict=True) for one in photos(label, range(size, size * 6 // 5))]
+    ranges = [(label, range(size), range(size, size * 6 // 5)) for label, size in zip(labels, sizes, strict=True)]
+    old = [example for label, numbers, _ in ranges for example in photos(label, numbers)]
+    new = [example for label, _, numbers in ranges for example in photos(label, numbers)]
     shuffled = draw(st.permutations(hashes(old + new)))
     cuts = sorted(draw(st.lists(st.integers(0, len(shuffled)), max_size=6)))
-    groups = [list(shuffled[one:other]) for one, other in pairwise(cuts)]
-    shares = draw(st.sampled_from([SHARES, Shares(70, 15, 15), Shares(90, 0, 10), Shares(1, 1, 1)]))
+    groups = [list(shuffled[start:end]) for start, end in pairwise(cuts)]
+    shares = draw(st.sampled_from([SHARES, SplitShares(70, 15, 15), SplitShares(90, 0, 10), SplitShares(1, 1, 1)]))
     return old, new, groups, shares
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(growing())
-def test_a_fifth_more_photos_move_none_whatever_looks_alike(
-    case: tuple[list[Example], list[Example], list[list[str]], Shares],
+def test_a_fifth_more_photos_move_none_whatever_the_groups(
+    case: tuple[list[Example], list[Example], list[list[str]], SplitShares],
 ) -> None:
     old, new, groups, shares = case
     there = set(hashes(old))
-    first = assign_splits(old, shares, {}, [[one for one in group if one in there] for group in groups])
+    first = assign_splits(old, shares, {}, [[sha256 for sha256 in group if sha256 in there] for group in groups])
     then = assign_splits(old + new, shares, first, groups)
-    moved = [one for one in first if then[one] is not first[one]]
+    moved = [sha256 for sha256 in first if then[sha256] is not first[sha256]]
     assert moved == []
     assert then.keys() == set(hashes(old + new))
     assert assign_splits((old + new)[::-1], shares, first, groups) == then
     for group in groups:
-        fresh = {then[one] for one in group if one not in there}
+        fresh = {then[sha256] for sha256 in group if sha256 not in there}
         assert len(fresh) <= 1
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(growing())
 def test_without_near_duplicates_each_class_has_its_shares_after_every_growth(
-    case: tuple[list[Example], list[Example], list[list[str]], Shares],
+    case: tuple[list[Example], list[Example], list[list[str]], SplitShares],
 ) -> None:
     old, new, _, shares = case
     then = assign_splits(old + new, shares, assign_splits(old, shares, {}))
     for label, found in counts(old + new, then).items():
-        target = shares.of(sum(one.label == label for one in old + new))
+        target = shares.counts_of(sum(example.label == label for example in old + new))
         assert all(abs(found[split] - target[split]) <= 1 for split in Split)

@@ -1,4 +1,4 @@
-"""Label files of separated values: commas, semicolons, tabs or bars, told by the header."""
+"""Read CSV label files; the delimiter (comma, semicolon, tab or bar) is detected from the header."""
 
 import csv
 import io
@@ -9,21 +9,29 @@ from functools import cached_property
 from itertools import islice
 
 from train_job.data.dataset import RejectedPhoto
-from train_job.data.labels.label_rows import SAMPLE, Columns, LabelRow, duplicate_free
+from train_job.data.labels.label_rows import SAMPLE_ROWS, LabelColumns, LabelRow, check_unique
 from transferlite.errors import InputError
 
-_DELIMITERS = "\t,;|"  # of equals the first: a tab is hardly ever part of a column's name
-_HEAD_BYTES = 2**16
+_DELIMITERS = "\t,;|"  # in order of preference: a tab is hardly ever part of a column name
+_HEAD_BYTES = 2**16  # beginning of the file in which to detect the delimiter
 _HEAD_ROWS = 20
 
 Record = tuple[int, list[str]]
 
 
 @dataclass(frozen=True)
-class CsvLabels:
-    """Separated values in UTF-8 with a header. A row's number counts the header and blank lines.
+class CsvLabelFile:
+    """A CSV file in UTF-8 with a header. Row numbers count the header and blank lines.
 
-    A value in quotes that goes over several lines is one row, as a spreadsheet shows it.
+    A quoted value that spans several lines belongs to one row, as a spreadsheet shows it.
+
+    Attributes:
+        location: URI or path of the file.
+        data: its content in UTF-8.
+        delimiter: the character between values.
+        spaced: whether a space follows the delimiter before a quote.
+        header: names of the columns, without surrounding spaces.
+        header_row: row number of the header.
     """
 
     location: str
@@ -34,55 +42,56 @@ class CsvLabels:
     header_row: int
 
     @classmethod
-    def open(cls, location: str, data: bytes) -> "CsvLabels":
-        """Find out how the values are separated. Raises InputError where this is no such file."""
+    def open(cls, location: str, data: bytes) -> "CsvLabelFile":
+        """Detect the delimiter and read the header. Raises InputError if the file is not CSV in UTF-8."""
         _check_utf8(location, data)
         head = data[:_HEAD_BYTES].decode(errors="ignore")
-        told = re.match(r"\s*sep=(.)\r?\n", head)  # Excel's own hint
-        delimiter = told[1] if told else _delimiter(head, len(head) < len(data))
+        separator_line = re.match(r"\s*sep=(.)\r?\n", head)  # written by Excel
+        delimiter = separator_line[1] if separator_line else _detect_delimiter(head, len(head) < len(data))
         spaced = f'{delimiter} "' in head
+        skipped_rows = head[: separator_line.end()].count("\n") if separator_line else 0
         for row, record in (item for item in _records(location, data, delimiter, spaced) if isinstance(item, tuple)):
-            if any(map(str.strip, record)) and not (told and row <= head[: told.end()].count("\n")):
+            if any(map(str.strip, record)) and row > skipped_rows:
                 return cls(location, data, delimiter, spaced, tuple(map(str.strip, record)), row)
         raise InputError("has no header", where=location, hint="its first line must name its columns")
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """As :class:`train_job.data.labels.label_rows.LabelFile`."""
+        """See :class:`train_job.data.labels.label_rows.LabelFile`."""
         return tuple(filter(None, self.header))
 
     @property
     def attributes(self) -> tuple[str, ...]:
-        """As :class:`train_job.data.labels.label_rows.LabelFile`."""
+        """See :class:`train_job.data.labels.label_rows.LabelFile`."""
         return ()
 
     @property
-    def attributes_meet(self) -> bool:
-        """As :class:`train_job.data.labels.label_rows.LabelFile`."""
+    def attributes_overlap(self) -> bool:
+        """See :class:`train_job.data.labels.label_rows.LabelFile`."""
         return False
 
     def sample(self, column: str) -> Sequence[str]:
-        """As :class:`train_job.data.labels.label_rows.LabelFile`."""
-        place = self.header.index(column)
-        records = (item[1] for item in islice(self._body(), SAMPLE) if isinstance(item, tuple))
-        return [record[place] for record in records if len(record) > place]
+        """See :class:`train_job.data.labels.label_rows.LabelFile`."""
+        index = self.header.index(column)
+        records = (item[1] for item in islice(self._body(), SAMPLE_ROWS) if isinstance(item, tuple))
+        return [record[index] for record in records if len(record) > index]
 
-    def rows(self, columns: Columns) -> Iterator[LabelRow | RejectedPhoto]:
-        """As :class:`train_job.data.labels.label_rows.LabelFile`."""
-        duplicate_free(self.header, columns, self.location)
-        places = [self.header.index(column) for column in columns.known]
-        width, needed = len(self.header), max(places) + 1
+    def rows(self, columns: LabelColumns) -> Iterator[LabelRow | RejectedPhoto]:
+        """See :class:`train_job.data.labels.label_rows.LabelFile`."""
+        check_unique(self.header, columns, self.location)
+        indices = [self.header.index(column) for column in columns.present]
+        width, needed = len(self.header), max(indices) + 1
         for item in self._body():
             if isinstance(item, RejectedPhoto):
                 yield item
                 continue
             row, record = item
             if len(record) > width and any(map(str.strip, record[width:])):
-                reason = f"has {len(record)} values and the header {width}; put values with a delimiter in quotes"
+                reason = f"has {len(record)} values, the header {width}; quote values that contain {self.delimiter!r}"
                 yield RejectedPhoto(self.location, row, "bad-row", reason)
                 continue
             record += [""] * (needed - len(record))
-            yield LabelRow.of(row, [record[place] for place in places])
+            yield LabelRow.from_values(row, [record[index] for index in indices])
 
     def _body(self) -> Iterator[Record | RejectedPhoto]:
         records = _records(self.location, self.data, self.delimiter, self.spaced)
@@ -101,15 +110,15 @@ def _check_utf8(location: str, data: bytes) -> None:
         raise InputError(
             f"is not text in UTF-8 (line {line}: byte {data[error.start]:#04x})",
             where=location,
-            hint='save it as "CSV UTF-8", or give Parquet or JSON Lines',
+            hint='save it as "CSV UTF-8", Parquet or JSON Lines',
         ) from None
 
 
 def _records(location: str, data: bytes, delimiter: str, spaced: bool) -> Iterator[Record | RejectedPhoto]:
-    """Each record with its number from 1; a blank line is an empty one.
+    """Yield each record with its row number from 1; a blank line is an empty record.
 
     Raises:
-        InputError: a quote is opened and not closed, so that no one knows where the next record begins.
+        InputError: a quote is not closed, so the next record's start is unknown.
     """
     text = io.TextIOWrapper(io.BytesIO(data), "utf-8", newline="")
     reader = csv.reader(text, delimiter=delimiter, strict=True, skipinitialspace=spaced)
@@ -123,31 +132,29 @@ def _records(location: str, data: bytes, delimiter: str, spaced: bool) -> Iterat
         except csv.Error as error:
             lines = reader.line_num - line
             if "unexpected end" in str(error) or ("field limit" in str(error) and lines > 1):
-                raise InputError(f"a quote that opens in row {row + 1} is not closed", where=location) from None
-            yield RejectedPhoto(location, row + 1, "bad-row", f"is no row of a CSV ({error})")
+                raise InputError(f"the quote that opens in row {row + 1} is not closed", where=location) from None
+            yield RejectedPhoto(location, row + 1, "bad-row", f"is not a CSV row ({error})")
             row += lines
             continue
         row += 1
         yield row, record
 
 
-def _delimiter(head: str, cut: bool) -> str:
-    """What separates the header's values: of several candidates that on which the rows after it agree, then the one
-    that makes most columns of it.
-    """
+def _detect_delimiter(head: str, truncated: bool) -> str:
+    """Find the delimiter that gives most rows the header's number of columns, then the most columns."""
     best, chosen = (0.0, 1), ","
     for delimiter in _DELIMITERS:
         reader = csv.reader(io.StringIO(head, newline=""), delimiter=delimiter)
         records = [record for record in islice(reader, _HEAD_ROWS + 1) if any(map(str.strip, record))]
-        if cut and len(records) > 1 and len(records) <= _HEAD_ROWS:
-            records.pop()
+        if truncated and len(records) > 1 and len(records) <= _HEAD_ROWS:
+            records.pop()  # the last record may be cut off
         widths = [_width(record) for record in records]
-        fit = sum(width == widths[0] for width in widths) / max(len(widths), 1)
-        if widths and widths[0] > 1 and (fit, widths[0]) > best:
-            best, chosen = (fit, widths[0]), delimiter
+        agreement = sum(width == widths[0] for width in widths) / max(len(widths), 1)
+        if widths and widths[0] > 1 and (agreement, widths[0]) > best:
+            best, chosen = (agreement, widths[0]), delimiter
     return chosen
 
 
 def _width(record: Sequence[str]) -> int:
-    """How many values there are up to the last that is not empty."""
-    return max((place for place, value in enumerate(record, 1) if value.strip()), default=0)
+    """Return the number of values up to the last that is not empty."""
+    return max((column for column, value in enumerate(record, 1) if value.strip()), default=0)

@@ -1,4 +1,4 @@
-"""Label files of JSON objects: a line each (AWS's augmented manifests, Ground Truth's among them), or in one array."""
+"""Read label files of JSON objects: JSON Lines such as Ground Truth's manifests, or one array."""
 
 import io
 import json
@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from train_job.data.dataset import RejectedPhoto
-from train_job.data.labels.label_rows import SAMPLE, Columns, LabelRow, as_text, text_or_none
+from train_job.data.labels.label_rows import SAMPLE_ROWS, LabelColumns, LabelRow, as_text, text_or_none
 from transferlite.errors import InputError
 
 _METADATA = "-metadata"
@@ -17,60 +17,62 @@ Object = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class JsonLabels:
-    """JSON Lines: a row's number is its line, from 1; of an array, its place from 1.
+class JsonLabelFile:
+    """JSON objects. A row's number is its line in JSON Lines, its position in an array, from 1.
 
-    A Ground Truth manifest has for each label attribute ``A`` another, ``A-metadata``, with ``class-name`` and
-    ``confidence`` (docs.aws.amazon.com, "Classification job output"). The label is the class's name, not its number.
+    A Ground Truth manifest has an object ``A-metadata`` with a ``class-name`` for each label attribute ``A``
+    (docs.aws.amazon.com, "Classification job output"). The label is the class name, not its number.
     """
 
     location: str
     data: bytes
     columns: tuple[str, ...]
     attributes: tuple[str, ...]
-    attributes_meet: bool
+    attributes_overlap: bool
 
     @classmethod
-    def open(cls, location: str, data: bytes) -> "JsonLabels":
-        """Look through it for its columns. Raises InputError where not one object can be read."""
+    def open(cls, location: str, data: bytes) -> "JsonLabelFile":
+        """Read all objects to collect the columns. Raises InputError if no object can be read."""
         if data.lstrip()[:1] == b"[":
             data = _as_lines(location, data)
         columns: dict[str, None] = {}
         attributes: dict[str, None] = {}
-        several, objects, first = False, 0, ""
+        overlap, objects, first_reason = False, 0, ""
         for item in _objects(location, data):
             if isinstance(item, RejectedPhoto):
-                first = first or f"row {item.row} {item.reason}"
+                first_reason = first_reason or f"row {item.row} {item.reason}"
                 continue
             objects += 1
             columns |= dict.fromkeys(item[1])
-            found = _attributes(item[1])
-            attributes |= dict.fromkeys(found)
-            several = several or len(found) > 1
+            in_line = _label_attributes(item[1])
+            attributes |= dict.fromkeys(in_line)
+            overlap = overlap or len(in_line) > 1
         if not objects:
-            raise InputError(f"holds no JSON objects ({first})", where=location, hint="expected one a line")
-        named = tuple(column for column in columns if not column.endswith(_METADATA))
-        return cls(location, data, named, tuple(attributes), several)
+            raise InputError(f"holds no JSON objects ({first_reason})", where=location, hint="write one object a line")
+        names = tuple(column for column in columns if not column.endswith(_METADATA))
+        return cls(location, data, names, tuple(attributes), overlap)
 
     def sample(self, column: str) -> Sequence[str]:
-        """As :class:`train_job.data.labels.label_rows.LabelFile`."""
-        texts = (text_or_none(item[1].get(column)) for item in islice(self._items(), SAMPLE) if isinstance(item, tuple))
+        """See :class:`train_job.data.labels.label_rows.LabelFile`."""
+        texts = (
+            text_or_none(item[1].get(column)) for item in islice(self._items(), SAMPLE_ROWS) if isinstance(item, tuple)
+        )
         return [text for text in texts if text is not None]
 
-    def rows(self, columns: Columns) -> Iterator[LabelRow | RejectedPhoto]:
-        """As :class:`train_job.data.labels.label_rows.LabelFile`."""
+    def rows(self, columns: LabelColumns) -> Iterator[LabelRow | RejectedPhoto]:
+        """See :class:`train_job.data.labels.label_rows.LabelFile`."""
         for item in self._items():
             if isinstance(item, RejectedPhoto):
                 yield item
                 continue
             row, values = item
             try:
-                label, confidence = _label(values, columns.label)
+                label = _label(values, columns.label)
                 split = as_text(values.get(columns.split)) if columns.split else ""
-                yield LabelRow(row, as_text(values.get(columns.name)), label, split, confidence)
+                yield LabelRow(row, as_text(values.get(columns.name)), label, split)
             except ValueError as error:
-                named = text_or_none(values.get(columns.name)) or self.location
-                yield RejectedPhoto(named, row, "bad-row", str(error))
+                name = text_or_none(values.get(columns.name)) or self.location
+                yield RejectedPhoto(name, row, "bad-row", str(error))
 
     def _items(self) -> Iterator[tuple[int, Object] | RejectedPhoto]:
         return _objects(self.location, self.data)
@@ -88,19 +90,19 @@ def _objects(location: str, data: bytes) -> Iterator[tuple[int, Object] | Reject
         if isinstance(value, dict):
             yield row, value
         else:
-            yield RejectedPhoto(location, row, "bad-row", "is JSON but no object")
+            yield RejectedPhoto(location, row, "bad-row", "is not a JSON object")
 
 
 def _as_lines(location: str, data: bytes) -> bytes:
-    """A JSON array with each of its items on a line."""
+    """Convert a JSON array to JSON Lines."""
     try:
         return b"\n".join(json.dumps(item).encode() for item in json.loads(data))
     except (ValueError, RecursionError) as error:
         raise InputError(f"is not JSON ({error})", where=location) from None
 
 
-def _attributes(values: Object) -> list[str]:
-    """The attributes of a line that are labels of a whole photo: those whose metadata name its class."""
+def _label_attributes(values: Object) -> list[str]:
+    """Return the attributes of a line that label the whole photo: their metadata name a class."""
     names = (key.removesuffix(_METADATA) for key in values if key.endswith(_METADATA))
     return [name for name in names if name in values and _names_class(values[name + _METADATA])]
 
@@ -109,18 +111,21 @@ def _names_class(metadata: object) -> bool:
     return isinstance(metadata, dict) and ("class-name" in metadata or "multilabel" in str(metadata.get("type")))
 
 
-def _label(values: Object, attribute: str | None) -> tuple[str, float | None]:
-    """A line's label and how sure its labellers were. Raises ValueError where it has not one label."""
+def _label(values: Object, attribute: str | None) -> str:
+    """Return a line's label; without ``attribute``, that of its first label attribute.
+
+    Raises:
+        ValueError: the line has several labels, or its label is not text.
+    """
     if attribute is None:
-        attribute = next(iter(_attributes(values)), "")
+        attribute = next(iter(_label_attributes(values)), "")
     value, metadata = values.get(attribute), values.get(attribute + _METADATA)
     if not isinstance(metadata, dict):
-        return as_text(value), None
-    confidence = metadata.get("confidence")
-    if "class-map" in metadata and isinstance(value, list):  # of a job in which a photo may have several labels
+        return as_text(value)
+    class_map = metadata.get("class-map")
+    if isinstance(class_map, dict) and isinstance(value, list):  # output of a multi-label job
         if len(value) != 1:
             raise ValueError(f"has {len(value)} labels where one is needed")
         number = as_text(value[0])
-        value, confidence = metadata["class-map"].get(number, number), metadata.get("confidence-map", {}).get(number)
-    sure = float(confidence) if isinstance(confidence, int | float) and not isinstance(confidence, bool) else None
-    return as_text(metadata.get("class-name", value)), sure
+        value = class_map.get(number, number)
+    return as_text(metadata.get("class-name", value))

@@ -1,4 +1,4 @@
-"""What every label file is to those who read it: named columns, and rows that have a number."""
+"""Interface of label files: named columns, and rows that have a number."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from typing import NamedTuple, Protocol
 from train_job.data.dataset import RejectedPhoto
 from transferlite.errors import InputError
 
-SAMPLE = 1000
-"""As many rows are looked at where a column's content tells what it is."""
+SAMPLE_ROWS = 1000
+"""Number of rows to read when a column is chosen by its content."""
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Which column is what.
+class LabelColumns:
+    """Names of the columns to read.
 
     Attributes:
-        name: the photos' names.
-        label: their labels; None where each line has the one attribute of Ground Truth that is its label.
-        split: what they are for; None if no column says so.
+        name: column of photo names.
+        label: column of labels; None to use the only Ground Truth label attribute of each line.
+        split: column of splits; None if there is none.
     """
 
     name: str
@@ -29,63 +29,66 @@ class Columns:
     split: str | None = None
 
     @property
-    def known(self) -> list[str]:
-        """Those that there are."""
+    def present(self) -> list[str]:
+        """The columns that are not None, in the order name, label, split."""
         return [column for column in (self.name, self.label, self.split) if column is not None]
 
 
 class LabelRow(NamedTuple):
-    """One row, its values as text; a value that is missing or null is empty."""
+    """A row of a label file as text; a missing or null value is empty."""
 
     row: int
     name: str
     label: str
     split: str = ""
-    confidence: float | None = None
 
     @classmethod
-    def of(cls, row: int, values: Sequence[str]) -> "LabelRow":
-        """A row whose values are of :attr:`Columns.known`, the label's among them."""
+    def from_values(cls, row: int, values: Sequence[str]) -> "LabelRow":
+        """Build a row from its values of :attr:`LabelColumns.present`, among which there is a label column."""
         return cls(row, values[0], values[1], values[2] if len(values) > 2 else "")
 
 
 class LabelFile(Protocol):
-    """A label file that was recognised, whatever its format."""
+    """An open label file of any format."""
 
     @property
     def location(self) -> str:
-        """Where it lies."""
+        """URI or path of the file."""
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns' names as they are written, without spaces around them; one without a name is left out."""
+        """Names of the columns, without surrounding spaces; unnamed columns are left out."""
 
     @property
     def attributes(self) -> tuple[str, ...]:
-        """The label attributes of a Ground Truth manifest; none in other files."""
+        """Label attributes of a Ground Truth manifest; empty for other files."""
 
     @property
-    def attributes_meet(self) -> bool:
-        """Whether a line of it has more than one of them."""
+    def attributes_overlap(self) -> bool:
+        """Whether a line of the manifest has more than one label attribute."""
 
     def sample(self, column: str) -> Sequence[str]:
-        """A column's values in the first :data:`SAMPLE` rows, as text."""
+        """Return a column's values in the first :data:`SAMPLE_ROWS` rows, as text."""
 
-    def rows(self, columns: Columns) -> Iterator[LabelRow | RejectedPhoto]:
-        """Every row in order, or why it cannot be read. Raises InputError where the rest of the file cannot be either.
+    def rows(self, columns: LabelColumns) -> Iterator[LabelRow | RejectedPhoto]:
+        """Yield every row in order, or the reason why it cannot be read.
 
-        Rows without any value may be left out. A reject's ``uri`` is the photo's name as it is written; the file's own
-        location where it has none.
+        Rows without any value may be left out. The ``uri`` of a rejected row is the photo's name as written, or the
+        file's location if the name is missing.
+
+        Raises:
+            InputError: the rest of the file cannot be read.
         """
 
 
 def as_text(value: object) -> str:
-    """A value of Parquet or JSON as a name or label: whole numbers without a point, booleans as JSON spells them.
+    """Return a Parquet or JSON value as a name or label.
 
-    A column of whole numbers in which some are missing comes as 1.0, 2.0: pandas makes it so.
+    Whole numbers have no decimal point: pandas stores a column of integers with gaps as 1.0, 2.0. Booleans are spelled
+    as in JSON. Null and numbers that are not finite give an empty text.
 
     Raises:
-        ValueError: it is a list or an object, or bytes that are not UTF-8.
+        ValueError: the value is a list or an object, or bytes that are not UTF-8.
     """
     match value:
         case str():
@@ -109,7 +112,7 @@ def as_text(value: object) -> str:
 
 
 def text_or_none(value: object) -> str | None:
-    """The same, or None."""
+    """Return the value as :func:`as_text` does, or None where that raises ValueError."""
     try:
         return as_text(value)
     except ValueError:
@@ -121,8 +124,8 @@ def _number(value: float | Decimal) -> str:
     return str(whole) if whole == value and abs(whole) < 2**53 else str(value)
 
 
-def duplicate_free(columns: Sequence[str], wanted: Columns, location: str) -> None:
-    """Raises InputError where two columns have a name that is wanted."""
-    for column in wanted.known:
+def check_unique(columns: Sequence[str], needed: LabelColumns, location: str) -> None:
+    """Raise InputError if two columns share a needed name."""
+    for column in needed.present:
         if columns.count(column) > 1:
             raise InputError(f"has {columns.count(column)} columns {column!r}", where=location, hint="rename one")

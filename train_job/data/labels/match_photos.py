@@ -1,4 +1,4 @@
-"""Which photo a name in a label file means: names are written by hand, by Windows, by macOS, and from other folders."""
+"""Match the names in a label file to photos, also names written by hand, on Windows or macOS, or from other folders."""
 
 import os
 import re
@@ -11,20 +11,28 @@ from posixpath import splitext
 from typing import NamedTuple
 from urllib.parse import unquote_plus
 
-from transferlite.images.find_photos import SUFFIXES, is_junk
+from transferlite.images.find_photos import PHOTO_EXTENSIONS, is_junk
 from transferlite.storage.store import join_uri
 
-UNREADABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-"""Control characters, line ends and bytes that are not UTF-8: no name or label can be shown that has one."""
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Control characters, line separators and bytes that are not UTF-8, which no printed name or label may contain."""
 
-UNREADABLE_NAME = "the name has a character that cannot be shown"
-_JUNK = "it is hidden, or was left behind by a file manager"
+UNPRINTABLE_NAME = "the name has a character that cannot be printed"
+_JUNK_REASON = "it is hidden, or a file manager created it"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_S3 = frozenset({"s3", "s3a", "s3n"})  # the latter two as Hadoop and Spark write it
+_S3_SCHEMES = frozenset({"s3", "s3a", "s3n"})  # s3a and s3n: as Hadoop and Spark write it
 
 
-class Found(NamedTuple):
-    """What a name means: the photo's URI, its key and stamp where it was listed, or a reject's code and reason."""
+class PhotoMatch(NamedTuple):
+    """Result of matching a name.
+
+    Attributes:
+        uri: of the photo.
+        key: relative to the root; empty if the photo is not listed.
+        stamp: of the listed photo; empty if unknown.
+        code: why the photo is rejected; empty for a usable photo.
+        reason: the same for people.
+    """
 
     uri: str
     key: str = ""
@@ -33,140 +41,145 @@ class Found(NamedTuple):
     reason: str = ""
 
 
-def shown(text: str) -> str:
-    """A text that can be printed, whatever it holds."""
-    return UNREADABLE.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text)
+def escape_unprintable(text: str) -> str:
+    """Replace unprintable characters by escape sequences."""
+    return UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text)
 
 
-def composed(text: str) -> str:
-    """The text with each letter and its accents as one character (NFC), as keyboards but not macOS have it."""
+def to_nfc(text: str) -> str:
+    """Normalise to NFC, which keyboards write; macOS stores file names in NFD."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 @dataclass(frozen=True)
-class PhotoNames:
-    """The photos listed below a root: ``stamps`` is of each key."""
+class PhotoMatcher:
+    """Matches names to the files listed below a root.
+
+    Attributes:
+        root: URI or path of the folder.
+        stamps: ``Entry.stamp`` of each listed key.
+    """
 
     root: str
     stamps: Mapping[str, str]
 
-    def find(self, name: str) -> Found:
-        """The photo that ``name`` means: relative to the root, or a whole ``s3://`` URI or path.
+    def match(self, name: str) -> PhotoMatch:
+        """Match a name: relative to the root, an absolute path, or an ``s3://`` URI.
 
-        A key that is exactly the name is taken first. What lies elsewhere is not looked at, but for local files.
+        An exact match with a key comes first. Of files outside the root, only local ones are checked for existence.
         """
-        return self._located(name) or self._missing(name.strip())
+        return self._match_or_none(name) or self._missing_match(name.strip())
 
-    def has(self, name: str) -> bool:
-        """Whether the name means a photo that was listed."""
-        found = self._located(name)
-        return found is not None and bool(found.key)
+    def is_listed(self, name: str) -> bool:
+        """Return whether the name matches a listed file."""
+        match = self._match_or_none(name)
+        return match is not None and bool(match.key)
 
-    def _located(self, name: str) -> Found | None:
+    def _match_or_none(self, name: str) -> PhotoMatch | None:
         for exact in (name, name.removeprefix(self._roots[0])):
             if exact in self.stamps:
-                return self._checked(exact)
+                return self._match_key(exact)
         name = name.strip()
-        if UNREADABLE.search(name):
-            return Found(shown(join_uri(self.root, name)), code="bad-name", reason=UNREADABLE_NAME)
+        if UNPRINTABLE.search(name):
+            return PhotoMatch(escape_unprintable(join_uri(self.root, name)), code="bad-name", reason=UNPRINTABLE_NAME)
         if scheme := _SCHEME.match(name):
-            return self._whole(name, scheme[1].lower(), name[scheme.end() :])
-        return self._at_path(name) if name.startswith("/") else self._below(name)
+            return self._match_uri(name, scheme[1].lower(), name[scheme.end() :])
+        return self._match_path(name) if name.startswith("/") else self._match_listed(name)
 
-    def _whole(self, uri: str, scheme: str, path: str) -> Found | None:
+    def _match_uri(self, uri: str, scheme: str, path: str) -> PhotoMatch | None:
         if scheme == "file":
-            return self._at_path(path)
-        if scheme not in _S3:
-            return Found(uri, code="unusable", reason=f"{scheme}:// is not supported; give an s3:// URI or a path")
+            return self._match_path(path)
+        if scheme not in _S3_SCHEMES:
+            return PhotoMatch(uri, code="unusable", reason=f"{scheme}:// is not supported; give an s3:// URI or a path")
         uri = f"s3://{path}"
-        return self._below(uri) if uri.startswith(self._roots) else _elsewhere(uri)
+        return self._match_listed(uri) if uri.startswith(self._roots) else _match_outside(uri)
 
-    def _at_path(self, path: str) -> Found | None:
+    def _match_path(self, path: str) -> PhotoMatch | None:
         if not path.startswith(self._roots) and os.path.isfile(path):  # noqa: PTH113 (Path would raise for some names)
-            return _elsewhere(path)
-        return self._below(path)
+            return _match_outside(path)
+        return self._match_listed(path)
 
-    def _below(self, name: str) -> Found | None:
-        for form in self._forms(name):
-            if form in self.stamps:
-                return self._checked(form)
-        if name.isascii() or not self._composed:
+    def _match_listed(self, name: str) -> PhotoMatch | None:
+        for key in self._candidate_keys(name):
+            if key in self.stamps:
+                return self._match_key(key)
+        if name.isascii() or not self._keys_by_nfc:
             return None
-        keys = (self._composed.get(composed(form)) for form in self._forms(name))
-        return next((self._checked(key) for key in keys if key), None)
+        keys = (self._keys_by_nfc.get(to_nfc(key)) for key in self._candidate_keys(name))
+        return next((self._match_key(key) for key in keys if key), None)
 
-    def _forms(self, name: str) -> Iterator[str]:
-        """The keys that a name may stand for, the likeliest first."""
-        for written in dict.fromkeys((name, name.replace("\\", "/"))):
-            yield written
+    def _candidate_keys(self, name: str) -> Iterator[str]:
+        """Yield the keys that a name may mean, the most likely first."""
+        for path in dict.fromkeys((name, name.replace("\\", "/"))):
+            yield path
             for root in self._roots:
-                if written.startswith(root):
-                    yield written.removeprefix(root)
-            bare = re.sub(r"^(\.?/)+", "", written)
-            yield bare
-            for tail in self._tails:
-                if bare.startswith(tail):
-                    yield bare.removeprefix(tail)
+                if path.startswith(root):
+                    yield path.removeprefix(root)
+            relative = re.sub(r"^(\.?/)+", "", path)
+            yield relative
+            for suffix in self._root_suffixes:
+                if relative.startswith(suffix):
+                    yield relative.removeprefix(suffix)
 
     @cached_property
     def _roots(self) -> tuple[str, ...]:
-        """What a whole name of a photo below the root begins with."""
+        """Prefixes of the URI or absolute path of a photo below the root."""
         roots = [self.root] if "://" in self.root else [self.root, str(Path(self.root).absolute())]
         return tuple(f"{root.rstrip('/')}/" for root in dict.fromkeys(roots))
 
     @cached_property
-    def _tails(self) -> tuple[str, ...]:
-        """The last folders of the root, the longest first: a name may be relative to a folder above it."""
+    def _root_suffixes(self) -> tuple[str, ...]:
+        """Last folders of the root, the longest first: a name may be relative to a folder above the root."""
         parts = [part for part in self.root.partition("://")[2 if "://" in self.root else 0].split("/") if part]
         return tuple("/".join(parts[start:]) + "/" for start in range(len(parts)))
 
     @cached_property
-    def _composed(self) -> Mapping[str, str]:
-        """Keys by their NFC, but for those that share it; and only those that are not ASCII."""
-        found: dict[str, str] = {}
+    def _keys_by_nfc(self) -> Mapping[str, str]:
+        """Keys that are not ASCII by their NFC form; empty where several keys share it."""
+        keys: dict[str, str] = {}
         for key in self.stamps:
             if not key.isascii():
-                form = composed(key)
-                found[form] = "" if form in found else key
-        return found
+                normalised = to_nfc(key)
+                keys[normalised] = "" if normalised in keys else key
+        return keys
 
-    def _checked(self, key: str) -> Found:
+    def _match_key(self, key: str) -> PhotoMatch:
         uri = join_uri(self.root, key)
-        if UNREADABLE.search(key):
-            return Found(shown(uri), key, code="bad-name", reason=UNREADABLE_NAME)
+        if UNPRINTABLE.search(key):
+            return PhotoMatch(escape_unprintable(uri), key, code="bad-name", reason=UNPRINTABLE_NAME)
         if is_junk(key):
-            return Found(uri, key, code="not-photo-name", reason=_JUNK)
-        return Found(uri, key, self.stamps[key])
+            return PhotoMatch(uri, key, code="not-photo-name", reason=_JUNK_REASON)
+        return PhotoMatch(uri, key, self.stamps[key])
 
-    def _missing(self, name: str) -> Found:
-        near = self._near(name.replace("\\", "/"))
-        reason = "there is no such file" + (f", but {near!r}" if near else "")
-        return Found(name if _is_whole(name) else join_uri(self.root, name), code="missing", reason=reason)
+    def _missing_match(self, name: str) -> PhotoMatch:
+        similar = self._similar_key(name.replace("\\", "/"))
+        reason = "there is no such file" + (f"; did you mean {similar!r}?" if similar else "")
+        return PhotoMatch(name if _is_absolute(name) else join_uri(self.root, name), code="missing", reason=reason)
 
-    def _near(self, name: str) -> str:
-        """A key that may have been meant: the same encoded, or in other case, or with another ending or folder."""
-        decoded = (form for form in self._forms(unquote_plus(name)) if form in self.stamps)
-        keys, stems = self._folded
-        folded = (keys[form.casefold()] for form in self._forms(composed(name)) if form.casefold() in keys)
-        return shown(next(decoded, "") or next(folded, "") or stems.get(_stem(name), ""))
+    def _similar_key(self, name: str) -> str:
+        """Return a key that differs in URL encoding, case, extension or folder only; empty if there is none."""
+        decoded = (key for key in self._candidate_keys(unquote_plus(name)) if key in self.stamps)
+        keys, stems = self._folded_keys
+        folded = (keys[key.casefold()] for key in self._candidate_keys(to_nfc(name)) if key.casefold() in keys)
+        return escape_unprintable(next(decoded, "") or next(folded, "") or stems.get(_stem(name), ""))
 
     @cached_property
-    def _folded(self) -> tuple[Mapping[str, str], Mapping[str, str]]:
-        """Keys by their NFC without case, and one of them for each file name without its ending."""
-        return {composed(key).casefold(): key for key in self.stamps}, {_stem(key): key for key in self.stamps}
+    def _folded_keys(self) -> tuple[Mapping[str, str], Mapping[str, str]]:
+        """Keys by their case-folded NFC form, and one key by each file name without its extension."""
+        return {to_nfc(key).casefold(): key for key in self.stamps}, {_stem(key): key for key in self.stamps}
 
 
-def _elsewhere(uri: str) -> Found:
-    """A file outside of the root, at which nobody has looked yet."""
+def _match_outside(uri: str) -> PhotoMatch:
+    """Match a file outside the root, without its stamp."""
     junk = is_junk(uri.rpartition("/")[2])
-    return Found(uri, code="not-photo-name", reason=_JUNK) if junk else Found(uri)
+    return PhotoMatch(uri, code="not-photo-name", reason=_JUNK_REASON) if junk else PhotoMatch(uri)
 
 
-def _is_whole(name: str) -> bool:
+def _is_absolute(name: str) -> bool:
     return name.startswith("/") or _SCHEME.match(name) is not None
 
 
 def _stem(key: str) -> str:
-    name = composed(key.rpartition("/")[2])
-    stem, ending = splitext(name)
-    return (stem if ending.lower() in SUFFIXES else name).casefold()
+    name = to_nfc(key.rpartition("/")[2])
+    stem, extension = splitext(name)
+    return (stem if extension.lower() in PHOTO_EXTENSIONS else name).casefold()

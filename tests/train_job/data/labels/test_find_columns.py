@@ -4,24 +4,24 @@ from pathlib import Path
 import pytest
 
 from train_job.data.dataset import Split
-from train_job.data.labels.find_columns import find_columns, split_of
+from train_job.data.labels.find_columns import find_columns, parse_split
 from train_job.data.labels.formats import open_label_file
-from train_job.data.labels.label_rows import Columns
-from train_job.data.labels.match_photos import PhotoNames
+from train_job.data.labels.label_rows import LabelColumns
+from train_job.data.labels.match_photos import PhotoMatcher
 from transferlite.errors import InputError
 
-PHOTOS = PhotoNames("s3://b/pets", dict.fromkeys(["a.jpg", "sub/b.jpg", "c"], ""))
+PHOTOS = PhotoMatcher("s3://b/pets", dict.fromkeys(["a.jpg", "sub/b.jpg", "c"], ""))
 
 
 def found(
     folder: Path, *rows: str, x: str | None = None, y: str | None = None, split: str | None = None
 ) -> tuple[str, str | None, str | None]:
-    """What is found in a CSV, as (name, label, split)."""
+    """The columns found in a CSV, as (name, label, split)."""
     (folder / "labels.csv").write_text("\n".join(rows))
-    return told(find_columns(open_label_file(str(folder / "labels.csv")), x, y, split, PHOTOS))
+    return as_tuple(find_columns(open_label_file(str(folder / "labels.csv")), x, y, split, PHOTOS))
 
 
-def told(columns: Columns) -> tuple[str, str | None, str | None]:
+def as_tuple(columns: LabelColumns) -> tuple[str, str | None, str | None]:
     return columns.name, columns.label, columns.split
 
 
@@ -38,7 +38,7 @@ def test_the_first_names_win_over_other_known_ones(tmp_path: Path) -> None:
     assert found(tmp_path, "path,class,File Name,Label", "1,2,3,4") == ("File Name", "Label", None)
 
 
-def test_what_the_user_names_wins_over_everything(tmp_path: Path) -> None:
+def test_columns_named_by_option_win_over_everything(tmp_path: Path) -> None:
     rows = ["File Name,Label,id,kind,split,part", "1,2,3,4,test,train"]
     assert found(tmp_path, *rows, x="id", y="kind", split="part") == ("id", "kind", "part")
     assert found(tmp_path, *rows, x="File Name", y="split") == ("File Name", "split", None)
@@ -75,7 +75,9 @@ def test_of_several_known_names_the_one_that_names_photos_is_taken(tmp_path: Pat
         (["a.jpg,cat", "b.jpg,dog"], ["no header", "'a.jpg'"]),
     ],
 )
-def test_what_is_not_clear_is_asked_for_by_option(tmp_path: Path, rows: list[str], words: list[str]) -> None:
+def test_an_ambiguous_column_is_an_error_that_names_the_option(
+    tmp_path: Path, rows: list[str], words: list[str]
+) -> None:
     with pytest.raises(InputError) as caught:
         found(tmp_path, *rows)
     for word in ("labels.csv: ", *words):
@@ -101,7 +103,7 @@ def test_a_column_found_by_name_is_of_splits_if_it_holds_any(
 
 def manifest(folder: Path, *objects: dict[str, object], y: str | None = None) -> tuple[str, str | None, str | None]:
     (folder / "x.manifest").write_text("\n".join(map(json.dumps, objects)))
-    return told(find_columns(open_label_file(str(folder / "x.manifest")), None, y, None, PHOTOS))
+    return as_tuple(find_columns(open_label_file(str(folder / "x.manifest")), None, y, None, PHOTOS))
 
 
 def attribute(name: str) -> dict[str, object]:
@@ -114,22 +116,22 @@ def test_a_manifests_label_attribute_is_found(tmp_path: Path) -> None:
     assert manifest(tmp_path, line, y="category") == ("source-ref", "category", None)
 
 
-def test_attributes_that_never_meet_are_taken_line_by_line(tmp_path: Path) -> None:
+def test_attributes_of_different_lines_are_read_line_by_line(tmp_path: Path) -> None:
     lines = [{"source-ref": "a.jpg", **attribute(name)} for name in ("cats", "dogs")]
     assert manifest(tmp_path, *lines) == ("source-ref", None, None)
 
 
-def test_attributes_that_meet_in_a_line_have_to_be_chosen_from(tmp_path: Path) -> None:
+def test_several_attributes_in_a_line_need_an_option(tmp_path: Path) -> None:
     line = {"source-ref": "a.jpg", **attribute("first"), **attribute("check")}
-    with pytest.raises(InputError, match=r"several label attributes: 'first', 'check'; choose by --y-col"):
+    with pytest.raises(InputError, match=r"several label attributes: 'first', 'check'; choose one with --y-col"):
         manifest(tmp_path, line)
     assert manifest(tmp_path, line, y="check") == ("source-ref", "check", None)
 
 
-def test_a_split_is_told_by_its_usual_words() -> None:
-    assert {split_of(word) for word in ("Train", " training")} == {Split.TRAIN}
-    assert {split_of(word) for word in ("VAL", "valid", "validation ", "Dev")} == {Split.VALIDATION}
-    assert {split_of(word) for word in ("test", "Testing")} == {Split.TEST}
-    assert {split_of(word) for word in ("", "  ")} == {None}
-    with pytest.raises(ValueError, match="'holdout' is no split"):
-        split_of(" holdout")
+def test_the_usual_split_names_are_read() -> None:
+    assert {parse_split(word) for word in ("Train", " training")} == {Split.TRAIN}
+    assert {parse_split(word) for word in ("VAL", "valid", "validation ", "Dev")} == {Split.VALIDATION}
+    assert {parse_split(word) for word in ("test", "Testing")} == {Split.TEST}
+    assert {parse_split(word) for word in ("", "  ")} == {None}
+    with pytest.raises(ValueError, match="'holdout' is not a split"):
+        parse_split(" holdout")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from train_job.data.dataset import RejectedPhoto
 from train_job.data.labels.formats import open_label_file
-from train_job.data.labels.label_rows import Columns, LabelFile, LabelRow, as_text
+from train_job.data.labels.label_rows import LabelColumns, LabelFile, LabelRow, as_text
 from transferlite.errors import InputError, NotFoundError
 
 Opened = Callable[..., LabelFile]
@@ -33,18 +33,18 @@ def opened(tmp_path: Path) -> Opened:
 
 
 def pairs(file: LabelFile, name: str = "File Name", label: str | None = "Label") -> list[tuple[int, str, str]]:
-    return [row[:3] for row in file.rows(Columns(name, label)) if isinstance(row, LabelRow)]
+    return [row[:3] for row in file.rows(LabelColumns(name, label)) if isinstance(row, LabelRow)]
 
 
 def rejected(file: LabelFile, label: str | None = "Label") -> list[tuple[int | None, str]]:
-    rows = file.rows(Columns("source-ref", label))
+    rows = file.rows(LabelColumns("source-ref", label))
     return [(row.row, row.code) for row in rows if isinstance(row, RejectedPhoto)]
 
 
 PETS = [(2, "a.jpg", "cat"), (3, "b, c.jpg", "dog")]
 
 
-# -- separated values --------------------------------------------------------------------------------------------------
+# -- CSV --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
@@ -83,7 +83,7 @@ def test_blank_lines_before_the_header_count(opened: Opened) -> None:
 def test_two_columns_of_the_name_that_is_wanted_are_refused(opened: Opened) -> None:
     file = opened("File Name,Label,Label\na.jpg,cat,dog\n")
     with pytest.raises(InputError, match=r"labels\.csv: has 2 columns 'Label'"):
-        list(file.rows(Columns("File Name", "Label")))
+        list(file.rows(LabelColumns("File Name", "Label")))
 
 
 def test_columns_without_a_name_are_none(opened: Opened) -> None:
@@ -135,32 +135,32 @@ def bare(text: str) -> str:
 
 
 def lines(*objects: object) -> str:
-    return "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in objects)
+    return "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in objects)
 
 
-def job(number: int, name: str, confidence: float = 0.9) -> dict[str, Any]:
-    metadata = {"class-name": name, "confidence": confidence, "type": "groundtruth/image-classification"}
+def job(number: int, name: str) -> dict[str, Any]:
+    metadata = {"class-name": name, "confidence": 0.9, "type": "groundtruth/image-classification"}
     return {"pets": number, "pets-metadata": metadata}
 
 
-def test_a_ground_truth_manifest_gives_the_classes_names_and_confidence(opened: Opened) -> None:
-    text = lines({"source-ref": "s3://b/a.jpg", **job(0, "cat", 0.75)}, {"source-ref": "s3://b/b.jpg", **job(1, "dog")})
+def test_a_ground_truth_manifest_gives_the_class_names(opened: Opened) -> None:
+    text = lines({"source-ref": "s3://b/a.jpg", **job(0, "cat")}, {"source-ref": "s3://b/b.jpg", **job(1, "dog")})
     file = opened(text, "output.manifest")
     assert file.columns == ("source-ref", "pets")
     assert file.attributes == ("pets",)
-    assert list(file.rows(Columns("source-ref", "pets"))) == [
-        LabelRow(1, "s3://b/a.jpg", "cat", "", 0.75),
-        LabelRow(2, "s3://b/b.jpg", "dog", "", 0.9),
+    assert list(file.rows(LabelColumns("source-ref", "pets"))) == [
+        LabelRow(1, "s3://b/a.jpg", "cat"),
+        LabelRow(2, "s3://b/b.jpg", "dog"),
     ]
 
 
 def test_a_manifest_may_have_another_attribute_in_each_line(opened: Opened) -> None:
     other = {"cows": 1, "cows-metadata": {"class-name": "cow"}}
     file = opened(lines({"source-ref": "a.jpg", **job(1, "cat")}, {"source-ref": "b.jpg", **other}), "x.manifest")
-    assert (file.attributes, file.attributes_meet) == (("pets", "cows"), False)
+    assert (file.attributes, file.attributes_overlap) == (("pets", "cows"), False)
     assert pairs(file, "source-ref", None) == [(1, "a.jpg", "cat"), (2, "b.jpg", "cow")]
     both = opened(lines({"source-ref": "a.jpg", **job(1, "cat"), **other}), "y.manifest")
-    assert both.attributes_meet
+    assert both.attributes_overlap
 
 
 def test_a_photo_of_several_labels_or_of_boxes_is_rejected_by_its_row(opened: Opened) -> None:
@@ -172,10 +172,16 @@ def test_a_photo_of_several_labels_or_of_boxes_is_rejected_by_its_row(opened: Op
     many = [{"source-ref": "a.jpg", "pets": numbers, "pets-metadata": metadata} for numbers in ([2], [0, 2], [])]
     file = opened(lines(*many), "x.manifest")
     assert rejected(file, "pets") == [(2, "bad-row"), (3, "bad-row")]
-    assert next(iter(file.rows(Columns("source-ref", "pets")))) == LabelRow(1, "a.jpg", "dog", "", 0.25)
+    assert next(iter(file.rows(LabelColumns("source-ref", "pets")))) == LabelRow(1, "a.jpg", "dog")
     boxes = opened(lines({"source-ref": "a.jpg", "boxes": {"annotations": []}, "boxes-metadata": {}}), "y.manifest")
     assert boxes.attributes == ()
     assert rejected(boxes, "boxes") == [(1, "bad-row")]
+
+
+def test_a_class_map_that_is_no_object_is_ignored(opened: Opened) -> None:
+    metadata = {"type": "groundtruth/image-classification-multilabel", "class-map": ["cat"]}
+    file = opened(lines({"source-ref": "a.jpg", "pets": [0], "pets-metadata": metadata}), "x.manifest")
+    assert rejected(file, "pets") == [(1, "bad-row")]
 
 
 def test_a_line_that_labelling_failed_for_has_no_label(opened: Opened) -> None:
@@ -192,7 +198,7 @@ def test_json_lines_may_have_any_columns_and_values(opened: Opened, name: str) -
     assert pairs(file, "k", "v") == [(1, "ä.jpg", "7"), (2, "12", "true"), (3, "c", "1"), (4, "d", ""), (5, "", "")]
 
 
-def test_lines_that_are_no_json_objects_are_rejected_with_their_numbers(opened: Opened) -> None:
+def test_lines_that_are_not_json_objects_are_rejected_with_their_numbers(opened: Opened) -> None:
     bad = ['{"source-ref": "b.jpg", ', "[1]", "NaN", '{"source-ref": ["c.jpg"], "Label": "x"}', "[" * 100_000]
     good = '{"source-ref": "a.jpg", "Label": "cat"}'
     text = "\n".join([good, "", *bad, good]).encode() + b'\n{"source-ref": "\xff"}\n'
@@ -273,7 +279,7 @@ def test_a_file_may_be_compressed(opened: Opened, name: str) -> None:
         (b"", "labels.csv", "is empty"),
         (b"\xef\xbb\xbf \r\n", "labels.jsonl", "is empty"),
         (b"PK\x03\x04 and more", "labels.xlsx", "is a spreadsheet"),
-        (b"File Name,Label\n", "labels.parquet", "is named Parquet and is not"),
+        (b"File Name,Label\n", "labels.parquet", "has the extension .parquet but is not Parquet"),
         (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "labels.csv", "is not text in UTF-8"),
         ("File Name,Label\n".encode("utf-16-be"), "labels.csv", "is not text in UTF-8"),
         (b"\xff\xfe" + b"abc", "labels.csv", "is not text in UTF-16"),
@@ -289,7 +295,7 @@ def test_a_file_of_no_known_format_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_a_label_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_label_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"labels\.parquet"):
         open_label_file(str(tmp_path / "labels.parquet"))
 

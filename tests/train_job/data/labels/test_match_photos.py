@@ -5,15 +5,15 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from train_job.data.labels.match_photos import UNREADABLE, Found, PhotoNames, shown
+from train_job.data.labels.match_photos import UNPRINTABLE, PhotoMatch, PhotoMatcher, escape_unprintable
 from transferlite.storage.store import join_uri
 
 NFC, NFD = "K\u00e4tzchen.jpg", "Ka\u0308tzchen.jpg"
 ROOT = "s3://my-photos/data/train_img"
 
 
-def photos(*keys: str, root: str = ROOT) -> PhotoNames:
-    return PhotoNames(root, {key: f"stamp of {key}" for key in keys})
+def photos(*keys: str, root: str = ROOT) -> PhotoMatcher:
+    return PhotoMatcher(root, {key: f"stamp of {key}" for key in keys})
 
 
 @pytest.mark.parametrize(
@@ -21,8 +21,8 @@ def photos(*keys: str, root: str = ROOT) -> PhotoNames:
     ["a b+c%20d.jpg", "100%.jpg", " spaces around .jpg ", "quo\"t'ed.jpg", NFC, NFD, "a\\b.jpg", "/a//b.jpg", "c"],
 )
 def test_a_key_is_found_by_exactly_its_name(key: str) -> None:
-    assert photos(key, "other.jpg").find(key) == Found(f"{ROOT}/{key}", key, f"stamp of {key}")
-    assert photos(key, "other.jpg").find(f"{ROOT}/{key}").key == key
+    assert photos(key, "other.jpg").match(key) == PhotoMatch(f"{ROOT}/{key}", key, f"stamp of {key}")
+    assert photos(key, "other.jpg").match(f"{ROOT}/{key}").key == key
 
 
 @pytest.mark.parametrize(
@@ -35,26 +35,26 @@ def test_a_key_is_found_by_exactly_its_name(key: str) -> None:
     ],
 )
 def test_a_name_may_be_written_in_other_ways(name: str) -> None:
-    assert photos("sub/a b.jpg", "a b.jpg").find(name).key == "sub/a b.jpg"
+    assert photos("sub/a b.jpg", "a b.jpg").match(name).key == "sub/a b.jpg"
 
 
 def test_a_key_that_is_exactly_the_name_is_taken_first() -> None:
     both = photos("a\\b.jpg", "a/b.jpg", "train_img/c.jpg", "c.jpg")
-    assert both.find("a\\b.jpg").key == "a\\b.jpg"
-    assert both.find("train_img/c.jpg").key == "train_img/c.jpg"
+    assert both.match("a\\b.jpg").key == "a\\b.jpg"
+    assert both.match("train_img/c.jpg").key == "train_img/c.jpg"
 
 
 @pytest.mark.parametrize(("written", "key"), [(NFC, NFD), (NFD, NFC)])
 @pytest.mark.parametrize("before", ["", "./", "train_img\\", f"{ROOT}/"])
 def test_accents_may_be_composed_or_not(written: str, key: str, before: str) -> None:
-    assert photos(f"sub/{key}").find(f"{before}sub/{written}").key == f"sub/{key}"
+    assert photos(f"sub/{key}").match(f"{before}sub/{written}").key == f"sub/{key}"
 
 
-def test_accents_that_could_be_of_two_photos_are_of_none() -> None:
-    first, second = "e\u0323\u0302.jpg", "\u1eb9\u0302.jpg"  # both are not composed, and the same when they are
+def test_accents_that_match_two_photos_match_none() -> None:
+    first, second = "e\u0323\u0302.jpg", "\u1eb9\u0302.jpg"  # different, but with the same NFC form
     composed = unicodedata.normalize("NFC", first)
-    assert photos(first, second).find(composed).code == "missing"
-    assert photos(first, second).find(second).key == second
+    assert photos(first, second).match(composed).code == "missing"
+    assert photos(first, second).match(second).key == second
 
 
 @pytest.mark.parametrize(
@@ -72,15 +72,15 @@ def test_accents_that_could_be_of_two_photos_are_of_none() -> None:
         ("two+words.jpg", "two words.jpg"),
     ],
 )
-def test_what_was_nearly_found_is_told(name: str, near: str) -> None:
-    found = photos("a.jpg", "sub/B.png", "dog.1.jpeg", "two words.jpg").find(name)
+def test_a_similar_name_is_suggested(name: str, near: str) -> None:
+    found = photos("a.jpg", "sub/B.png", "dog.1.jpeg", "two words.jpg").match(name)
     assert (found.code, found.key) == ("missing", "")
-    assert found.reason == f"there is no such file, but {near!r}"
+    assert found.reason == f"there is no such file; did you mean {near!r}?"
 
 
 @pytest.mark.parametrize("name", ["zebra.jpg", "../a.jpg", f"{ROOT}/zebra.jpg", "/zebra.jpg", "file:///zebra.jpg"])
 def test_a_photo_that_is_not_there_is_missing(name: str) -> None:
-    found = photos("other.jpg").find(name)
+    found = photos("other.jpg").match(name)
     assert (found.code, found.key, found.reason) == ("missing", "", "there is no such file")
     assert found.uri.endswith(name.rpartition("/")[2])
 
@@ -89,36 +89,38 @@ def test_photos_elsewhere_are_kept_whole(tmp_path: Path) -> None:
     (tmp_path / "x.jpg").write_bytes(b"")
     for root in (ROOT, str(tmp_path / "photos")):
         names = photos("a.jpg", root=root)
-        assert names.find(f"{tmp_path}/x.jpg") == Found(f"{tmp_path}/x.jpg")
-        assert names.find(f"file://{tmp_path}/x.jpg") == Found(f"{tmp_path}/x.jpg")
-        assert names.find(f"{tmp_path}/y.jpg").code == "missing"
-        assert names.find("s3://other/a b.jpg") == Found("s3://other/a b.jpg")
-        assert names.find("s3n://my-photos/data/train_img2/a.jpg") == Found("s3://my-photos/data/train_img2/a.jpg")
+        assert names.match(f"{tmp_path}/x.jpg") == PhotoMatch(f"{tmp_path}/x.jpg")
+        assert names.match(f"file://{tmp_path}/x.jpg") == PhotoMatch(f"{tmp_path}/x.jpg")
+        assert names.match(f"{tmp_path}/y.jpg").code == "missing"
+        assert names.match("s3://other/a b.jpg") == PhotoMatch("s3://other/a b.jpg")
+        assert names.match("s3n://my-photos/data/train_img2/a.jpg") == PhotoMatch(
+            "s3://my-photos/data/train_img2/a.jpg"
+        )
 
 
 def test_a_path_that_is_a_file_is_no_name_below_the_root(tmp_path: Path) -> None:
     (tmp_path / "x.jpg").write_bytes(b"")
     names = photos(f"{tmp_path}/x.jpg"[1:], root=str(tmp_path / "photos"))
-    assert names.find(f"{tmp_path}/x.jpg") == Found(f"{tmp_path}/x.jpg")
+    assert names.match(f"{tmp_path}/x.jpg") == PhotoMatch(f"{tmp_path}/x.jpg")
 
 
 def test_whole_paths_below_a_root_that_is_relative_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for root in ("photos", "./photos", "."):
         for name in (f"{Path(root).absolute()}/sub/a.jpg", "sub/a.jpg", "./sub/a.jpg"):
-            assert photos("sub/a.jpg", root=str(Path(root))).find(name).key == "sub/a.jpg"
+            assert photos("sub/a.jpg", root=str(Path(root))).match(name).key == "sub/a.jpg"
 
 
-def test_what_no_store_has_is_told() -> None:
-    assert photos("a.jpg").find("https://example.com/a.jpg").code == "unusable"
-    assert photos("a.jpg", ".DS_Store").find(".DS_Store").code == "not-photo-name"
-    assert photos("a.jpg").find("s3://other/x/Thumbs.db").code == "not-photo-name"
+def test_unsupported_names_are_rejected() -> None:
+    assert photos("a.jpg").match("https://example.com/a.jpg").code == "unusable"
+    assert photos("a.jpg", ".DS_Store").match(".DS_Store").code == "not-photo-name"
+    assert photos("a.jpg").match("s3://other/x/Thumbs.db").code == "not-photo-name"
 
 
-def test_a_name_that_cannot_be_shown_is_refused_and_shown() -> None:
+def test_an_unprintable_name_is_rejected_and_escaped() -> None:
     for name in ("caf\udce9.jpg", "two\nlines.jpg", "nul\0.jpg"):
         for names in (photos(name), photos("a.jpg")):
-            found = names.find(name)
+            found = names.match(name)
             assert found.code == "bad-name"
             assert found.uri.isprintable()
 
@@ -131,9 +133,9 @@ names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=10)
 def test_every_key_is_found_by_its_name_and_no_name_raises(keys: list[str], other: str) -> None:
     listed = photos(*keys)
     for key in keys:
-        found = listed.find(key)
-        assert (found.key, found.uri) == (key, shown(join_uri(ROOT, key)))
-    assert listed.find(other).key in {"", *keys}
-    assume(not UNREADABLE.search(other) and other == other.strip())
+        found = listed.match(key)
+        assert (found.key, found.uri) == (key, escape_unprintable(join_uri(ROOT, key)))
+    assert listed.match(other).key in {"", *keys}
+    assume(not UNPRINTABLE.search(other) and other == other.strip())
     upload = photos(unicodedata.normalize("NFD", other))  # as macOS does
-    assert upload.find(other).key or upload.find(unicodedata.normalize("NFC", other)).key
+    assert upload.match(other).key or upload.match(unicodedata.normalize("NFC", other)).key
