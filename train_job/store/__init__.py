@@ -1,1 +1,1 @@
-"""The feature store: each photo's feature rows, kept by content so that no photo is forwarded twice."""
+"""The feature store: feature rows by photo content, so that the backbone processes no photo twice."""

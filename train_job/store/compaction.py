@@ -1,4 +1,4 @@
-"""Keeping a feature store small: merging its parts, and dropping what photos left that are not there any more."""
+"""Keep a feature store small: merge its parts, and delete the data of photos that no longer exist."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from train_job.arrow import pa, pc
-from train_job.store.digests import NONE, places_in
-from train_job.store.feature_parts import PARTS_AT_ONCE, PartStore, column_of, digests_of
+from train_job.store.digests import NO_DIGESTS, indices_in
+from train_job.store.feature_parts import PARTS_AT_ONCE, PartStore, digests_from_column, digests_to_column
 from train_job.store.feature_store import FeatureSpace, FeatureStore
-from train_job.store.photo_index import encoded, identities
+from train_job.store.photo_index import encode_uri, photo_identities
 from transferlite.errors import InputError, NotFoundError
 from transferlite.storage.locations import open_store
 from transferlite.storage.prefetch import prefetch_map
@@ -17,8 +17,8 @@ from transferlite.storage.store import join_uri
 
 
 @dataclass(frozen=True)
-class Usage:
-    """What a space holds: distinct photos, and the parts' number and bytes."""
+class SpaceUsage:
+    """Size of a space: distinct photos, number of parts, and bytes."""
 
     space: FeatureSpace
     rows: int
@@ -26,37 +26,37 @@ class Usage:
     bytes: int
 
 
-def usage(store: FeatureStore, space: FeatureSpace) -> Usage:
-    """Count what a space holds."""
-    known = store.keys(space)
-    sizes = store.shelf(space).sizes()
-    return Usage(space, len(known), len(known.names), sum(sizes.get(name, 0) for name in known.names))
+def space_usage(store: FeatureStore, space: FeatureSpace) -> SpaceUsage:
+    """Measure the size of a space."""
+    index = store.row_index(space)
+    sizes = store.row_parts(space).sizes()
+    return SpaceUsage(space, len(index), len(index.names), sum(sizes.get(name, 0) for name in index.names))
 
 
 # -- compaction ------------------------------------------------------------------------------------------------------
 
 
-def compact(shelf: PartStore, advance: Callable[[], None] = lambda: None) -> int:
-    """Merge small parts to some of about ``shelf.size``; returns how many fewer there are.
+def compact(parts: PartStore, advance: Callable[[], None] = lambda: None) -> int:
+    """Merge small parts into parts of about ``parts.target_bytes``; return how many fewer there are.
 
-    Others may write, read and compact meanwhile, and whatever dies, no row is lost. ``advance`` is called once for
-    each of the :func:`small_parts`.
+    Other processes may write, read and compact at the same time, and a killed process loses no row. ``advance`` is
+    called once for each of the parts that :func:`count_small_parts` counts.
     """
-    groups = _groups(shelf.tidy(), shelf.size)
-    return sum(_merge(shelf, group, advance) for group in groups)
+    groups = _groups(parts.tidy(), parts.target_bytes)
+    return sum(_merge(parts, group, advance) for group in groups)
 
 
-def small_parts(shelf: PartStore) -> int:
-    """How many parts compaction would read."""
-    return sum(map(len, _groups(shelf.sizes(), shelf.size)))
+def count_small_parts(parts: PartStore) -> int:
+    """Count the parts that compaction would read."""
+    return sum(map(len, _groups(parts.sizes(), parts.target_bytes)))
 
 
-def _groups(sizes: Mapping[str, int], most: int) -> list[list[str]]:
-    """The parts of less than ``most / 2`` bytes, the smallest first, in groups of at most ``most``."""
+def _groups(sizes: Mapping[str, int], max_bytes: int) -> list[list[str]]:
+    """Group the parts smaller than ``max_bytes / 2``, the smallest first, into groups of at most ``max_bytes``."""
     groups: list[list[str]] = [[]]
     filled = 0
-    for name in sorted((name for name in sizes if sizes[name] < most // 2), key=lambda name: (sizes[name], name)):
-        if filled + sizes[name] > most:
+    for name in sorted((name for name in sizes if sizes[name] < max_bytes // 2), key=lambda name: (sizes[name], name)):
+        if filled + sizes[name] > max_bytes:
             groups.append([])
             filled = 0
         groups[-1].append(name)
@@ -64,15 +64,15 @@ def _groups(sizes: Mapping[str, int], most: int) -> list[list[str]]:
     return [group for group in groups if len(group) > 1]
 
 
-def _merge(shelf: PartStore, names: list[str], advance: Callable[[], None]) -> int:
+def _merge(parts: PartStore, names: list[str], advance: Callable[[], None]) -> int:
     tables = {}
-    for name, table in zip(names, prefetch_map(shelf.read, names, PARTS_AT_ONCE, PARTS_AT_ONCE), strict=True):
+    for name, table in zip(names, prefetch_map(parts.read, names, PARTS_AT_ONCE, PARTS_AT_ONCE), strict=True):
         advance()
-        if table is not None:  # else another compaction has it, or it is damaged
+        if table is not None:  # else another process has merged it, or it is damaged
             tables[name] = table
     if len(tables) < 2:
         return 0
-    shelf.replace(list(tables), shelf.merged(tables.values()))
+    parts.replace(list(tables), parts.merge(tables.values()))
     return len(tables) - 1
 
 
@@ -80,8 +80,14 @@ def _merge(shelf: PartStore, names: list[str], advance: Callable[[], None]) -> i
 
 
 @dataclass(frozen=True)
-class Pruned:
-    """What left, or would: lines of the photo index out of ``photos``, and the number of rows of each space."""
+class PruneResult:
+    """Number of deleted records and rows, or of those that a dry run would delete.
+
+    Attributes:
+        photos: records in the photo index before.
+        lines: deleted records of the photo index.
+        rows: deleted rows of each space.
+    """
 
     photos: int
     lines: int
@@ -90,113 +96,124 @@ class Pruned:
 
 def prune(
     store: FeatureStore, images: Iterable[str], dry_run: bool = False, advance: Callable[[], None] = lambda: None
-) -> Pruned:
-    """Drop what is known of photos that are not below any of ``images`` now, and the rows and facts of only those.
+) -> PruneResult:
+    """Delete the records of photos that no longer exist below any of ``images``, and rows and facts only they use.
 
-    No row is lost of a photo that stays, even while others read and compact. Where a job adds rows meanwhile, some of
-    its photos may have to be forwarded again, and what a compaction merges meanwhile may stay until the next time.
-    ``advance`` is called after each space, and after the photo index.
+    Other processes may read and compact at the same time without losing a row of an existing photo. If a job adds rows
+    meanwhile, some of its photos may have to be extracted again. What a compaction merges meanwhile may remain until
+    the next pruning. ``advance`` is called after each space, and after the photo index.
 
     Raises:
-        InputError: not one known photo is there, so that ``images`` is not what the jobs were given.
+        InputError: no known photo exists, so ``images`` cannot be the locations that the jobs used.
         NotFoundError: one of ``images`` holds no files.
     """
-    lines = store.photo_shelf.indexes(lambda table: table)
-    stay = _stay(list(lines.values()), images)
-    every = sum(map(len, lines.values()))
-    if not every:
-        return Pruned(0, 0, {})  # without an index nothing tells whose the rows are
-    if not any(pc.any(stay(table)).as_py() for table in lines.values()):
+    records = store.photo_parts.load_indexes(lambda table: table)
+    is_kept = _existing_photo_filter(list(records.values()), images)
+    total = sum(map(len, records.values()))
+    if not total:
+        return PruneResult(0, 0, {})  # without records, the photos of the rows are unknown
+    if not any(pc.any(is_kept(table)).as_py() for table in records.values()):
         raise InputError(
-            f"none of the {every} photos that are known is there", hint="name the images as the training jobs did"
+            f"none of the {total} known photos exists there", hint="pass the --images of the training jobs"
         )
-    contents = [digests_of(table.filter(stay(table)).column("sha256")) for table in lines.values()]
-    kept = np.unique(np.concatenate([NONE, *contents]))
+    digests = [digests_from_column(table.filter(is_kept(table)).column("sha256")) for table in records.values()]
+    kept_digests = np.unique(np.concatenate([NO_DIGESTS, *digests]))
 
     def has_photo(keys: pa.Table) -> pa.Array:
-        return pa.array(places_in(kept, digests_of(keys.column("sha256"))) >= 0)
+        return pa.array(indices_in(kept_digests, digests_from_column(keys.column("sha256"))) >= 0)
 
     rows = {}
     for space in store.spaces():
-        rows[space] = _prune(store.shelf(space), has_photo, dry_run)
+        rows[space] = _prune_parts(store.row_parts(space), has_photo, dry_run)
         advance()
-    _prune(store.facts_shelf, has_photo, dry_run)
-    gone = _prune(store.photo_shelf, stay, dry_run)
+    _prune_parts(store.facts_parts, has_photo, dry_run)
+    deleted = _prune_parts(store.photo_parts, is_kept, dry_run)
     advance()
-    return Pruned(every, gone, rows)
+    return PruneResult(total, deleted, rows)
 
 
-def _stay(lines: list[pa.Table], images: Iterable[str]) -> Callable[[pa.Table], pa.ChunkedArray]:
-    """Which lines of the photo index are of photos that are there: as they are now, where that is known."""
-    uris, stamps = _listed(images)
-    there = pa.array([encoded(uri) for uri in uris], pa.binary())
-    now = column_of(identities(uris, stamps))
+def _existing_photo_filter(records: list[pa.Table], images: Iterable[str]) -> Callable[[pa.Table], pa.ChunkedArray]:
+    """Return a function that selects the records of existing photos, without outdated ones where a current one exists.
 
-    def current(table: pa.Table) -> pa.ChunkedArray:
-        return pc.is_in(table.column("identity"), value_set=now)
+    A record is current if its URI and stamp are listed now.
+    """
+    uris, stamps = _list_photos(images)
+    listed_uris = pa.array([encode_uri(uri) for uri in uris], pa.binary())
+    listed_identities = digests_to_column(photo_identities(uris, stamps))
 
-    renewed = [table.column("uri").filter(current(table)) for table in lines]
-    fresh = pa.chunked_array([chunk for column in renewed for chunk in column.chunks], pa.binary()).combine_chunks()
+    def is_current(table: pa.Table) -> pa.ChunkedArray:
+        return pc.is_in(table.column("identity"), value_set=listed_identities)
 
-    def stay(table: pa.Table) -> pa.ChunkedArray:
+    current = [table.column("uri").filter(is_current(table)) for table in records]
+    current_uris = pa.chunked_array([chunk for uris in current for chunk in uris.chunks], pa.binary()).combine_chunks()
+
+    def is_kept(table: pa.Table) -> pa.ChunkedArray:
         uri = table.column("uri")
-        outdated = pc.and_not(pc.is_in(uri, value_set=fresh), current(table))
-        return pc.and_not(pc.is_in(uri, value_set=there), outdated)
+        outdated = pc.and_not(pc.is_in(uri, value_set=current_uris), is_current(table))
+        return pc.and_not(pc.is_in(uri, value_set=listed_uris), outdated)
 
-    return stay
+    return is_kept
 
 
-def _listed(images: Iterable[str]) -> tuple[list[str], list[str]]:
+def _list_photos(images: Iterable[str]) -> tuple[list[str], list[str]]:
+    """List the URIs and stamps of all files below the locations."""
     uris: list[str] = []
     stamps: list[str] = []
     for location in images:
         store = open_store(location)
-        found = [(join_uri(store.uri, entry.key), entry.stamp) for entry in store.entries()]
-        if not found:
-            raise NotFoundError("holds no files", where=location, hint="mend --images")
-        uris += [uri for uri, _ in found]
-        stamps += [stamp for _, stamp in found]
+        entries = [(join_uri(store.uri, entry.key), entry.stamp) for entry in store.entries()]
+        if not entries:
+            raise NotFoundError("holds no files", where=location, hint="check --images")
+        uris += [uri for uri, _ in entries]
+        stamps += [stamp for _, stamp in entries]
     return uris, stamps
 
 
-def _prune(shelf: PartStore, stay: Callable[[pa.Table], pa.Array], dry_run: bool) -> int:
-    """Keep the rows that ``stay``, a boolean column for the columns of a part's last file; returns how many leave."""
-    gone = 0
+def _prune_parts(parts: PartStore, is_kept: Callable[[pa.Table], pa.Array], dry_run: bool) -> int:
+    """Delete the rows that ``is_kept`` does not select; return their number.
+
+    ``is_kept`` takes the table in a part's last file and returns a boolean column ``[N]``.
+    """
+    deleted = 0
     if not dry_run:
-        shelf.tidy()
-    for name, kept in shelf.indexes(stay).items():
-        left = int(pc.sum(kept).as_py() or 0)
-        gone += len(kept) - left
-        if left == len(kept) or dry_run:
+        parts.tidy()
+    for name, kept in parts.load_indexes(is_kept).items():
+        remaining = int(pc.sum(kept).as_py() or 0)
+        deleted += len(kept) - remaining
+        if remaining == len(kept) or dry_run:
             continue
-        table = shelf.read(name) if left else None
+        table = parts.read(name) if remaining else None
         if table is not None:
-            shelf.replace([name], table.filter(kept))
-        elif not left:
-            shelf.delete(name)
-    return gone
+            parts.replace([name], table.filter(kept))
+        elif not remaining:
+            parts.delete(name)
+    return deleted
 
 
 def delete_space(store: FeatureStore, space_id: str, dry_run: bool = False) -> int:
-    """Remove everything of a space, its description last; returns the number of bytes. Raises NotFoundError."""
+    """Delete a space with all its rows, its description last; return the number of bytes. Raises NotFoundError."""
     entries = list(store.store.entries(f"spaces/{space_id}/"))
     if not entries:
-        raise NotFoundError(f"there is no space {space_id}", where=store.store.uri, hint="features stats lists them")
+        raise NotFoundError(
+            f"there is no space {space_id}",
+            where=store.store.uri,
+            hint="`transferlite features stats` lists the spaces",
+        )
     for entry in entries if not dry_run else ():
         store.store.delete(entry.key)
     return sum(entry.size for entry in entries)
 
 
 def delete_leftovers(store: FeatureStore, dry_run: bool = False) -> int:
-    """Remove rows without keys, which a job leaves that died as it wrote them; returns the number of parts.
+    """Delete the incomplete parts that killed jobs left behind; return their number.
 
-    Only while no job is writing: what another is about to complete would be lost, and forwarded again.
+    No job may be writing: a part that it is about to complete would be lost, and its photos extracted again.
     """
     deleted = 0
     for space in store.spaces():
-        shelf = store.shelf(space)
-        for name in shelf.sizes().keys() - set(shelf.names()):
+        parts = store.row_parts(space)
+        for name in parts.sizes().keys() - set(parts.names()):
             deleted += 1
             if not dry_run:
-                shelf.delete(name)
+                parts.delete(name)
     return deleted

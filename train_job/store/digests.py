@@ -1,4 +1,4 @@
-"""sha256s by the million: 32 bytes each in a numpy array, sorted, and found by bisection."""
+"""Arrays of sha256s: 32 bytes each, sorted and searched by bisection, for millions of photos."""
 
 from collections.abc import Sequence
 
@@ -6,21 +6,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 Digests = NDArray[np.bytes_]
-"""Binary sha256s as ``S32`` ``[N]``; numpy compares them bytewise."""
+"""Binary sha256s as ``S32`` ``[N]``, which NumPy compares bytewise."""
 
-NONE: Digests = np.zeros(0, "S32")
+NO_DIGESTS: Digests = np.zeros(0, "S32")
 
 
-def as_digests(hashes: Sequence[str]) -> Digests:
-    """Hexadecimal sha256s as an array ``S32`` ``[N]``. Raises ValueError where one is not 64 digits long."""
-    if any(len(one) != 64 for one in hashes):
+def digests_from_hex(hashes: Sequence[str]) -> Digests:
+    """Convert hexadecimal sha256s to an array ``S32`` ``[N]``. Raises ValueError if one is not 64 digits long."""
+    if any(len(sha256) != 64 for sha256 in hashes):
         raise ValueError("a sha256 has 64 hexadecimal digits")
     return np.frombuffer(bytes.fromhex("".join(hashes)), "S32")
 
 
-def places_in(there: Digests, wanted: Digests) -> NDArray[np.int64]:
-    """Where each of ``wanted`` ``[N]`` is in ``there`` ``[M]``, which is sorted; -1 where it is not."""
-    if not len(there):
+def indices_in(known: Digests, wanted: Digests) -> NDArray[np.int64]:
+    """Return the index in ``known`` ``[M]``, which is sorted, of each of ``wanted`` ``[N]``; -1 if it is missing."""
+    if not len(known):
         return np.full(len(wanted), -1, np.int64)
-    places = np.minimum(np.searchsorted(there, wanted), len(there) - 1)
-    return np.where(there[places] == wanted, places, -1)
+    indices = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+    return np.where(known[indices] == wanted, indices, -1)

@@ -1,4 +1,4 @@
-"""What is known of photos without looking at them again: which content lay at a URI when it had a certain stamp."""
+"""The photo index: which content each URI had at a certain stamp, so that known photos are not fetched again."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from train_job.arrow import pa, pc
-from train_job.store.digests import Digests, places_in
-from train_job.store.feature_parts import PartStore, column_of, digests_of
+from train_job.store.digests import Digests, indices_in
+from train_job.store.feature_parts import PartStore, digests_from_column, digests_to_column
 from transferlite.images.input_spec import DECODER_VERSION
 
-SCHEMA = pa.schema(
+PHOTO_SCHEMA = pa.schema(
     [
         ("identity", pa.binary(32)),
         ("uri", pa.binary()),
@@ -21,23 +21,23 @@ SCHEMA = pa.schema(
         ("reason", pa.string()),
     ]
 )
-NEWEST = (("decoder", "descending"), ("code", "ascending"))
-"""Of several records of a photo, what the newest decoder said; and that it is good before that it is not."""
+PREFER_NEWEST = (("decoder", "descending"), ("code", "ascending"))
+"""Sort order of several records of a photo: the newest decoder first, then usable before rejected."""
 
-_NEEDED = ["identity", "sha256", "decoder", "code", "reason"]
+_LOOKUP_COLUMNS = ["identity", "sha256", "decoder", "code", "reason"]
 
 
 @dataclass(frozen=True)
 class PhotoRecord:
-    """What a photo turned out to be.
+    """Result of decoding a photo.
 
     Attributes:
-        uri: where it lay.
-        stamp: ``Entry.stamp`` of what lay there: ETag, size and version.
-        sha256: of its bytes, hexadecimal; empty for a photo that cannot be used.
-        decoder: the version of the decoder that looked at it.
-        code: why it cannot be used; empty for a good photo.
-        reason: the same in words.
+        uri: of the photo.
+        stamp: ``Entry.stamp`` of the object at the URI: ETag, size and version.
+        sha256: of the photo's bytes, hexadecimal; empty for a rejected photo.
+        decoder: version of the decoder.
+        code: why the photo is rejected; empty for a usable photo.
+        reason: the same for people.
     """
 
     uri: str
@@ -48,59 +48,63 @@ class PhotoRecord:
     reason: str = ""
 
 
-def identities(uris: Iterable[str], stamps: Iterable[str]) -> Digests:
-    """What each photo is found by, ``[N]``: the sha256 of its URI and stamp."""
+def photo_identities(uris: Iterable[str], stamps: Iterable[str]) -> Digests:
+    """Return the key of each photo in the index, ``[N]``: the sha256 of its URI and stamp."""
     pairs = zip(uris, stamps, strict=True)
-    return np.frombuffer(b"".join(hashlib.sha256(encoded(f"{uri}\0{stamp}")).digest() for uri, stamp in pairs), "S32")
+    return np.frombuffer(
+        b"".join(hashlib.sha256(encode_uri(f"{uri}\0{stamp}")).digest() for uri, stamp in pairs), "S32"
+    )
 
 
-def encoded(text: str) -> bytes:
-    """A URI as the index keeps it; file names need not be Unicode."""
+def encode_uri(text: str) -> bytes:
+    """Encode a URI for the index, also with a file name that is not Unicode."""
     return text.encode("utf-8", "surrogateescape")
 
 
-def to_table(records: Sequence[PhotoRecord]) -> pa.Table:
-    """The records that have a stamp, as a table of :data:`SCHEMA`, in no order."""
-    records = [one for one in records if one.stamp]
+def photo_table(records: Sequence[PhotoRecord]) -> pa.Table:
+    """Convert the records that have a stamp to a table of :data:`PHOTO_SCHEMA`, in no order."""
+    records = [record for record in records if record.stamp]
     columns = [
-        column_of(identities([one.uri for one in records], [one.stamp for one in records])),
-        [encoded(one.uri) for one in records],
-        [bytes.fromhex(one.sha256) if not one.code else bytes(32) for one in records],
-        [one.decoder for one in records],
-        [one.code for one in records],
-        [encoded(one.reason).decode("utf-8", "replace") for one in records],
+        digests_to_column(photo_identities([record.uri for record in records], [record.stamp for record in records])),
+        [encode_uri(record.uri) for record in records],
+        [bytes.fromhex(record.sha256) if not record.code else bytes(32) for record in records],
+        [record.decoder for record in records],
+        [record.code for record in records],
+        [encode_uri(record.reason).decode("utf-8", "replace") for record in records],
     ]
-    return pa.table(dict(zip(SCHEMA.names, columns, strict=True)), SCHEMA)
+    return pa.table(dict(zip(PHOTO_SCHEMA.names, columns, strict=True)), PHOTO_SCHEMA)
 
 
 class PhotoIndex:
-    """All records of a feature store that hold for this decoder, found by URI and stamp; under 100 bytes each."""
+    """Records of a feature store that are valid for this decoder, by URI and stamp; under 100 bytes each."""
 
-    def __init__(self, shelf: PartStore) -> None:
-        tables = shelf.indexes(_current)
-        self._table = shelf.merged([SCHEMA.empty_table().select(_NEEDED), *tables.values()]).combine_chunks()
-        self._identities = digests_of(self._table.column("identity"))
+    def __init__(self, parts: PartStore) -> None:
+        tables = parts.load_indexes(_current)
+        self._table = parts.merge(
+            [PHOTO_SCHEMA.empty_table().select(_LOOKUP_COLUMNS), *tables.values()]
+        ).combine_chunks()
+        self._identities = digests_from_column(self._table.column("identity"))
 
     def __len__(self) -> int:
         return len(self._table)
 
     @property
-    def rejects(self) -> int:
-        """How many of the photos cannot be used."""
-        return len(self) - int(pc.sum(good(self._table)).as_py() or 0)
+    def rejected_count(self) -> int:
+        """Number of rejected photos."""
+        return len(self) - int(pc.sum(is_usable(self._table)).as_py() or 0)
 
     def lookup(self, uris: Sequence[str], stamps: Sequence[str]) -> list[PhotoRecord | None]:
-        """The record of each photo that is known as it is now.
+        """Return each photo's record, or None.
 
-        None for a photo without a stamp, one that changed, and one that another version of the decoder refused.
+        None means that the photo has no stamp or has changed, or that another version of the decoder rejected it.
         """
-        places = places_in(self._identities, identities(uris, stamps))
-        found = self._table.take(pa.array(places[places >= 0]))
-        columns = (found.column(name).to_pylist() for name in ("sha256", "decoder", "code", "reason"))
+        matches = indices_in(self._identities, photo_identities(uris, stamps))
+        known = self._table.take(pa.array(matches[matches >= 0]))
+        columns = (known.column(name).to_pylist() for name in ("sha256", "decoder", "code", "reason"))
         values = zip(*columns, strict=True)
         return [
-            _record(uri, stamp, *next(values)) if place >= 0 else None
-            for uri, stamp, place in zip(uris, stamps, places, strict=True)
+            _record(uri, stamp, *next(values)) if index >= 0 else None
+            for uri, stamp, index in zip(uris, stamps, matches, strict=True)
         ]
 
 
@@ -109,10 +113,12 @@ def _record(uri: str, stamp: str, sha256: bytes, decoder: int, code: str, reason
 
 
 def _current(table: pa.Table) -> pa.Table:
-    """The records that a job of this decoder believes, without what it does not need."""
-    return table.select(_NEEDED).filter(pc.or_(good(table), pc.equal(table.column("decoder"), DECODER_VERSION)))
+    """Select the records that are valid for this decoder: usable photos, and those that it rejected itself."""
+    return table.select(_LOOKUP_COLUMNS).filter(
+        pc.or_(is_usable(table), pc.equal(table.column("decoder"), DECODER_VERSION))
+    )
 
 
-def good(table: pa.Table) -> pa.ChunkedArray:
-    """Which photos can be used, a boolean column ``[N]``."""
+def is_usable(table: pa.Table) -> pa.ChunkedArray:
+    """Return which photos are usable, a boolean column ``[N]``."""
     return pc.equal(table.column("code"), "")

@@ -1,7 +1,7 @@
-"""The decoded photos that the export is calibrated with and judged on, kept in the feature store like any row.
+"""Decoded photos for the calibration and the gate of the export, cached in the feature store like feature rows.
 
-Pixels are whole numbers up to 255, which float16 holds exactly. So a retrain downloads no photo that it knows, and a
-photo that changes while a job is running does not matter.
+Pixels are integers up to 255, which float16 represents exactly. So a retrain downloads no known photo, and a photo may
+change while a job is running.
 """
 
 import tempfile
@@ -12,32 +12,32 @@ from pathlib import Path
 import numpy as np
 
 from train_job.data.dataset import Example
-from train_job.data.load_photos import Photo, load_photos
+from train_job.data.load_photos import DecodedPhoto, load_photos
 from train_job.store.feature_store import FeatureSpace, FeatureStore
 from transferlite.errors import UnavailableError
 from transferlite.images.decoder import RGB
 from transferlite.images.input_spec import InputSpec
 
 MAX_GATE_PHOTOS = 1000
-"""Photos on which exported models are judged, at most."""
+"""Maximum photos on which the gate compares exported models."""
 
 _PART_PHOTOS = 128
 _ATTEMPTS = 3
 
 
-def balanced_sample(examples: Sequence[Example], labels: Sequence[str], most: int) -> list[Example]:
-    """Up to ``most`` of the examples, taken from the classes in turn, each class in the order given."""
+def balanced_sample(examples: Sequence[Example], labels: Sequence[str], max_photos: int) -> list[Example]:
+    """Take up to ``max_photos`` examples from the classes in turn, in the given order within a class."""
     queues = [[example for example in examples if example.label == label] for label in labels]
     longest = max((len(queue) for queue in queues), default=0)
-    in_turn = [queue[place] for place in range(longest) for queue in queues if place < len(queue)]
-    return in_turn[:most]
+    in_turn = [queue[i] for i in range(longest) for queue in queues if i < len(queue)]
+    return in_turn[:max_photos]
 
 
 def decoded_photos(examples: Sequence[Example], spec: InputSpec, store: FeatureStore) -> Iterator[RGB]:
-    """Each photo as uint8 RGB ``[H, W, 3]``, in order; those not kept yet are fetched, decoded and kept.
+    """Yield each photo as uint8 RGB ``[H, W, 3]``, in order; photos not cached yet are fetched and cached first.
 
     Raises:
-        UnavailableError: a photo has gone or changed since it was looked at.
+        UnavailableError: a photo is gone or has changed since its sha256 was computed.
     """
     shape = (spec.height, spec.width, 3)
     space = _space(spec)
@@ -46,7 +46,7 @@ def decoded_photos(examples: Sequence[Example], spec: InputSpec, store: FeatureS
         path = Path(folder, "pixels.npy")
         rows = np.lib.format.open_memmap(path, "w+", np.float16, (max(1, len(examples)), space.width))
         for _ in range(_ATTEMPTS):
-            if lost := _keep(examples, spec, store):
+            if lost := _cache_missing(examples, spec, store):
                 changed = next(example.image for example in examples if example.sha256 in lost)
                 raise UnavailableError(
                     "the photo changed while the job was running", where=changed, hint="run it again"
@@ -54,39 +54,41 @@ def decoded_photos(examples: Sequence[Example], spec: InputSpec, store: FeatureS
             if not store.read(space, hashes, rows[: len(examples)]):
                 break
         else:
-            raise UnavailableError("photos vanish as they are written", where=store.store.uri, hint="run it again")
+            raise UnavailableError(
+                "cached photos were deleted while they were read", where=store.store.uri, hint="run it again"
+            )
         for row in rows[: len(examples)]:
             yield row.reshape(shape).astype(np.uint8)
 
 
 def available_photos(examples: Sequence[Example], spec: InputSpec, store: FeatureStore) -> list[Example]:
-    """Those of the examples that :func:`decoded_photos` can give: kept already, or still at their place and as they were."""
-    lost = set(_keep(examples, spec, store))
+    """Return the examples that :func:`decoded_photos` can yield: cached ones, and those that have not changed."""
+    lost = set(_cache_missing(examples, spec, store))
     return [example for example in examples if example.sha256 not in lost]
 
 
 def cached_photos(examples: Sequence[Example], spec: InputSpec, store: FeatureStore) -> list[Example]:
-    """Those of the examples that need not be fetched any more."""
-    known = store.keys(_space(spec))
+    """Return the examples whose pixels are cached."""
+    known = store.row_index(_space(spec))
     return [example for example in examples if example.sha256 in known]
 
 
-def _keep(examples: Sequence[Example], spec: InputSpec, store: FeatureStore) -> list[str]:
-    """Keep the pixels of those that are not kept yet; returns the hashes of photos that have gone or changed."""
+def _cache_missing(examples: Sequence[Example], spec: InputSpec, store: FeatureStore) -> list[str]:
+    """Cache the pixels of photos not cached yet; return the sha256s of photos that are gone or have changed."""
     space = _space(spec)
-    known = store.keys(space)
+    known = store.row_index(space)
     new = list({example.sha256: example for example in examples if example.sha256 not in known}.values())
     photos = zip(new, load_photos(new, spec), strict=True)
     lost: list[str] = []
     while chunk := list(islice(photos, _PART_PHOTOS)):
-        good = {
+        pixels = {
             example.sha256: photo.image.reshape(-1)
             for example, photo in chunk
-            if isinstance(photo, Photo) and photo.example.sha256 == example.sha256
+            if isinstance(photo, DecodedPhoto) and photo.example.sha256 == example.sha256
         }
-        lost += [example.sha256 for example, _ in chunk if example.sha256 not in good]
-        if good:
-            store.add(space, list(good), np.stack(list(good.values())).astype(np.float16))
+        lost += [example.sha256 for example, _ in chunk if example.sha256 not in pixels]
+        if pixels:
+            store.add(space, list(pixels), np.stack(list(pixels.values())).astype(np.float16))
     return lost
 
 

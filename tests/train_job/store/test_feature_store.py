@@ -22,14 +22,14 @@ from transferlite.storage.store import MemoryStore, Store
 
 
 def read(features: FeatureStore, photos: Iterable[int], space: FeatureSpace = SPACE) -> tuple[Any, list[str]]:
-    """The rows (-1 where none was given), and the hashes that have none."""
+    """Return the rows (-1 where there is none), and the hashes without a row."""
     hashes = hashes_of(photos)
     out = np.full((len(hashes), WIDTH), -1, np.float16)
     return out, features.read(space, hashes, out)
 
 
 def key_of(store: Store, folder: str) -> str:
-    """The key of the one file in a folder of ``SPACE``."""
+    """Return the key of the only file in a folder of ``SPACE``."""
     (key,) = (entry.key for entry in store.entries(f"spaces/{SPACE.id}/{folder}/"))
     return key
 
@@ -49,11 +49,11 @@ OTHERS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("change", OTHERS, ids=lambda change: next(iter(change)))
-def test_whatever_a_row_depends_on_makes_another_space(change: dict[str, Any]) -> None:
+def test_each_field_of_a_space_changes_its_id(change: dict[str, Any]) -> None:
     assert replace(SPACE, **change).id != SPACE.id
 
 
-def test_every_field_of_a_space_is_among_those() -> None:
+def test_the_fields_above_are_all_fields_of_a_space() -> None:
     assert {name for change in OTHERS for name in change} == set(vars(SPACE))
 
 
@@ -70,7 +70,7 @@ def test_a_damaged_description_leaves_its_space_out_until_rows_are_added(text: b
     add(features, [1], FLIPPED)
     features.store.put(f"spaces/{SPACE.id}/space.json", text)
     assert list(features.spaces()) == [FLIPPED]
-    assert "describes no space that this release knows" in warnings[0]
+    assert "is not a feature space that this release supports" in warnings[0]
     assert f"{SPACE.id}/space.json" in warnings[0]
     add(features, [2])
     assert set(features.spaces()) == {SPACE, FLIPPED}
@@ -100,7 +100,7 @@ def test_every_float16_comes_back_bit_for_bit() -> None:
 
 def test_an_empty_store_knows_nothing(store: Store) -> None:
     features = FeatureStore(store)
-    known = features.keys(SPACE)
+    known = features.row_index(SPACE)
     assert len(known) == 0
     assert hashes_of([1])[0] not in known
     assert read(features, [1, 2])[1] == hashes_of([1, 2])
@@ -108,13 +108,13 @@ def test_an_empty_store_knows_nothing(store: Store) -> None:
     assert features.read(SPACE, [], np.zeros((0, WIDTH), np.float16)) == []
 
 
-def test_known_photos_are_told_from_others_whatever_their_digits() -> None:
+def test_known_photos_are_distinguished_from_others_with_similar_digits() -> None:
     features = FeatureStore(MemoryStore())
     odd = ["00" * 32, "ff" * 32, "12" + "00" * 31, "00" * 31 + "12", "12" * 31 + "00"]
     features.add(SPACE, odd, rows_of(range(5)))
-    known = features.keys(SPACE)
+    known = features.row_index(SPACE)
     assert len(known) == 5
-    assert all(one in known for one in odd)
+    assert all(sha256 in known for sha256 in odd)
     for stranger in ("13" + "00" * 31, "12" * 32, "ff" * 31 + "fe", "00" * 31 + "01"):
         assert stranger not in known
     out = np.zeros((5, WIDTH), np.float16)
@@ -136,23 +136,23 @@ def test_the_same_part_written_twice_is_one_part(store: Store) -> None:
     features = FeatureStore(store)
     assert add(features, [1, 2, 3]) == add(features, [3, 1, 2])
     assert len(list(store.entries(f"spaces/{SPACE.id}/"))) == 3
-    assert len(features.keys(SPACE)) == 3
+    assert len(features.row_index(SPACE)) == 3
 
 
-def test_a_photo_given_twice_is_kept_once() -> None:
+def test_a_photo_added_twice_is_stored_once() -> None:
     features = FeatureStore(MemoryStore())
     assert add(features, [1, 2, 1, 1]) == add(features, [1, 2])
     assert_holds(features, [1, 2])
 
 
-def test_the_layout_is_what_the_module_says() -> None:
+def test_the_layout_is_the_documented_one() -> None:
     store = MemoryStore()
     add(FeatureStore(store), [1, 2, 3])
     rows = pa.ipc.open_file(store.get(key_of(store, "rows")).data).read_all()
     keys = pa.ipc.open_file(store.get(key_of(store, "keys")).data).read_all()
     assert rows.schema.names == ["sha256", "row"]
     assert rows.schema.field("row").type == pa.list_(pa.float16(), WIDTH)
-    assert [one.hex() for one in keys.column("sha256").to_pylist()] == sorted(hashes_of([1, 2, 3]))
+    assert [digest.hex() for digest in keys.column("sha256").to_pylist()] == sorted(hashes_of([1, 2, 3]))
     assert FeatureSpace.from_json(store.get(f"spaces/{SPACE.id}/space.json").data) == SPACE
 
 
@@ -217,23 +217,23 @@ def test_no_flipped_bit_gives_a_wrong_row() -> None:
     for folder in ("rows", "keys"):
         key = key_of(store, folder)
         data = store.get(key).data
-        for place in range(0, len(data), 3):
+        for index in range(0, len(data), 3):
             damaged = bytearray(data)
-            damaged[place] ^= 1 << place % 8
+            damaged[index] ^= 1 << index % 8
             store.put(key, bytes(damaged))
             warnings: list[str] = []
             rows, missing = read(FeatureStore(store, warnings.append), range(6))
             assert missing == hashes_of(range(6))
             assert (rows == -1).all()
             assert len(warnings) == 1
-            assert warnings[0].startswith(f"memory://store/{key}: is damaged and left out")
+            assert warnings[0].startswith(f"memory://store/{key}: damaged file ignored")
         store.put(key, data)
     assert_holds(FeatureStore(store), range(6))
 
 
 @pytest.mark.parametrize("folder", ["rows", "keys"])
 @pytest.mark.parametrize("content", [b"", b"ARROW1\0\0", b"<html>", None])
-def test_a_truncated_or_foreign_file_is_a_part_that_is_not_there(folder: str, content: bytes | None) -> None:
+def test_a_truncated_or_foreign_file_is_no_part(folder: str, content: bytes | None) -> None:
     store = MemoryStore()
     features = FeatureStore(store, lambda text: None)
     add(features, range(6))
@@ -242,7 +242,7 @@ def test_a_truncated_or_foreign_file_is_a_part_that_is_not_there(folder: str, co
     store.put(key, store.get(key).data[:-10] if content is None else content)
     missing = read(features, range(9))[1]
     assert missing in (hashes_of(range(6)), hashes_of(range(6, 9)))
-    assert not any(one in features.keys(SPACE) for one in missing)
+    assert not any(sha256 in features.row_index(SPACE) for sha256 in missing)
 
 
 def test_a_file_that_bears_its_own_digest_but_no_rows_of_this_width_is_damaged() -> None:
@@ -257,7 +257,7 @@ def test_a_file_that_bears_its_own_digest_but_no_rows_of_this_width_is_damaged()
     assert len(warnings) == 1
 
 
-def test_writing_the_same_rows_again_mends_a_damaged_part() -> None:
+def test_writing_the_same_rows_again_repairs_a_damaged_part() -> None:
     store = MemoryStore()
     for folder in ("rows", "keys"):
         features = FeatureStore(store, lambda text: None)
@@ -292,34 +292,34 @@ def test_foreign_files_are_no_parts() -> None:
     assert len(features.photos()) == 0
 
 
-# -- what others do meanwhile ----------------------------------------------------------------------------------------
+# -- concurrent changes ----------------------------------------------------------------------------------------------
 
 
-def test_rows_without_keys_are_not_there_and_writing_them_again_completes_them() -> None:
+def test_rows_without_keys_are_missing_until_they_are_written_again() -> None:
     store = MemoryStore()
     add(FeatureStore(store), range(6))
     store.delete(key_of(store, "keys"))
     features = FeatureStore(store)
-    assert len(features.keys(SPACE)) == 0
+    assert len(features.row_index(SPACE)) == 0
     assert read(features, [1])[1] == hashes_of([1])
     add(features, range(6))
     assert_holds(features, range(6))
 
 
-def test_keys_without_rows_are_found_out_when_the_rows_are_read() -> None:
+def test_keys_without_rows_are_ignored_after_reading_the_rows() -> None:
     store = MemoryStore()
     features = FeatureStore(store)
     add(features, range(6))
     store.delete(key_of(store, "rows"))
-    assert len(features.keys(SPACE)) == 6
+    assert len(features.row_index(SPACE)) == 6
     assert read(features, range(6))[1] == hashes_of(range(6))
-    assert len(features.keys(SPACE)) == 0  # so that the job makes them again
+    assert len(features.row_index(SPACE)) == 0  # so that the job makes them again
     add(features, range(6))
     assert_holds(features, range(6))
 
 
 @pytest.mark.parametrize("when", ["/keys/", "/rows/"])
-def test_a_reader_follows_parts_that_are_merged_under_its_hands(when: str) -> None:
+def test_a_reader_finds_rows_that_are_merged_while_it_reads(when: str) -> None:
     merged = 0
     one_at_a_time = threading.Lock()
 
@@ -329,7 +329,7 @@ def test_a_reader_follows_parts_that_are_merged_under_its_hands(when: str) -> No
             return
         merged += 1  # thrice: what a reader just found may be merged again
         add(features, [100 + merged])
-        compact(features.shelf(SPACE))
+        compact(features.row_parts(SPACE))
         one_at_a_time.release()
 
     watched = WatchedStore(lambda key: None)
@@ -343,12 +343,12 @@ def test_a_reader_follows_parts_that_are_merged_under_its_hands(when: str) -> No
 
 def test_a_missing_bucket_is_not_taken_for_missing_rows(bucket: Any) -> None:
     features = FeatureStore(S3Store("no-such-bucket", "features"))
-    for work in (lambda: features.keys(SPACE), features.photos, lambda: list(features.spaces())):
+    for work in (lambda: features.row_index(SPACE), features.photos, lambda: list(features.spaces())):
         with pytest.raises(MissingStoreError):
             work()
 
 
-def test_a_missing_pyarrow_is_said_with_the_extra_to_install() -> None:
+def test_a_missing_pyarrow_error_names_the_extra_to_install() -> None:
     code = "import sys; sys.modules['pyarrow'] = None; import train_job.store.feature_store"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert f"{MissingExtraError.__name__}: {MissingExtraError('pyarrow', 'train')}" in done.stderr

@@ -6,7 +6,7 @@ import pytest
 from tests.pictures import jpeg, write_folders
 from train_job.data import load_photos as loading
 from train_job.data.dataset import Example
-from train_job.store import pixel_cache as proof_photos
+from train_job.store import pixel_cache
 from train_job.store.feature_store import FeatureStore
 from transferlite.errors import UnavailableError
 from transferlite.images.decoder import decode
@@ -19,8 +19,8 @@ SPEC = InputSpec(32, 40)
 @pytest.fixture
 def examples(tmp_path: Path) -> list[Example]:
     paths = sorted(write_folders(tmp_path, 5).rglob("*.jpg"))
-    found = [loading._load(Example(str(path), path.parent.name), SPEC, lambda _: True) for path in paths]
-    return [one.example for one in found if isinstance(one, loading.Seen)]
+    loaded = [loading._load(Example(str(path), path.parent.name), SPEC, lambda _: True) for path in paths]
+    return [photo.example for photo in loaded if isinstance(photo, loading.SkippedPhoto)]
 
 
 def expected(examples: list[Example]) -> list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
@@ -30,25 +30,25 @@ def expected(examples: list[Example]) -> list[np.ndarray[tuple[int, ...], np.dty
 def test_photos_come_decoded_in_order_and_repeatedly_without_being_fetched_again(
     examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(proof_photos, "_PART_PHOTOS", 3)
+    monkeypatch.setattr(pixel_cache, "_PART_PHOTOS", 3)
     store, right = FeatureStore(MemoryStore()), expected(examples)
     order = [examples[index] for index in (7, 0, 0, 9, 3, 5)]
-    for found in (proof_photos.decoded_photos(order, SPEC, store), proof_photos.decoded_photos(order, SPEC, store)):
-        for image, index in zip(found, (7, 0, 0, 9, 3, 5), strict=True):
+    for images in (pixel_cache.decoded_photos(order, SPEC, store), pixel_cache.decoded_photos(order, SPEC, store)):
+        for image, index in zip(images, (7, 0, 0, 9, 3, 5), strict=True):
             assert image.dtype == np.uint8
             np.testing.assert_array_equal(image, right[index])
-        monkeypatch.setattr(loading, "fetch", lambda *_: pytest.fail("a kept photo was fetched"))
+        monkeypatch.setattr(loading, "fetch", lambda *_: pytest.fail("a cached photo was fetched"))
 
 
-def test_no_photos_are_no_pictures() -> None:
-    assert list(proof_photos.decoded_photos([], SPEC, FeatureStore(MemoryStore()))) == []
+def test_no_photos_give_no_images() -> None:
+    assert list(pixel_cache.decoded_photos([], SPEC, FeatureStore(MemoryStore()))) == []
 
 
 @pytest.mark.parametrize("change", ["gone", "other"])
-def test_a_photo_that_went_or_changed_before_it_was_kept_stops_the_proof(change: str, examples: list[Example]) -> None:
+def test_a_photo_that_is_gone_or_changed_before_it_is_cached_is_an_error(change: str, examples: list[Example]) -> None:
     path = Path(examples[2].image)
     path.unlink()
     if change == "other":
         path.write_bytes(jpeg("red", 500))
     with pytest.raises(UnavailableError, match=r"changed while the job was running.*run it again"):
-        list(proof_photos.decoded_photos(examples, SPEC, FeatureStore(MemoryStore())))
+        list(pixel_cache.decoded_photos(examples, SPEC, FeatureStore(MemoryStore())))
