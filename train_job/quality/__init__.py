@@ -1,1 +1,1 @@
-"""Find problems in the data: duplicates, near-duplicates, label issues."""
+"""Find problems in the data: duplicates, near-duplicates, label issues and unusual photos."""

@@ -1,4 +1,4 @@
-"""Codes of rejected photos and of notes: what each means and what to do. ``docs/check.md`` lists them for users."""
+"""Codes of rejected photos and of notes, with advice for each; ``docs/check.md`` lists them for users."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ from train_job.data.dataset import RejectedPhoto
 
 @dataclass(frozen=True)
 class Note(RejectedPhoto):
-    """Something about a photo, row or class that is used all the same."""
+    """A note on a photo, row or class that is used all the same."""
 
 
-REJECTS = {
+REJECTED_ADVICE = {
     "unreadable": "save it again as JPEG or PNG, or remove it",
     "truncated": "upload it again: its end is missing",
     "not-image": "replace or remove it",
@@ -18,38 +18,39 @@ REJECTS = {
     "too-small": "use a larger original",
     "too-large": "scale it down to at most 50 million pixels and 64 MiB",
     "missing": "upload the photo or remove the row",
-    "forbidden": "let the job's role read it",
-    "unusable": "mend its name or its place in the store",
+    "forbidden": "allow the job's role to read it",
+    "unusable": "fix its name or its location in the store",
     "no-label": "complete the row or remove it",
-    "bad-row": "mend the row: it cannot be read",
+    "bad-row": "fix the row: it cannot be read",
     "bad-split": "write train, validation or test, or leave the field empty",
     "bad-label": "write the label in printable characters",
     "bad-name": "rename the file",
-    "not-photo-name": "nothing; give it an image's ending if it is one",
-    "repeated-row": "nothing; the row says the same as an earlier one",
+    "not-photo-name": "nothing; if it is a photo, add its extension",
+    "repeated-row": "nothing; an earlier row has the same content",
     "duplicate": "nothing; the same photo is used once",
     "conflicting-labels": "decide on one label and remove the others",
+    "conflicting-splits": "decide on one split and remove the other rows",
 }
-"""What is left out, and what to do."""
+"""Advice for each code of a rejected photo or row."""
 
 
-NOTES = {
+NOTE_ADVICE = {
     "wrong-extension": "nothing; rename it for other programs",
-    "animated": "nothing if the first picture shows the class",
+    "animated": "nothing if the first frame shows the class",
     "cmyk": "compare its colours on screen: they are converted without the printer's profile",
     "16-bit": "nothing; its high byte is used",
     "palette": "use the original if there is one: it has 256 colours at most",
-    "exif-rotated": "nothing; it is turned upright as its EXIF says",
+    "exif-rotated": "nothing; it is rotated as its EXIF data says",
     "near-duplicate": "nothing; both stay in one split",
-    "near-duplicate-labels": "look at both: one label is probably wrong",
+    "near-duplicate-labels": "compare both: one label is probably wrong",
     "leakage": "keep the two in one split, or remove one: the test is easier than it should be",
     "unlabelled": "add a row for it, or remove it",
-    "tiny-class": "add photos: too few to learn from and to judge by",
+    "tiny-class": "add photos: there are too few to train and test on",
     "unbalanced": "add photos of this class, or use --class-weights balanced",
 }
-"""What is used all the same, and what to do."""
+"""Advice for each code of a note."""
 
 
-def what_to_do(code: str) -> str:
-    """The advice for a code; for one that a later release wrote, a general one."""
-    return REJECTS.get(code) or NOTES.get(code) or "see the reason; replace or remove it"
+def advice_for(code: str) -> str:
+    """Return the advice for a code, or general advice for the unknown code of a later release."""
+    return REJECTED_ADVICE.get(code) or NOTE_ADVICE.get(code) or "see the reason; replace or remove it"

@@ -6,9 +6,9 @@ import pytest
 
 from train_job.data.dataset import Dataset, Example, RejectedPhoto, Split
 from train_job.data.photo_facts import PhotoFacts, PhotoTrait
-from train_job.quality.codes import NOTES, REJECTS, Note, what_to_do
+from train_job.quality.codes import NOTE_ADVICE, REJECTED_ADVICE, Note, advice_for
 from train_job.quality.duplicates import NearDuplicates
-from train_job.quality.findings import TINY, UNBALANCED, count_by_code, find_problems
+from train_job.quality.findings import TINY_CLASS, UNBALANCED_RATIO, count_by_code, find_problems
 
 TRAIN, VALIDATION, TEST = Split
 PLAIN = PhotoFacts("JPEG", 640, 480, PhotoTrait(0), b"")
@@ -20,21 +20,21 @@ def photos(label: str, count: int) -> list[Example]:
 
 CATS, DOGS = photos("cat", 20), photos("dog", 20)
 PETS = Dataset((*CATS, *DOGS), ("cat", "dog"))
-SPLITS = {one.sha256: TRAIN for one in PETS.examples}
-FACTS = {one.sha256: PLAIN for one in PETS.examples}
+SPLITS = {example.sha256: TRAIN for example in PETS.examples}
+FACTS = {example.sha256: PLAIN for example in PETS.examples}
 
 
 def codes(notes: tuple[Note, ...]) -> list[tuple[str, str]]:
-    return [(one.code, one.uri) for one in notes]
+    return [(note.code, note.uri) for note in notes]
 
 
-def test_of_ordinary_photos_there_is_nothing_to_say() -> None:
+def test_ordinary_photos_have_no_notes() -> None:
     checked = find_problems(PETS, FACTS, NearDuplicates(), SPLITS)
     assert checked.notes == ()
     assert checked.summary["notes"] == {}
 
 
-def test_oddities_are_noted_and_photos_of_unknown_facts_are_not_judged() -> None:
+def test_traits_are_noted_and_photos_without_facts_are_not() -> None:
     facts = {
         CATS[0].sha256: replace(PLAIN, traits=PhotoTrait.ANIMATED | PhotoTrait.PALETTE, format="GIF"),
         CATS[1].sha256: replace(PLAIN, traits=PhotoTrait.ROTATED),
@@ -58,7 +58,7 @@ def test_oddities_are_noted_and_photos_of_unknown_facts_are_not_judged() -> None
 def test_near_duplicates_name_each_other_and_those_in_two_splits_leak() -> None:
     pairs = ((CATS[0].sha256, CATS[1].sha256), (CATS[0].sha256, CATS[2].sha256), (CATS[3].sha256, DOGS[0].sha256))
     splits = SPLITS | {CATS[2].sha256: TEST}
-    near = NearDuplicates(pairs, (tuple(one.sha256 for one in CATS[:3]),))
+    near = NearDuplicates(pairs, (tuple(example.sha256 for example in CATS[:3]),))
     checked = find_problems(PETS, FACTS, near, splits)
     assert codes(checked.notes) == [
         ("near-duplicate", "cat.1.jpg"),
@@ -67,10 +67,10 @@ def test_near_duplicates_name_each_other_and_those_in_two_splits_leak() -> None:
         ("near-duplicate-labels", "cat.3.jpg"),
         ("near-duplicate-labels", "dog.0.jpg"),
     ]
-    assert "is for test and looks like cat.0.jpg (row 2), for train" in checked.notes[2].reason
+    assert "is in test and looks like cat.0.jpg (row 2) in train" in checked.notes[2].reason
     assert checked.summary["leakage"][0]["image"] == "cat.2.jpg"
     assert checked.summary["near_duplicates"]["groups"] == 1
-    assert [one["image"] for one in checked.summary["near_duplicates"]["largest"][0]] == [
+    assert [photo["image"] for photo in checked.summary["near_duplicates"]["largest"][0]] == [
         "cat.0.jpg",
         "cat.1.jpg",
         "cat.2.jpg",
@@ -78,10 +78,10 @@ def test_near_duplicates_name_each_other_and_those_in_two_splits_leak() -> None:
 
 
 def test_small_and_unequal_classes_are_noted() -> None:
-    many, few = photos("cat", TINY * UNBALANCED + 1), photos("dog", TINY - 1)
-    dataset = Dataset((*many, *few, *photos("cow", TINY)), ("cat", "cow", "dog"))
-    checked = find_problems(dataset, {}, NearDuplicates(), {one.sha256: TRAIN for one in dataset.examples})
-    assert [(one.code, one.reason.split("'")[1]) for one in checked.notes] == [
+    many, few = photos("cat", TINY_CLASS * UNBALANCED_RATIO + 1), photos("dog", TINY_CLASS - 1)
+    dataset = Dataset((*many, *few, *photos("cow", TINY_CLASS)), ("cat", "cow", "dog"))
+    checked = find_problems(dataset, {}, NearDuplicates(), {example.sha256: TRAIN for example in dataset.examples})
+    assert [(note.code, note.reason.split("'")[1]) for note in checked.notes] == [
         ("unbalanced", "cow"),
         ("tiny-class", "dog"),
         ("unbalanced", "dog"),
@@ -112,14 +112,14 @@ def test_no_facts_at_all_give_a_summary_too() -> None:
     assert find_problems(PETS, {}, NearDuplicates(), SPLITS).summary["width"] is None
 
 
-def test_a_tally_names_the_most_frequent_first() -> None:
-    found = [Note("a", None, code, "") for code in ("cmyk", "palette", "cmyk")]
-    assert count_by_code(found) == "2 cmyk, 1 palette"
+def test_counts_list_the_most_frequent_code_first() -> None:
+    notes = [Note("a", None, code, "") for code in ("cmyk", "palette", "cmyk")]
+    assert count_by_code(notes) == "2 cmyk, 1 palette"
 
 
-@pytest.mark.parametrize("code", [*REJECTS, *NOTES])
-def test_every_code_is_documented_with_what_to_do(code: str) -> None:
+@pytest.mark.parametrize("code", [*REJECTED_ADVICE, *NOTE_ADVICE])
+def test_every_code_is_documented_with_its_advice(code: str) -> None:
     text = (Path(__file__).parents[3] / "docs" / "check.md").read_text()
     (line,) = [line for line in text.splitlines() if line.startswith(f"| `{code}` |")]
-    assert what_to_do(code) in line
-    assert ("left out" in text[: text.index(line)].rsplit("\n## ", 1)[1].splitlines()[0]) is (code in REJECTS)
+    assert advice_for(code) in line
+    assert ("left out" in text[: text.index(line)].rsplit("\n## ", 1)[1].splitlines()[0]) is (code in REJECTED_ADVICE)
