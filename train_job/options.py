@@ -1,18 +1,21 @@
-"""What one training run is asked to do."""
+"""Options of a training run, and the one place of their defaults."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from train_job.data.split import Shares
+from train_job.data.split import SplitShares
 from transferlite.inference.variants import TFLITE_VARIANTS
 from transferlite.storage.store import join_uri
 
-DEFAULT_SPLIT = Shares(80, 10, 10)
+DEFAULT_SPLIT = SplitShares(80, 10, 10)
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """The options of ``transferlite train``, by the same names; see ``transferlite train --help``."""
+    """Options of ``transferlite train``; ``transferlite train --help`` describes each under the same name.
+
+    The commands take their defaults from here.
+    """
 
     images: str
     registry: str
@@ -23,7 +26,7 @@ class TrainOptions:
     y_col: str | None = None
     split_col: str | None = None
     classes: tuple[str, ...] = ()
-    split: Shares = DEFAULT_SPLIT
+    split: SplitShares = DEFAULT_SPLIT
     backbone: str = "efficientnet_lite0"
     weights: str = "default"
     image_size: int | None = None
@@ -64,12 +67,12 @@ class TrainOptions:
 
     @property
     def feature_store(self) -> str:
-        """Where the rows of the frozen base are kept: beside the models, unless told otherwise."""
+        """Location of the feature store: ``features``, or beside the models by default."""
         return self.features or join_uri(self.registry, "features")
 
     def to_dict(self) -> dict[str, Any]:
-        """The form kept in the manifest: all that the model may depend on."""
+        """Return the options as JSON values for the manifest, without the signing key."""
         lists = {"classes": list(self.classes), "variants": list(self.variants)}
-        kept = asdict(self) | {"split": str(self.split), **lists}
-        del kept["signing_key"]
-        return kept
+        values = asdict(self) | {"split": str(self.split), **lists}
+        del values["signing_key"]
+        return values

@@ -1,1 +1,1 @@
-"""The training commands: train, check, plan, features, inspect."""
+"""The commands train, check, plan, features and inspect."""

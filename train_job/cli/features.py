@@ -1,4 +1,4 @@
-"""``transferlite features``: what the feature store holds, and keeping it small."""
+"""``transferlite features``: show, fill and shrink a feature store."""
 
 import json
 import re
@@ -6,44 +6,48 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from train_job.cli.train import base_options, photo_options, quiet_tensorflow
+from train_job.cli.options import feature_options, photo_options, quiet_tensorflow
 from transferlite.errors import InputError
 
 if TYPE_CHECKING:
     from train_job.extraction.shards import Shard
-    from train_job.store.compaction import Pruned, Usage
+    from train_job.store.compaction import PruneResult, SpaceUsage
     from train_job.store.feature_store import FeatureStore
 
 _features_option = click.option(
-    "--features", "location", required=True, metavar="LOCATION", help="The feature store, such as REGISTRY/features."
+    "--features", "location", required=True, metavar="LOCATION", help="Feature store, e.g. REGISTRY/features."
 )
 
 
 @click.group()
 def features() -> None:
-    """Show, compact and prune the rows that the frozen base has made of photos."""
+    """Show, fill, compact and prune a feature store."""
 
 
 @features.command()
 @_features_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def stats(location: str, as_json: bool) -> None:
-    """What each space holds, and how many photos are known."""
-    from train_job.store.compaction import usage
+    """Show the size of each space and the number of known photos."""
+    from train_job.store.compaction import space_usage
 
     store = _open(location)
-    spaces = [usage(store, space) for space in store.spaces()]
+    spaces = [space_usage(store, space) for space in store.spaces()]
     photos = store.photos()
     if as_json:
-        shown = {"spaces": [_as_dict(one) for one in spaces], "photos": len(photos), "rejects": photos.rejects}
-        click.echo(json.dumps(shown, ensure_ascii=False))
+        content = {
+            "spaces": [_to_dict(space) for space in spaces],
+            "photos": len(photos),
+            "rejects": photos.rejected_count,
+        }
+        click.echo(json.dumps(content, ensure_ascii=False))
         return
-    for one in spaces:
-        click.echo(_described(one))
-    click.echo(f"{len(photos):,} photos known, {photos.rejects:,} of them rejects")
+    for space in spaces:
+        click.echo(_format_usage(space))
+    click.echo(f"{len(photos):,} known photos, {photos.rejected_count:,} of them rejected")
 
 
-def _shard(_context: click.Context, _option: click.Parameter, value: str | None) -> "Shard":
+def _parse_shard(_context: click.Context, _option: click.Parameter, value: str | None) -> "Shard":
     from train_job.extraction.shards import Shard
 
     return Shard.parse(value) if value else Shard.of_this_job()
@@ -52,17 +56,22 @@ def _shard(_context: click.Context, _option: click.Parameter, value: str | None)
 @features.command()
 @photo_options
 @_features_option
-@base_options
+@feature_options
 @click.option(
-    "--shard", callback=_shard, metavar="I/N", help="Only this part.  [default: AWS Batch's array index, or all]"
+    "--shard",
+    callback=_parse_shard,
+    metavar="I/N",
+    help="Shard of the photos, from 0.  [default: AWS Batch's array index, or all photos]",
 )
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes on this machine.")
-@click.option("--json", "as_json", is_flag=True, help="Print what it cost as a JSON object on the last line.")
+@click.option(
+    "--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes to run on this machine."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the counts and times as JSON on the last line.")
 def extract(location: str, shard: "Shard", workers: int, as_json: bool, **options: Any) -> None:
-    """Run the frozen base over photos that have no rows yet, without training.
+    """Extract the features of photos that have none yet, without training.
 
-    Give it the options that train will have: then train finds every row there. On AWS Batch, an array job of any size
-    shares the photos out by itself.
+    Pass the options of a later `train`, which then finds all features in the store. On AWS Batch, each job of an array
+    job extracts its shard of the photos.
     """
     quiet_tensorflow()
     from dataclasses import asdict
@@ -71,16 +80,16 @@ def extract(location: str, shard: "Shard", workers: int, as_json: bool, **option
     from train_job.options import TrainOptions
     from train_job.progress import Reporter
 
-    asked = TrainOptions(registry="", features=location, **options)
+    train_options = TrainOptions(registry="", features=location, **options)
     if workers > 1:
-        counts = extract_in_processes(asked, shard, workers)
+        counts = extract_in_processes(train_options, shard, workers)
     else:
-        counts = extract_shard(asked, shard, Reporter())
+        counts = extract_shard(train_options, shard, Reporter())
     if as_json:
         click.echo(json.dumps(asdict(counts)))
 
 
-def _as_dict(usage: "Usage") -> dict[str, Any]:
+def _to_dict(usage: "SpaceUsage") -> dict[str, Any]:
     return {
         "id": usage.space.id,
         **json.loads(usage.space.to_json()),
@@ -90,59 +99,65 @@ def _as_dict(usage: "Usage") -> dict[str, Any]:
     }
 
 
-def _described(usage: "Usage") -> str:
+def _format_usage(usage: "SpaceUsage") -> str:
     space = usage.space
     size = f"{space.input.height}x{space.input.width}"
-    named = f"{space.backbone} {size} {space.layer} {space.view} {space.precision}, decoder {space.decoder}"
-    held = f"{usage.rows:,} rows of {space.width:,} ({usage.bytes / 2**20:,.1f} MiB in {usage.parts:,} parts)"
-    return f"{space.id}  {named}: {held}"
+    name = f"{space.backbone} {size} {space.layer} {space.view} {space.precision}, decoder {space.decoder}"
+    rows = f"{usage.rows:,} rows of {space.width:,} features ({usage.bytes / 2**20:,.1f} MiB in {usage.parts:,} parts)"
+    return f"{space.id}  {name}: {rows}"
 
 
 @features.command()
 @_features_option
 def compact(location: str) -> None:
-    """Merge small parts into larger ones; jobs may run meanwhile."""
+    """Merge small parts into larger ones; other jobs may run at the same time."""
     from train_job.progress import Reporter
-    from train_job.store.compaction import compact, small_parts
+    from train_job.store.compaction import compact, count_small_parts
 
     store = _open(location)
-    shelves = [*map(store.shelf, store.spaces()), store.photo_shelf, store.facts_shelf]
-    with Reporter().counting("compact", sum(map(small_parts, shelves))) as advance:
-        fewer = sum(compact(shelf, advance) for shelf in shelves)
+    stores = [*map(store.row_parts, store.spaces()), store.photo_parts, store.facts_parts]
+    with Reporter().progress("compact", sum(map(count_small_parts, stores))) as advance:
+        fewer = sum(compact(parts, advance) for parts in stores)
     click.echo(f"{fewer:,} fewer parts" if fewer else "nothing to merge")
 
 
 @features.command()
 @_features_option
-@click.option("--images", multiple=True, metavar="LOCATION", help="Where photos are; give it for every such place.")
-@click.option("--space", "space_id", metavar="ID", help="Drop this whole space instead; stats lists them.")
-@click.option("--leftovers", is_flag=True, help="Drop what killed jobs left half written; no job may be running.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be dropped.")
+@click.option(
+    "--images", multiple=True, metavar="LOCATION", help="Location of photos to keep; repeat it for every location."
+)
+@click.option("--space", "space_id", metavar="ID", help="Space to delete completely instead; `stats` lists the IDs.")
+@click.option(
+    "--leftovers", is_flag=True, help="Delete the incomplete parts of killed jobs instead; no job may be running."
+)
+@click.option("--dry-run", is_flag=True, help="Print what would be deleted, without deleting it.")
 def prune(location: str, images: tuple[str, ...], space_id: str | None, leftovers: bool, dry_run: bool) -> None:
-    """Drop what is known of photos that are not below any of --images any more, and their rows."""
+    """Delete the features and records of photos that no longer exist below any of --images."""
     from train_job.progress import Reporter
-    from train_job.store import compaction as upkeep
+    from train_job.store import compaction
 
     if [bool(images), space_id is not None, leftovers].count(True) != 1:
-        raise click.UsageError("Give one of --images, --space and --leftovers.")
+        raise click.UsageError("Pass exactly one of --images, --space and --leftovers.")
     store = _open(location)
-    would = "would drop" if dry_run else "dropped"
+    action = "would delete" if dry_run else "deleted"
     if images:
-        with Reporter().counting("prune", 1 + len(list(store.spaces()))) as advance:
-            pruned = upkeep.prune(store, images, dry_run, advance)
-        _print_pruned(pruned, would)
+        with Reporter().progress("prune", 1 + len(list(store.spaces()))) as advance:
+            pruned = compaction.prune(store, images, dry_run, advance)
+        _print_pruned(pruned, action)
     elif space_id is not None:
         if not re.fullmatch("[0-9a-f]{32}", space_id):
-            raise InputError("is no space's id", where=f"--space {space_id}", hint="features stats lists them")
-        click.echo(f"{would} {upkeep.delete_space(store, space_id, dry_run) / 2**20:,.1f} MiB")
+            raise InputError(
+                "is not a space ID", where=f"--space {space_id}", hint="`transferlite features stats` lists them"
+            )
+        click.echo(f"{action} {compaction.delete_space(store, space_id, dry_run) / 2**20:,.1f} MiB")
     else:
-        click.echo(f"{would} {upkeep.delete_leftovers(store, dry_run):,} parts")
+        click.echo(f"{action} {compaction.delete_leftovers(store, dry_run):,} parts")
 
 
-def _print_pruned(pruned: "Pruned", would: str) -> None:
+def _print_pruned(pruned: "PruneResult", action: str) -> None:
     for space, rows in pruned.rows.items():
-        click.echo(f"{would} {rows:,} rows of {space.backbone} {space.layer} {space.view} ({space.id})")
-    click.echo(f"{would} {pruned.lines:,} of {pruned.photos:,} photos known")
+        click.echo(f"{action} {rows:,} rows of {space.backbone} {space.layer} {space.view} ({space.id})")
+    click.echo(f"{action} {pruned.lines:,} of {pruned.photos:,} known photos")
 
 
 def _open(location: str) -> "FeatureStore":
@@ -151,5 +166,7 @@ def _open(location: str) -> "FeatureStore":
 
     store = FeatureStore.open(location)
     if isinstance(store.store, FolderStore) and not store.store.root.is_dir():
-        raise InputError("there is no such feature store", where=location, hint="mend the path or train a first model")
+        raise InputError(
+            "there is no such feature store", where=location, hint="check the path, or train a first model"
+        )
     return store

@@ -33,7 +33,7 @@ COMMANDS = {
     "features": ("train_job.cli.features", "Show, compact and prune the feature store."),
     "drift": ("transferlite.cli.drift", "Compare recent predictions with those on the validation photos."),
     "export": ("export.cli", "Check which runtimes load a .tflite file; make a web page of a model."),
-    "inspect": ("train_job.cli.train", "Show the layers of a backbone."),
+    "inspect": ("train_job.cli.inspect", "Show the layers of a backbone."),
     "cloud": ("transferlite.cli.cloud", "Deploy the stack to AWS; run, watch and schedule trainings there."),
     "package": ("transferlite.cli.package", "Build a folder for a device, or the Lambda function as a zip."),
     "demo": ("transferlite.cli.demo", "Run the whole loop on a local S3 with sample photos."),

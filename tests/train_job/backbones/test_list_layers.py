@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from train_job.cli.train import inspect
+from train_job.cli.inspect import inspect
 from transferlite.errors import InputError
 
 

@@ -45,7 +45,7 @@ def test_stats_describe_each_space_and_the_photos(features: FeatureStore, capsys
     assert f"efficientnet_lite0 64x64 pool plain float32, decoder {DECODER_VERSION}: 10 rows of {WIDTH}" in plain
     assert "MiB in 5 parts)" in plain
     assert any(line.startswith(FLIPPED.id) and "flip-1" in line for line in lines)
-    assert lines[2] == "11 photos known, 1 of them rejects"
+    assert lines[2] == "11 known photos, 1 of them rejected"
 
 
 def test_stats_are_given_as_json(features: FeatureStore, capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,7 +57,7 @@ def test_stats_are_given_as_json(features: FeatureStore, capsys: pytest.CaptureF
     plain = spaces[SPACE.id]
     assert (plain["backbone"], plain["layer"], plain["view"]) == ("efficientnet_lite0", "pool", "plain")
     assert (plain["rows"], plain["parts"], plain["width"], plain["input"][:2]) == (10, 5, WIDTH, [64, 64])
-    assert plain["bytes"] == sum(features.shelf(SPACE).sizes().values())
+    assert plain["bytes"] == sum(features.row_parts(SPACE).sizes().values())
 
 
 def test_compact_merges_every_space_and_the_photos(
@@ -72,7 +72,9 @@ def test_compact_merges_every_space_and_the_photos(
     assert capsys.readouterr().out == "nothing to merge\n"
 
 
-def test_prune_drops_removed_photos(features: FeatureStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prune_deletes_removed_photos(
+    features: FeatureStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "photos" / "1.jpg").unlink()
     (tmp_path / "photos" / "9.jpg").unlink()
     before = files_below(tmp_path / "features")
@@ -82,45 +84,45 @@ def test_prune_drops_removed_photos(features: FeatureStore, tmp_path: Path, caps
     dry = capsys.readouterr().out
     assert features_command(features, *words) == 0
     out = capsys.readouterr().out
-    assert out == dry.replace("would drop", "dropped")
+    assert out == dry.replace("would delete", "deleted")
     assert sorted(out.splitlines()) == [
-        f"dropped 1 rows of efficientnet_lite0 pool flip-1 ({FLIPPED.id})",
-        "dropped 2 of 11 photos known",
-        f"dropped 2 rows of efficientnet_lite0 pool plain ({SPACE.id})",
+        f"deleted 1 rows of efficientnet_lite0 pool flip-1 ({FLIPPED.id})",
+        "deleted 2 of 11 known photos",
+        f"deleted 2 rows of efficientnet_lite0 pool plain ({SPACE.id})",
         "prune: 3 of 3",
     ]
     assert_holds(features, [0, 2, 3, 4, 5, 6, 7, 8])
 
 
-def test_prune_drops_a_space(features: FeatureStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prune_deletes_a_space(features: FeatureStore, capsys: pytest.CaptureFixture[str]) -> None:
     assert features_command(features, "prune", "--space", FLIPPED.id, "--dry-run") == 0
     assert set(features.spaces()) == {SPACE, FLIPPED}
     assert features_command(features, "prune", "--space", FLIPPED.id) == 0
     assert set(features.spaces()) == {SPACE}
-    assert capsys.readouterr().out == "would drop 0.0 MiB\ndropped 0.0 MiB\n"
+    assert capsys.readouterr().out == "would delete 0.0 MiB\ndeleted 0.0 MiB\n"
     assert features_command(features, "prune", "--space", FLIPPED.id) == 2
     assert "there is no space" in capsys.readouterr().err
 
 
-def test_prune_drops_leftovers(features: FeatureStore, capsys: pytest.CaptureFixture[str]) -> None:
-    name = features.shelf(FLIPPED).names()[0]
+def test_prune_deletes_leftovers(features: FeatureStore, capsys: pytest.CaptureFixture[str]) -> None:
+    name = features.row_parts(FLIPPED).names()[0]
     features.store.delete(f"spaces/{FLIPPED.id}/keys/{name}.arrow")
     assert features_command(features, "prune", "--leftovers") == 0
-    assert capsys.readouterr().out == "dropped 1 parts\n"
-    assert features.shelf(FLIPPED).sizes() == {}
+    assert capsys.readouterr().out == "deleted 1 parts\n"
+    assert features.row_parts(FLIPPED).sizes() == {}
     assert_holds(features, range(10))
 
 
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        (["prune"], "Give one of --images, --space and --leftovers."),
-        (["prune", "--leftovers", "--space", "a" * 32], "Give one of --images, --space and --leftovers."),
-        (["prune", "--space", "../photos"], "is no space's id; features stats lists them"),
+        (["prune"], "Pass exactly one of --images, --space and --leftovers."),
+        (["prune", "--leftovers", "--space", "a" * 32], "Pass exactly one of --images, --space and --leftovers."),
+        (["prune", "--space", "../photos"], "is not a space ID; `transferlite features stats` lists them"),
         (["prune", "--images", "nowhere"], "nowhere: does not exist"),
     ],
 )
-def test_a_command_that_cannot_be_meant_drops_nothing(
+def test_a_wrong_command_deletes_nothing(
     features: FeatureStore, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], error: str
 ) -> None:
     before = files_below(tmp_path / "features")

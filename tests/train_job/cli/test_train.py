@@ -14,13 +14,13 @@ def run(*options: str) -> Result:
 
 
 @pytest.mark.parametrize("share", ["much", "-1%", "101%", "nan", ""])
-def test_a_share_of_bad_photos_that_is_no_percentage_is_refused(share: str) -> None:
+def test_a_fail_over_that_is_no_percentage_is_refused(share: str) -> None:
     result = run("--fail-over", share)
     assert result.exit_code == 2
     assert "--fail-over" in result.output
 
 
-def test_a_split_that_is_none_is_refused() -> None:
+def test_an_invalid_split_is_refused() -> None:
     assert isinstance(run("--split", "80/20").exception, InputError)
 
 
@@ -46,26 +46,26 @@ def test_a_number_out_of_range_is_refused_with_its_option(option: str, value: st
     assert option in result.output
 
 
-class KeptError(Exception):
-    """What the job would have been given."""
+class CapturedOptionsError(Exception):
+    """Raised with the options instead of running the job."""
 
 
 def limits_of(monkeypatch: pytest.MonkeyPatch, *options: str) -> object:
-    from train_job.pipeline.export_variants import limits
+    from train_job.pipeline.export_variants import gate_limits
 
     def job(options: TrainOptions, *_: object) -> None:
-        raise KeptError(options)
+        raise CapturedOptionsError(options)
 
     monkeypatch.setattr("train_job.pipeline.train_job.train", job)
-    kept = run(*options).exception
-    assert isinstance(kept, KeptError)
-    return limits(kept.args[0])
+    error = run(*options).exception
+    assert isinstance(error, CapturedOptionsError)
+    return gate_limits(error.args[0])
 
 
-def test_the_gate_asks_what_the_options_say_and_has_its_own_limits_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    from export.gate.compare_variants import REDUCED, GateLimits
+def test_the_gate_limits_are_those_of_the_options_or_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    from export.gate.compare_variants import ROUNDED_LIMITS, GateLimits
 
-    assert vars(limits_of(monkeypatch)) == pytest.approx(vars(REDUCED))  # 1 - 0.95 is not quite 0.05
+    assert vars(limits_of(monkeypatch)) == pytest.approx(vars(ROUNDED_LIMITS))  # 1 - 0.95 is not quite 0.05
     words = [
         "--max-accuracy-drop",
         "2%",
@@ -76,16 +76,16 @@ def test_the_gate_asks_what_the_options_say_and_has_its_own_limits_otherwise(mon
         "--max-difference",
         "0.3",
     ]
-    assert limits_of(monkeypatch, *words) == GateLimits(difference=0.3, accuracy=0.02, recall=0.2, disagreement=0.25)
+    assert limits_of(monkeypatch, *words) == GateLimits(0.3, 0.02, 0.2, 0.25)
 
 
-def test_photos_that_are_not_there_are_named(tmp_path: Path) -> None:
+def test_missing_photos_are_named(tmp_path: Path) -> None:
     result = CliRunner().invoke(train, ["--images", str(tmp_path / "none"), "--registry", str(tmp_path / "registry")])
     assert isinstance(result.exception, InputError)
     assert str(tmp_path / "none") in str(result.exception)
 
 
 @pytest.mark.parametrize("option", ["--images", "--labels", "--x-col", "--y-col", "--split-col", "--classes"])
-def test_an_extraction_takes_the_options_that_say_which_photos(option: str) -> None:
+def test_an_extraction_takes_the_options_of_the_photos(option: str) -> None:
     for command in (train, extract):
         assert option in {name for parameter in command.params for name in parameter.opts}
