@@ -1,110 +1,106 @@
-"""``transferlite check``: everything that a training would find wrong with its photos, without training."""
+"""Check labelled photos for problems without training: the ``transferlite check`` command."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from export.native_logs import quiet_native_logs
-from train_job.data.dataset import Dataset, Example, RejectedPhoto
-from train_job.data.labels.read_labels import read_data
-from train_job.data.load_photos import Photo, load_photos
+from train_job.data.dataset import Example, LabelledPhotos, RejectedPhoto
+from train_job.data.labels.read_labels import read_job_dataset
+from train_job.data.load_photos import DecodedPhoto, load_photos
 from train_job.data.photo_facts import PhotoFacts
 from train_job.data.split import assign_splits
 from train_job.options import TrainOptions
-from train_job.pipeline.csv_records import quarantine_csv
+from train_job.pipeline.training_csvs import quarantine_csv
 from train_job.progress import Reporter
-from train_job.quality.codes import what_to_do
+from train_job.quality.codes import advice_for
 from train_job.quality.duplicates import deduplicate, near_duplicates
 from train_job.quality.findings import CheckResult, find_problems
-from train_job.sigterm import StopRequest, on_sigterm
+from train_job.sigterm import StopRequest, stop_on_sigterm
 from transferlite.errors import AccessDeniedError
 from transferlite.images.input_spec import InputSpec
 from transferlite.storage.locations import open_store
 
 _SPEC = InputSpec(224, 224)
-"""The size photos are decoded to: large JPEGs are scaled on the way, as in training."""
+"""Size to decode photos to; as in training, large JPEGs are scaled down while they are decoded."""
 
-_NAMED = 3  # findings of each code that are printed; the files have all
+_MAX_PRINTED = 3  # photos printed for each code; the files list all
 
 
-def check(options: TrainOptions, out: str, report: Reporter) -> CheckResult:
+def check_data(options: TrainOptions, out: str, report: Reporter) -> CheckResult:
     """Fetch and decode every photo, and write ``quarantine.csv``, ``notes.csv`` and ``check.json`` to ``out``.
 
     Raises:
-        InputError: there is nothing to look at, or more than ``options.fail_over`` of the photos cannot be used, or a
-            class has none; the files are written first.
-        StoppedError: SIGTERM.
-        UnavailableError: the store stopped answering.
+        InputError: there are no labelled photos. After the files are written, also if more than the share
+            ``options.fail_over`` of the photos cannot be used, or a class has no usable photo.
+        StoppedError: the job received SIGTERM.
+        UnavailableError: the store does not respond.
     """
     store = open_store(out)
     store.check_writable()
-    with on_sigterm() as stop:
-        dataset = read_data(options, report)
-        with quiet_native_logs():  # libtiff has a lot to say of damaged files
-            examples, rejects, facts = _look(dataset.examples, report, stop)
-    _check_access(examples, rejects)
-    once = deduplicate(examples)
-    looked_at = _of_those(dataset, once.examples, (*rejects, *once.rejects))
-    near = near_duplicates(looked_at.examples, facts, [])
-    splits = assign_splits(looked_at.examples, options.split.used_for(looked_at.examples), {}, near.groups)
-    checked = find_problems(looked_at, facts, near, splits, once.notes)
-    store.put("quarantine.csv", quarantine_csv(looked_at.rejected).encode())
+    with stop_on_sigterm() as stop:
+        dataset = read_job_dataset(options, report)
+        with quiet_native_logs():  # libtiff prints warnings about damaged files
+            examples, rejected, facts = _decode_all(dataset.examples, report, stop)
+    _check_access(examples, rejected)
+    unique = deduplicate(examples)
+    rejected += unique.rejected
+    photos = _usable_photos(dataset, unique.examples, rejected)
+    duplicates = near_duplicates(photos.examples, facts, [])
+    splits = assign_splits(photos.examples, options.split.adjust_for(photos.examples), {}, duplicates.groups)
+    checked = find_problems(photos, facts, duplicates, splits, unique.notes)
+    store.put("quarantine.csv", quarantine_csv(photos.rejected).encode())
     store.put("notes.csv", quarantine_csv(checked.notes).encode())
     store.put("check.json", checked.to_json().encode())
-    _tell(looked_at, checked, out, report)
-    looked_at.check_share(options.fail_over)
-    dataset.of_those(once.examples, (*rejects, *once.rejects))
+    _print_findings(photos, checked, out, report)
+    photos.check_rejected_share(options.fail_over)
+    dataset.restrict_to(unique.examples, rejected)  # raises InputError if a class has no photo left
     return checked
 
 
-def _look(
+def _decode_all(
     examples: Sequence[Example], report: Reporter, stop: StopRequest
 ) -> tuple[list[Example], list[RejectedPhoto], dict[str, PhotoFacts]]:
-    """Every photo fetched and decoded: those that can be used, with their sha256, those that cannot, and the facts."""
+    """Decode every photo; return the usable ones with their sha256, the rejected ones, and the facts by sha256."""
     usable: list[Example] = []
-    rejects: list[RejectedPhoto] = []
+    rejected: list[RejectedPhoto] = []
     facts: dict[str, PhotoFacts] = {}
-    with report.counting("check", len(examples)) as advance:
+    with report.progress("check", len(examples)) as advance:
         for loaded in load_photos(examples, _SPEC):
-            if isinstance(loaded, Photo):
+            if isinstance(loaded, DecodedPhoto):
                 usable.append(loaded.example)
                 facts[loaded.example.sha256] = loaded.facts
             elif isinstance(loaded, RejectedPhoto):
-                rejects.append(loaded)
+                rejected.append(loaded)
             advance()
             stop.check()
-    return usable, rejects, facts
+    return usable, rejected, facts
 
 
-def _check_access(examples: Sequence[Example], rejects: Sequence[RejectedPhoto]) -> None:
-    if not examples and rejects and all(reject.code == "forbidden" for reject in rejects):
-        raise AccessDeniedError("no photo may be read: " + rejects[0].reason, where=rejects[0].uri)
+def _check_access(examples: Sequence[Example], rejected: Sequence[RejectedPhoto]) -> None:
+    if not examples and rejected and all(photo.code == "forbidden" for photo in rejected):
+        raise AccessDeniedError("no photo may be read: " + rejected[0].reason, where=rejected[0].uri)
 
 
-def _of_those(dataset: Dataset, examples: tuple[Example, ...], rejects: Iterable[RejectedPhoto]) -> Dataset:
-    """As :meth:`Dataset.of_those`, but a class that is left without a photo is to be reported first."""
-    there = {example.label for example in examples}
-    labels = tuple(label for label in dataset.labels if label in there)
-    return _Unchecked(examples, labels, (*dataset.rejected, *rejects), dataset.unlabelled)
+def _usable_photos(
+    labelled: LabelledPhotos, usable: tuple[Example, ...], rejected: Sequence[RejectedPhoto]
+) -> LabelledPhotos:
+    """Return the usable photos and the classes that still have one, to report them before an error is raised."""
+    remaining = {example.label for example in usable}
+    labels = tuple(label for label in labelled.labels if label in remaining)
+    return LabelledPhotos(usable, labels, (*labelled.rejected, *rejected), labelled.unlabelled)
 
 
-class _Unchecked(Dataset):
-    """A data set that may be too poor to train on."""
-
-    def __post_init__(self) -> None:
-        pass
-
-
-def _tell(dataset: Dataset, checked: CheckResult, out: str, report: Reporter) -> None:
-    """The first findings of each code, and how many there are."""
-    found: dict[str, list[RejectedPhoto]] = defaultdict(list)
-    for one in (*dataset.rejected, *checked.notes):
-        found[one.code].append(one)
-    for code, several in found.items():
-        report.line(f"{code}: {len(several)}; {what_to_do(code)}")
-        for one in several[:_NAMED]:
-            row = f" (row {one.row})" if one.row else ""
-            report.line(f"    {one.uri}{row}: {one.reason}" if one.uri else f"    {one.reason}")
+def _print_findings(photos: LabelledPhotos, checked: CheckResult, out: str, report: Reporter) -> None:
+    """Print the number of photos for each code, with the first few."""
+    by_code: dict[str, list[RejectedPhoto]] = defaultdict(list)
+    for finding in (*photos.rejected, *checked.notes):
+        by_code[finding.code].append(finding)
+    for code, findings in by_code.items():
+        report.line(f"{code}: {len(findings)}; {advice_for(code)}")
+        for finding in findings[:_MAX_PRINTED]:
+            row = f" (row {finding.row})" if finding.row else ""
+            report.line(f"    {finding.uri}{row}: {finding.reason}" if finding.uri else f"    {finding.reason}")
     report.line(
-        f"{len(dataset.examples)} photos can be used, {len(dataset.rejected)} are left out;"
+        f"{len(photos.examples)} photos can be used, {len(photos.rejected)} are rejected;"
         f" see quarantine.csv, notes.csv and check.json in {out}"
     )

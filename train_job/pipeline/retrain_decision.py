@@ -1,7 +1,7 @@
-"""What a training would find, told from labels and listings alone, before a machine is paid for.
+"""Decide from labels and listings whether to retrain, and on how many machines: the ``transferlite plan`` command.
 
-No photo is fetched. What is new is what the feature store has no row of for this backbone, whatever the photo's size
-and view: enough to tell how many machines are worth starting. Training itself decides what is missing.
+No photo is fetched. A photo is new if the feature store has no row of it for the backbone, in any input size or view:
+enough to choose the number of machines. The training itself finds out which rows are missing.
 """
 
 import json
@@ -9,9 +9,9 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
-from train_job.data.labels.read_labels import read_data
+from train_job.data.labels.read_labels import read_job_dataset
 from train_job.options import TrainOptions
-from train_job.pipeline.csv_records import read_dataset_csv
+from train_job.pipeline.previous_version import read_dataset_csv
 from train_job.progress import Reporter
 from train_job.store.feature_store import FeatureStore
 from train_job.store.photo_index import PhotoRecord
@@ -23,15 +23,15 @@ from transferlite.storage.locations import write_uri
 
 @dataclass(frozen=True)
 class RetrainDecision:
-    """What there is to do.
+    """Whether to retrain, and the numbers behind it.
 
     Attributes:
-        photos: that are labelled and there.
-        new_photos: of them, those without a row of the backbone.
-        new_labels: photos whose label the newest version did not learn: new ones, and those labelled otherwise now;
-            not those that are known to be unusable as they are.
-        shards: machines that are worth sharing the new photos out to.
-        go: whether there are as many new labels as were asked for.
+        photos: labelled photos that exist.
+        new_photos: photos without a feature row of the backbone.
+        new_labels: photos that are new, or have another label, since the newest version; without those that are known
+            to be unusable.
+        shards: machines to extract the features of the new photos on.
+        go: whether there are enough new labels to retrain.
     """
 
     photos: int
@@ -41,58 +41,72 @@ class RetrainDecision:
     go: bool
 
     def to_json(self) -> str:
-        """The form that the state machine reads."""
+        """Return the decision as JSON for the state machine."""
         return json.dumps(asdict(self))
 
 
 def decide_retrain(
     options: TrainOptions, new_labels: int, max_shards: int, photos_per_shard: int, report: Reporter
 ) -> RetrainDecision:
-    """Look at labels, listings, feature store and the newest version.
+    """Compare labels and listings with the feature store and the newest version.
+
+    Args:
+        options: the options of the training.
+        new_labels: minimum new labels to retrain.
+        max_shards: maximum machines.
+        photos_per_shard: new photos for each machine.
+        report: receives the numbers.
 
     Raises:
-        InputError: labels or photos are not there, or cannot be trained on.
+        InputError: labels or photos do not exist, or are too few to train on.
     """
-    dataset = read_data(options, report)
+    dataset = read_job_dataset(options, report)
     store = FeatureStore.open(options.feature_store, report.warning)
-    records = store.photos().lookup([one.image for one in dataset.examples], [one.stamp for one in dataset.examples])
-    new = sum(_are_new(store, options.backbone, records))
-    learnt = _learnt(Registry.open(options.registry))
+    uris = [example.image for example in dataset.examples]
+    stamps = [example.stamp for example in dataset.examples]
+    records = store.photos().lookup(uris, stamps)
+    photos = sum(_are_new_photos(store, options.backbone, records))
+    previous = _labels_of_newest_version(Registry.open(options.registry))
     labels = sum(
-        learnt.get(one.image) != one.label and not (record and record.code)
-        for one, record in zip(dataset.examples, records, strict=True)
+        previous.get(example.image) != example.label and not (record and record.code)
+        for example, record in zip(dataset.examples, records, strict=True)
     )
-    shards = min(max_shards, max(1, math.ceil(new / photos_per_shard)))
-    plan = RetrainDecision(len(dataset.examples), new, labels, shards, labels >= new_labels)
+    shards = min(max_shards, max(1, math.ceil(photos / photos_per_shard)))
+    decision = RetrainDecision(len(dataset.examples), photos, labels, shards, labels >= new_labels)
+    _report(decision, options.backbone, new_labels, report)
+    return decision
+
+
+def _report(decision: RetrainDecision, backbone: str, min_new_labels: int, report: Reporter) -> None:
+    machines = f"{decision.shards} machine{'s' if decision.shards > 1 else ''}"
     report.line(
-        f"{plan.photos} photos, {plan.new_photos} of them new to {options.backbone}; {plan.new_labels} labels are new "
-        f"to the newest version; {plan.shards} machine{'s' if plan.shards > 1 else ''} for the rows"
+        f"{decision.photos} photos; {decision.new_photos} without features of {backbone}, for {machines};"
+        f" {decision.new_labels} new labels since the newest version"
     )
-    if not plan.go:
-        report.line(f"nothing to do: {new_labels} new labels are waited for")
-    return plan
+    if not decision.go:
+        report.line(f"Not training: {decision.new_labels} new labels, fewer than --new-labels {min_new_labels}")
 
 
-def write_decision(plan: RetrainDecision, location: str) -> None:
-    """Write it where the state machine reads it."""
-    write_uri(location, plan.to_json().encode())
+def write_decision(decision: RetrainDecision, location: str) -> None:
+    """Write the decision to ``location`` for the state machine."""
+    write_uri(location, decision.to_json().encode())
 
 
-def _are_new(store: FeatureStore, backbone: str, records: Iterable[PhotoRecord | None]) -> Iterator[bool]:
-    known = [store.keys(space) for space in store.spaces() if space.backbone == backbone]
+def _are_new_photos(store: FeatureStore, backbone: str, records: Iterable[PhotoRecord | None]) -> Iterator[bool]:
+    known = [store.row_index(space) for space in store.spaces() if space.backbone == backbone]
     for record in records:
         yield record is None or not (record.code or any(record.sha256 in keys for keys in known))
 
 
-def _learnt(registry: Registry) -> dict[str, str]:
-    """The label by URI of each photo that the newest version learnt from; none where there is no version."""
-    newest = _newest(registry)
+def _labels_of_newest_version(registry: Registry) -> dict[str, str]:
+    """Return the label by URI of each photo of the newest version; empty without a version."""
+    newest = _newest_manifest(registry)
     if newest is None:
         return {}
-    return {one.image: one.label for one in read_dataset_csv(registry, newest.model_id)}
+    return {photo.image: photo.label for photo in read_dataset_csv(registry, newest.model_id)}
 
 
-def _newest(registry: Registry) -> Manifest | None:
+def _newest_manifest(registry: Registry) -> Manifest | None:
     try:
         ids = sorted(registry.store.children("models/"), reverse=True)
     except MissingStoreError:
@@ -105,5 +119,5 @@ def _newest(registry: Registry) -> Manifest | None:
         except MissingStoreError:
             raise
         except NotFoundError:
-            continue  # still being written, or its job died before the manifest
+            continue  # the version is not complete: its manifest is written last
     return None

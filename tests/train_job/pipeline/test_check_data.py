@@ -21,8 +21,8 @@ def table(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(path.read_text())))
 
 
-def found(path: Path) -> set[tuple[str, str]]:
-    """The names and codes in quarantine.csv or notes.csv."""
+def names_and_codes(path: Path) -> set[tuple[str, str]]:
+    """Return the file names and codes in quarantine.csv or notes.csv."""
     return {(Path(row["uri"]).name, row["code"]) for row in table(path)}
 
 
@@ -38,9 +38,7 @@ def test_good_photos_leave_the_tables_empty_and_the_status_is_0(photos: Path, tm
     assert summary["classes"]["red"] == {"photos": 10, "train": 8, "validation": 1, "test": 1}
 
 
-def test_what_is_wrong_with_photos_is_found_and_printed(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_problems_are_found_and_printed(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     red, blue = photos / "red", photos / "blue"
     (red / "cut.jpg").write_bytes(jpeg("red", 50)[:700])
     (red / "none.jpg").write_bytes(b"")
@@ -53,7 +51,7 @@ def test_what_is_wrong_with_photos_is_found_and_printed(
     (blue / "small scene.jpg").write_bytes(half(scene(1)))
     (red / "scene.png").write_bytes(saved(scene(2)))
     assert run(["check", "--images", str(photos), "--out", str(tmp_path), "--json"]) == 0
-    assert found(tmp_path / "quarantine.csv") == {
+    assert names_and_codes(tmp_path / "quarantine.csv") == {
         ("cut.jpg", "truncated"),
         ("none.jpg", "empty"),
         ("page.jpg", "not-image"),
@@ -62,7 +60,7 @@ def test_what_is_wrong_with_photos_is_found_and_printed(
         ("disputed.jpg", "conflicting-labels"),
         ("disputed too.jpg", "conflicting-labels"),
     }
-    notes = found(tmp_path / "notes.csv")
+    notes = names_and_codes(tmp_path / "notes.csv")
     assert ("scene.png", "wrong-extension") in notes
     assert len(notes) == 2
     assert {code for _, code in notes} == {"wrong-extension", "near-duplicate"}
@@ -91,7 +89,7 @@ def test_a_class_without_a_usable_photo_is_reported_in_full(
     (photos / "green" / "bad.jpg").write_bytes(b"?")
     assert run(["check", "--images", str(photos), "--out", str(tmp_path)]) == 2
     assert "'green'" in capsys.readouterr().err
-    assert found(tmp_path / "quarantine.csv") == {("bad.jpg", "not-image")}
+    assert names_and_codes(tmp_path / "quarantine.csv") == {("bad.jpg", "not-image")}
 
 
 def test_near_duplicates_and_copies_across_the_users_own_test_set_are_leakage(photos: Path, tmp_path: Path) -> None:

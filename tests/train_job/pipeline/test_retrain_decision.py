@@ -1,4 +1,4 @@
-"""What ``plan`` counts, where some photos have been looked at."""
+"""Counts of ``plan`` when some photos are known."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ SEEN, BROKEN, UNSEEN = ["blue/0.jpg", "blue/1.jpg", "red/2.jpg"], "red/broken.jp
 
 @pytest.fixture
 def planned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, int]:
-    """The plan for three photos that have rows, one that is known to be unusable, and one that no job has seen."""
+    """Plan for three photos that have rows, a known unusable one, and one that no job has seen."""
     images, features = FolderStore(tmp_path / "photos"), FeatureStore.open(str(tmp_path / "features"))
     for name in [*SEEN, BROKEN, UNSEEN]:
         images.put(name, name.encode())
@@ -28,14 +28,14 @@ def planned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, int
     stamp = images.head(BROKEN).stamp
     features.add_photos([PhotoRecord(join_uri(images.uri, BROKEN), stamp, "", DECODER_VERSION, "not-image", "a bill")])
     add(features, range(len(SEEN)))
-    places = ["--images", images.uri, "--features", features.store.uri, "--registry", str(tmp_path / "registry")]
-    assert run(["plan", *places, "--backbone", SPACE.backbone, "--json"]) == 0
-    found: dict[str, int] = json.loads(capsys.readouterr().out.splitlines()[-1])
-    return found
+    locations = ["--images", images.uri, "--features", features.store.uri, "--registry", str(tmp_path / "registry")]
+    assert run(["plan", *locations, "--backbone", SPACE.backbone, "--json"]) == 0
+    plan: dict[str, int] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return plan
 
 
 def test_a_photo_that_is_known_to_be_unusable_is_no_new_label(planned: dict[str, int]) -> None:
-    """Or so many of them would start a training each time that labels are written."""
+    """Otherwise such photos would start a training whenever labels are written."""
     assert planned["photos"] == 5
     assert planned["new_labels"] == 4
 
