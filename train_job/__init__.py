@@ -1,1 +1,1 @@
-"""Labels and photos in, a trained and published model out. TensorFlow lives here and in ``export``."""
+"""Train a model on labelled photos and publish it. Only this package and ``export`` use TensorFlow."""

@@ -1,4 +1,4 @@
-"""Arrow, or how to get it."""
+"""PyArrow, with an error that names the missing extra where it is not installed."""
 
 from transferlite.errors import MissingExtraError
 

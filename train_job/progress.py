@@ -1,4 +1,4 @@
-"""What a person sees of a long job: bars in a terminal, plain lines in a log."""
+"""Progress of a long job: bars in a terminal, plain lines in a log."""
 
 import sys
 import time
@@ -12,34 +12,34 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Reporter:
-    """Prints to standard output, warnings to standard error."""
+    """Prints progress to standard output and warnings to standard error."""
 
     def __init__(self) -> None:
         self._console = Console(highlight=False, soft_wrap=True, emoji=False)
 
     def line(self, text: str) -> None:
-        """One line of the job's story."""
+        """Print one line."""
         self._console.print(text, markup=False)
         sys.stdout.flush()
 
     def warning(self, text: str) -> None:
-        """One line about something that was left out or looks wrong."""
+        """Print one warning."""
         sys.stderr.write(f"warning: {text}\n")
 
     @contextmanager
-    def counting(self, what: str, total: int) -> Iterator[Callable[..., None]]:
-        """A bar (or a line now and then) over ``total`` items; call the yielded function once an item.
+    def progress(self, name: str, total: int) -> Iterator[Callable[..., None]]:
+        """Show progress over ``total`` items: a bar in a terminal, else a line at most every 10 s.
 
-        The function takes ``note``, a few words shown beside the count.
+        Yields a function to call after each item. Its argument ``note`` is shown beside the count.
         """
         if self._console.is_terminal:
-            with self._bar(what, total) as advance:
+            with self._bar(name, total) as advance:
                 yield advance
         else:
-            yield self._lines(what, total)
+            yield self._lines(name, total)
 
     @contextmanager
-    def _bar(self, what: str, total: int) -> Iterator[Callable[..., None]]:
+    def _bar(self, name: str, total: int) -> Iterator[Callable[..., None]]:
         columns = (
             TextColumn("{task.description:<9}"),
             BarColumn(),
@@ -48,35 +48,35 @@ class Reporter:
             TextColumn("{task.fields[note]}"),
         )
         with Progress(*columns, console=self._console) as progress:
-            task = progress.add_task(what, total=total, note="")
+            task = progress.add_task(name, total=total, note="")
 
             def advance(note: str = "") -> None:
                 progress.update(task, advance=1, note=note)
 
             yield advance
 
-    def _lines(self, what: str, total: int) -> Callable[..., None]:
-        done, spoken = 0, time.monotonic()
+    def _lines(self, name: str, total: int) -> Callable[..., None]:
+        done, last_line_at = 0, time.monotonic()
 
         def advance(note: str = "") -> None:
-            nonlocal done, spoken
+            nonlocal done, last_line_at
             done += 1
-            if done == total or time.monotonic() - spoken > _SECONDS_BETWEEN_LINES:
-                spoken = time.monotonic()
-                self.line(f"{what}: {done} of {total}" + (f", {note}" if note else ""))
+            if done == total or time.monotonic() - last_line_at > _SECONDS_BETWEEN_LINES:
+                last_line_at = time.monotonic()
+                self.line(f"{name}: {done} of {total}" + (f", {note}" if note else ""))
 
         return advance
 
 
-class Phases:
-    """Wall seconds by phase; a phase may be entered again and adds up."""
+class PhaseTimer:
+    """Wall-clock seconds by phase; entering a phase again adds to its time."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        """Add the time spent inside to the phase ``name``."""
+        """Add the time spent in the context to the phase ``name``."""
         start = time.perf_counter()
         try:
             yield

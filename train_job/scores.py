@@ -1,4 +1,4 @@
-"""How good probabilities are, from sums and counts, so that parts of a set add up and no row is dropped."""
+"""Accuracy and log loss of predicted probabilities, as sums and counts that add up over parts of a set."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,33 +7,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 SMALLEST_PROBABILITY = 1e-7
-"""Probabilities are not taken below this in a logarithm, as in Keras."""
+"""Lower bound of a probability before its logarithm is taken, as in Keras."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Counts over a set: ``confusion[i, j]`` photos of class i were called j; ``nats`` is the summed log loss."""
+    """Scores over a set of photos.
+
+    Attributes:
+        confusion: ``confusion[i, j]`` photos of class i were predicted as class j.
+        total_log_loss: log loss in nats, summed over the photos.
+    """
 
     confusion: NDArray[np.int64]
-    nats: float
+    total_log_loss: float
 
     @property
     def photos(self) -> int:
-        """How many were judged."""
+        """Number of photos."""
         return int(self.confusion.sum())
 
     @property
     def accuracy(self) -> float:
-        """The share of right answers; 0 of nothing."""
+        """Share of correct predictions, 0 to 1; 0 for an empty set."""
         return float(np.trace(self.confusion)) / max(self.photos, 1)
 
     @property
     def log_loss(self) -> float:
-        """The mean negative logarithm of the right class's probability, in nats."""
-        return self.nats / max(self.photos, 1)
+        """Mean negative logarithm of the correct class's probability, in nats."""
+        return self.total_log_loss / max(self.photos, 1)
 
     def to_dict(self, labels: tuple[str, ...]) -> dict[str, Any]:
-        """The form kept in the manifest, with each class's photos, right answers, and photos that were called so."""
+        """Return the scores as JSON values for the manifest, with each class's photos, hits and predictions."""
         return {
             "photos": self.photos,
             "accuracy": self.accuracy,
@@ -50,9 +55,9 @@ class Scores:
 
 
 def score_predictions(probabilities: NDArray[np.float32], labels: NDArray[np.int32]) -> Scores:
-    """Scores of probabilities ``[N, classes]`` against integer labels ``[N]``."""
+    """Score probabilities ``[N, classes]`` against integer labels ``[N]``."""
     classes = probabilities.shape[1]
     confusion = np.zeros((classes, classes), np.int64)
     np.add.at(confusion, (labels, probabilities.argmax(axis=1)), 1)
-    chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return Scores(confusion, float(-np.log(np.clip(chosen, SMALLEST_PROBABILITY, 1.0)).sum()))
+    correct = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return Scores(confusion, float(-np.log(np.clip(correct, SMALLEST_PROBABILITY, 1.0)).sum()))

@@ -1,4 +1,4 @@
-"""SIGTERM, as a Spot interruption or ``docker stop`` sends it, asks a job to stop: it keeps what it has and ends."""
+"""Stop a job on SIGTERM, which a Spot interruption or ``docker stop`` sends: it saves its state and exits."""
 
 import signal
 import threading
@@ -9,37 +9,45 @@ from types import FrameType
 from transferlite.errors import StoppedError
 
 
+def stopped_by_sigterm() -> StoppedError:
+    """Return the error to raise once the state is saved."""
+    return StoppedError("stopped by SIGTERM", hint="run the same command again to resume")
+
+
 class StopRequest:
-    """Whether the job was asked to stop. Long work asks by calling it, or has :meth:`check` raise StoppedError."""
+    """Flag that a job should stop. Long work polls it by calling it, or calls :meth:`check`."""
 
     def __init__(self) -> None:
-        self._asked = False
+        self._triggered = False
 
     def __call__(self) -> bool:
-        """Whether it was asked."""
-        return self._asked
+        """Return whether the job should stop."""
+        return self._triggered
 
-    def ask(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
-        """Ask for it; a second SIGTERM ends the process at once."""
-        self._asked = True
+    def trigger(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
+        """Request the stop; on the main thread, the next SIGTERM then kills the process at once."""
+        self._triggered = True
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def check(self) -> None:
-        """Raises StoppedError if asked."""
-        if self._asked:
-            raise StoppedError("stopped by SIGTERM", hint="run the same command again: it goes on from here")
+        """Raise StoppedError if the job should stop."""
+        if self._triggered:
+            raise stopped_by_sigterm()
 
 
 @contextmanager
-def on_sigterm() -> Iterator[StopRequest]:
-    """A :class:`StopRequest` that SIGTERM asks; off the main thread, where Python takes no signals, nothing asks it."""
+def stop_on_sigterm() -> Iterator[StopRequest]:
+    """Yield a :class:`StopRequest` that SIGTERM triggers.
+
+    Python handles signals on the main thread only; on any other thread, nothing triggers the request.
+    """
     stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = signal.signal(signal.SIGTERM, stop.ask)
+    previous = signal.signal(signal.SIGTERM, stop.trigger)
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)

@@ -28,24 +28,24 @@ def test_the_parts_of_a_set_add_up(cut: int) -> None:
         score_predictions(PROBABILITIES[cut:], LABELS[cut:]),
     )
     np.testing.assert_array_equal(first.confusion + second.confusion, whole.confusion)
-    assert first.nats + second.nats == pytest.approx(whole.nats)
+    assert first.total_log_loss + second.total_log_loss == pytest.approx(whole.total_log_loss)
 
 
-def test_a_probability_of_zero_costs_no_more_than_the_smallest_number_allowed() -> None:
+def test_the_log_loss_of_a_zero_probability_is_finite() -> None:
     scores = score_predictions(np.array([[1.0, 0.0]], np.float32), np.array([1], np.int32))
     assert scores.log_loss == pytest.approx(-math.log(1e-7))
 
 
-def test_certainty_costs_nothing() -> None:
+def test_correct_certain_predictions_have_no_loss() -> None:
     assert score_predictions(np.eye(3, dtype=np.float32), np.arange(3, dtype=np.int32)).log_loss == 0
 
 
-def test_nothing_scores_nothing() -> None:
+def test_an_empty_set_scores_zero() -> None:
     scores = score_predictions(np.zeros((0, 3), np.float32), np.zeros(0, np.int32))
     assert (scores.photos, scores.accuracy, scores.log_loss) == (0, 0, 0)
 
 
-def test_the_manifests_form_counts_each_class() -> None:
+def test_the_manifest_counts_each_class() -> None:
     written = score_predictions(PROBABILITIES, LABELS).to_dict(("cat", "dog", "cow"))
     assert written["classes"] == {
         "cat": {"photos": 1, "right": 1, "predicted": 3},

@@ -4,13 +4,13 @@ import threading
 
 import pytest
 
-from train_job.sigterm import StopRequest, on_sigterm
+from train_job.sigterm import StopRequest, stop_on_sigterm
 from transferlite.errors import StoppedError
 
 
-def test_sigterm_is_noted_and_the_handler_before_is_put_back() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with on_sigterm() as stop:
+def test_sigterm_triggers_the_request_and_the_previous_handler_is_restored() -> None:
+    previous = signal.getsignal(signal.SIGTERM)
+    with stop_on_sigterm() as stop:
         assert not stop()
         stop.check()
         os.kill(os.getpid(), signal.SIGTERM)
@@ -19,17 +19,17 @@ def test_sigterm_is_noted_and_the_handler_before_is_put_back() -> None:
         with pytest.raises(StoppedError, match="run the same command again") as caught:
             stop.check()
     assert caught.value.exit_code == 143
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(signal.SIGTERM) is previous
 
 
-def test_off_the_main_thread_nothing_asks() -> None:
-    found: list[StopRequest] = []
+def test_off_the_main_thread_nothing_triggers_the_request() -> None:
+    requests: list[StopRequest] = []
 
     def work() -> None:
-        with on_sigterm() as stop:
-            found.append(stop)
+        with stop_on_sigterm() as stop:
+            requests.append(stop)
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert not found[0]()
+    assert not requests[0]()
