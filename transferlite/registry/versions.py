@@ -84,7 +84,7 @@ class Versions:
     def sign(self, model_id: str) -> None:
         """Sign an existing version that is unsigned or signed with a retired key.
 
-        Its files are not read: whoever loads them checks them against the manifest.
+        Its files are not read: every reader checks them against the manifest.
         """
         assert self.signer is not None
         data = self._manifest_bytes(model_id)
