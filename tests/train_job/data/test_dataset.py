@@ -37,7 +37,7 @@ def labelled(dataset: Dataset) -> list[tuple[str, str]]:
 
 
 def codes(dataset: Dataset) -> list[tuple[int | None, str]]:
-    return [(reject.row, reject.code) for reject in dataset.rejected]
+    return [(rejected.row, rejected.code) for rejected in dataset.rejected]
 
 
 # -- from a CSV ------------------------------------------------------------------------------------------------------
@@ -108,9 +108,9 @@ def test_a_name_elsewhere_is_kept_whole(photos: str, tmp_path: Path) -> None:
 
 def test_a_row_that_names_an_absent_photo_is_rejected(photos: str, tmp_path: Path) -> None:
     labels = csv(tmp_path, "a.jpg,cat", "gone.jpg,cat", "b.jpg,dog")
-    (reject,) = read_dataset(photos, labels).rejected
-    assert (reject.uri, reject.row, reject.code) == (f"{photos}/gone.jpg", 3, "missing")
-    assert labels in reject.reason
+    (rejected,) = read_dataset(photos, labels).rejected
+    assert (rejected.uri, rejected.row, rejected.code) == (f"{photos}/gone.jpg", 3, "missing")
+    assert labels in rejected.reason
 
 
 def test_a_name_that_climbs_out_of_the_folder_is_missing(photos: str, tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_rows_that_disagree_about_a_photo_are_both_rejected(photos: str, tmp_pat
     dataset = read_dataset(photos, csv(tmp_path, "a.jpg,cat", "b.jpg,dog", "a.jpg,dog", "c.jpg,cat"))
     assert labelled(dataset) == [("b.jpg", "dog"), ("c.jpg", "cat")]
     assert sorted(codes(dataset), key=str) == [(2, "conflicting-labels"), (4, "conflicting-labels")]
-    assert {reject.reason for reject in dataset.rejected} == {"row 2 has 'cat', row 4 has 'dog'"}
+    assert {rejected.reason for rejected in dataset.rejected} == {"row 2 has 'cat', row 4 has 'dog'"}
 
 
 def test_a_blank_line_does_not_shift_the_rows_that_are_named(photos: str, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_photos_without_a_row_are_unlabelled_and_not_rejected(tmp_path: Path) ->
     images = fill(tmp_path / "photos", "a.jpg", "b.jpg", "c.jpg", "d.jpg", *names)
     dataset = read_dataset(images, csv(tmp_path, "a.jpg,cat", "b.jpg,dog", "c.jpg,", "./d.jpg,cat", "d.jpg,dog"))
     assert dataset.unlabelled == (f"{images}/new/e.jpg", f"{images}/new/f.PNG")
-    assert {reject.uri for reject in dataset.rejected} == {f"{images}/c.jpg", f"{images}/d.jpg"}
+    assert {rejected.uri for rejected in dataset.rejected} == {f"{images}/c.jpg", f"{images}/d.jpg"}
 
 
 def test_a_hidden_file_that_a_row_names_is_no_photo_and_no_bad_one(tmp_path: Path) -> None:
@@ -209,9 +209,9 @@ def test_a_split_column_assigns_splits_in_upper_and_lower_case(photos: str, tmp_
 
 def test_a_row_with_an_unknown_split_is_rejected(photos: str, tmp_path: Path) -> None:
     labels = csv(tmp_path, "a.jpg,cat,train", "b.jpg,dog,trian", "c.jpg,dog,test", header=WITH_SPLIT)
-    (reject,) = read_dataset(photos, labels).rejected
-    assert (reject.uri, reject.row, reject.code) == (f"{photos}/b.jpg", 3, "bad-split")
-    assert "'trian'" in reject.reason
+    (rejected,) = read_dataset(photos, labels).rejected
+    assert (rejected.uri, rejected.row, rejected.code) == (f"{photos}/b.jpg", 3, "bad-split")
+    assert "'trian'" in rejected.reason
 
 
 def test_a_photo_in_two_splits_is_rejected(photos: str, tmp_path: Path) -> None:
@@ -222,12 +222,12 @@ def test_a_photo_in_two_splits_is_rejected(photos: str, tmp_path: Path) -> None:
     assert [(example.row, example.split) for example in dataset.examples] == [(4, Split.TEST), (6, Split.TRAIN)]
 
 
-@pytest.mark.parametrize(("asked", "expected"), [(None, Split.TEST), ("", None), ("Split", Split.TEST)])
+@pytest.mark.parametrize(("option", "expected"), [(None, Split.TEST), ("", None), ("Split", Split.TEST)])
 def test_a_split_column_can_be_named_and_refused(
-    photos: str, tmp_path: Path, asked: str | None, expected: Split | None
+    photos: str, tmp_path: Path, option: str | None, expected: Split | None
 ) -> None:
     labels = csv(tmp_path, "a.jpg,cat,test", "b.jpg,dog,test", header=WITH_SPLIT)
-    assert {example.split for example in read_dataset(photos, labels, split_col=asked).examples} == {expected}
+    assert {example.split for example in read_dataset(photos, labels, split_col=option).examples} == {expected}
 
 
 def test_a_missing_csv_is_named(photos: str, tmp_path: Path) -> None:
@@ -451,11 +451,11 @@ def pets() -> Dataset:
 
 
 def test_rejected_photos_are_moved_to_the_rejected_list() -> None:
-    reject = RejectedPhoto("b", None, "empty", "the file is empty")
+    rejected = RejectedPhoto("b", None, "empty", "the file is empty")
     usable = tuple(example for example in pets().examples if example.image != "b")
-    less = pets().restrict_to(usable, [reject])
-    assert [example.image for example in less.examples] == ["a", "c"]
-    assert less.rejected == (reject,)
+    smaller = pets().restrict_to(usable, [rejected])
+    assert [example.image for example in smaller.examples] == ["a", "c"]
+    assert smaller.rejected == (rejected,)
 
 
 def test_a_class_without_usable_photos_is_named_with_the_reason() -> None:
@@ -464,11 +464,11 @@ def test_a_class_without_usable_photos_is_named_with_the_reason() -> None:
 
 
 def test_with_test_photos_puts_only_those_in_the_test_split() -> None:
-    reject = RejectedPhoto("z", 9, "missing", "there is no such file")
-    held_out = Dataset((Example("t", "cat"), Example("u", "dog")), ("cat", "dog"), (reject,))
+    rejected = RejectedPhoto("z", 9, "missing", "there is no such file")
+    held_out = Dataset((Example("t", "cat"), Example("u", "dog")), ("cat", "dog"), (rejected,))
     both = pets().with_test_photos(held_out)
     assert [example.split for example in both.examples] == [None, None, None, Split.TEST, Split.TEST]
-    assert both.rejected == (reject,)
+    assert both.rejected == (rejected,)
 
 
 def test_a_photo_that_either_label_file_names_is_not_unlabelled() -> None:

@@ -121,7 +121,7 @@ def refuse(code: str) -> Response:
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
-    """Starts a server of a bucket in eu-north-1 that answers every GET by a function of its number."""
+    """Starts a server of a bucket in eu-north-1 that responds to every GET with a function of its number."""
     servers = []
 
     def start(respond: Response) -> Requests:

@@ -85,11 +85,11 @@ def test_an_unusable_photo_is_rejected_with_its_row(tmp_path: Path, content: byt
     if content is not None:
         bad.write_bytes(content)
     good = write(tmp_path / "good.jpg", jpeg("red"))
-    before, reject, after = load(Example(good, "red", 2), Example(str(bad), "red", 3), Example(good, "red", 4))
-    assert isinstance(reject, RejectedPhoto)
-    assert (reject.uri, reject.row, reject.code) == (str(bad), 3, code)
-    assert isinstance(before, DecodedPhoto)
-    assert isinstance(after, DecodedPhoto)
+    previous, rejected, following = load(Example(good, "red", 2), Example(str(bad), "red", 3), Example(good, "red", 4))
+    assert isinstance(rejected, RejectedPhoto)
+    assert (rejected.uri, rejected.row, rejected.code) == (str(bad), 3, code)
+    assert isinstance(previous, DecodedPhoto)
+    assert isinstance(following, DecodedPhoto)
 
 
 UNUSABLE_NAMES = {
@@ -105,9 +105,9 @@ UNUSABLE_NAMES = {
 
 @pytest.mark.parametrize("name", UNUSABLE_NAMES.values(), ids=list(UNUSABLE_NAMES))
 def test_a_name_that_cannot_be_a_photo_is_rejected_and_stops_nothing(tmp_path: Path, name: str) -> None:
-    (reject,) = load(Example(name.format(folder=tmp_path), "red", 5))
-    assert isinstance(reject, RejectedPhoto)
-    assert reject.row == 5
+    (rejected,) = load(Example(name.format(folder=tmp_path), "red", 5))
+    assert isinstance(rejected, RejectedPhoto)
+    assert rejected.row == 5
 
 
 @pytest.mark.parametrize(
@@ -131,12 +131,12 @@ def test_a_failed_fetch_rejects_the_photo_with_its_reason(
 def test_an_unavailable_store_stops_the_loading_after_the_previous_photos(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def answer(uri: str, _: int) -> Blob:
+    def respond(uri: str, _: int) -> Blob:
         if uri == "lost":
-            raise UnavailableError("no answer")
+            raise UnavailableError("no response")
         return Blob(jpeg("red"), "")
 
-    monkeypatch.setattr(loading, "fetch", answer)
+    monkeypatch.setattr(loading, "fetch", respond)
     photos = load_photos([Example(name, "red") for name in ("a", "b", "lost", "c")], SPEC)
     assert [type(next(photos)), type(next(photos))] == [DecodedPhoto, DecodedPhoto]
     with pytest.raises(UnavailableError):
@@ -180,15 +180,15 @@ def test_photos_that_are_fetched_and_not_yet_decoded_share_bounded_memory(
 
 
 def test_fewer_large_photos_are_prefetched(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+    requested: list[str] = []
 
     def fetch(uri: str, _: int) -> Blob:
-        asked.append(uri)
+        requested.append(uri)
         return Blob(b"", "")
 
     monkeypatch.setattr(loading, "fetch", fetch)
     next(load_photos((Example(str(number), "red") for number in range(100)), InputSpec(4096, 4096)))
-    assert len(asked) <= MEMORY_BUDGET // (3 * 4096 * 4096) + 1
+    assert len(requested) <= MEMORY_BUDGET // (3 * 4096 * 4096) + 1
 
 
 def test_photos_on_s3_are_fetched_by_their_uri(bucket: Any) -> None:

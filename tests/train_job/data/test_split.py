@@ -23,10 +23,10 @@ def photos(label: str, numbers: Iterable[int]) -> list[Example]:
 
 
 def counts(examples: Iterable[Example], splits: dict[str, Split]) -> dict[str, Counter[Split]]:
-    found: dict[str, Counter[Split]] = {}
+    by_label: dict[str, Counter[Split]] = {}
     for example in examples:
-        found.setdefault(example.label, Counter())[splits[example.sha256]] += 1
-    return found
+        by_label.setdefault(example.label, Counter())[splits[example.sha256]] += 1
+    return by_label
 
 
 @pytest.mark.parametrize(
@@ -87,10 +87,10 @@ def test_parts_add_up_and_are_within_one_of_the_exact_share() -> None:
 
 def test_each_class_is_split_by_the_shares() -> None:
     examples = photos("cat", range(50)) + photos("dog", range(10)) + photos("rare", range(1))
-    found = counts(examples, assign_splits(examples, SHARES, {}))
-    assert found["cat"] == {TRAIN: 40, VALIDATION: 5, TEST: 5}
-    assert found["dog"] == {TRAIN: 8, VALIDATION: 1, TEST: 1}
-    assert found["rare"] == {TRAIN: 1}
+    by_label = counts(examples, assign_splits(examples, SHARES, {}))
+    assert by_label["cat"] == {TRAIN: 40, VALIDATION: 5, TEST: 5}
+    assert by_label["dog"] == {TRAIN: 8, VALIDATION: 1, TEST: 1}
+    assert by_label["rare"] == {TRAIN: 1}
 
 
 def test_the_same_photos_get_the_same_split_in_any_order() -> None:
@@ -116,9 +116,9 @@ def test_new_photos_move_no_old_one_and_the_shares_stay() -> None:
             examples = [example for label, size in sizes.items() for example in photos(label, range(size))]
             splits = assign_splits(examples, SHARES, before)
             assert before.items() <= splits.items()
-            for label, found in counts(examples, splits).items():
+            for label, split_counts in counts(examples, splits).items():
                 target = SHARES.counts_of(sizes[label])
-                assert all(abs(found[split] - target[split]) <= 1 for split in Split)
+                assert all(abs(split_counts[split] - target[split]) <= 1 for split in Split)
             before = splits
 
 
@@ -183,8 +183,8 @@ def test_near_duplicates_get_one_split_and_the_shares_stay() -> None:
     groups = [hashes(examples[start : start + 3]) for start in range(0, 30, 3)]
     splits = assign_splits(examples, SHARES, {}, groups)
     assert all(len({splits[sha256] for sha256 in group}) == 1 for group in groups)
-    for found in counts(examples, splits).values():
-        assert found == {TRAIN: 40, VALIDATION: 5, TEST: 5}
+    for split_counts in counts(examples, splits).values():
+        assert split_counts == {TRAIN: 40, VALIDATION: 5, TEST: 5}
 
 
 def test_a_new_photo_joins_the_split_of_its_near_duplicate() -> None:
@@ -274,6 +274,6 @@ def test_without_near_duplicates_each_class_has_its_shares_after_every_growth(
 ) -> None:
     old, new, _, shares = case
     then = assign_splits(old + new, shares, assign_splits(old, shares, {}))
-    for label, found in counts(old + new, then).items():
+    for label, split_counts in counts(old + new, then).items():
         target = shares.counts_of(sum(example.label == label for example in old + new))
-        assert all(abs(found[split] - target[split]) <= 1 for split in Split)
+        assert all(abs(split_counts[split] - target[split]) <= 1 for split in Split)
