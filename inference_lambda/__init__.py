@@ -1,1 +1,1 @@
-"""The Lambda function: events in, predictions out. TensorFlow-free; all it knows of models comes from ``runtime``."""
+"""Lambda function that labels photos: events in, predictions out. It imports ``transferlite`` and never TensorFlow."""

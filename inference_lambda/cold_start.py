@@ -1,7 +1,7 @@
-"""What a function does before its first event: Lambda then gives it a full processor, whatever its memory.
+"""Initialisation before the first event, while Lambda gives the function a full CPU whatever its memory.
 
-With SnapStart a snapshot of the process is taken after this, and goes on later and many times: it holds the model, and
-neither a connection nor a belief about what the channel names.
+With SnapStart, Lambda takes a snapshot of the process afterwards and resumes it many times. The snapshot holds the
+model, but no open connection and no cached channel pointer.
 """
 
 import gc
@@ -16,38 +16,44 @@ from inference_lambda.service import Service
 from transferlite.predict.predictor import import_runtime
 
 
-def prepare(service: Callable[[], Service]) -> None:
-    """Load the model, which is fetched and checked while the libraries that run it are imported.
+def load_before_first_event(service: Callable[[], Service]) -> None:
+    """Load the model; download and check it while a thread imports the libraries that run it.
 
-    What goes wrong is logged and met again by the first event, whose sender is told; a failed initialisation would be
-    repeated for every event, and say less.
+    An error is logged and met again by the first event, which reports it to its sender. If it were raised here, Lambda
+    would repeat the initialisation for every event and report less.
+
+    Args:
+        service: returns the function's service.
     """
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's own threads, which nothing here would use
-    gc.disable()  # imports make many objects, and nearly all are to stay
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy would start threads that nothing here uses
+    gc.disable()  # imports create many objects, and nearly all stay
     interval = sys.getswitchinterval()
-    libraries = Thread(target=import_runtime, name="libraries")
-    libraries.start()
+    imports = Thread(target=import_runtime, name="imports")
+    imports.start()
     try:
         service().model.get()
     except Exception as error:
         log.error(json.dumps({"event": "not-ready", "reason": str(error)}))
-    libraries.join()
-    sys.setswitchinterval(interval)  # which both imports have changed, one during the other
+    imports.join()
+    sys.setswitchinterval(interval)  # import_runtime ran in both threads; each restored the value that it found
     gc.freeze()
     gc.enable()
     if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
-        _be_ready_for_a_snapshot(service)
+        _register_snapshot_hook(service)
 
 
-def _be_ready_for_a_snapshot(service: Callable[[], Service]) -> None:
-    """Source: https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html"""
+def _register_snapshot_hook(service: Callable[[], Service]) -> None:
+    """Close the S3 client and expire the channel pointer before Lambda takes the snapshot.
+
+    Source: https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html
+    """
     from snapshot_restore_py import register_before_snapshot
 
-    def let_go() -> None:
+    def before_snapshot() -> None:
         from transferlite.storage.s3_boto3 import s3_client
 
         s3_client().close()
         s3_client.cache_clear()
-        service().model.look_again()
+        service().model.expire_pointer()
 
-    register_before_snapshot(let_go)
+    register_before_snapshot(before_snapshot)

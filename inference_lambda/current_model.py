@@ -1,4 +1,4 @@
-"""The model in service, which follows its channel without a new deployment, and versions that callers ask for."""
+"""Current model version, which follows its channel without a deployment, and versions that callers request by id."""
 
 import json
 import logging
@@ -17,104 +17,112 @@ from transferlite.registry.channel_pointer import Pointer
 from transferlite.registry.manifest import check_model_id
 from transferlite.registry.open_registry import Registry
 
-PINNED = 2
-"""Versions kept loaded beside the one in service, because requests named them: the memory and /tmp of so many."""
+MAX_PINNED = 2
+"""Versions kept loaded for requests that name them, besides the current one; each takes memory and space in /tmp."""
 
 _log = logging.getLogger("transferlite")
 _log.setLevel(logging.INFO)
 
 
 class CurrentModel:
-    """The predictor that the channel names, looked up again when the last look is older than the settings allow.
+    """Predictor of the version that the channel points to; the pointer is cached for ``refresh_seconds``.
 
-    A new version that does not load is refused, and the one in service stays; it is not tried again before the
-    channel's pointer changes. Threads may share it: one loads, the others go on with what is loaded.
+    A new version that fails to load is refused, the current one stays, and the new one is not tried again until the
+    pointer changes. Thread-safe: one thread loads a new version while the others use the current one.
 
-    The log says ``model-changed``, ``model-refused`` (once a version) and ``model-kept`` (at each look that left the
-    function with another version than the channel names).
+    Logs ``model-changed``, ``model-refused`` (once per version) and ``model-kept`` (at each refresh after which the
+    current version is not the channel's).
+
+    Args:
+        settings: registry, channel, variant and refresh time.
+        clock: seconds, monotonic.
     """
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
         self._clock = clock
-        self._loading = threading.Lock()
-        self._serving: Predictor | None = None
-        self._pinned: OrderedDict[str, Predictor] = OrderedDict()  # the longest unused first
+        self._lock = threading.Lock()  # held while a version loads
+        self._current: Predictor | None = None
+        self._pinned: OrderedDict[str, Predictor] = OrderedDict()  # least recently used first
         self._refused: dict[str, BundleError] = {}  # since the pointer last changed
-        self._pointer: tuple[Pointer, str] | None = None  # and its ETag
-        self._looked = float("-inf")
+        self._pointer: tuple[Pointer, str] | None = None  # with its ETag
+        self._refreshed_at = float("-inf")
 
     def get(self, model_id: str | None = None) -> Predictor:
-        """The predictor to use now, or the one of a version of the same registry.
+        """Return the current predictor, or the one of version ``model_id`` in the same registry.
 
         Raises:
-            NotFoundError: the registry has no version ``model_id``, or none of the variant that is served.
-            InputError: ``model_id`` cannot be one.
-            TransferLiteError: none was ever loaded, and none can be, or ``model_id`` cannot be.
+            NotFoundError: the registry has no such channel or version, or the version lacks the configured variant.
+            InputError: ``model_id`` is not a valid id.
+            TransferLiteError: no version of the channel, or not the requested one, can be loaded.
         """
         if model_id is not None:
-            return self._version(model_id)
-        if self._serving is None:
-            with self._loading:
-                self._serving = self._serving or self._first()
-        elif self._clock() - self._looked >= self._settings.refresh_seconds and self._loading.acquire(blocking=False):
+            return self._get_pinned(model_id)
+        if self._current is None:
+            with self._lock:
+                self._current = self._current or self._load_first()
+        elif self._is_stale() and self._lock.acquire(blocking=False):
             try:
-                self._follow(self._serving.manifest.model_id)
+                self._follow_channel(self._current.manifest.model_id)
             finally:
-                self._loading.release()
-        return self._serving
+                self._lock.release()
+        return self._current
 
-    def look_again(self) -> None:
-        """Let the next :meth:`get` ask the channel, however short ago that was by the clock."""
-        self._looked = float("-inf")
+    def expire_pointer(self) -> None:
+        """Make the next :meth:`get` read the channel pointer again."""
+        self._refreshed_at = float("-inf")
 
-    def _first(self) -> Predictor:
-        """What the channel names or, if that cannot be served, the newest it named before that can."""
+    def _is_stale(self) -> bool:
+        return self._clock() - self._refreshed_at >= self._settings.refresh_seconds
+
+    def _load_first(self) -> Predictor:
+        """Load the channel's version or, if that fails, the newest earlier version of the channel that loads."""
         self._refused.clear()
-        pointer = self._look()
-        refused: list[TransferLiteError] = []
+        pointer = self._read_pointer()
+        errors: list[TransferLiteError] = []
         for model_id in (pointer.model_id, *pointer.previous):
             try:
                 return self._load(model_id)
             except BundleError as error:
-                refused.append(error)
+                errors.append(error)
             except NotFoundError as error:
-                refused.append(error)
-                _tell_refused(model_id, error)
-        raise refused[0]
+                errors.append(error)
+                _log_refused(model_id, error)
+        raise errors[0]
 
-    def _follow(self, serving: str) -> None:
+    def _follow_channel(self, current_id: str) -> None:
+        """Load the channel's version if it has changed; on any error keep the current one."""
         try:
-            named = self._look().model_id
-            if named != serving:
-                self._serving = self._pinned.pop(named, None) or self._load(named)
-                _forget(serving)
-                _log.info(json.dumps({"event": "model-changed", "from": serving, "to": named}))
+            channel_id = self._read_pointer().model_id
+            if channel_id != current_id:
+                self._current = self._pinned.pop(channel_id, None) or self._load(channel_id)
+                _delete_cached_files(current_id)
+                _log.info(json.dumps({"event": "model-changed", "from": current_id, "to": channel_id}))
         except (TransferLiteError, OSError) as error:
-            _log.error(json.dumps({"event": "model-kept", "serving": serving, "reason": str(error)}))
+            _log.error(json.dumps({"event": "model-kept", "serving": current_id, "reason": str(error)}))
 
-    def _look(self) -> Pointer:
-        """What the channel names now. A pointer that has changed takes refusals back."""
-        self._looked = self._clock()
+    def _read_pointer(self) -> Pointer:
+        """Read the channel pointer; if it has changed, refused versions may be tried again."""
+        self._refreshed_at = self._clock()
         registry = Registry.open(self._settings.registry)
         if registry.keys is None and self._pointer is None:
             _log.info(json.dumps({"event": "signatures-unchecked", "reason": "TRANSFERLITE_PUBLIC_KEY is not set"}))
-        found = registry.followed_channel(self._settings.channel, self._pointer)
-        if found is not self._pointer:
-            self._pointer = found
+        pointer = registry.followed_channel(self._settings.channel, self._pointer)
+        if pointer is not self._pointer:
+            self._pointer = pointer
             self._refused.clear()
-        return found[0]
+        return pointer[0]
 
-    def _version(self, model_id: str) -> Predictor:
-        """The version asked for; of those kept loaded beside the one in service, the longest unused makes room."""
-        with self._loading:
-            if self._serving is not None and self._serving.manifest.model_id == model_id:
-                return self._serving
-            found = self._pinned.pop(model_id, None) or self._load(check_model_id(model_id))
-            self._pinned[model_id] = found
-            if len(self._pinned) > PINNED:
-                _forget(self._pinned.popitem(last=False)[0])
-            return found
+    def _get_pinned(self, model_id: str) -> Predictor:
+        """Return a requested version; load it if needed, and then unload the least recently used one."""
+        with self._lock:
+            if self._current is not None and self._current.manifest.model_id == model_id:
+                return self._current
+            predictor = self._pinned.pop(model_id, None) or self._load(check_model_id(model_id))
+            self._pinned[model_id] = predictor
+            if len(self._pinned) > MAX_PINNED:
+                _delete_cached_files(self._pinned.popitem(last=False)[0])
+            return predictor
 
     def _load(self, model_id: str) -> Predictor:
         if model_id in self._refused:
@@ -122,23 +130,23 @@ class CurrentModel:
         settings = self._settings
         try:
             return Predictor.from_registry(
-                settings.registry, model_id=model_id, variant=settings.variant, cache=_cache()
+                settings.registry, model_id=model_id, variant=settings.variant, cache=_cache_folder()
             )
         except BundleError as error:
             self._refused[model_id] = BundleError(error.message, where=error.where, hint=error.hint)
-            _tell_refused(model_id, error)
-            _forget(model_id)
+            _log_refused(model_id, error)
+            _delete_cached_files(model_id)
             raise
 
 
-def _tell_refused(model_id: str, error: TransferLiteError) -> None:
+def _log_refused(model_id: str, error: TransferLiteError) -> None:
     _log.error(json.dumps({"event": "model-refused", "model_id": model_id, "reason": str(error)}))
 
 
-def _cache() -> Path:
+def _cache_folder() -> Path:
     return Path(tempfile.gettempdir()) / "transferlite"
 
 
-def _forget(model_id: str) -> None:
-    """Remove the copy of a version: /tmp is small, and environments live for hours."""
-    shutil.rmtree(_cache() / model_id, ignore_errors=True)
+def _delete_cached_files(model_id: str) -> None:
+    """Delete a version's files: /tmp is small, and execution environments live for hours."""
+    shutil.rmtree(_cache_folder() / model_id, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The function's entry point: ``inference_lambda.handler.lambda_handler``."""
+"""Entry point of the Lambda function: ``inference_lambda.handler.lambda_handler``."""
 
 import math
 import os
@@ -7,24 +7,26 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from inference_lambda.cold_start import prepare
-from inference_lambda.events.batch_operations import Job
-from inference_lambda.events.distributed_map import Items
-from inference_lambda.events.http import Request, reply
-from inference_lambda.events.parse import DriftCheck, EventRequest, parse
-from inference_lambda.events.s3 import Batch, Notification
+from inference_lambda.cold_start import load_before_first_event
+from inference_lambda.events.batch_operations import BatchOperationsJob
+from inference_lambda.events.distributed_map import MapItems
+from inference_lambda.events.http import HttpRequest
+from inference_lambda.events.http_reply import http_reply
+from inference_lambda.events.parse import DriftCheck, ParsedEvent, parse_event
+from inference_lambda.events.s3 import S3Notification
+from inference_lambda.events.sqs import SqsBatch
 from inference_lambda.http.api import Api
-from inference_lambda.observability.telemetry import begin, log_lines
+from inference_lambda.observability.telemetry import begin_invocation, log_as_json
 from inference_lambda.service import Service
 from inference_lambda.settings import HttpSettings, Settings
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
-    log_lines()
+    log_as_json()
 
 
 @cache
 def _service() -> Service:
-    """The service of this execution environment, made at the first event and kept with its model."""
+    """Service of this execution environment, created once and kept with its model."""
     return Service(Settings.from_environment())
 
 
@@ -34,66 +36,64 @@ def _api() -> Api:
 
 
 def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """Label the photos that an event names, or answer a direct invocation.
+    """Label the photos of an event, or answer an HTTP request or a direct invocation.
 
     Args:
-        event: an HTTP request of a function URL, API Gateway or a load balancer; an S3 notification, by itself,
-            through EventBridge or SNS, or any of them in messages of an SQS queue;
-            tasks of S3 Batch Operations; items of Step Functions' Distributed Map;
-            ``{"image": "<base64>"}`` or ``{"s3": "s3://bucket/key"}``, with ``"model": ID`` for another version;
-            ``{"drift": {"since": "7d"}}``.
-        context: Lambda's, whose request id is in every line of the log, and of which the time that is left is used;
-            anything else has all the time.
+        event: an HTTP request from a function URL, API Gateway or a load balancer; an S3 notification from S3,
+            EventBridge or SNS; SQS messages with S3 notifications; tasks of S3 Batch Operations; items of Step
+            Functions' Distributed Map; ``{"image": "<base64>"}`` or ``{"s3": "s3://bucket/key"}``, optionally with
+            ``"model": MODEL_ID``; or ``{"drift": {"since": "7d"}}``.
+        context: Lambda's context, for its request id and remaining time; with any other object, time is unlimited.
 
     Returns:
-        For an HTTP request its answer, errors included (see ``openapi.py``).
-        For a notification ``{"labelled", "unusable", "records"}``, each record also written as
-        ``predictions/<bucket>/<key>.json`` in the output bucket; for items the counts alone. For a queue
-        ``{"batchItemFailures"}``, for Batch Operations a result per task. For a direct invocation the prediction:
-        ``{"model_id", "label", "score", "top"}``, or ``{"error": {"code", "message"}}``.
+        For an HTTP request the response, also for errors (see ``http/openapi.py``).
+        For an S3 notification ``{"labelled", "unusable", "records"}``, for map items the two counts. Each record is
+        also stored as ``predictions/<bucket>/<key>.json`` in the output bucket.
+        For SQS ``{"batchItemFailures"}``; for Batch Operations one result per task.
+        For a direct invocation ``{"model_id", "label", "score", "top"}`` or ``{"error": {"code", "message"}}``.
 
     Raises:
-        InputError: the event or the function's environment is wrong.
-        TransferLiteError: the store refused or did not answer; the retry of the event's source sends it again.
+        InputError: the event or the function's environment is invalid.
+        TransferLiteError: S3 or the registry failed; the event's source should retry.
     """
-    begin(context)
+    begin_invocation(context)
     try:
-        return _answer(parse(event), context)
+        return _dispatch(parse_event(event), context)
     finally:
         if _service.cache_info().currsize:
             _service().metrics.flush()
 
 
-def _answer(request: EventRequest, context: object) -> dict[str, Any]:
-    if isinstance(request, Request):
-        return reply(request, _api().respond(replace(request, seconds_left=_seconds_left(context))))
+def _dispatch(event: ParsedEvent, context: object) -> dict[str, Any]:
+    if isinstance(event, HttpRequest):
+        return http_reply(event, _api().respond(replace(event, seconds_left=_seconds_left(context))))
     deadline = time.monotonic() + _seconds_left(context)
-    if isinstance(request, Batch):
-        return _service().drain(request, deadline)
-    if isinstance(request, Notification):
-        return _service().label(request, deadline)
-    if isinstance(request, Job):
-        return _service().run(request, deadline)
-    if isinstance(request, Items):
-        return _service().label_items(request, deadline)
-    if isinstance(request, DriftCheck):
-        return _service().check_drift(request)
-    return _service().answer(request)
+    if isinstance(event, SqsBatch):
+        return _service().label_sqs_batch(event, deadline)
+    if isinstance(event, S3Notification):
+        return _service().label_notification(event, deadline)
+    if isinstance(event, BatchOperationsJob):
+        return _service().label_batch_operations(event, deadline)
+    if isinstance(event, MapItems):
+        return _service().label_map_items(event, deadline)
+    if isinstance(event, DriftCheck):
+        return _service().check_drift(event)
+    return _service().predict_direct(event)
 
 
-def model_in_service() -> str:
-    """Load the model now, rather than with the first event, and return its id.
+def load_model() -> str:
+    """Load the current model before the first event and return its id.
 
     Raises:
-        TransferLiteError: the environment is wrong, or no model can be served.
+        TransferLiteError: the environment is invalid, or no model can be loaded.
     """
     return _service().model.get().manifest.model_id
 
 
 def _seconds_left(context: object) -> float:
-    left = getattr(context, "get_remaining_time_in_millis", None)
-    return left() / 1000 if left else math.inf
+    remaining = getattr(context, "get_remaining_time_in_millis", None)
+    return remaining() / 1000 if remaining else math.inf
 
 
 if "AWS_LAMBDA_RUNTIME_API" in os.environ:
-    prepare(_service)
+    load_before_first_event(_service)

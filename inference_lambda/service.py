@@ -1,4 +1,4 @@
-"""One photo in service: fetch, predict, write; and what each source of events is told."""
+"""Label photos with the current model: fetch, predict, write the record, and reply to the event's source."""
 
 import json
 import math
@@ -8,17 +8,29 @@ from functools import partial
 from typing import Any
 
 from inference_lambda.current_model import CurrentModel
-from inference_lambda.events.batch_operations import Job, ResultCode
-from inference_lambda.events.distributed_map import Items
-from inference_lambda.events.outcomes import Outcome, Result, attempt_all, code_of, first_error, outcome_of
-from inference_lambda.events.parse import Direct, DriftCheck
-from inference_lambda.events.s3 import Batch, Notification, S3Photo
+from inference_lambda.events.batch_operations import BatchOperationsJob
+from inference_lambda.events.batch_operations_reply import batch_operations_reply
+from inference_lambda.events.distributed_map import MapItems
+from inference_lambda.events.distributed_map_reply import distributed_map_reply
+from inference_lambda.events.outcomes import (
+    Outcome,
+    PhotoResult,
+    describe_error,
+    error_code,
+    outcome_of,
+    process_until_deadline,
+)
+from inference_lambda.events.parse import DirectInvocation, DriftCheck
+from inference_lambda.events.s3 import S3Notification, S3Photo
+from inference_lambda.events.s3_reply import s3_reply
+from inference_lambda.events.sqs import SqsBatch
+from inference_lambda.events.sqs_reply import sqs_reply
 from inference_lambda.observability.telemetry import Metrics, log
 from inference_lambda.observability.tracing import Trace
-from inference_lambda.records.photo_source import fetch, is_current
+from inference_lambda.records.photo_source import fetch_photo, is_current
 from inference_lambda.records.prediction_record import record_key, write_record
-from inference_lambda.records.tags_events_lines import accompany
-from inference_lambda.settings import PREFIX, Settings
+from inference_lambda.records.tags_events_lines import write_tags_events_lines
+from inference_lambda.settings import RECORDS_PREFIX, Settings
 from transferlite.errors import ConflictError, InputError, TransferLiteError
 from transferlite.images.input_spec import READ_BYTES
 from transferlite.inference.prediction import UNKNOWN, Prediction
@@ -26,192 +38,162 @@ from transferlite.predict.predictor import Predictor
 from transferlite.storage.locations import open_store, read_uri
 from transferlite.storage.store import Store
 
-_LOOKS = 3
-"""How often a photo is looked at that is overwritten meanwhile."""
+_MAX_ATTEMPTS = 3
+"""Attempts to label a photo that is overwritten while it is being labelled."""
 
 
 class Service:
-    """Answers requests with the current model; a ``deadline`` is of ``time.monotonic()``."""
+    """Labels photos with the current model. Every ``deadline`` is a time of ``time.monotonic()``."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.model = CurrentModel(settings)
         self.trace = Trace()
-        self.metrics = Metrics(settings.metrics, self.trace.add)
+        self.metrics = Metrics(settings.metrics, self.trace.add_phase)
 
     def predict(self, predictor: Predictor, data: bytes, top: int = 3) -> Prediction:
-        """The answer for an encoded photo, its phases measured. Raises PhotoError."""
-        from transferlite.images.decoder import decode  # NumPy and Pillow, which a start need not wait for
+        """Predict an encoded photo, and measure decoding and inference. Raises PhotoError."""
+        from transferlite.images.decoder import decode  # NumPy and Pillow, imported after the handler module
 
         with self.metrics.phase("Decode"):
-            picture = decode(data, predictor.manifest.input)
+            image = decode(data, predictor.manifest.input)
         with self.metrics.phase("Invoke"):
-            found = predictor(picture, top)
-        self.metrics.answered(found.to_dict(), predictor.manifest.labels, UNKNOWN)
-        return found
+            prediction = predictor(image, top)
+        self.metrics.count_prediction(prediction.to_dict(), predictor.manifest.labels, UNKNOWN)
+        return prediction
 
-    def answer(self, request: Direct) -> dict[str, Any]:
-        """The prediction for a direct invocation, or ``{"error": {"code", "message"}}`` for a photo that has none.
+    # -- one method per event source -----------------------------------------------------------------------------------
+
+    def predict_direct(self, request: DirectInvocation) -> dict[str, Any]:
+        """Return the prediction for a direct invocation, or ``{"error": {"code", "message"}}`` for a rejected photo.
 
         Raises:
-            InputError: the registry has no such version as the invocation asks for.
+            NotFoundError: the registry does not have the requested version.
+            TransferLiteError: the photo cannot be read now, or no model can be loaded.
         """
         if request.uri is not None and not self.settings.allows(request.uri):
             self.metrics.count("Errors", "Code", "forbidden")
-            return {"error": {"code": "forbidden", "message": "its bucket is not in TRANSFERLITE_ALLOWED_BUCKETS"}}
+            return {"error": {"code": "forbidden", "message": "the bucket is not in TRANSFERLITE_ALLOWED_BUCKETS"}}
         predictor = self.model.get(request.model_id)
         try:
-            with self.trace.photo(request.uri or "") as told:
-                found = self.predict(predictor, self._data(request)).to_dict()
-                told.update(_searched_by(found))
-                return found
+            with self.trace.photo(request.uri or "") as annotations:
+                prediction = self.predict(predictor, self._fetch_direct(request)).to_dict()
+                annotations.update(_trace_annotations(prediction))
+                return prediction
         except TransferLiteError as error:
-            self.metrics.count("Errors", "Code", code_of(error))
+            self.metrics.count("Errors", "Code", error_code(error))
             if outcome_of(error, of_photo=True) is not Outcome.UNUSABLE:
                 raise
-            return {"error": _described(error)}
+            return {"error": describe_error(error)}
 
-    def _data(self, request: Direct) -> bytes:
-        if request.uri is None:
-            return request.image or b""
-        with self.metrics.phase("Fetch"):
-            return read_uri(request.uri, READ_BYTES)
+    def label_notification(self, notification: S3Notification, deadline: float = math.inf) -> dict[str, Any]:
+        """Label the photos of an S3 notification; see :func:`s3_reply` for the reply and errors."""
+        return s3_reply(self._label_photos(notification.photos, deadline))
 
-    def label(self, request: Notification, deadline: float = math.inf) -> dict[str, Any]:
-        """Label every photo of a notification, each on its own, and write its record to the output bucket.
+    def label_sqs_batch(self, batch: SqsBatch, deadline: float = math.inf) -> dict[str, Any]:
+        """Label the photos of every SQS message; see :func:`sqs_reply` for the reply."""
+        return sqs_reply(batch, self._label_photos(batch.photos, deadline))
 
-        Raises:
-            Exception: the first error of a photo that is to be sent again, once all the others are done.
-        """
-        results = self._label_all(request.photos, deadline)
-        error = first_error(results)
-        if error is not None:
-            raise error
-        records = [one.record for one in results if one.record is not None]
-        bad = sum(one.outcome is Outcome.UNUSABLE for one in results)
-        return {"labelled": len(records) - bad, "unusable": bad, "records": records}
+    def label_map_items(self, items: MapItems, deadline: float = math.inf) -> dict[str, Any]:
+        """Label the items of a Distributed Map; see :func:`distributed_map_reply` for the reply and errors."""
+        return distributed_map_reply(self._label_photos(items.photos, deadline))
 
-    def drain(self, request: Batch, deadline: float = math.inf) -> dict[str, Any]:
-        """Label the photos of every message. Those that failed are named, so that the queue sends no other again.
-
-        What can never succeed fails all the same: the queue then keeps it among its dead letters.
-        """
-        told = [one.content.photos if isinstance(one.content, Notification) else () for one in request.messages]
-        results = iter(self._label_all([photo for photos in told for photo in photos], deadline))
-        failed: list[str] = []
-        for message, photos in zip(request.messages, told, strict=True):
-            error = first_error([next(results) for _ in photos])
-            error = message.content if isinstance(message.content, InputError) else error
-            if error is not None:
-                failed.append(message.id)
-                log.error(json.dumps({"event": "message-failed", "message_id": message.id, "reason": str(error)}))
-        return {"batchItemFailures": [{"itemIdentifier": name} for name in failed]}
-
-    def label_items(self, request: Items, deadline: float = math.inf) -> dict[str, Any]:
-        """Label a state machine's items as :meth:`label` does. Its payload is small: counts, no records."""
-        counts = self.label(Notification(request.photos), deadline)
-        return {"labelled": counts["labelled"], "unusable": counts["unusable"]}
-
-    def run(self, request: Job, deadline: float = math.inf) -> dict[str, Any]:
-        """Label the objects of a Batch Operations job's tasks; what is wrong with one is in the completion report."""
-        good = {task.id: task.photo for task in request.tasks if isinstance(task.photo, S3Photo)}
-        answers = dict(zip(good, map(_reported, self._label_all(list(good.values()), deadline)), strict=True))
-        wrong = {task.id: str(task.photo) for task in request.tasks if isinstance(task.photo, InputError)}
-        answers |= {name: (ResultCode.PERMANENT, reason) for name, reason in wrong.items()}
-        return request.answer({task.id: answers[task.id] for task in request.tasks})
+    def label_batch_operations(self, job: BatchOperationsJob, deadline: float = math.inf) -> dict[str, Any]:
+        """Label the objects of an S3 Batch Operations job; see :func:`batch_operations_reply` for the reply."""
+        return batch_operations_reply(job, self._label_photos(job.photos, deadline))
 
     def check_drift(self, request: DriftCheck) -> dict[str, Any]:
-        """What ``transferlite drift`` finds in the output bucket; indices of the model in service become metrics."""
+        """Measure drift of the records in the output bucket, as ``transferlite drift`` does.
+
+        The current version's drift becomes metrics.
+        """
         from transferlite.monitoring.drift import LARGE, find_drift
 
-        records = f"s3://{self._output_bucket()}/{self.settings.lines or PREFIX}"
-        _, found = find_drift(records, self.settings.registry, request.since)
-        serving = self.model.get().manifest.model_id
-        for one in found:
-            if one.model_id == serving and one.classes and one.confidence:
-                self.metrics.model_id = serving
-                self.metrics.gauge("DriftOfClasses", one.classes.value)
-                self.metrics.gauge("DriftOfConfidence", one.confidence.value)
-                self.metrics.gauge("DriftOver", float(one.exceeds(LARGE)))
-        return {"since": request.since, "models": [one.to_dict() | {"over": one.exceeds(LARGE)} for one in found]}
+        records = f"s3://{self._output_bucket()}/{self.settings.lines_prefix or RECORDS_PREFIX}"
+        _, drifts = find_drift(records, self.settings.registry, request.since)
+        current_id = self.model.get().manifest.model_id
+        for drift in drifts:
+            if drift.model_id == current_id and drift.classes and drift.confidence:
+                self.metrics.model_id = current_id
+                self.metrics.gauge("DriftOfClasses", drift.classes.value)
+                self.metrics.gauge("DriftOfConfidence", drift.confidence.value)
+                self.metrics.gauge("DriftOver", float(drift.exceeds(LARGE)))
+        return {
+            "since": request.since,
+            "models": [drift.to_dict() | {"over": drift.exceeds(LARGE)} for drift in drifts],
+        }
 
-    def _output_bucket(self) -> str:
-        if self.settings.output_bucket is None:
-            raise InputError("TRANSFERLITE_OUTPUT_BUCKET is not set", hint="set it to the predictions' bucket")
-        return self.settings.output_bucket
+    # -- labelling -----------------------------------------------------------------------------------------------------
 
-    def _label_all(self, photos: Sequence[S3Photo], deadline: float) -> list[Result]:
-        """Each photo's result, its record written where it has one, and what is to go with the record."""
+    def _label_photos(self, photos: Sequence[S3Photo], deadline: float) -> list[PhotoResult]:
+        """Label photos independently of each other, and write their records, tags, events and lines."""
         output = open_store(f"s3://{self._output_bucket()}")
-        results = attempt_all(partial(self._label_one, output), photos, deadline)
-        results = accompany(results, output, self.settings)
-        for one in results:
-            self._tell(one, output)
+        results = process_until_deadline(partial(self._label_photo, output), photos, deadline)
+        results = write_tags_events_lines(results, output, self.settings)
+        for result in results:
+            self._report(result, output)
         return results
 
-    def _label_one(self, output: Store, photo: S3Photo) -> Result:
-        if photo.key.endswith("/") or self.settings.is_ours(photo.bucket, photo.key):
-            return Result(photo, Outcome.SKIPPED)
-        with self.trace.photo(photo.uri) as told:
-            for _ in range(_LOOKS):
-                record, etag = self._look(photo)
+    def _label_photo(self, output: Store, photo: S3Photo) -> PhotoResult:
+        """Label one photo and write its record; start again if the photo was overwritten meanwhile."""
+        if photo.key.endswith("/") or self.settings.is_own_output(photo.bucket, photo.key):
+            return PhotoResult(photo, Outcome.SKIPPED)
+        with self.trace.photo(photo.uri) as annotations:
+            for _ in range(_MAX_ATTEMPTS):
+                record, etag = self._make_record(photo)
                 with self.metrics.phase("Write"):
-                    written = write_record(output, record_key(photo), record, partial(is_current, photo, etag))
-                if written is not None:
-                    told.update(_searched_by(written))
-                    return Result(photo, Outcome.UNUSABLE if "error" in written else Outcome.LABELLED, written)
-            raise ConflictError("is overwritten again and again", where=photo.uri)
+                    stored = write_record(output, record_key(photo), record, partial(is_current, photo, etag))
+                if stored is not None:
+                    annotations.update(_trace_annotations(stored))
+                    return PhotoResult(photo, Outcome.UNUSABLE if "error" in stored else Outcome.LABELLED, stored)
+            raise ConflictError(f"overwritten during each of {_MAX_ATTEMPTS} attempts to label it", where=photo.uri)
 
-    def _look(self, photo: S3Photo) -> tuple[dict[str, Any], str]:
-        """The photo's record as it is now, and the ETag of what was seen."""
+    def _make_record(self, photo: S3Photo) -> tuple[dict[str, Any], str]:
+        """Return the record of the photo's current content, and the ETag of that content (empty if missing)."""
         predictor = self.model.get()
-        about: dict[str, Any] = {"image": photo.uri, **({"version": photo.version} if photo.version else {})}
+        record: dict[str, Any] = {"image": photo.uri, **({"version": photo.version_id} if photo.version_id else {})}
         etag = ""
         try:
             with self.metrics.phase("Fetch"):
-                blob = fetch(photo)
+                blob = fetch_photo(photo)
             etag = blob.etag
-            about |= {"etag": etag.strip('"'), **({"modified": _time(blob.modified)} if blob.modified else {})}
-            return about | self.predict(predictor, blob.data).to_dict(), etag
+            record |= {"etag": etag.strip('"'), **({"modified": _utc(blob.modified)} if blob.modified else {})}
+            return record | self.predict(predictor, blob.data).to_dict(), etag
         except TransferLiteError as error:
             if outcome_of(error, of_photo=True) is not Outcome.UNUSABLE:
                 raise
-            return about | {"model_id": predictor.manifest.model_id, "error": _described(error)}, etag
+            return record | {"model_id": predictor.manifest.model_id, "error": describe_error(error)}, etag
 
-    def _tell(self, result: Result, output: Store) -> None:
-        """Log what became of a photo, and count it."""
+    def _report(self, result: PhotoResult, output: Store) -> None:
+        """Log the result and count it."""
         self.metrics.count(f"Photos{result.outcome.name.capitalize()}")
-        if result.outcome.again and result.error is not None:
-            self.metrics.count("Errors", "Code", code_of(result.error))
-            line = {"event": "failed", "image": result.photo.uri, "code": code_of(result.error)}
+        if result.outcome.retry and result.error is not None:
+            self.metrics.count("Errors", "Code", error_code(result.error))
+            line = {"event": "failed", "image": result.photo.uri, "code": error_code(result.error)}
             bug = None if isinstance(result.error, TransferLiteError) else result.error
             log.error(json.dumps(line | {"reason": str(result.error)}), exc_info=bug)
         elif result.record is not None:
             if "error" in result.record:
                 self.metrics.count("Errors", "Code", result.record["error"]["code"])
-            place = f"{output.uri}/{record_key(result.photo)}"
-            log.info(json.dumps({"event": "labelled", "record": place, **result.record}, ensure_ascii=False))
+            uri = f"{output.uri}/{record_key(result.photo)}"
+            log.info(json.dumps({"event": "labelled", "record": uri, **result.record}, ensure_ascii=False))
+
+    def _fetch_direct(self, request: DirectInvocation) -> bytes:
+        if request.uri is None:
+            return request.image or b""
+        with self.metrics.phase("Fetch"):
+            return read_uri(request.uri, READ_BYTES)
+
+    def _output_bucket(self) -> str:
+        if self.settings.output_bucket is None:
+            raise InputError("TRANSFERLITE_OUTPUT_BUCKET is not set", hint="set it to the bucket for predictions")
+        return self.settings.output_bucket
 
 
-def _searched_by(answer: Mapping[str, Any]) -> dict[str, str]:
-    """What a trace can be searched by."""
-    return {name: answer[name] for name in ("label", "model_id") if name in answer}
+def _trace_annotations(record: Mapping[str, Any]) -> dict[str, str]:
+    return {name: record[name] for name in ("label", "model_id") if name in record}
 
 
-def _described(error: TransferLiteError) -> dict[str, str]:
-    return {"code": code_of(error), "message": error.message}
-
-
-def _reported(result: Result) -> tuple[ResultCode, str]:
-    """A task's result, and the text for the completion report."""
-    if result.outcome.again:
-        return result.outcome.code, str(result.error)
-    if result.record is None:
-        return result.outcome.code, "not a photo: a folder, or a record of ours"
-    if "error" in result.record:
-        return result.outcome.code, "{code}: {message}".format(**result.record["error"])
-    return result.outcome.code, json.dumps({name: result.record[name] for name in ("label", "score")})
-
-
-def _time(seconds: float) -> str:
+def _utc(seconds: float) -> str:
+    """Format a Unix time as ISO 8601 in UTC."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -1,18 +1,18 @@
-"""What became of a photo, and what each source of events is told of it: one table for all of them.
+"""Outcome of a photo, and its effect on each event source: one table for all sources.
 
 ==========  ==================================  ======================  ==========================  ================
-outcome     the photo's record                  queue, notification,    S3 Batch Operations         direct, HTTP
-                                                map
+outcome     the photo's record                  SQS, S3 notification,   S3 Batch Operations         direct, HTTP
+                                                Distributed Map
 ==========  ==================================  ======================  ==========================  ================
 LABELLED    its prediction                      done                    ``Succeeded``               the prediction
 UNUSABLE    why it can never be labelled        done                    ``PermanentFailure``        the error, 4xx
-SKIPPED     none: a folder, a record of ours    done                    ``Succeeded``
-LATER       none: throttled, 5xx, no time       sends it again          ``TemporaryFailure``        raised, 503
-REFUSED     none: forbidden, no model, a bug    sends it again; at      ``PermanentFailure``: the   raised, 403
-                                                last a dead letter      job's report lists it       or 502
+SKIPPED     none: a folder or own output        done                    ``Succeeded``
+LATER       none: throttled, 5xx, no time       delivers it again       ``TemporaryFailure``        raised, 503
+REFUSED     none: forbidden, no model, a bug    delivers it again,      ``PermanentFailure``        raised, 403
+                                                then dead-letter queue                              or 502
 ==========  ==================================  ======================  ==========================  ================
 
-What is refused waits for a person, who mends a policy or a model: it has no record, so that it is not taken for done.
+A REFUSED photo needs a person to fix a policy or a model. It gets no record, so that it does not count as done.
 """
 
 import math
@@ -26,16 +26,16 @@ from inference_lambda.events.batch_operations import ResultCode
 from inference_lambda.events.s3 import S3Photo
 from transferlite.errors import MissingStoreError, NotFoundError, PhotoError, TransferLiteError, UnavailableError
 
-_SPARE = 1.0
-"""Seconds of the function's time that are kept for what follows the photos: tags, events, metrics, the answer."""
+_RESERVED_SECONDS = 1.0
+"""Time kept for the work after the photos: tags, events, metrics and the reply."""
 
 
 class Outcome(Enum):
-    """What became of one photo, and what its source is told of it.
+    """Outcome of one photo.
 
     Attributes:
-        again: whether the source is to send the photo again.
-        code: what S3 Batch Operations is told.
+        retry: whether the source should deliver the photo again.
+        result_code: result for S3 Batch Operations.
     """
 
     LABELLED = "labelled", False, ResultCode.SUCCEEDED
@@ -44,30 +44,35 @@ class Outcome(Enum):
     LATER = "later", True, ResultCode.TEMPORARY
     REFUSED = "refused", True, ResultCode.PERMANENT
 
-    def __init__(self, _: str, again: bool, code: ResultCode) -> None:
-        self.again = again
-        self.code = code
+    def __init__(self, _: str, retry: bool, result_code: ResultCode) -> None:
+        self.retry = retry
+        self.result_code = result_code
 
 
-_OF_A_PHOTO: tuple[tuple[type[Exception], Outcome], ...] = (
+_PHOTO_ERRORS: tuple[tuple[type[Exception], Outcome], ...] = (
     (PhotoError, Outcome.UNUSABLE),
     (MissingStoreError, Outcome.REFUSED),
     (NotFoundError, Outcome.UNUSABLE),
 )
-"""What an error of fetching and decoding says of the photo itself; the first that matches."""
+"""Outcome of an error raised while fetching or decoding a photo; the first matching type counts."""
 
 
 def outcome_of(error: Exception, *, of_photo: bool = False) -> Outcome:
-    """What an error comes to: raised by fetching or decoding a photo, or by the model, the output and all the rest."""
-    for kind, outcome in _OF_A_PHOTO if of_photo else ():
+    """Return the outcome of an error.
+
+    Args:
+        error: the error.
+        of_photo: whether fetching or decoding the photo raised it, rather than the model, the output or a bug.
+    """
+    for kind, outcome in _PHOTO_ERRORS if of_photo else ():
         if isinstance(error, kind):
             return outcome
     retryable = isinstance(error, TransferLiteError) and error.retryable
     return Outcome.LATER if retryable else Outcome.REFUSED
 
 
-def code_of(error: Exception) -> str:
-    """A stable word for an error, for records and metrics."""
+def error_code(error: Exception) -> str:
+    """Return the error's machine-readable code, used in records and metrics."""
     if isinstance(error, PhotoError):
         return error.code
     if isinstance(error, MissingStoreError):
@@ -79,51 +84,62 @@ def code_of(error: Exception) -> str:
     return "internal"
 
 
+def describe_error(error: TransferLiteError) -> dict[str, str]:
+    """Return ``{"code", "message"}``, as records and direct replies contain it."""
+    return {"code": error_code(error), "message": error.message}
+
+
 @dataclass(frozen=True)
-class Result:
-    """One photo's outcome, with its record where it has one and what went wrong where something did."""
+class PhotoResult:
+    """Outcome of one photo, with its record and its error where it has them."""
 
     photo: S3Photo
     outcome: Outcome
     record: dict[str, Any] | None = None
     error: Exception | None = None
 
-    def failed(self, error: Exception) -> "Result":
-        """The same photo after something that goes with its record failed: it is to be sent again."""
+    def with_error(self, error: Exception) -> "PhotoResult":
+        """Return the result after writing its tags, event or line failed; its source should deliver the photo again."""
         return replace(self, outcome=outcome_of(error), error=error)
 
 
-def first_error(results: Iterable[Result]) -> Exception | None:
-    """What to raise where a source knows only success and failure: the first error that is to be sent again."""
-    return next((one.error for one in results if one.outcome.again), None)
+def first_error(results: Iterable[PhotoResult]) -> Exception | None:
+    """Return the first error of a photo to retry, for a source that knows only success and failure."""
+    return next((result.error for result in results if result.outcome.retry), None)
 
 
-def attempt_all(
-    work: Callable[[S3Photo], Result],
+def process_until_deadline(
+    label: Callable[[S3Photo], PhotoResult],
     photos: Iterable[S3Photo],
     deadline: float = math.inf,
     clock: Callable[[], float] = time.monotonic,
-) -> list[Result]:
-    """Each photo's result, those for which there is no time to be sent again.
+) -> list[PhotoResult]:
+    """Label photos while time is left for one as slow as the slowest so far; the others get LATER.
 
-    A function that is stopped at its deadline has all its photos sent again, those that it had done too; where one
-    photo waits long for S3 each time, the others beside it would end among the dead letters. The first is always tried.
+    If Lambda stopped the function instead, the source would deliver all photos again, labelled ones included, and one
+    slow photo could send a whole batch to the dead-letter queue. The first photo is always tried.
+
+    Args:
+        label: labels one photo.
+        photos: the photos.
+        deadline: time of ``clock`` at which Lambda stops the function.
+        clock: seconds, monotonic.
     """
-    results: list[Result] = []
-    longest = 0.0
+    results: list[PhotoResult] = []
+    slowest = 0.0
     for photo in photos:
-        begun = clock()
-        if results and begun + longest + _SPARE > deadline:
-            results.append(Result(photo, Outcome.LATER, error=UnavailableError("no time was left for it")))
+        started = clock()
+        if results and started + slowest + _RESERVED_SECONDS > deadline:
+            error = UnavailableError("the function ran out of time before this photo")
+            results.append(PhotoResult(photo, Outcome.LATER, error=error))
             continue
-        results.append(_attempt(work, photo))
-        longest = max(longest, clock() - begun)
+        results.append(_label_safely(label, photo))
+        slowest = max(slowest, clock() - started)
     return results
 
 
-def _attempt(work: Callable[[S3Photo], Result], photo: S3Photo) -> Result:
-    """The result of labelling one photo. Whatever goes wrong stays with it: other photos of the batch go on."""
+def _label_safely(label: Callable[[S3Photo], PhotoResult], photo: S3Photo) -> PhotoResult:
     try:
-        return work(photo)
-    except Exception as error:  # a bug is no reason to fail the photos beside it
-        return Result(photo, outcome_of(error), error=error)
+        return label(photo)
+    except Exception as error:  # even a bug must not fail the other photos of the batch
+        return PhotoResult(photo, outcome_of(error), error=error)

@@ -1,4 +1,4 @@
-"""What an event asks for, told by its content."""
+"""Find out from an event's content which source sent it, and parse it."""
 
 import base64
 import binascii
@@ -6,18 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from inference_lambda.events.batch_operations import Job, job_of
-from inference_lambda.events.distributed_map import Items, items_of
-from inference_lambda.events.http import Request, request_of
-from inference_lambda.events.s3 import Batch, Notification, batch_of, notification_of
+from inference_lambda.events.batch_operations import BatchOperationsJob, parse_batch_operations_job
+from inference_lambda.events.distributed_map import MapItems, parse_map_items
+from inference_lambda.events.http import HttpRequest, parse_http_request
+from inference_lambda.events.s3 import S3Notification, parse_s3_notification
+from inference_lambda.events.sqs import SqsBatch, parse_sqs_batch
 from transferlite.errors import InputError
 
 
 @dataclass(frozen=True)
-class Direct:
-    """A direct invocation: one photo, as its bytes or as an ``s3://`` URI, whose answer is returned.
+class DirectInvocation:
+    """Direct invocation with one photo; the function returns its prediction.
 
-    ``model_id`` is the version to ask, the one in service if None.
+    Attributes:
+        image: encoded photo, or None.
+        uri: ``s3://`` URI of the photo, or None.
+        model_id: model version to use; None for the current one.
     """
 
     image: bytes | None = None
@@ -27,53 +31,61 @@ class Direct:
 
 @dataclass(frozen=True)
 class DriftCheck:
-    """A schedule's question whether what the model answered lately is like its validation photos: ``since`` when."""
+    """Request to compare predictions made after ``since`` with the model's validation photos."""
 
     since: str
 
 
-EventRequest = Notification | Batch | Job | Items | Request | Direct | DriftCheck
+ParsedEvent = S3Notification | SqsBatch | BatchOperationsJob | MapItems | HttpRequest | DirectInvocation | DriftCheck
+
+_PARSERS = (
+    parse_http_request,
+    parse_sqs_batch,
+    parse_s3_notification,
+    parse_batch_operations_job,
+    parse_map_items,
+)
 
 
-def parse(event: Mapping[str, Any]) -> EventRequest:
-    """The request in an event.
+def parse_event(event: Mapping[str, Any]) -> ParsedEvent:
+    """Parse an event of any supported source.
 
     Raises:
-        InputError: the event has none of the known shapes, or its image is not base64.
+        InputError: the format is unknown, or a part is missing or malformed.
     """
     if not isinstance(event, Mapping):
-        raise InputError(f"an event is an object, not {type(event).__name__}")
-    for shape in (request_of, batch_of, notification_of, job_of, items_of, _direct, _drift_check):
-        found = shape(event)
-        if found is not None:
-            return found
+        raise InputError(f"the event is of type {type(event).__name__}, not a JSON object")
+    for parse in (*_PARSERS, _parse_direct_invocation, _parse_drift_check):
+        parsed = parse(event)
+        if parsed is not None:
+            return parsed
     raise InputError(
         f"unknown event with the keys {sorted(map(str, event))}",
         hint='send an S3 notification, {"image": "<base64>"} or {"s3": "s3://bucket/key"}',
     )
 
 
-def _direct(event: Mapping[str, Any]) -> Direct | None:
+def _parse_direct_invocation(event: Mapping[str, Any]) -> DirectInvocation | None:
     if isinstance(event.get("image"), str):
-        return Direct(image=_decoded(event["image"]), model_id=_model_id(event))
+        return DirectInvocation(image=_decode_base64(event["image"]), model_id=_model_id(event))
     if isinstance(event.get("s3"), str) and event["s3"].startswith("s3://"):
-        return Direct(uri=event["s3"], model_id=_model_id(event))
+        return DirectInvocation(uri=event["s3"], model_id=_model_id(event))
     return None
 
 
 def _model_id(event: Mapping[str, Any]) -> str | None:
     model_id = event.get("model")
     if model_id is not None and not isinstance(model_id, str):
-        raise InputError("the model is no text", hint='send the id of a version: {"image": ..., "model": "ID"}')
+        raise InputError("the event's model is not a string", hint='send {"image": ..., "model": "MODEL_ID"}')
     return model_id
 
 
-def _drift_check(event: Mapping[str, Any]) -> DriftCheck | None:
-    asked = event.get("drift")
-    return DriftCheck(str(asked.get("since", "7d"))) if isinstance(asked, Mapping) else None
+def _parse_drift_check(event: Mapping[str, Any]) -> DriftCheck | None:
+    drift = event.get("drift")
+    return DriftCheck(str(drift.get("since", "7d"))) if isinstance(drift, Mapping) else None
 
 
-def _decoded(text: str) -> bytes:
+def _decode_base64(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:

@@ -1,8 +1,8 @@
-"""New photos as S3 tells of them: by itself, through EventBridge or SNS, and in messages of an SQS queue.
+"""S3 event notifications, sent by S3 itself, through EventBridge or through SNS.
 
 Sources: https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html,
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html,
-https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html, https://docs.aws.amazon.com/lambda/latest/dg/with-sns.html
+https://docs.aws.amazon.com/lambda/latest/dg/with-sns.html
 """
 
 import json
@@ -18,14 +18,17 @@ _CREATED = "ObjectCreated"
 
 @dataclass(frozen=True)
 class S3Photo:
-    """An object to label; ``key`` is the object's own, not encoded.
+    """S3 object to label.
 
-    ``version`` is the version that the event is about; empty in a bucket without versions: then the current content.
+    Attributes:
+        bucket: name of the bucket.
+        key: object key, not URL-encoded.
+        version_id: S3 version that the event names; empty in a bucket without versioning, for the current content.
     """
 
     bucket: str
     key: str
-    version: str = ""
+    version_id: str = ""
 
     @property
     def uri(self) -> str:
@@ -34,105 +37,83 @@ class S3Photo:
 
 
 @dataclass(frozen=True)
-class Notification:
-    """An S3 event notification: the photos to label, each to get a record in the output bucket."""
+class S3Notification:
+    """Photos named by one S3 notification; each gets a record in the output bucket."""
 
     photos: tuple[S3Photo, ...]
 
 
-@dataclass(frozen=True)
-class Message:
-    """One message of a queue: the photos it names, or what is wrong with it."""
+def parse_s3_notification(event: Mapping[str, Any]) -> S3Notification | None:
+    """Parse a notification from S3, EventBridge or SNS; return None for any other event.
 
-    id: str
-    content: Notification | InputError
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Messages of an SQS queue, each to succeed or fail on its own."""
-
-    messages: tuple[Message, ...]
-
-
-def batch_of(event: Mapping[str, Any]) -> Batch | None:
-    """The messages of an SQS event, None for anything else."""
-    records = _records(event)
-    if records and all(one.get("eventSource") == "aws:sqs" for one in records):
-        return Batch(tuple(_message(one) for one in records))
-    return None
-
-
-def notification_of(event: Mapping[str, Any]) -> Notification | None:
-    """The photos of a notification of S3, EventBridge or SNS, None for anything else.
-
-    Keys of S3's own notifications are URL-encoded, a space as ``+``; EventBridge's are not. ``s3:TestEvent``, which S3
-    sends when a notification is set up, is a notification of nothing, and so are removals and changes of tags.
+    S3 URL-encodes keys (a space becomes ``+``); EventBridge does not. ``s3:TestEvent``, deletions and tag changes give
+    a notification without photos.
 
     Raises:
-        InputError: a record lacks its bucket or key, or a message of SNS is none of S3.
+        InputError: a record has no bucket or key, or an SNS message is not an S3 notification.
     """
-    records = _records(event)
-    if records and all(one.get("EventSource") == "aws:sns" for one in records):
-        return Notification(tuple(photo for one in records for photo in _published(one)))
-    return _plain_notification(event)
+    records = event_records(event)
+    if records and all(record.get("EventSource") == "aws:sns" for record in records):
+        return S3Notification(tuple(photo for record in records for photo in _sns_photos(record)))
+    return _parse_bare_notification(event)
 
 
-def _plain_notification(event: Mapping[str, Any]) -> Notification | None:
+def event_records(event: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the event's ``Records`` if it is a list of objects, else an empty list."""
+    records = event.get("Records")
+    return records if isinstance(records, list) and all(isinstance(each, Mapping) for each in records) else []
+
+
+def parse_message_text(text: Any) -> S3Notification | InputError:
+    """Parse the text of an SNS or SQS message; return the error, not raise it, so that other messages proceed.
+
+    SNS may have wrapped the notification on its way to SQS.
+    """
+    try:
+        body = json.loads(text)
+        if isinstance(body, Mapping) and body.get("Type") == "Notification":
+            body = json.loads(body["Message"])
+        notification = _parse_bare_notification(body) if isinstance(body, Mapping) else None
+        return notification or InputError("the message is not an S3 notification")
+    except InputError as error:
+        return error
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
+        return InputError(f"the message is not the JSON of an S3 notification ({error})")
+
+
+def version_id_of(value: Any) -> str:
+    """Return an event's version id, or empty for a missing one and for ``null``, which S3 may overwrite."""
+    return value if isinstance(value, str) and value != "null" else ""
+
+
+def _parse_bare_notification(event: Mapping[str, Any]) -> S3Notification | None:
+    """Parse a notification that SNS has not wrapped."""
     if event.get("Event") == "s3:TestEvent":
-        return Notification(())
+        return S3Notification(())
     if event.get("source") == "aws.s3" and isinstance(event.get("detail"), Mapping):
         created = event.get("detail-type") == "Object Created"
-        return Notification((_photo(event["detail"], str, "version-id"),) if created else ())
-    records = _records(event)
-    if event.get("Records") != records or not all("s3" in one for one in records):
+        return S3Notification((_photo(event["detail"], str, "version-id"),) if created else ())
+    records = event_records(event)
+    if event.get("Records") != records or not all("s3" in record for record in records):
         return None
-    created_ones = (one for one in records if str(one.get("eventName", _CREATED)).startswith(_CREATED))
-    return Notification(tuple(_photo(one["s3"], unquote_plus, "versionId") for one in created_ones))
+    created_records = (record for record in records if str(record.get("eventName", _CREATED)).startswith(_CREATED))
+    return S3Notification(tuple(_photo(record["s3"], unquote_plus, "versionId") for record in created_records))
 
 
-def _records(event: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    records = event.get("Records")
-    return records if isinstance(records, list) and all(isinstance(one, Mapping) for one in records) else []
-
-
-def _published(record: Mapping[str, Any]) -> tuple[S3Photo, ...]:
-    """The photos of one message that SNS invokes the function with."""
+def _sns_photos(record: Mapping[str, Any]) -> tuple[S3Photo, ...]:
     try:
-        content = _content(record["Sns"]["Message"])
+        content = parse_message_text(record["Sns"]["Message"])
     except (LookupError, TypeError) as error:
-        raise InputError(f"a record of SNS lacks its {error}") from error
+        raise InputError(f"malformed SNS record: {error!r}") from error
     if isinstance(content, InputError):
         raise content
     return content.photos
 
 
-def _message(record: Mapping[str, Any]) -> Message:
-    return Message(str(record.get("messageId", "")), _content(record.get("body")))
-
-
-def _content(text: Any) -> Notification | InputError:
-    """The notification in a message's text, as S3 or EventBridge sent it, or as SNS passed it on."""
+def _photo(part: Mapping[str, Any], decode_key: Callable[[str], str], version_field: str) -> S3Photo:
     try:
-        body = json.loads(text)
-        if isinstance(body, Mapping) and body.get("Type") == "Notification":
-            body = json.loads(body["Message"])
-        found = _plain_notification(body) if isinstance(body, Mapping) else None
-        return found or InputError("the message is no notification of S3")
-    except InputError as error:
-        return error
-    except (LookupError, TypeError, ValueError, RecursionError) as error:
-        return InputError(f"the message is not JSON of S3 ({error})")
-
-
-def _photo(part: Mapping[str, Any], decode: Callable[[str], str], version: str) -> S3Photo:
-    try:
-        found = part["object"]
-        return S3Photo(part["bucket"]["name"], decode(found["key"]), version_of(found.get(version)))
+        s3_object = part["object"]
+        key, version_id = decode_key(s3_object["key"]), version_id_of(s3_object.get(version_field))
+        return S3Photo(part["bucket"]["name"], key, version_id)
     except (LookupError, TypeError, AttributeError) as error:
-        raise InputError(f"an S3 record lacks its {error}") from error
-
-
-def version_of(told: Any) -> str:
-    """A version id as an event tells it. Objects without versions have none, or ``null``, which may be overwritten."""
-    return told if isinstance(told, str) and told != "null" else ""
+        raise InputError(f"malformed S3 record: {error!r}") from error

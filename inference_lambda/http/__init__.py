@@ -1,1 +1,1 @@
-"""The HTTP API: routes, request bodies, problem responses, OpenAPI document and web page."""
+"""HTTP API: routes, query and request body, problem responses, OpenAPI document and web page."""

@@ -1,7 +1,7 @@
-"""The function behind a local HTTP server: requests become a function URL's events, its answers responses (ASGI 3).
+"""ASGI 3 application that runs the Lambda handler behind a local HTTP server.
 
-Sources: https://asgi.readthedocs.io/en/latest/specs/www.html,
-https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html
+Each request becomes the event that a function URL would send. Sources:
+https://asgi.readthedocs.io/en/latest/specs/www.html, https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html
 """
 
 import asyncio
@@ -10,59 +10,59 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from typing import Any
 
-from inference_lambda.http.body import MOST_BYTES
+from inference_lambda.http.body import MAX_BODY_BYTES
 
 Handler = Callable[[dict[str, Any], object], Mapping[str, Any]]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-_DRAINED = 64 * 2**20
-"""Bytes of a body that is too large which are still read, and dropped, so that its sender gets to read the answer."""
+_MAX_DRAINED_BYTES = 64 * 2**20
+"""Most bytes read, and dropped, of a body that is too large; without reading them the client would miss the 413."""
 
 
-def application(handler: Handler, threads: Executor) -> Callable[..., Coroutine[Any, Any, None]]:
-    """An ASGI application that asks ``handler`` on ``threads``; a body is never kept beyond what the function takes."""
+def asgi_application(handler: Handler, threads: Executor) -> Callable[..., Coroutine[Any, Any, None]]:
+    """Return an ASGI application that calls ``handler`` on ``threads``; no body takes more memory than in Lambda."""
 
-    async def answer(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+    async def application(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            raise ValueError(f"there is no {scope['type']} here")
-        body = await _body(receive)
+            raise ValueError(f"unsupported ASGI scope {scope['type']!r}; only http is served")
+        body = await _read_body(receive)
         if body is None:
             return
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(threads, lambda: handler(event_of(scope, body), None))
-        content = found["body"].encode()
-        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in found["headers"].items()]
+        reply = await loop.run_in_executor(threads, lambda: handler(function_url_event(scope, body), None))
+        content = reply["body"].encode()
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in reply["headers"].items()]
         if content:
             headers.append((b"content-length", str(len(content)).encode()))
-        await send({"type": "http.response.start", "status": found["statusCode"], "headers": headers})
+        await send({"type": "http.response.start", "status": reply["statusCode"], "headers": headers})
         await send({"type": "http.response.body", "body": content})
 
-    return answer
+    return application
 
 
-async def _body(receive: Receive) -> bytes | None:
-    """The body, of one that is too large as much as shows that; None if the client went away before its end."""
+async def _read_body(receive: Receive) -> bytes | None:
+    """Return the body, cut to one byte over the limit if it is too large; None if the client disconnected."""
     kept, size, more = bytearray(), 0, True
-    while more and size < _DRAINED:
+    while more and size < _MAX_DRAINED_BYTES:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
         part = message.get("body", b"")
         size += len(part)
-        kept += part[: MOST_BYTES + 1 - len(kept)]
+        kept += part[: MAX_BODY_BYTES + 1 - len(kept)]
         more = message.get("more_body", False)
     return bytes(kept)
 
 
-def event_of(scope: Mapping[str, Any], body: bytes) -> dict[str, Any]:
-    """The event that a function URL would send for a request."""
+def function_url_event(scope: Mapping[str, Any], body: bytes) -> dict[str, Any]:
+    """Return the event that a function URL would send for this request."""
     headers: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]},{value}" if name in headers else value
     path = scope["raw_path"].decode("latin-1")
-    text = _text(headers.get("content-type", ""), body)
+    text = _body_text(headers.get("content-type", ""), body)
     return {
         "version": "2.0",
         "routeKey": "$default",
@@ -85,8 +85,8 @@ def event_of(scope: Mapping[str, Any], body: bytes) -> dict[str, Any]:
     }
 
 
-def _text(content_type: str, body: bytes) -> str | None:
-    """The body itself where its type is text and it is, as a function URL has it; None where it has base64 of it."""
+def _body_text(content_type: str, body: bytes) -> str | None:
+    """Return the body as text if its type and content are text, else None; a function URL then sends base64."""
     if not content_type.lower().startswith(("text/", "application/json")):
         return None
     try:

@@ -1,9 +1,9 @@
-"""The HTTP interface's OpenAPI 3.1 document; tests hold it to what is answered."""
+"""OpenAPI 3.1 document of the HTTP API; tests compare it with real responses."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from inference_lambda.http.query import MOST_TOP
+from inference_lambda.http.query import MAX_TOP
 
 
 def _object(optional: Mapping[str, Any] | None = None, /, **required: Any) -> dict[str, Any]:
@@ -11,15 +11,15 @@ def _object(optional: Mapping[str, Any] | None = None, /, **required: Any) -> di
     return {"type": "object", "required": list(required), "properties": properties, "additionalProperties": False}
 
 
-def _named(name: str) -> dict[str, str]:
+def _reference(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _answer(description: str, schema: dict[str, Any], kind: str = "application/json") -> dict[str, Any]:
+def _response(description: str, schema: dict[str, Any], kind: str = "application/json") -> dict[str, Any]:
     return {"description": description, "content": {kind: {"schema": schema}}}
 
 
-def _option(name: str, description: str, **schema: Any) -> dict[str, Any]:
+def _query_option(name: str, description: str, **schema: Any) -> dict[str, Any]:
     return {"name": name, "in": "query", "description": description, "schema": schema}
 
 
@@ -34,13 +34,15 @@ _KEY: list[dict[str, list[str]]] = [{}, {"apiKey": []}]
 _PHOTO = {"contentMediaType": "application/octet-stream"}
 
 _ID = "^[0-9A-Za-z][0-9A-Za-z_.-]{0,99}$"
-_MODEL = _option("model", "a version's id; the version in service if not given", type="string", pattern=_ID)
+_MODEL = _query_option(
+    "model", "id of the model version to use; default: the current version", type="string", pattern=_ID
+)
 
 _SCHEMAS = {
     "Prediction": _object(
-        {"explanation": _named("Explanation")},
+        {"explanation": _reference("Explanation")},
         model_id=_TEXT,
-        label={"type": "string", "description": "the best label, or unknown below the threshold"},
+        label={"type": "string", "description": "most probable label, or unknown below the threshold"},
         score=_PROBABILITY,
         top={"type": "array", "items": _object(label=_TEXT, score=_PROBABILITY)},
     ),
@@ -50,24 +52,24 @@ _SCHEMAS = {
         labels={"type": "array", "items": _TEXT},
         input=_object(height=_COUNT, width=_COUNT, resize=_TEXT),
         variant=_TEXT,
-        accuracy={**_PROBABILITY, "description": "the variant's share of right answers on held-out photos"},
-        photos={**_COUNT, "description": "how many those were"},
+        accuracy={**_PROBABILITY, "description": "share of correct predictions of this variant on held-out photos"},
+        photos={**_COUNT, "description": "number of held-out photos"},
         threshold=_PROBABILITY,
     ),
     "Health": _object(
         status={"const": "ok"},
         model_id=_TEXT,
-        key={"enum": ["none", "required"], "description": "whether the other paths ask for an API key"},
+        key={"enum": ["none", "required"], "description": "whether /predict and /model require an API key"},
     ),
     "Explanation": _object(
-        label={**_TEXT, "description": "the best label, which is what is explained"},
+        label={**_TEXT, "description": "most probable label, which is explained"},
         score=_PROBABILITY,
         part={
-            "description": "the window whose covering costs the label most, as shares of width and height, if any",
+            "description": "window whose covering lowers the score most, as fractions of width and height; or null",
             "oneOf": [_object(**dict.fromkeys(("left", "top", "right", "bottom"), _PROBABILITY)), {"type": "null"}],
         },
-        covered_score={**_PROBABILITY, "description": "the label's probability with that window covered"},
-        heat={**_TEXT, "description": "a PNG to stretch over the whole upright photo, as a data URI"},
+        covered_score={**_PROBABILITY, "description": "probability of the label with that window covered"},
+        heat={**_TEXT, "description": "PNG as a data URI, to be stretched over the upright photo"},
     ),
     "Problem": _object(type=_TEXT, title=_TEXT, status={"type": "integer"}, detail=_TEXT),
     "Image": _object(image={"type": "string", "contentEncoding": "base64"}),
@@ -79,9 +81,16 @@ _PREDICT = {
     "operationId": "predict",
     "security": _KEY,
     "parameters": [
-        _option("top", "how many labels to tell", type="integer", minimum=1, maximum=MOST_TOP, default=3),
-        _option("threshold", "in place of the model's own", **_PROBABILITY),
-        _option("explain", "1 tells where the label comes from, for 82 forward passes", type="integer", enum=[0, 1]),
+        _query_option("top", "number of labels to return", type="integer", minimum=1, maximum=MAX_TOP, default=3),
+        _query_option(
+            "threshold", "probability below which the label is unknown; default: the model's own", **_PROBABILITY
+        ),
+        _query_option(
+            "explain",
+            "1 to return where in the photo the label comes from; takes 82 forward passes",
+            type="integer",
+            enum=[0, 1],
+        ),
         _MODEL,
     ],
     "requestBody": {
@@ -89,61 +98,63 @@ _PREDICT = {
         "content": {
             "image/*": {"schema": _PHOTO},
             "application/octet-stream": {"schema": _PHOTO},
-            "application/json": {"schema": {"oneOf": [_named("Image"), _named("Object")]}},
+            "application/json": {"schema": {"oneOf": [_reference("Image"), _reference("Object")]}},
             "multipart/form-data": {
                 "schema": {"type": "object", "required": ["photo"], "properties": {"photo": _PHOTO}}
             },
         },
     },
     "responses": {
-        "200": _answer("its label", _named("Prediction")),
+        "200": _response("prediction", _reference("Prediction")),
         **_problems(400, 401, 403, 404, 413, 415, 422, 500, 502, 503),
     },
 }
 
 DOCUMENT: dict[str, Any] = {
     "openapi": "3.1.0",
-    "info": {"title": "TransferLite", "version": "1", "description": "Labels photos with the model in service."},
-    "servers": [{"url": "."}],  # relative to where the document was fetched, whatever stage or base path that has
+    "info": {"title": "TransferLite", "version": "1", "description": "Labels photos with the current model version."},
+    "servers": [{"url": "."}],  # relative to the URL of this document, whatever its stage or base path
     "paths": {
         "/": {
             "get": {
-                "summary": "A page to try it with",
+                "summary": "Web page for trying the model",
                 "operationId": "page",
-                "responses": {"200": _answer("the page", {"type": "string"}, "text/html")},
+                "responses": {"200": _response("web page", {"type": "string"}, "text/html")},
             }
         },
         "/predict": {"post": _PREDICT},
         "/model": {
             "get": {
-                "summary": "The model in service",
+                "summary": "Describe the current model version",
                 "operationId": "model",
                 "security": _KEY,
                 "parameters": [_MODEL],
                 "responses": {
-                    "200": _answer("what is known of it", _named("Model")),
+                    "200": _response("model version", _reference("Model")),
                     **_problems(400, 401, 404, 500, 503),
                 },
             }
         },
         "/health": {
             "get": {
-                "summary": "Whether a model is in service",
+                "summary": "Check that a model is loaded",
                 "operationId": "health",
-                "responses": {"200": _answer("one is", _named("Health")), **_problems(500, 503)},
+                "responses": {"200": _response("a model is loaded", _reference("Health")), **_problems(500, 503)},
             }
         },
         "/openapi.json": {
             "get": {
                 "summary": "This document",
                 "operationId": "openapi",
-                "responses": {"200": _answer("this document", {"type": "object"})},
+                "responses": {"200": _response("this document", {"type": "object"})},
             }
         },
     },
     "components": {
         "schemas": _SCHEMAS,
-        "responses": {"Problem": _answer("RFC 9457", _named("Problem"), "application/problem+json")},
+        "responses": {
+            "Problem": _response("problem, after RFC 9457", _reference("Problem"), "application/problem+json")
+        },
         "securitySchemes": {"apiKey": {"type": "apiKey", "in": "header", "name": "X-Api-Key"}},
     },
 }

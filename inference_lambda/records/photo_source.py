@@ -1,4 +1,4 @@
-"""A photo of an event, as S3 has it now or in the version that the event is about."""
+"""Photo in S3: fetch it, check that it is still current, add tags to it."""
 
 from typing import TYPE_CHECKING, cast
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from transferlite.storage.s3_boto3 import S3Store
 
 
-def fetch(photo: S3Photo) -> Blob:
-    """The photo's bytes, no more than a decoder would take, and its ETag. Raises the store errors."""
-    if photo.version:
-        return _bucket(photo).get(photo.key, READ_BYTES, version=photo.version)
+def fetch_photo(photo: S3Photo) -> Blob:
+    """Fetch the photo's bytes, up to the decoder's limit, and its ETag. Raises the store errors."""
+    if photo.version_id:
+        return _bucket(photo).get(photo.key, READ_BYTES, version=photo.version_id)
     return _bucket(photo).get(photo.key, READ_BYTES)
 
 
 def is_current(photo: S3Photo, etag: str) -> bool:
-    """Whether the photo's content is still this one: a version's is, an object may have been overwritten or deleted."""
-    if photo.version:
+    """Return whether the object still has this ETag; an S3 version never changes. Raises the store errors."""
+    if photo.version_id:
         return True
     try:
         return _bucket(photo).head(photo.key).etag == etag
@@ -29,9 +29,9 @@ def is_current(photo: S3Photo, etag: str) -> bool:
         return False
 
 
-def tag(photo: S3Photo, tags: dict[str, str]) -> None:
-    """Add tags to the photo, which keeps those that it has. Raises the store errors."""
-    _bucket(photo).add_tags(photo.key, tags, photo.version)
+def add_tags(photo: S3Photo, tags: dict[str, str]) -> None:
+    """Add tags to the photo and keep its other tags. Raises the store errors."""
+    _bucket(photo).add_tags(photo.key, tags, photo.version_id)
 
 
 def _bucket(photo: S3Photo) -> "S3Store":

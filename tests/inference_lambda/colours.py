@@ -1,4 +1,4 @@
-"""A predictor without a trained model: decoder, manifest and answers are the product's, the network is three lines."""
+"""Predictor without a trained model: decoder, manifest and predictions are real, the network compares mean colours."""
 
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ _CHANNELS = (2, 0, 1)
 
 
 class _Network:
-    """Each channel's share of the light, ``[3]`` in the order of LABELS."""
+    """Each channel's share of the total brightness, ``[3]`` in the order of LABELS."""
 
     resolution = 0.0
 
@@ -25,7 +25,7 @@ class _Network:
 
 
 def colour_predictor(threshold: float = 0.0, **changes: Any) -> Predictor:
-    """A predictor that names a photo's strongest colour."""
+    """Return a predictor whose label is the photo's strongest colour."""
     variant = Variant("float32.tflite", 1000, "ai-edge-litert 2", 40, 0.95, 1.0, 1e-6)
     fields: dict[str, Any] = {
         "model_id": "20260131-235959-3f9a1c07",

@@ -1,4 +1,4 @@
-"""The events of ``events/``, each as its source sends it for one photo whose name is awkward."""
+"""Golden events: the files of ``events/``, each as its source sends it for a photo with an awkward name."""
 
 import json
 from pathlib import Path
@@ -12,5 +12,5 @@ NAMES = sorted(path.stem for path in _FOLDER.glob("*.json"))
 
 
 def golden(name: str) -> Any:
-    """The event ``events/<name>.json``."""
+    """Return the event ``events/<name>.json``."""
     return json.loads((_FOLDER / f"{name}.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Registries with the model that the tests trained, under ids of their choice."""
+"""Registries that hold the tests' trained model under chosen ids."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""S3 event notifications as S3 words them."""
+"""S3 event notifications in the formats of S3, EventBridge, SNS and SQS."""
 
 import json
 from typing import Any
@@ -6,7 +6,7 @@ from urllib.parse import quote_plus
 
 
 def notification(bucket: str, *keys: str) -> dict[str, Any]:
-    """``ObjectCreated`` of each key, which is URL-encoded as S3 does it."""
+    """Return an S3 notification with ``ObjectCreated`` for each key, URL-encoded as by S3."""
     return {"Records": [_record(bucket, quote_plus(key, safe="/")) for key in keys]}
 
 
@@ -35,7 +35,7 @@ def _record(bucket: str, encoded_key: str) -> dict[str, Any]:
 
 
 def eventbridge(bucket: str, key: str, detail_type: str = "Object Created") -> dict[str, Any]:
-    """What EventBridge sends of an object; its key is not encoded."""
+    """Return EventBridge's event for an object; its key is not encoded."""
     return {
         "version": "0",
         "id": "17793124-05d4-b198-2fde-7ededc63b103",

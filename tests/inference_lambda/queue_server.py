@@ -1,7 +1,7 @@
-"""moto's S3 and SQS in a process of its own, whose queues take one call at a time.
+"""moto's S3 and SQS in a separate process, with one queue call at a time.
 
-moto's queues do not bear several: a message that two threads move or delete at once is lost, or is an error of the
-server. ``python -m tests.inference_lambda.queue_server`` prints the server's address and serves until it is ended.
+moto's queues are not thread-safe: if two threads move or delete a message at once, it is lost or the server fails.
+``python -m tests.inference_lambda.queue_server`` prints the server's address and runs until it is killed.
 """
 
 import logging
@@ -24,7 +24,7 @@ CALLS = (
 
 
 def main() -> None:
-    """Serve. No call may wait for messages: it would keep all others waiting."""
+    """Run the server. No call may wait for messages, as it would block all others."""
     lock = threading.RLock()
     for name in CALLS:
         setattr(SQSBackend, name, _one_at_a_time(getattr(SQSBackend, name), lock))
@@ -38,9 +38,9 @@ def main() -> None:
 
 def _one_at_a_time(call: Callable[..., Any], lock: threading.RLock) -> Callable[..., Any]:
     @wraps(call)
-    def locked(*words: Any, **options: Any) -> Any:
+    def locked(*arguments: Any, **options: Any) -> Any:
         with lock:
-            return call(*words, **options)
+            return call(*arguments, **options)
 
     return locked
 

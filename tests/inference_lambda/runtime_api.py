@@ -1,4 +1,4 @@
-"""Lambda as a function sees it: the Runtime API on loopback, and a process that is started, asked and killed.
+"""Local Lambda: a Runtime API on loopback, and a process that runs the handler and can be killed.
 
 Source: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
@@ -23,26 +23,26 @@ from typing import Any, Self
 ROOT = Path(__file__).parents[2]
 HANDLER = "inference_lambda.handler.lambda_handler"
 COMMAND = (sys.executable, "-m", "awslambdaric", HANDLER)
-"""What runs in this machine's own Python; a test of an image or of a zip gives another."""
+"""Command for this machine's Python; tests of an image or a zip pass another."""
 
 _API = "/2018-06-01/runtime"
 _TRACE = "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=0"
 _ARN = "arn:aws:lambda:us-east-1:111122223333:function:transferlite"
-_INIT_SECONDS = 60.0  # Lambda's ten, for a machine that others share
+_INIT_SECONDS = 60.0  # Lambda allows 10 s; a busy test machine needs more
 _CREDENTIALS = {"AccessKeyId": "k", "SecretAccessKey": "s", "Token": "t", "Expiration": "2099-01-01T00:00:00Z"}
 _INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came of one invocation.
+class InvocationResult:
+    """Result of one invocation.
 
     Attributes:
-        payload: what the handler returned; None where it failed.
-        error: ``{"errorType", "errorMessage", ...}`` as Lambda hands it to whoever invoked; None where it did not fail.
+        payload: return value of the handler; None if it failed.
+        error: ``{"errorType", "errorMessage", ...}`` as Lambda returns it to the caller; None on success.
         cold: whether a process was started for it.
-        init_seconds: from the process's start until it asked for its first event; 0 if it was warm.
-        seconds: from the event's hand-over to the answer.
+        init_seconds: time from the start of the process to its first request for an event; 0 if it was warm.
+        seconds: time from sending the event to the result.
     """
 
     payload: Any
@@ -53,18 +53,18 @@ class Answer:
 
 
 class Function:
-    """One execution environment: a process that runs the handler, started at the first event, one event at a time.
+    """Execution environment: a process that runs the handler, started by the first event, one event at a time.
 
-    A process that is not done in ``timeout`` seconds is killed, and so is one whose initialisation failed; the next
-    event starts another. As a context it ends with its process.
+    A process is killed after ``timeout`` seconds on one event, or if its initialisation failed; the next event starts
+    another. The context manager kills the process at its end.
 
     Args:
-        environment: the function's variables beside those that Lambda sets itself.
-        command: how the process is started; it finds the API's address in ``AWS_LAMBDA_RUNTIME_API``.
-        timeout: seconds that one event may take.
-        memory: megabytes that the process is told it has.
-        kill: how to end the process, where killing the command is not enough.
-        trace: the X-Ray header of each event; Lambda sends one that is not sampled where tracing is off.
+        environment: the function's variables, besides those that Lambda sets.
+        command: command of the process; it finds the API's address in ``AWS_LAMBDA_RUNTIME_API``.
+        timeout: time limit per event in seconds.
+        memory: value of ``AWS_LAMBDA_FUNCTION_MEMORY_SIZE`` in MB.
+        kill: kills the process, if killing the command is not enough.
+        trace: X-Ray header of each event; the default is not sampled, as with tracing off.
     """
 
     def __init__(
@@ -82,27 +82,27 @@ class Function:
         self._api = _Api(trace)
         self._process: subprocess.Popen[bytes] | None = None
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the function
-        self._environment = _lambda_s_own(self._api.address, memory) | dict(environment)
+        self._environment = _lambda_variables(self._api.address, memory) | dict(environment)
         if self._environment["AWS_LAMBDA_INITIALIZATION_TYPE"] == "snap-start":  # a snapshot outlives any key
             self._environment["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = f"http://{self._api.address}/credentials"
             for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
                 self._environment.pop(name, None)
 
-    def invoke(self, event: Any) -> Answer:
-        """Hand one event over and wait for what comes of it: an answer, an error, or the deadline."""
+    def invoke(self, event: Any) -> InvocationResult:
+        """Send one event and wait for its result, its error or the time limit."""
         cold, init = self._process is None or self._process.poll() is not None or self._api.failed.is_set(), 0.0
         if cold:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             self.start()
-            init = time.perf_counter() - begun
-        begun = time.perf_counter()
-        payload, error = self._ask(json.dumps(event).encode())
-        return Answer(payload, error, cold, init, time.perf_counter() - begun)
+            init = time.perf_counter() - started
+        started = time.perf_counter()
+        payload, error = self._send(json.dumps(event).encode())
+        return InvocationResult(payload, error, cold, init, time.perf_counter() - started)
 
     def start(self) -> None:
-        """Start the process and wait until its initialisation is over, as provisioned concurrency does."""
+        """Start the process and wait for its initialisation, as provisioned concurrency does."""
         self._end()
-        self._api.forget()
+        self._api.reset()
         self._process = subprocess.Popen(
             self._command, cwd=ROOT, env=self._environment, stdout=self._log, stderr=subprocess.STDOUT
         )
@@ -112,26 +112,26 @@ class Function:
 
     @property
     def pid(self) -> int:
-        """Of the process that runs, or ran last."""
+        """Process id of the running, or last, process."""
         assert self._process is not None
         return self._process.pid
 
     @property
     def log(self) -> str:
-        """All that the processes wrote so far."""
+        """Everything the processes have written so far."""
         self._log.seek(0)
         return self._log.read().decode(errors="replace")
 
-    def _ask(self, event: bytes) -> tuple[Any, dict[str, Any] | None]:
-        """The payload or the error. A process that fails in its initialisation, ends or is late has an error."""
+    def _send(self, event: bytes) -> tuple[Any, dict[str, Any] | None]:
+        """Return the payload and the error; a failed initialisation, death and timeout are errors too."""
         assert self._process is not None
         deadline = time.monotonic() + self.timeout
-        request = self._api.hand_over(event, time.time() + self.timeout)
+        request = self._api.send_event(event, time.time() + self.timeout)
         while True:
             ended = self._process.poll() is not None
-            found = self._api.answer(request, 0.02)
-            if found is not None:
-                return found
+            outcome = self._api.get_result(request, 0.02)
+            if outcome is not None:
+                return outcome
             if ended:
                 message = f"Runtime exited with error: exit status {self._process.returncode}"
                 return None, {"errorType": "Runtime.ExitError", "errorMessage": message}
@@ -156,29 +156,31 @@ class Function:
         self._log.close()
 
 
-def drain(sqs: Any, url: str, function: Function, most: int = 10) -> list[Answer]:
-    """Hand a queue's messages to a function until none is to be had: :func:`deliver` again and again."""
+def drain(sqs: Any, url: str, function: Function, max_messages: int = 10) -> list[InvocationResult]:
+    """Call :func:`deliver` until the queue has no visible message."""
     answers = []
-    while answer := deliver(sqs, url, function, most):
+    while answer := deliver(sqs, url, function, max_messages):
         answers.append(answer)
     return answers
 
 
-def deliver(sqs: Any, url: str, function: Function, most: int = 10) -> Answer | None:
-    """Hand up to ``most`` messages to a function, as Lambda's event source does; None where the queue has none.
+def deliver(sqs: Any, url: str, function: Function, max_messages: int = 10) -> InvocationResult | None:
+    """Send up to ``max_messages`` messages to a function, as Lambda's event source does; None if the queue has none.
 
-    Of an invocation that fails or times out no message is deleted, of any other those that it does not name as failed;
-    what is left is seen again once the queue's visibility timeout is over.
+    If the invocation fails or times out, no message is deleted; otherwise all but the listed failures are. The others
+    become visible again after the queue's visibility timeout.
     """
-    received = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=most, AttributeNames=["All"]).get("Messages")
+    received = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=max_messages, AttributeNames=["All"]).get(
+        "Messages"
+    )
     if not received:
         return None
-    answer = function.invoke({"Records": [_record(one) for one in received]})
+    answer = function.invoke({"Records": [_record(message) for message in received]})
     if answer.error is None:
-        failed = {one["itemIdentifier"] for one in (answer.payload or {}).get("batchItemFailures", ())}
-        for one in received:
-            if one["MessageId"] not in failed:
-                sqs.delete_message(QueueUrl=url, ReceiptHandle=one["ReceiptHandle"])
+        failed = {failure["itemIdentifier"] for failure in (answer.payload or {}).get("batchItemFailures", ())}
+        for message in received:
+            if message["MessageId"] not in failed:
+                sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
     return answer
 
 
@@ -196,7 +198,7 @@ def _record(message: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _lambda_s_own(address: str, memory: int) -> dict[str, str]:
+def _lambda_variables(address: str, memory: int) -> dict[str, str]:
     """Source: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html"""
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     return inherited | {
@@ -214,18 +216,18 @@ def _lambda_s_own(address: str, memory: int) -> dict[str, str]:
 
 
 class _Api:
-    """The server: it hands out the event that waits, and takes the answer to it."""
+    """Runtime API server: sends the waiting event and receives its result."""
 
     def __init__(self, trace: str) -> None:
         self.trace = trace
         self._events: queue.Queue[tuple[str, bytes, float]] = queue.Queue()
-        self._answers: queue.Queue[tuple[str, Any, dict[str, Any] | None]] = queue.Queue()
+        self._results: queue.Queue[tuple[str, Any, dict[str, Any] | None]] = queue.Queue()
         self.ready = threading.Event()
-        """Set once the process asks for an event, or says that it cannot start."""
+        """Set when the process requests an event, or reports that it cannot start."""
         self.restored = threading.Event()
-        """Set once an environment whose snapshot was taken is to go on, which is when an event comes."""
+        """Set when the first event arrives, which resumes an environment from its snapshot."""
         self.failed = threading.Event()
-        """Set once the initialisation has failed."""
+        """Set when the initialisation has failed."""
         api = self
 
         class Handler(_Handler):
@@ -236,14 +238,14 @@ class _Api:
         threading.Thread(target=self._server.serve_forever, args=[0.05], daemon=True).start()
         self.address = f"127.0.0.1:{self._server.server_port}"
 
-    def hand_over(self, event: bytes, deadline: float) -> str:
+    def send_event(self, event: bytes, deadline: float) -> str:
         request = str(uuid.uuid4())
         self.restored.set()
         self._events.put((request, event, deadline))
         return request
 
     def next(self, gone: Callable[[], bool]) -> tuple[str, bytes, float] | None:
-        """The event that waits, None once who asked for it is gone."""
+        """Return the waiting event, or None when the requesting process is gone."""
         self.ready.set()
         while not gone():
             try:
@@ -252,27 +254,27 @@ class _Api:
                 continue
         return None
 
-    def take(self, request: str, payload: Any, error: dict[str, Any] | None) -> None:
+    def store_result(self, request: str, payload: Any, error: dict[str, Any] | None) -> None:
         if not request:
             self.failed.set()
-        self._answers.put((request, payload, error))
+        self._results.put((request, payload, error))
         self.ready.set()
 
-    def answer(self, request: str, seconds: float) -> tuple[Any, dict[str, Any] | None] | None:
-        """What came of this request, or of the initialisation before it."""
+    def get_result(self, request: str, seconds: float) -> tuple[Any, dict[str, Any] | None] | None:
+        """Return the result of this request or of the initialisation before it, or None if there is none yet."""
         try:
-            name, payload, error = self._answers.get(timeout=seconds)
+            name, payload, error = self._results.get(timeout=seconds)
         except queue.Empty:
             return None
         return (payload, error) if name in ("", request) else None
 
-    def forget(self) -> None:
-        """The process is another one: what the last one was to be asked, or answered too late, is of no interest."""
-        for fact in (self.ready, self.restored, self.failed):
-            fact.clear()
-        for waiting in (self._events, self._answers):
-            while not waiting.empty():
-                waiting.get()
+    def reset(self) -> None:
+        """Reset for a new process; drop the events and late results of the previous one."""
+        for flag in (self.ready, self.restored, self.failed):
+            flag.clear()
+        for pending in (self._events, self._results):
+            while not pending.empty():
+                pending.get()
 
     def close(self) -> None:
         self._server.shutdown()
@@ -281,13 +283,13 @@ class _Api:
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, *_: Any) -> None:
-        return None  # a process was killed while it asked
+        return None  # the process was killed during its request
 
 
 class _Handler(BaseHTTPRequestHandler):
     server_api: _Api
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # headers and body leave together: apart they cost the client 40 ms
+    wbufsize = -1  # send headers and body in one packet; two cost the client 40 ms
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
@@ -309,12 +311,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        *_, request, what = self.path.split("/")
+        *_, request, kind = self.path.split("/")
         request = "" if request in {"init", "restore"} else request
-        if what == "error":
-            self.server_api.take(request, None, json.loads(body))
+        if kind == "error":
+            self.server_api.store_result(request, None, json.loads(body))
         else:
-            self.server_api.take(request, json.loads(body), None)
+            self.server_api.store_result(request, json.loads(body), None)
         self._send(202, b'{"status": "OK"}', {})
 
     def _send(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
@@ -326,7 +328,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def _is_gone(self) -> bool:
-        """Whether the process that asked has closed its side: the event is another's then."""
+        """Return whether the requesting process has closed its connection."""
         self.connection.setblocking(False)
         try:
             return not self.connection.recv(1, socket.MSG_PEEK)

@@ -1,4 +1,4 @@
-"""``transferlite serve`` in a process of its own."""
+"""``transferlite serve`` in a separate process."""
 
 import http.client
 import os
@@ -14,47 +14,47 @@ from urllib.parse import urlsplit
 
 
 @dataclass(frozen=True)
-class Served:
-    """A server that runs: its address, its process, and where it writes its log."""
+class RunningServer:
+    """Running server: its address, process and log file."""
 
     url: str
     process: subprocess.Popen[str]
     log: Path
 
-    def ask(
+    def request(
         self, method: str, path: str, body: bytes | None = None, **headers: str | bytes
     ) -> tuple[int, dict[str, str], bytes]:
-        """One request on a connection of its own, its path as it is; the status, the headers and the body."""
+        """Send one request on a new connection, its path unchanged; return status, headers and body."""
         connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=60)
         try:
-            named = {name.replace("_", "-"): text for name, text in headers.items()}
-            connection.request(method, path, body, named)
-            answer = connection.getresponse()
-            return answer.status, {name.lower(): text for name, text in answer.getheaders()}, answer.read()
+            renamed = {name.replace("_", "-"): text for name, text in headers.items()}
+            connection.request(method, path, body, renamed)
+            response = connection.getresponse()
+            return response.status, {name.lower(): text for name, text in response.getheaders()}, response.read()
         finally:
             connection.close()
 
     def peak_memory(self) -> int:
-        """The most memory its process ever had, in bytes."""
+        """Return the peak memory of the process in bytes."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
 
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
-        """End it; its exit status and what it had still to say."""
-        self.process.send_signal(how)
-        said, _ = self.process.communicate(timeout=30)
-        return self.process.returncode, said
+    def stop(self, signal_number: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
+        """Stop the server; return its exit status and remaining output."""
+        self.process.send_signal(signal_number)
+        output, _ = self.process.communicate(timeout=30)
+        return self.process.returncode, output
 
 
 @contextmanager
-def serving(folder: Path, *words: str, **environment: str) -> Iterator[Served]:
-    """Run it on a free port until the end of the context; ``folder`` is its /tmp."""
+def serving(folder: Path, *arguments: str, **environment: str) -> Iterator[RunningServer]:
+    """Run the server on a free port until the context ends; ``folder`` is its /tmp."""
     settings = {name: text for name, text in os.environ.items() if not name.startswith("TRANSFERLITE_")}
     folder.mkdir(exist_ok=True)
     log = folder / "log"
     with log.open("w") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "transferlite", "serve", "--port", "0", *words],
+            [sys.executable, "-m", "transferlite", "serve", "--port", "0", *arguments],
             env=settings | {"TMPDIR": str(folder)} | environment,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -64,7 +64,7 @@ def serving(folder: Path, *words: str, **environment: str) -> Iterator[Served]:
         try:
             line = process.stdout.readline()
             assert "http://" in line, log.read_text()
-            yield Served(line.split()[-1], process, log)
+            yield RunningServer(line.split()[-1], process, log)
         finally:
             if process.poll() is None:
                 process.terminate()

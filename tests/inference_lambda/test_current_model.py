@@ -26,7 +26,7 @@ from transferlite.storage.s3_boto3 import s3_client
 
 
 class Clock:
-    """A clock that goes only when told."""
+    """Clock that a test sets."""
 
     now = 1000.0
 
@@ -36,7 +36,7 @@ class Clock:
 
 @pytest.fixture
 def registry(trained: Trained, tmp_path: Path) -> Registry:
-    """A local registry with the models one and two; production names one."""
+    """Local registry with versions one and two; production points to one."""
     opened = publish(str(tmp_path / "registry"), trained, "two", "one")
     opened.store.put("channels/production.json", Pointer("one", (), "").to_json())
     return opened
@@ -49,7 +49,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def serving(registry: Registry, clock: Clock) -> Callable[[], str]:
-    """The id of the model in service now; the channel is looked up again after 60 seconds."""
+    """Function that returns the current version's id; the channel pointer is cached for 60 s."""
     model = CurrentModel(Settings(registry.store.uri, None), clock)
     return lambda: model.get().manifest.model_id
 
@@ -77,7 +77,7 @@ def test_a_rollback_is_followed(registry: Registry, clock: Clock, serving: Calla
     assert serving() == "one"
 
 
-def test_the_refresh_time_begins_anew_with_each_look(
+def test_the_refresh_time_restarts_with_each_refresh(
     registry: Registry, clock: Clock, serving: Callable[[], str]
 ) -> None:
     serving()
@@ -97,7 +97,7 @@ def test_an_unchanged_channel_keeps_the_loaded_model(registry: Registry, clock: 
     assert model.get() is first
 
 
-def test_without_a_refresh_time_every_call_looks(registry: Registry, clock: Clock) -> None:
+def test_without_a_refresh_time_every_call_reads_the_pointer(registry: Registry, clock: Clock) -> None:
     model = CurrentModel(Settings(registry.store.uri, None, refresh_seconds=0), clock)
     model.get()
     registry.promote("two", "production")
@@ -114,7 +114,7 @@ def test_without_a_refresh_time_every_call_looks(registry: Registry, clock: Cloc
     ],
     ids=["altered model", "damaged manifest", "damaged pointer", "no such version"],
 )
-def test_the_old_model_stays_where_the_new_one_is_broken(
+def test_the_old_model_stays_if_the_new_one_is_damaged(
     registry: Registry,
     clock: Clock,
     serving: Callable[[], str],
@@ -134,7 +134,7 @@ def test_the_old_model_stays_where_the_new_one_is_broken(
     assert line["reason"]
 
 
-def test_the_old_model_stays_where_the_new_one_answers_its_test_pictures_otherwise(
+def test_the_old_model_stays_if_the_new_one_fails_its_self_test(
     registry: Registry, clock: Clock, serving: Callable[[], str], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert serving() == "one"
@@ -154,7 +154,7 @@ def test_the_old_model_stays_where_the_new_one_answers_its_test_pictures_otherwi
 
 
 class Loads:
-    """The ids of the models that were loaded, or tried."""
+    """Records the ids of the versions that were loaded or tried."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ids: list[str | None] = []
@@ -184,7 +184,9 @@ def test_a_refused_model_is_not_tried_again_before_the_channel_changes(
         assert serving() == "one"
     assert loads.ids == ["one", "two"]
     assert len(kept(caplog)) == 3
-    assert [json.loads(one.message)["model_id"] for one in caplog.records if "model-refused" in one.message] == ["two"]
+    assert [
+        json.loads(record.message)["model_id"] for record in caplog.records if "model-refused" in record.message
+    ] == ["two"]
     registry.store.put("models/two/float32.tflite", good)
     registry.rollback("production")
     registry.promote("two", "production")
@@ -192,7 +194,7 @@ def test_a_refused_model_is_not_tried_again_before_the_channel_changes(
     assert serving() == "two"
 
 
-def test_a_model_that_s3_did_not_give_is_tried_again_at_each_look(
+def test_a_model_that_s3_failed_to_deliver_is_retried_at_each_refresh(
     trained: Trained, bucket: object, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -208,7 +210,7 @@ def test_a_model_that_s3_did_not_give_is_tried_again_at_each_look(
     assert model.get().manifest.model_id == "two"
 
 
-def test_a_broken_first_model_is_an_error_and_not_remembered(registry: Registry, serving: Callable[[], str]) -> None:
+def test_a_damaged_only_version_is_an_error_and_is_tried_again(registry: Registry, serving: Callable[[], str]) -> None:
     good = registry.store.get("models/one/float32.tflite").data
     registry.store.put("models/one/float32.tflite", b"altered")
     with pytest.raises(BundleError):
@@ -217,7 +219,7 @@ def test_a_broken_first_model_is_an_error_and_not_remembered(registry: Registry,
     assert serving() == "one"
 
 
-def test_a_broken_first_model_gives_way_to_the_one_before(
+def test_at_start_a_damaged_version_falls_back_to_the_previous_one(
     registry: Registry, clock: Clock, serving: Callable[[], str]
 ) -> None:
     good = registry.store.get("models/two/float32.tflite").data
@@ -233,22 +235,24 @@ def test_a_broken_first_model_gives_way_to_the_one_before(
     assert serving() == "two"
 
 
-def test_a_first_model_that_is_gone_gives_way_to_the_one_before(
+def test_at_start_a_deleted_version_falls_back_to_the_previous_one(
     registry: Registry, serving: Callable[[], str], caplog: pytest.LogCaptureFixture
 ) -> None:
     registry.promote("two", "production")
     registry.store.delete("models/two/manifest.json")
     with caplog.at_level(logging.ERROR, "transferlite"):
         assert serving() == "one"
-    assert [json.loads(one.message)["model_id"] for one in caplog.records if "model-refused" in one.message] == ["two"]
+    assert [
+        json.loads(record.message)["model_id"] for record in caplog.records if "model-refused" in record.message
+    ] == ["two"]
 
 
-def test_a_channel_that_names_nothing_is_an_error(registry: Registry) -> None:
+def test_a_missing_channel_is_an_error(registry: Registry) -> None:
     with pytest.raises(NotFoundError, match="there is no channel 'staging'"):
         CurrentModel(Settings(registry.store.uri, None, channel="staging")).get()
 
 
-def test_the_model_in_s3_stays_in_service_while_s3_does_not_answer(
+def test_the_current_model_stays_while_s3_is_down(
     trained: Trained, bucket: object, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -261,7 +265,7 @@ def test_the_model_in_s3_stays_in_service_while_s3_does_not_answer(
     assert (tmp_path / "transferlite" / "one" / "float32.tflite").is_file()
 
 
-def test_the_copy_of_a_model_that_was_replaced_is_removed(
+def test_the_files_of_a_replaced_version_are_deleted(
     trained: Trained, bucket: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert bucket
@@ -275,10 +279,10 @@ def test_the_copy_of_a_model_that_was_replaced_is_removed(
     assert [path.name for path in (tmp_path / "transferlite").iterdir()] == ["two"]
 
 
-# -- a version of the caller's choice ---------------------------------------------------------------------------------
+# -- versions requested by id ------------------------------------------------------------------------------------------
 
 
-def test_any_version_may_be_asked_for_by_its_id(registry: Registry, clock: Clock, loads: Loads) -> None:
+def test_any_version_may_be_requested_by_id(registry: Registry, clock: Clock, loads: Loads) -> None:
     model = CurrentModel(Settings(registry.store.uri, None), clock)
     assert model.get("two").manifest.model_id == "two"
     assert model.get().manifest.model_id == "one"
@@ -287,9 +291,7 @@ def test_any_version_may_be_asked_for_by_its_id(registry: Registry, clock: Clock
     assert loads.ids == ["two", "one"]
 
 
-def test_a_version_that_was_asked_for_is_not_loaded_again_when_it_is_promoted(
-    registry: Registry, clock: Clock, loads: Loads
-) -> None:
+def test_a_pinned_version_is_not_loaded_again_when_promoted(registry: Registry, clock: Clock, loads: Loads) -> None:
     model = CurrentModel(Settings(registry.store.uri, None), clock)
     model.get()
     pinned = model.get("two")
@@ -301,12 +303,12 @@ def test_a_version_that_was_asked_for_is_not_loaded_again_when_it_is_promoted(
 
 
 @pytest.mark.parametrize("model_id", ["three", "../one", "", "x" * 200])
-def test_an_id_that_is_no_version_is_an_error(model_id: str, registry: Registry) -> None:
+def test_an_invalid_or_unknown_model_id_is_an_error(model_id: str, registry: Registry) -> None:
     with pytest.raises(InputError):
         CurrentModel(Settings(registry.store.uri, None)).get(model_id)
 
 
-def test_a_broken_version_is_an_error_to_who_asks_for_it(
+def test_requesting_a_damaged_version_is_an_error(
     registry: Registry, clock: Clock, serving: Callable[[], str], loads: Loads
 ) -> None:
     model = CurrentModel(Settings(registry.store.uri, None), clock)
@@ -318,7 +320,7 @@ def test_a_broken_version_is_an_error_to_who_asks_for_it(
     assert loads.ids == ["two", "one"]
 
 
-def test_few_versions_are_kept_in_memory_and_on_disk(
+def test_only_a_few_versions_stay_in_memory_and_on_disk(
     trained: Trained, bucket: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, loads: Loads
 ) -> None:
     assert bucket
@@ -332,35 +334,35 @@ def test_few_versions_are_kept_in_memory_and_on_disk(
     assert loads.ids == ["d", "a", "b", "c"]
 
 
-# -- several threads --------------------------------------------------------------------------------------------------
+# -- several threads ---------------------------------------------------------------------------------------------------
 
 
-def test_others_go_on_with_the_old_model_while_one_loads_the_new(
+def test_other_threads_use_the_old_model_while_one_loads_the_new(
     registry: Registry, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = CurrentModel(Settings(registry.store.uri, None), clock)
     model.get()
     registry.promote("two", "production")
     clock.now += 60
-    begun, may_end = threading.Event(), threading.Event()
+    load_started, may_finish = threading.Event(), threading.Event()
     load = Predictor.from_registry
 
-    def slow(*words: Any, **options: Any) -> Predictor:
-        begun.set()
-        assert may_end.wait(30)
-        return load(*words, **options)
+    def slow(*arguments: Any, **options: Any) -> Predictor:
+        load_started.set()
+        assert may_finish.wait(30)
+        return load(*arguments, **options)
 
     monkeypatch.setattr(Predictor, "from_registry", slow)
     with ThreadPoolExecutor(1) as pool:
         loading = pool.submit(model.get)
-        assert begun.wait(30)
+        assert load_started.wait(30)
         assert model.get().manifest.model_id == "one"
-        may_end.set()
+        may_finish.set()
         assert loading.result().manifest.model_id == "two"
     assert model.get().manifest.model_id == "two"
 
 
-def test_threads_that_share_a_model_get_their_own_answers(trained: Trained) -> None:
+def test_threads_that_share_a_model_get_correct_predictions(trained: Trained) -> None:
     predictor = Predictor.load(trained.bundle)
     photos = [jpeg(colour, number) for number in range(20) for colour in ("red", "blue")]
     alone = [predictor(photo) for photo in photos]

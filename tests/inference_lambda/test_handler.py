@@ -25,7 +25,7 @@ OUTPUT = "test-predictions"
 
 @pytest.fixture(autouse=True)
 def _fresh_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """A new execution environment of the function: no settings, no model, an empty /tmp."""
+    """New execution environment: no settings, no model, an empty /tmp."""
     for name in ("REGISTRY", "OUTPUT_BUCKET", "CHANNEL", "VARIANT", "REFRESH_SECONDS"):
         monkeypatch.delenv(f"TRANSFERLITE_{name}", raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -38,7 +38,7 @@ def _fresh_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Itera
 
 @pytest.fixture
 def s3(bucket: Any, trained: Trained, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """S3 with the photos' and the predictions' bucket, and the function's settings with a local registry."""
+    """S3 with a bucket for photos and one for predictions; the function has a local registry."""
     bucket.create_bucket(Bucket=OUTPUT)
     monkeypatch.setenv("TRANSFERLITE_REGISTRY", str(trained.registry))
     monkeypatch.setenv("TRANSFERLITE_OUTPUT_BUCKET", OUTPUT)
@@ -56,20 +56,20 @@ def upload(s3: Any, **photos: bytes) -> list[str]:
     return [f"in/{name}.jpg" for name in photos]
 
 
-def place_of(key: str, bucket: str = BUCKET) -> str:
+def record_key_of(key: str, bucket: str = BUCKET) -> str:
     return f"predictions/{bucket}/{key}.json"
 
 
 def objects(s3: Any, name: str) -> set[str]:
-    return {one["Key"] for one in s3.list_objects_v2(Bucket=name).get("Contents", ())}
+    return {item["Key"] for item in s3.list_objects_v2(Bucket=name).get("Contents", ())}
 
 
 def record_of(s3: Any, key: str) -> Any:
-    return json.loads(s3.get_object(Bucket=OUTPUT, Key=place_of(key))["Body"].read())
+    return json.loads(s3.get_object(Bucket=OUTPUT, Key=record_key_of(key))["Body"].read())
 
 
-def seen(s3: Any, key: str) -> dict[str, str]:
-    """What a record says of a photo that is there."""
+def photo_fields(s3: Any, key: str) -> dict[str, str]:
+    """Return the fields of a record that describe an existing photo."""
     found = s3.head_object(Bucket=BUCKET, Key=key)
     written = found["LastModified"].strftime("%Y-%m-%dT%H:%M:%SZ")
     return {"image": f"s3://{BUCKET}/{key}", "etag": found["ETag"].strip('"'), "modified": written}
@@ -79,7 +79,7 @@ def records(s3: Any) -> list[str]:
     return [item["Key"] for item in s3.list_objects_v2(Bucket=OUTPUT).get("Contents", ())]
 
 
-# -- notifications ---------------------------------------------------------------------------------------------------
+# -- notifications -----------------------------------------------------------------------------------------------------
 
 
 def test_a_new_photo_is_labelled_with_the_model_in_s3(
@@ -89,7 +89,7 @@ def test_a_new_photo_is_labelled_with_the_model_in_s3(
         s3.upload_file(str(path), BUCKET, f"registry/{path.relative_to(trained.registry)}")
     monkeypatch.setenv("TRANSFERLITE_REGISTRY", f"s3://{BUCKET}/registry")
     (key,) = upload(s3, cat=jpeg("red", 99))
-    expected = {**seen(s3, key), **predictor(jpeg("red", 99)).to_dict()}
+    expected = {**photo_fields(s3, key), **predictor(jpeg("red", 99)).to_dict()}
     answer = lambda_handler(notification(BUCKET, key), None)
     assert answer == {"labelled": 1, "unusable": 0, "records": [expected]}
     assert record_of(s3, key) == expected
@@ -106,7 +106,7 @@ def test_every_photo_of_a_notification_is_labelled(s3: Any) -> None:
 def test_a_photo_with_an_awkward_key_gets_its_record(s3: Any, key: str) -> None:
     s3.put_object(Bucket=BUCKET, Key=key, Body=jpeg("blue"))
     lambda_handler(notification(BUCKET, key), None)
-    assert records(s3) == [place_of(key)]
+    assert records(s3) == [record_key_of(key)]
     assert record_of(s3, key)["image"] == f"s3://{BUCKET}/{key}"
     assert record_of(s3, key)["label"] == "blue"
 
@@ -122,15 +122,13 @@ def test_a_photo_with_an_awkward_key_gets_its_record(s3: Any, key: str) -> None:
         "../../models/channels/x",
     ],
 )
-def test_a_key_with_an_empty_part_or_dots_is_the_photo_it_names_and_its_record_stays_in_its_place(
-    s3: Any, key: str
-) -> None:
+def test_dots_and_empty_segments_in_a_key_do_not_move_its_record(s3: Any, key: str) -> None:
     s3.put_object(Bucket=BUCKET, Key=key, Body=jpeg("blue"))
     others = {name: objects(s3, name) for name in (BUCKET, OUTPUT)}
     lambda_handler(notification(BUCKET, key), None)
     assert record_of(s3, key)["label"] == "blue"
     assert objects(s3, BUCKET) == others[BUCKET]
-    assert objects(s3, OUTPUT) == others[OUTPUT] | {place_of(key)}
+    assert objects(s3, OUTPUT) == others[OUTPUT] | {record_key_of(key)}
 
 
 def test_the_same_event_twice_writes_the_same_bytes(s3: Any) -> None:
@@ -144,7 +142,7 @@ def test_the_same_event_twice_writes_the_same_bytes(s3: Any) -> None:
     assert written[0] == written[1]
 
 
-def test_a_bad_photo_gets_a_record_that_says_why_and_the_others_are_labelled(s3: Any, predictor: Predictor) -> None:
+def test_a_rejected_photo_gets_an_error_record_and_the_others_are_labelled(s3: Any, predictor: Predictor) -> None:
     keys = upload(s3, cut=jpeg("red")[:-9], empty=b"", good=jpeg("blue"))
     answer = lambda_handler(notification(BUCKET, *keys), None)
     assert (answer["labelled"], answer["unusable"]) == (1, 2)
@@ -152,14 +150,14 @@ def test_a_bad_photo_gets_a_record_that_says_why_and_the_others_are_labelled(s3:
     assert found == answer["records"]
     assert [record.get("error", {}).get("code") for record in found] == ["truncated", "empty", None]
     assert found[1] == {
-        **seen(s3, keys[1]),
+        **photo_fields(s3, keys[1]),
         "model_id": predictor.manifest.model_id,
         "error": {"code": "empty", "message": "the file is empty"},
     }
     assert found[2]["label"] == "blue"
 
 
-def test_a_photo_that_is_gone_gets_a_record_that_says_so(s3: Any) -> None:
+def test_a_missing_photo_gets_an_error_record(s3: Any) -> None:
     (key,) = upload(s3, good=jpeg("blue"))
     answer = lambda_handler(notification(BUCKET, "in/gone.jpg", key), None)
     assert (answer["labelled"], answer["unusable"]) == (1, 1)
@@ -172,22 +170,22 @@ def test_a_folder_that_was_created_does_not_fail_the_event(s3: Any) -> None:
     assert lambda_handler(notification(BUCKET, "in/", key), None)["labelled"] == 1
 
 
-def test_a_record_of_our_own_is_skipped(s3: Any) -> None:
+def test_the_functions_own_record_is_skipped(s3: Any) -> None:
     (key,) = upload(s3, good=jpeg("blue"))
     s3.put_object(Bucket=OUTPUT, Key="predictions/x.jpg.json", Body=b"{}")
     both = notification(OUTPUT, "predictions/x.jpg.json")["Records"] + notification(BUCKET, key)["Records"]
     answer = lambda_handler({"Records": both}, None)
     assert [record["image"] for record in answer["records"]] == [f"s3://{BUCKET}/{key}"]
-    assert records(s3) == [place_of(key), "predictions/x.jpg.json"]
+    assert records(s3) == [record_key_of(key), "predictions/x.jpg.json"]
 
 
 def test_photos_and_predictions_may_share_a_bucket(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRANSFERLITE_OUTPUT_BUCKET", BUCKET)
     (key,) = upload(s3, good=jpeg("blue"))
     assert lambda_handler(notification(BUCKET, key), None)["labelled"] == 1
-    assert lambda_handler(notification(BUCKET, place_of(key)), None)["records"] == []
+    assert lambda_handler(notification(BUCKET, record_key_of(key)), None)["records"] == []
     found = [item["Key"] for item in s3.list_objects_v2(Bucket=BUCKET)["Contents"]]
-    assert found == [key, place_of(key)]
+    assert found == [key, record_key_of(key)]
 
 
 def test_s3_s_test_event_labels_nothing(s3: Any) -> None:
@@ -195,25 +193,25 @@ def test_s3_s_test_event_labels_nothing(s3: Any) -> None:
     assert records(s3) == []
 
 
-def test_where_s3_fails_the_event_fails_after_the_other_photos(s3: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_if_s3_fails_the_event_fails_after_the_other_photos(s3: Any, caplog: pytest.LogCaptureFixture) -> None:
     keys = upload(s3, a=jpeg("red"), b=jpeg("blue"), c=jpeg("red"))
     refuse("GetObject", "SlowDown", 503, key="in/a.jpg")
     with pytest.raises(UnavailableError, match="S3 answered 503 SlowDown"):
         lambda_handler(notification(BUCKET, *keys), None)
-    assert records(s3) == [place_of(key) for key in keys[1:]]
+    assert records(s3) == [record_key_of(key) for key in keys[1:]]
     (failed,) = [json.loads(record.message) for record in caplog.records if record.levelno == logging.ERROR]
     assert failed["event"] == "failed"
     assert failed["image"] == f"s3://{BUCKET}/{keys[0]}"
 
 
-def test_where_a_record_cannot_be_written_the_event_fails(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_the_record_cannot_be_written_the_event_fails(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRANSFERLITE_OUTPUT_BUCKET", "no-such-bucket")
     keys = upload(s3, a=jpeg("red"))
     with pytest.raises(MissingStoreError, match="there is no bucket no-such-bucket"):
         lambda_handler(notification(BUCKET, *keys), None)
 
 
-# -- a queue of notifications ------------------------------------------------------------------------------------------
+# -- SQS messages ------------------------------------------------------------------------------------------------------
 
 
 def test_the_photos_of_a_queue_are_labelled(s3: Any) -> None:
@@ -223,19 +221,19 @@ def test_the_photos_of_a_queue_are_labelled(s3: Any) -> None:
     assert [record_of(s3, key)["label"] for key in (a, b, c)] == ["red", "blue", "red"]
 
 
-def test_only_the_messages_that_failed_are_sent_again(s3: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_only_failed_messages_are_listed(s3: Any, caplog: pytest.LogCaptureFixture) -> None:
     keys = upload(s3, a=jpeg("red"), b=b"no photo", c=jpeg("red"))
     refuse("GetObject", "SlowDown", 503, key="in/a.jpg")
     bodies = [notification(BUCKET, keys[0], keys[2]), "poison", notification(BUCKET, keys[1])]
     answer = lambda_handler(messages(*bodies), None)
     assert answer == {"batchItemFailures": [{"itemIdentifier": "m0"}, {"itemIdentifier": "m1"}]}
-    assert records(s3) == [place_of(key) for key in keys[1:]]
+    assert records(s3) == [record_key_of(key) for key in keys[1:]]
     assert record_of(s3, keys[1])["error"]["code"] == "not-image"
     failed = [json.loads(record.message) for record in caplog.records if record.levelno == logging.ERROR]
-    assert [one["message_id"] for one in failed if one["event"] == "message-failed"] == ["m0", "m1"]
+    assert [line["message_id"] for line in failed if line["event"] == "message-failed"] == ["m0", "m1"]
 
 
-def test_without_a_model_every_message_is_sent_again(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_model_every_message_fails(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRANSFERLITE_REGISTRY", str(tmp_path))
     event = messages(notification(BUCKET, *upload(s3, a=jpeg("red"))), TEST_EVENT)
     assert lambda_handler(event, None) == {"batchItemFailures": [{"itemIdentifier": "m0"}]}
@@ -246,11 +244,11 @@ def test_each_record_is_logged_as_one_line_of_json(s3: Any, caplog: pytest.LogCa
     with caplog.at_level(logging.INFO, "transferlite"):
         answer = lambda_handler(notification(BUCKET, key), None)
     (line,) = [json.loads(record.message) for record in caplog.records if "labelled" in record.message]
-    place = f"s3://{OUTPUT}/{place_of(key)}"
-    assert line == {"event": "labelled", "record": place, **answer["records"][0]}
+    uri = f"s3://{OUTPUT}/{record_key_of(key)}"
+    assert line == {"event": "labelled", "record": uri, **answer["records"][0]}
 
 
-def test_the_channel_and_the_variant_are_the_settings(
+def test_channel_and_variant_come_from_the_settings(
     s3: Any, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(str(tmp_path / "registry"), trained, "staged", channel="staging")
@@ -264,16 +262,16 @@ def test_the_channel_and_the_variant_are_the_settings(
         lambda_handler(notification(BUCKET, *keys), None)
 
 
-# -- direct invocations ----------------------------------------------------------------------------------------------
+# -- direct invocations ------------------------------------------------------------------------------------------------
 
 
-def test_an_image_is_answered(s3: Any, predictor: Predictor) -> None:
+def test_a_direct_invocation_with_an_image_returns_its_prediction(s3: Any, predictor: Predictor) -> None:
     data = jpeg("red", 99)
     assert lambda_handler({"image": base64.b64encode(data).decode()}, None) == predictor(data).to_dict()
     assert records(s3) == []
 
 
-def test_an_object_is_answered(s3: Any, predictor: Predictor) -> None:
+def test_a_direct_invocation_with_an_object_returns_its_prediction(s3: Any, predictor: Predictor) -> None:
     (key,) = upload(s3, **{"a cat+": jpeg("blue", 99)})
     assert lambda_handler({"s3": f"s3://{BUCKET}/{key}"}, None) == predictor(jpeg("blue", 99)).to_dict()
     assert records(s3) == []
@@ -287,14 +285,14 @@ def test_an_object_is_answered(s3: Any, predictor: Predictor) -> None:
         ({"s3": f"s3://{BUCKET}/gone.jpg"}, "missing"),
     ],
 )
-def test_a_photo_without_an_answer_says_why(s3: Any, event: dict[str, str], code: str) -> None:
+def test_a_rejected_photo_returns_its_error(s3: Any, event: dict[str, str], code: str) -> None:
     answer = lambda_handler(event, None)
     assert set(answer) == {"error"}
     assert answer["error"]["code"] == code
     assert answer["error"]["message"]
 
 
-def test_an_object_that_s3_does_not_give_fails_the_invocation(s3: Any) -> None:
+def test_a_throttled_object_fails_the_invocation(s3: Any) -> None:
     upload(s3, cat=jpeg("red"))
     refuse("GetObject", "SlowDown", 503)
     with pytest.raises(UnavailableError):
@@ -315,35 +313,35 @@ def test_a_direct_invocation_needs_no_output_bucket(
     assert lambda_handler({"image": base64.b64encode(data).decode()}, None) == predictor(data).to_dict()
 
 
-def test_a_direct_invocation_may_ask_another_version(
+def test_a_direct_invocation_may_request_another_version(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(str(tmp_path / "registry"), trained, "one", "two")
     monkeypatch.setenv("TRANSFERLITE_REGISTRY", str(tmp_path / "registry"))
     event = {"image": base64.b64encode(jpeg("red")).decode()}
-    asked = [lambda_handler(event | more, None)["model_id"] for more in ({}, {"model": "one"}, {"model": "two"})]
-    assert asked == ["two", "one", "two"]
+    versions = [lambda_handler(event | more, None)["model_id"] for more in ({}, {"model": "one"}, {"model": "two"})]
+    assert versions == ["two", "one", "two"]
     with pytest.raises(NotFoundError, match="there is no model three"):
         lambda_handler(event | {"model": "three"}, None)
 
 
-# -- HTTP ------------------------------------------------------------------------------------------------------------
+# -- HTTP --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_photo_sent_to_the_function_url_is_answered_as_a_direct_invocation_is(s3: Any) -> None:
+def test_http_and_direct_invocation_give_the_same_prediction(s3: Any) -> None:
     event = golden("http_function_url") | {"rawQueryString": ""}
     answer = lambda_handler(event, None)
     assert answer["statusCode"] == 200
     assert json.loads(answer["body"]) == lambda_handler({"image": event["body"]}, None)
 
 
-def test_without_settings_http_is_told_that_there_is_no_model() -> None:
+def test_without_settings_http_gets_503() -> None:
     answer = lambda_handler(golden("http_function_url"), None)
     assert answer["statusCode"] == 503
     assert "TRANSFERLITE" not in answer["body"]
 
 
-# -- settings and events that are wrong ------------------------------------------------------------------------------
+# -- invalid settings and events ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("event", [notification(BUCKET, "cat.jpg"), {"image": "AAAA"}])
@@ -360,7 +358,7 @@ def test_without_an_output_bucket_a_notification_names_the_variable(
         lambda_handler(notification(BUCKET, "cat.jpg"), None)
 
 
-def test_settings_mended_later_are_read_again(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_corrected_settings_are_read_again(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     event = {"image": base64.b64encode(jpeg("red")).decode()}
     with pytest.raises(InputError):
         lambda_handler(event, None)
@@ -376,44 +374,44 @@ def test_an_unknown_event_is_refused() -> None:
 # -- versions, and objects that are overwritten ------------------------------------------------------------------------
 
 
-def of_version(key: str, version: str) -> dict[str, Any]:
+def version_event(key: str, version: str) -> dict[str, Any]:
     event = notification(BUCKET, key)
     event["Records"][0]["s3"]["object"]["versionId"] = version
     return event
 
 
-def put_versions(s3: Any, *colours: str) -> list[str]:
+def upload_versions(s3: Any, *colours: str) -> list[str]:
     s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
     return [s3.put_object(Bucket=BUCKET, Key="cat.jpg", Body=jpeg(colour))["VersionId"] for colour in colours]
 
 
 def test_each_version_has_its_own_record_whatever_the_order_of_events(s3: Any) -> None:
-    first, second = put_versions(s3, "red", "blue")
+    first, second = upload_versions(s3, "red", "blue")
     for version in (second, first, second):
-        lambda_handler(of_version("cat.jpg", version), None)
-    assert records(s3) == sorted(place_of(f"cat.jpg@{version}") for version in (first, second))
-    found = [record_of(s3, f"cat.jpg@{version}") for version in (first, second)]
-    assert [(one["version"], one["label"]) for one in found] == [(first, "red"), (second, "blue")]
+        lambda_handler(version_event("cat.jpg", version), None)
+    assert records(s3) == sorted(record_key_of(f"cat.jpg@{version}") for version in (first, second))
+    stored = [record_of(s3, f"cat.jpg@{version}") for version in (first, second)]
+    assert [(record["version"], record["label"]) for record in stored] == [(first, "red"), (second, "blue")]
 
 
-def test_a_version_that_is_gone_or_a_delete_marker_is_missing(s3: Any) -> None:
-    first, second = put_versions(s3, "red", "blue")
+def test_a_deleted_version_and_a_delete_marker_are_missing(s3: Any) -> None:
+    first, second = upload_versions(s3, "red", "blue")
     s3.delete_object(Bucket=BUCKET, Key="cat.jpg", VersionId=first)
-    answer = lambda_handler(of_version("cat.jpg", first), None)
+    answer = lambda_handler(version_event("cat.jpg", first), None)
     assert answer["records"][0]["error"] == {"code": "missing", "message": "does not exist"}
-    refuse("GetObject", "MethodNotAllowed", 405, "cat.jpg")  # S3's answer for a delete marker, which moto has not
-    answer = lambda_handler(of_version("cat.jpg", second), None)
+    refuse("GetObject", "MethodNotAllowed", 405, "cat.jpg")  # S3's answer for a delete marker; moto gives another
+    answer = lambda_handler(version_event("cat.jpg", second), None)
     assert answer["records"][0]["error"] == {"code": "missing", "message": "is a delete marker"}
 
 
 @pytest.mark.parametrize("version", ["null", "", None])
-def test_the_null_version_is_the_object_itself(s3: Any, version: Any) -> None:
+def test_the_null_version_is_the_current_object(s3: Any, version: Any) -> None:
     (key,) = upload(s3, cat=jpeg("red"))
-    lambda_handler(of_version(key, version), None)
-    assert records(s3) == [place_of(key)]
+    lambda_handler(version_event(key, version), None)
+    assert records(s3) == [record_key_of(key)]
 
 
-def test_an_object_that_was_overwritten_before_its_event_came_has_the_record_of_what_it_is(s3: Any) -> None:
+def test_a_late_event_of_an_overwritten_photo_labels_the_current_content(s3: Any) -> None:
     (key,) = upload(s3, cat=jpeg("red"))
     late = notification(BUCKET, key)
     upload(s3, cat=jpeg("blue"))
@@ -429,21 +427,19 @@ def test_the_record_of_an_object_that_is_overwritten_later_is_replaced(s3: Any) 
         assert record_of(s3, key)["label"] == colour
 
 
-def test_an_object_that_is_overwritten_while_it_is_looked_at_is_looked_at_again(
-    s3: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_photo_overwritten_while_being_labelled_is_labelled_again(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     (key,) = upload(s3, cat=jpeg("red"))
-    fetched, fetch = [], photo_source.fetch
+    fetched, fetch = [], photo_source.fetch_photo
 
     def slow(photo: Any) -> Any:
         found = fetch(photo)
         fetched.append(found.etag)
-        if len(fetched) == 1:  # another function labels what is there by now
+        if len(fetched) == 1:  # another function labels the new content
             upload(s3, cat=jpeg("blue"))
             lambda_handler(notification(BUCKET, key), None)
         return found
 
-    monkeypatch.setattr(service, "fetch", slow)
+    monkeypatch.setattr(service, "fetch_photo", slow)
     assert lambda_handler(notification(BUCKET, key), None)["records"][0]["label"] == "blue"
     assert record_of(s3, key)["label"] == "blue"
     assert len(fetched) == 3
@@ -459,7 +455,7 @@ def test_the_two_events_of_a_multipart_upload_write_one_record_once(s3: Any) -> 
     )
     lambda_handler(both, None)
     assert written == [200, 412]
-    assert records(s3) == [place_of(key)]
+    assert records(s3) == [record_key_of(key)]
 
 
 def test_a_photo_that_was_deleted_after_it_was_labelled_keeps_its_label(s3: Any) -> None:

@@ -1,4 +1,4 @@
-"""The channel changes while requests come in: TRANSFERLITE_TEST_REQUESTS of them, by default 150."""
+"""The channel changes while requests arrive. ``TRANSFERLITE_TEST_REQUESTS`` sets their number (default 150)."""
 
 import itertools
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Trained
-from tests.inference_lambda.serving import Served, serving
+from tests.inference_lambda.serving import RunningServer, serving
 from tests.pictures import jpeg
 from transferlite.registry.local_bundle import read_manifest, sha256_of
 from transferlite.registry.manifest import FileInfo
@@ -29,7 +29,7 @@ CHANGES = ("two", "three", "one", BROKEN, "two", "one", "three", "two", "one", "
 
 @pytest.fixture
 def registry(trained: Trained, tmp_path: Path) -> Registry:
-    """Versions whose labels bear their id, so that an answer shows who made it, and one whose file is another's."""
+    """Versions whose labels contain their id, so that predictions show it, and one version with a wrong model file."""
     opened = Registry.open(str(tmp_path / "registry"))
     manifest = read_manifest(trained.bundle)
     variants = {"float32": manifest.variants["float32"]}
@@ -39,7 +39,9 @@ def registry(trained: Trained, tmp_path: Path) -> Registry:
         opened.publish(
             trained.bundle, replace(manifest, model_id=model_id, labels=labels, files=files, variants=variants)
         )
-    wrong = trained.bundle / "int8.tflite"  # a sound file with its own sha256, which answers otherwise
+    wrong = (
+        trained.bundle / "int8.tflite"
+    )  # a valid file with its own sha256, but with other predictions: the self-test must fail
     path = f"models/{BROKEN}/float32.tflite"
     opened.store.upload(path, wrong)
     broken = opened.manifest(BROKEN)
@@ -50,74 +52,72 @@ def registry(trained: Trained, tmp_path: Path) -> Registry:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What became of one request: its status, the version named, the label, whether that is right, the seconds."""
+class PredictResult:
+    """Result of one request: status, model version, whether the label is correct, seconds."""
 
     status: int
     model_id: str
-    right: bool
+    correct: bool
     seconds: float
 
 
-def ask(served: Served, number: int) -> Answer:
-    """Ask for the label of one of forty pictures."""
+def request_label(served: RunningServer, number: int) -> PredictResult:
+    """Request the label of one of 40 photos."""
     colour = ("red", "blue")[number % 2]
     began = time.monotonic()
-    status, _, content = served.ask("POST", "/predict", jpeg(colour, number % 20))
+    status, _, content = served.request("POST", "/predict", jpeg(colour, number % 20))
     seconds = time.monotonic() - began
     answer = json.loads(content)
     model_id = answer.get("model_id", "")
-    return Answer(status, model_id, answer.get("label") == f"{colour} of {model_id}", seconds)
+    return PredictResult(status, model_id, answer.get("label") == f"{colour} of {model_id}", seconds)
 
 
-def until(happens: Callable[[], bool]) -> None:
-    """Wait for something that comes for sure, or fail after a minute."""
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds, or fail after a minute."""
     end = time.monotonic() + 60
-    while not happens():
+    while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
 
 
-def test_no_request_fails_while_the_channel_changes_and_each_answer_names_who_made_it(
-    registry: Registry, tmp_path: Path
-) -> None:
-    answers: list[Answer] = []
+def test_no_request_fails_while_the_channel_changes(registry: Registry, tmp_path: Path) -> None:
+    results: list[PredictResult] = []
     enough = threading.Event()
     numbers = itertools.count()
 
-    def ask_on() -> None:
+    def send_requests() -> None:
         while not enough.is_set():
-            answers.append(ask(served, next(numbers)))
+            results.append(request_label(served, next(numbers)))
 
-    def named() -> str:
-        return str(json.loads(served.ask("GET", "/health")[2])["model_id"])
+    def current_version() -> str:
+        return str(json.loads(served.request("GET", "/health")[2])["model_id"])
 
     def noticed(model_id: str) -> bool:
-        return "model-refused" in served.log.read_text() if model_id == BROKEN else named() == model_id
+        return "model-refused" in served.log.read_text() if model_id == BROKEN else current_version() == model_id
 
     def answered(count: int) -> bool:
-        return len(answers) >= count
+        return len(results) >= count
 
     with serving(tmp_path / "serve", "--registry", registry.store.uri, "--refresh", "0.02") as served:
         with ThreadPoolExecutor(4) as pool:
-            asking = [pool.submit(ask_on) for _ in range(4)]
+            futures = [pool.submit(send_requests) for _ in range(4)]
             try:
                 for done, model_id in enumerate(CHANGES, 1):
                     registry.promote(model_id, "production")
-                    until(partial(noticed, model_id))
-                    until(partial(answered, done * REQUESTS // len(CHANGES)))
+                    wait_until(partial(noticed, model_id))
+                    wait_until(partial(answered, done * REQUESTS // len(CHANGES)))
             finally:
                 enough.set()
-            for one in asking:
-                one.result()
+            for future in futures:
+                future.result()
         registry.rollback("production")
         time.sleep(0.02)
-        assert named() == "one"
+        assert current_version() == "one"
         refused = [line for line in served.log.read_text().splitlines() if "model-refused" in line]
-    assert {(one.status, one.right) for one in answers} == {(200, True)}
-    versions = Counter(one.model_id for one in answers)
+    assert {(result.status, result.correct) for result in results} == {(200, True)}
+    versions = Counter(result.model_id for result in results)
     assert set(versions) == set(VERSIONS)
     assert len(refused) == 1
     assert f'"{BROKEN}"' in refused[0]
-    took = sorted(one.seconds for one in answers)
-    print(f"{len(answers)} requests, {dict(versions)}, median {took[len(took) // 2]:.3f} s, longest {took[-1]:.3f} s")
+    took = sorted(result.seconds for result in results)
+    print(f"{len(results)} requests, {dict(versions)}, median {took[len(took) // 2]:.3f} s, longest {took[-1]:.3f} s")

@@ -1,7 +1,7 @@
-"""Many events in one process: a queue, S3 that fails at times, and a function that dies between any two of its steps.
+"""Many events in one process: a queue, an S3 that fails at random, and a function that dies between any two steps.
 
-300 photos by default; ``TRANSFERLITE_TEST_EVENTS=10000`` for as many. ``test_every_photo_once.py`` does it to real
-processes, more slowly.
+``TRANSFERLITE_TEST_EVENTS`` sets the number of photos (default 300). ``test_every_photo_once.py`` does the same, more
+slowly, with real processes.
 """
 
 import json
@@ -29,8 +29,8 @@ from transferlite.storage.store import Blob, Entry, MemoryStore
 PHOTOS = int(os.environ.get("TRANSFERLITE_TEST_EVENTS", "300"))
 BAD, REFUSED, TWICE = 0.05, 0.03, 0.01
 KILLED = 0.01
-"""The share of steps before or after which the function dies."""
-BATCH, MOST_RECEIVES = 10, 20
+"""Share of steps before or after which the function dies."""
+BATCH, MAX_RECEIVES = 10, 20
 NAMES = ("{}.jpg", "a b/{}.jpg", "a+b/{}.jpg", "100%/{}.jpg", "%2B/{}.jpg", "猫/é {}.jpg")
 FORMS: tuple[Callable[[str, str], Any], ...] = (
     notification,
@@ -40,27 +40,27 @@ FORMS: tuple[Callable[[str, str], Any], ...] = (
 
 
 class Killed(BaseException):
-    """The function's process is gone."""
+    """Death of the function's process."""
 
 
-class World:
-    """S3 as the function sees it; how many calls it refused, and how often the function died."""
+class FlakyS3:
+    """S3 that fails at random; ``counts`` has refused calls, deaths of the function and writes."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.counts: Counter[str] = Counter()
-        self.stores: dict[str, Unsteady] = {}
+        self.stores: dict[str, FlakyStore] = {}
         self.calm = False
 
-    def open_store(self, uri: str) -> "Unsteady":
-        return self.stores.setdefault(uri, Unsteady(uri, self))
+    def open_store(self, uri: str) -> "FlakyStore":
+        return self.stores.setdefault(uri, FlakyStore(uri, self))
 
-    def perhaps_die(self) -> None:
+    def maybe_die(self) -> None:
         if not self.calm and self.random.random() < KILLED:
             self.counts["killed"] += 1
             raise Killed
 
-    def perhaps_refuse(self, key: str) -> None:
+    def maybe_refuse(self, key: str) -> None:
         if key.startswith("forbidden/"):
             raise AccessDeniedError("access denied")
         if not self.calm and self.random.random() < REFUSED:
@@ -68,24 +68,24 @@ class World:
             raise UnavailableError("S3 answered 503 SlowDown")
 
 
-class Unsteady(MemoryStore):
-    """A bucket of such an S3."""
+class FlakyStore(MemoryStore):
+    """Bucket of this S3."""
 
-    def __init__(self, uri: str, world: World) -> None:
+    def __init__(self, uri: str, world: FlakyS3) -> None:
         super().__init__(uri)
         self._world = world
 
     def get(self, key: str, max_bytes: int | None = None) -> Blob:
-        blob: Blob = self._step(key, lambda: super(Unsteady, self).get(key, max_bytes))
+        blob: Blob = self._step(key, lambda: super(FlakyStore, self).get(key, max_bytes))
         return blob
 
     def head(self, key: str) -> Entry:
-        blob = self._step(key, lambda: super(Unsteady, self).get(key))
+        blob = self._step(key, lambda: super(FlakyStore, self).get(key))
         return Entry(key, len(blob.data), blob.etag)
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         def put() -> str:
-            written = super(Unsteady, self).put(key, data, if_absent=if_absent, if_match=if_match)
+            written = super(FlakyStore, self).put(key, data, if_absent=if_absent, if_match=if_match)
             self._world.counts["written"] += 1
             return written
 
@@ -93,48 +93,48 @@ class Unsteady(MemoryStore):
         return etag
 
     def _step(self, key: str, call: Callable[[], Any]) -> Any:
-        self._world.perhaps_die()
-        self._world.perhaps_refuse(key)
-        found = call()
-        self._world.perhaps_die()
-        return found
+        self._world.maybe_die()
+        self._world.maybe_refuse(key)
+        result = call()
+        self._world.maybe_die()
+        return result
 
 
 class Queue:
-    """SQS and Lambda's event source: what is not deleted comes again, and after so many times is a dead letter."""
+    """SQS with Lambda's event source: failed messages are delivered again, up to MAX_RECEIVES times."""
 
     def __init__(self, bodies: list[str]) -> None:
         self.waiting = deque((str(number), body, 0) for number, body in enumerate(bodies))
         self.dead: list[str] = []
         self.batches = 0
 
-    def drain(self, world: World) -> None:
+    def drain(self, world: FlakyS3) -> None:
         while self.waiting:
             taken = [self.waiting.popleft() for _ in range(min(BATCH, len(self.waiting)))]
             self.batches += 1
-            failed = self._handed_over(taken, world)
+            failed = self._deliver(taken, world)
             for name, body, receives in taken:
-                if name in failed and receives + 1 < MOST_RECEIVES:
+                if name in failed and receives + 1 < MAX_RECEIVES:
                     self.waiting.insert(world.random.randrange(len(self.waiting) + 1), (name, body, receives + 1))
                 elif name in failed:
                     self.dead.append(body)
 
     @staticmethod
-    def _handed_over(taken: list[tuple[str, str, int]], world: World) -> set[str]:
+    def _deliver(taken: list[tuple[str, str, int]], world: FlakyS3) -> set[str]:
         records = [{"messageId": name, "body": body, "eventSource": "aws:sqs"} for name, body, _ in taken]
         try:
             answer = lambda_handler({"Records": records}, None)
-            world.perhaps_die()  # the answer is lost
+            world.maybe_die()  # the reply is lost
         except Killed:
             handler._service.cache_clear()
             return {name for name, _, _ in taken}
-        return {one["itemIdentifier"] for one in answer["batchItemFailures"]}
+        return {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    """An S3 full of photos, and a function whose model names colours."""
-    made = World(PHOTOS)
+def world(monkeypatch: pytest.MonkeyPatch) -> FlakyS3:
+    """S3 for photos and records, and a function whose model predicts colours."""
+    made = FlakyS3(PHOTOS)
     monkeypatch.setenv("TRANSFERLITE_REGISTRY", "unused")
     for module in (service, photo_source):
         monkeypatch.setattr(module, "open_store", made.open_store)
@@ -144,8 +144,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     return made
 
 
-def fill(world: World) -> list[str]:
-    """The keys of the photos: 5 % are bad, and 3 more may not be read."""
+def fill(world: FlakyS3) -> list[str]:
+    """Upload photos, 5% of them unusable, and 3 more that may not be read; return their keys."""
     good = [jpeg(colour, number) for colour in COLOURS for number in range(20)]
     bad = [b"", b"%PDF-1.7", good[0][:-9], good[0][:40]]
     keys = [NAMES[number % len(NAMES)].format(number) for number in range(PHOTOS)]
@@ -157,7 +157,7 @@ def fill(world: World) -> list[str]:
     return keys
 
 
-def test_every_photo_has_one_record_as_in_a_clean_run(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_photo_has_one_record_as_in_a_clean_run(world: FlakyS3, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = fill(world)
     poison = ["not JSON", json.dumps({"image": "AAAA"}), json.dumps({"Records": [{"s3": {}}]})]
     bodies = [json.dumps(world.random.choice(FORMS)("photos", key)) for key in keys]
@@ -185,7 +185,7 @@ def test_every_photo_has_one_record_as_in_a_clean_run(world: World, monkeypatch:
     )
     assert set(stormy) == {record_key(S3Photo("photos", key)) for key in keys if not key.startswith("forbidden/")}
     assert stormy == clean
-    assert counts["written"] == len(stormy)  # none was written twice, whatever was sent again
+    assert counts["written"] == len(stormy)  # no record was written twice, although messages were delivered again
     assert 0 < errors < len(keys) / 5
     assert min(counts["refused"], counts["killed"]) > 0
     assert not queue.waiting

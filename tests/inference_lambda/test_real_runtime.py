@@ -1,4 +1,4 @@
-"""The handler as Lambda runs it: AWS's own runtime client in a process of its own, asked through the Runtime API."""
+"""The handler under AWS's own runtime client, in a separate process that gets events from a local Runtime API."""
 
 import base64
 import json
@@ -15,8 +15,8 @@ import boto3
 import pytest
 
 from tests.conftest import BUCKET, Trained
-from tests.inference_lambda.gate import Gate
 from tests.inference_lambda.models import publish
+from tests.inference_lambda.pausable_proxy import PausableProxy
 from tests.inference_lambda.runtime_api import Function, deliver, drain
 from tests.pictures import jpeg
 from transferlite import Predictor
@@ -36,7 +36,7 @@ def function(registry: str) -> Iterator[Function]:
         yield function
 
 
-def test_the_first_answer_and_the_next_are_the_predictor_s_own(function: Function, trained: Trained) -> None:
+def test_cold_and_warm_predictions_equal_the_predictors(function: Function, trained: Trained) -> None:
     expected = Predictor.load(trained.bundle)(PHOTO).to_dict() | {"model_id": "one"}
     cold, warm = function.invoke(DIRECT), function.invoke(DIRECT)
     assert (cold.cold, cold.error, warm.cold, warm.error) == (True, None, False, None)
@@ -46,7 +46,7 @@ def test_the_first_answer_and_the_next_are_the_predictor_s_own(function: Functio
         assert {**answer.payload, "score": 0, "top": 0} == {**expected, "score": 0, "top": 0}
 
 
-def test_an_error_is_told_and_the_process_lives_on(function: Function) -> None:
+def test_an_error_is_returned_and_the_process_stays_alive(function: Function) -> None:
     first = function.invoke({"nonsense": 1})
     assert first.error is not None
     assert first.error["errorType"] == "InputError"
@@ -56,7 +56,7 @@ def test_an_error_is_told_and_the_process_lives_on(function: Function) -> None:
     assert (good.payload["label"], good.cold) == ("red", False)
 
 
-def test_wrong_settings_are_told_to_who_invokes_and_not_by_a_crash_loop() -> None:
+def test_invalid_settings_fail_the_invocation_without_a_crash_loop() -> None:
     with Function({}) as function:
         for cold in (True, False):
             answer = function.invoke(DIRECT)
@@ -65,7 +65,7 @@ def test_wrong_settings_are_told_to_who_invokes_and_not_by_a_crash_loop() -> Non
             assert answer.cold is cold
 
 
-def test_a_handler_that_cannot_be_imported_is_an_error_of_the_initialisation(registry: str) -> None:
+def test_a_handler_that_cannot_be_imported_fails_initialisation(registry: str) -> None:
     command = [sys.executable, "-m", "awslambdaric", "inference_lambda.no_such.handler"]
     with Function({"TRANSFERLITE_REGISTRY": registry}, command) as function:
         for _ in range(2):
@@ -74,7 +74,7 @@ def test_a_handler_that_cannot_be_imported_is_an_error_of_the_initialisation(reg
             assert (answer.error["errorType"], answer.cold) == ("Runtime.ImportModuleError", True)
 
 
-def test_a_process_that_dies_is_started_again_and_answers(function: Function) -> None:
+def test_a_dead_process_is_restarted(function: Function) -> None:
     assert function.invoke(DIRECT).error is None
     os.kill(function.pid, signal.SIGSTOP)
     os.kill(function.pid, signal.SIGKILL)
@@ -83,8 +83,8 @@ def test_a_process_that_dies_is_started_again_and_answers(function: Function) ->
 
 
 @pytest.fixture
-def gate(s3_server: str, bucket: Any) -> Iterator[Gate]:
-    gate = Gate(s3_server)
+def gate(s3_server: str, bucket: Any) -> Iterator[PausableProxy]:
+    gate = PausableProxy(s3_server)
     gate.open.set()
     yield gate
     gate.close()
@@ -95,7 +95,7 @@ KEYS = ("in/ein Hund+100% 猫 é.jpg", "in/plain.jpg", "in/a=b&c/1.jpg")
 
 @pytest.fixture
 def photos(bucket: Any, s3_server: str, trained: Trained) -> str:
-    """A registry in S3, and a queue that S3 tells of every new photo below ``in/``; the value is its URL."""
+    """Registry and photos in S3; returns the URL of the queue that S3 notifies of new photos below ``in/``."""
     publish(f"s3://{BUCKET}/registry", trained, "one")
     sqs = boto3.client("sqs", endpoint_url=s3_server)
     url = str(sqs.create_queue(QueueName="photos", Attributes={"VisibilityTimeout": "0"})["QueueUrl"])
@@ -122,11 +122,11 @@ def environment(endpoint: str) -> dict[str, str]:
 
 
 def records(bucket: Any) -> dict[str, str]:
-    """The label, or the error's code, by the record's key."""
+    """Return each record's label or error code, by the record's key."""
     listed = bucket.list_objects_v2(Bucket="predictions").get("Contents", ())
-    bodies = {one["Key"]: bucket.get_object(Bucket="predictions", Key=one["Key"])["Body"].read() for one in listed}
+    bodies = {item["Key"]: bucket.get_object(Bucket="predictions", Key=item["Key"])["Body"].read() for item in listed}
     read = {key: json.loads(body) for key, body in bodies.items()}
-    return {key: one.get("label") or one["error"]["code"] for key, one in read.items()}
+    return {key: record.get("label") or record["error"]["code"] for key, record in read.items()}
 
 
 EXPECTED = {f"predictions/{BUCKET}/{key}.json": "red" for key in KEYS}
@@ -139,7 +139,9 @@ def left(sqs: Any, url: str) -> int:
     )
 
 
-def test_what_s3_tells_the_queue_is_labelled_and_the_queue_ends_empty(photos: str, bucket: Any, s3_server: str) -> None:
+def test_photos_of_queued_notifications_are_labelled_and_the_queue_is_emptied(
+    photos: str, bucket: Any, s3_server: str
+) -> None:
     sqs = boto3.client("sqs", endpoint_url=s3_server)
     with Function(environment(s3_server)) as function:
         answers = drain(sqs, photos, function)
@@ -149,8 +151,8 @@ def test_what_s3_tells_the_queue_is_labelled_and_the_queue_ends_empty(photos: st
     assert left(sqs, photos) == 0
 
 
-def test_a_function_that_s3_keeps_waiting_is_killed_at_its_deadline_and_the_photos_are_labelled_later(
-    photos: str, bucket: Any, s3_server: str, gate: Gate
+def test_after_a_timeout_the_photos_are_labelled_later(
+    photos: str, bucket: Any, s3_server: str, gate: PausableProxy
 ) -> None:
     sqs = boto3.client("sqs", endpoint_url=s3_server)
     with Function(environment(gate.endpoint), timeout=1.5) as function:
@@ -179,9 +181,7 @@ def test_the_model_is_loaded_before_the_first_event(function: Function, registry
     assert (answer.payload["label"], answer.cold) == ("red", False)
 
 
-def test_a_model_that_is_missing_at_the_start_is_looked_for_again_by_the_first_event(
-    trained: Trained, tmp_path: Path
-) -> None:
+def test_a_model_missing_at_start_is_loaded_by_the_first_event(trained: Trained, tmp_path: Path) -> None:
     with Function({"TRANSFERLITE_REGISTRY": str(tmp_path / "registry")}) as function:
         function.start()
         assert '"event": "not-ready"' in function.log
@@ -190,7 +190,7 @@ def test_a_model_that_is_missing_at_the_start_is_looked_for_again_by_the_first_e
         assert (answer.payload["label"], answer.cold) == ("red", False)
 
 
-def test_a_snapshot_holds_the_model_and_follows_the_channel_when_it_goes_on(
+def test_a_resumed_snapshot_has_the_model_and_follows_the_channel(
     s3_server: str, bucket: Any, trained: Trained
 ) -> None:
     opened = publish(f"s3://{BUCKET}/registry", trained, "two", "one")
@@ -201,10 +201,10 @@ def test_a_snapshot_holds_the_model_and_follows_the_channel_when_it_goes_on(
         opened.promote("two", "production")
         assert function.invoke(DIRECT).payload["model_id"] == "two"
         opened.promote("one", "production")
-        assert function.invoke(DIRECT).payload["model_id"] == "two"  # it looks again in an hour
+        assert function.invoke(DIRECT).payload["model_id"] == "two"  # the pointer is cached for an hour
 
 
-def test_what_the_handler_imports_waits_for_no_library_that_runs_models() -> None:
+def test_importing_the_handler_loads_no_inference_library() -> None:
     code = "import sys, inference_lambda.handler; print({'numpy', 'PIL', 'boto3', 'obstore'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "set()\n", done.stderr

@@ -16,29 +16,29 @@ import pytest
 
 from inference_lambda import handler
 from inference_lambda.handler import lambda_handler
-from inference_lambda.http.asgi import application
-from inference_lambda.http.body import MOST_BYTES
+from inference_lambda.http.asgi import asgi_application
+from inference_lambda.http.body import MAX_BODY_BYTES
 from tests.conftest import Trained
 from tests.inference_lambda.models import publish
-from tests.inference_lambda.serving import Served, serving
+from tests.inference_lambda.serving import RunningServer, serving
 from tests.pictures import jpeg
 from transferlite.cli.main import run
 
 RED = jpeg("red", 99)
 FORM = "multipart/form-data; boundary=edge"
 FORM_BODY = b'--edge\r\nContent-Disposition: form-data; name="p"; filename="a.jpg"\r\n\r\n' + RED + b"\r\n--edge--\r\n"
-OF_THE_CONNECTION = {"date", "content-length", "transfer-encoding", "connection"}
+CONNECTION_HEADERS = {"date", "content-length", "transfer-encoding", "connection"}
 
 
 @pytest.fixture(scope="module")
-def served(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     with serving(tmp_path_factory.mktemp("serve"), "--registry", str(trained.registry)) as running:
         yield running
 
 
 @pytest.fixture
 def function(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The handler, with the settings that the server has."""
+    """The handler, with the server's settings."""
     monkeypatch.setenv("TRANSFERLITE_REGISTRY", str(trained.registry))
     handler._service.cache_clear()
     handler._api.cache_clear()
@@ -48,7 +48,7 @@ def function(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]
 
 
 def event(method: str, target: str, body: bytes, headers: dict[str, str]) -> dict[str, Any]:
-    """What a function URL would make of a request, written down independently of the adapter."""
+    """Return the event of a function URL for a request, written independently of ``asgi.py``."""
     path, _, query = target.partition("?")
     return {
         "version": "2.0",
@@ -93,30 +93,32 @@ def event(method: str, target: str, body: bytes, headers: dict[str, str]) -> dic
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_it_answers_what_the_function_answers(
-    method: str, target: str, body: bytes, headers: dict[str, str], served: Served, function: Any
+def test_the_server_responds_as_the_function_does(
+    method: str, target: str, body: bytes, headers: dict[str, str], served: RunningServer, function: Any
 ) -> None:
     expected = function(event(method, target, body, headers), None)
-    status, told, content = served.ask(method, target, body or None, **headers)
+    status, response_headers, content = served.request(method, target, body or None, **headers)
     assert (status, content.decode()) == (expected["statusCode"], expected["body"])
-    assert {name: text for name, text in told.items() if name not in OF_THE_CONNECTION} == expected["headers"]
+    assert {name: text for name, text in response_headers.items() if name not in CONNECTION_HEADERS} == expected[
+        "headers"
+    ]
 
 
-def test_a_promotion_is_seen_once_its_knowledge_is_too_old(trained: Trained, tmp_path: Path) -> None:
+def test_a_promotion_is_followed_after_the_refresh_time_of_serve(trained: Trained, tmp_path: Path) -> None:
     registry = publish(str(tmp_path / "registry"), trained, "one", "two")
     with serving(tmp_path / "serve", "--registry", registry.store.uri, "--refresh", "0") as served:
         for model_id in ("one", "two"):
             registry.promote(model_id, "production")
-            assert json.loads(served.ask("GET", "/health")[2])["model_id"] == model_id
+            assert json.loads(served.request("GET", "/health")[2])["model_id"] == model_id
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_a_bundle_is_served_until_a_signal_and_nothing_is_left(
+def test_a_bundle_is_served_until_a_signal_and_no_files_remain(
     how: signal.Signals, trained: Trained, tmp_path: Path
 ) -> None:
     with serving(tmp_path / "serve", "--bundle", str(trained.bundle), TRANSFERLITE_API_KEY="secret") as served:
-        assert served.ask("POST", "/predict", RED)[0] == 401
-        answer = json.loads(served.ask("POST", "/predict", RED, x_api_key="secret")[2])
+        assert served.request("POST", "/predict", RED)[0] == 401
+        answer = json.loads(served.request("POST", "/predict", RED, x_api_key="secret")[2])
         assert (answer["label"], answer["model_id"]) == ("red", trained.bundle.name)
         assert [path.name for path in (tmp_path / "serve").iterdir() if path.is_dir()] != []
         assert served.stop(how) == (0, "stopped\n")
@@ -124,7 +126,7 @@ def test_a_bundle_is_served_until_a_signal_and_nothing_is_left(
     assert (trained.bundle / "float32.tflite").is_file()
 
 
-def test_a_request_under_way_is_answered_before_it_ends(trained: Trained, tmp_path: Path) -> None:
+def test_a_running_request_finishes_before_shutdown(trained: Trained, tmp_path: Path) -> None:
     with serving(tmp_path / "serve", "--bundle", str(trained.bundle)) as served:
         address = urlsplit(served.url)
         with socket.create_connection((str(address.hostname), int(address.port or 0)), timeout=30) as line:
@@ -139,7 +141,7 @@ def test_a_request_under_way_is_answered_before_it_ends(trained: Trained, tmp_pa
         assert served.process.wait(30) == 0
 
 
-def test_what_cannot_be_served_is_said_before_it_listens(
+def test_invalid_options_are_reported_before_listening(
     tmp_path: Path, trained: Trained, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["serve"]) == 2
@@ -149,10 +151,10 @@ def test_what_cannot_be_served_is_said_before_it_listens(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert run(["serve", "--port", str(port), "--bundle", str(trained.bundle)]) == 2
-    assert f"127.0.0.1:{port}: cannot listen there" in capsys.readouterr().err
+    assert f"127.0.0.1:{port}: cannot listen on this address" in capsys.readouterr().err
 
 
-def test_a_photos_cold_start_waits_for_nothing_that_only_others_need(trained: Trained, tmp_path: Path) -> None:
+def test_a_cold_start_imports_only_what_predicting_needs(trained: Trained, tmp_path: Path) -> None:
     photo = tmp_path / "photo.jpg"
     photo.write_bytes(RED)
     program = """
@@ -173,7 +175,7 @@ print(answer["statusCode"], *sys.modules)
     assert not {"uvicorn", "asyncio", "click", "PIL.ImageFilter"} & set(loaded)
 
 
-# -- the adapter by itself ---------------------------------------------------------------------------------------------
+# -- the ASGI application alone ----------------------------------------------------------------------------------------
 
 SCOPE = {
     "type": "http",
@@ -186,7 +188,7 @@ SCOPE = {
 
 
 def play(*messages: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
-    """Hand a request to the adapter, part by part: the events of the function, what was sent, how many were read."""
+    """Send a request in parts; return the handler's events, the ASGI messages sent, and the number of parts read."""
     events: list[dict[str, Any]] = []
     sent: list[dict[str, Any]] = []
     waiting = list(messages)
@@ -202,7 +204,7 @@ def play(*messages: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str
         sent.append(message)
 
     with ThreadPoolExecutor(1) as pool:
-        asyncio.run(application(function, pool)(SCOPE, receive, send))
+        asyncio.run(asgi_application(function, pool)(SCOPE, receive, send))
     return events, sent, len(messages) - len(waiting)
 
 
@@ -210,7 +212,7 @@ def part(size: int, more: bool = True) -> dict[str, Any]:
     return {"type": "http.request", "body": b"x" * size, "more_body": more}
 
 
-def test_a_request_comes_in_parts() -> None:
+def test_a_request_may_arrive_in_parts() -> None:
     (event,), sent, _ = play(part(3), part(0), part(2, more=False))
     assert base64.b64decode(event["body"]) == b"xxxxx"
     assert event["headers"] == {"x-twice": "a,b"}
@@ -222,17 +224,17 @@ def test_a_request_comes_in_parts() -> None:
     assert sent[1]["body"] == "é".encode()
 
 
-def test_of_a_large_body_no_more_is_kept_than_shows_that_it_is() -> None:
+def test_a_large_body_is_cut_one_byte_over_the_limit() -> None:
     (event,), _, read = play(*[part(2**20)] * 9, part(1, more=False))
-    assert len(base64.b64decode(event["body"])) == MOST_BYTES + 1
+    assert len(base64.b64decode(event["body"])) == MAX_BODY_BYTES + 1
     assert read == 10
 
 
-def test_a_body_without_an_end_is_not_read_for_ever() -> None:
+def test_an_endless_body_is_not_read_forever() -> None:
     (_,), sent, read = play(*[part(2**24)] * 9)
     assert (read, len(sent)) == (4, 2)
 
 
-def test_of_who_goes_away_nothing_is_asked() -> None:
+def test_a_disconnected_client_is_not_handled() -> None:
     events, sent, _ = play(part(3), {"type": "http.disconnect"})
     assert events == sent == []

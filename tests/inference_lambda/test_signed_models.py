@@ -1,4 +1,4 @@
-"""The function with a public key: it serves what the owner signed, and keeps it where the channel offers less."""
+"""The function with a public key loads only versions and pointers that the owner signed."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ from transferlite.registry.open_registry import Registry
 
 @pytest.fixture
 def registry(trained: Trained, tmp_path: Path) -> Registry:
-    """A signed registry with the models one and two; production names one."""
+    """Signed registry with versions one and two; production points to one."""
     opened = publish(str(tmp_path / "registry"), trained, "two", "one")
     signed = owners(opened.store)
     for model_id in ("two", "one"):
@@ -30,7 +30,7 @@ def registry(trained: Trained, tmp_path: Path) -> Registry:
 
 @pytest.fixture
 def serving(registry: Registry) -> Callable[[], str]:
-    """The id of the model in service; the channel is looked up at each call."""
+    """Function that returns the current version's id; it reads the channel pointer at each call."""
     model = CurrentModel(Settings(registry.store.uri, None, refresh_seconds=0))
     return lambda: model.get().manifest.model_id
 
@@ -41,7 +41,7 @@ def _with_a_key(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_with_a_key")
-def test_what_the_owner_signs_is_followed(registry: Registry, serving: Callable[[], str]) -> None:
+def test_a_signed_change_is_followed(registry: Registry, serving: Callable[[], str]) -> None:
     assert serving() == "one"
     registry.promote("two", "production")
     assert serving() == "two"
@@ -51,7 +51,7 @@ def test_what_the_owner_signs_is_followed(registry: Registry, serving: Callable[
 
 @pytest.mark.usefixtures("_with_a_key")
 @pytest.mark.parametrize("attack", ["unsigned pointer", "unsigned manifest", "edited pointer", "other key"])
-def test_what_the_owner_did_not_sign_is_refused_and_the_old_model_serves(
+def test_an_unsigned_change_is_refused_and_the_old_model_stays(
     registry: Registry, serving: Callable[[], str], caplog: pytest.LogCaptureFixture, attack: str
 ) -> None:
     assert serving() == "one"
@@ -67,13 +67,13 @@ def test_what_the_owner_did_not_sign_is_refused_and_the_old_model_serves(
         store.put("channels/production.json", forged.to_json())
     with caplog.at_level(logging.ERROR, "transferlite"):
         assert serving() == "one"
-    said = [json.loads(record.message) for record in caplog.records]
-    assert said[-1]["event"] == "model-kept"
-    assert "signed" in said[-1]["reason"] or "does not match its signature" in said[-1]["reason"]
+    lines = [json.loads(record.message) for record in caplog.records]
+    assert lines[-1]["event"] == "model-kept"
+    assert "signed" in lines[-1]["reason"] or "does not match its signature" in lines[-1]["reason"]
 
 
 @pytest.mark.usefixtures("_with_a_key")
-def test_a_running_function_does_not_follow_an_old_pointer_that_is_shown_again(
+def test_a_replayed_old_pointer_is_not_followed(
     registry: Registry, serving: Callable[[], str], caplog: pytest.LogCaptureFixture
 ) -> None:
     old = registry.store.get("channels/production.json").data
@@ -98,7 +98,7 @@ def test_a_cold_start_with_nothing_signed_is_an_error(
         CurrentModel(Settings(str(tmp_path / "unsigned"), None)).get()
 
 
-def test_without_a_key_one_line_says_so(serving: Callable[[], str], caplog: pytest.LogCaptureFixture) -> None:
+def test_without_a_public_key_one_line_is_logged(serving: Callable[[], str], caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "transferlite"):
         serving()
         serving()

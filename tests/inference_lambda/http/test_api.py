@@ -13,11 +13,12 @@ import numpy as np
 import openapi_spec_validator
 import pytest
 
-from inference_lambda.events.http import Form, Request, Response, reply
-from inference_lambda.events.parse import parse
+from inference_lambda.events.http import HttpRequest, HttpResponse, HttpSource
+from inference_lambda.events.http_reply import http_reply
+from inference_lambda.events.parse import parse_event
 from inference_lambda.http import api as http_api
 from inference_lambda.http.api import Api
-from inference_lambda.http.body import MOST_BYTES
+from inference_lambda.http.body import MAX_BODY_BYTES
 from inference_lambda.http.openapi import DOCUMENT
 from inference_lambda.service import Service
 from inference_lambda.settings import HttpSettings, Settings
@@ -41,22 +42,22 @@ HTTP = [name for name in NAMES if name.startswith("http_")]
 
 @pytest.fixture
 def objects(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes | TransferLiteError]:
-    """What S3 has at each URI, or answers for it."""
+    """Content of S3, or its error, by URI."""
     held: dict[str, bytes | TransferLiteError] = {URI: RED}
 
     def read(uri: str, max_bytes: int) -> bytes:
         assert max_bytes
-        found = held.get(uri, NotFoundError("secret reason", where=uri))
-        if isinstance(found, TransferLiteError):
-            raise found
-        return found
+        content = held.get(uri, NotFoundError("secret reason", where=uri))
+        if isinstance(content, TransferLiteError):
+            raise content
+        return content
 
     monkeypatch.setattr(http_api, "read_uri", read)
     return held
 
 
 def versions(**changes: Any) -> Callable[[str | None], Predictor]:
-    """The predictor in service, which is the only version there is."""
+    """Return a lookup of model versions that knows only the current one."""
     predictor = colour_predictor(**changes)
 
     def get(model_id: str | None = None) -> Predictor:
@@ -69,7 +70,7 @@ def versions(**changes: Any) -> Callable[[str | None], Predictor]:
 
 @pytest.fixture
 def api(objects: object, monkeypatch: pytest.MonkeyPatch) -> Api:
-    """The interface without a key or cross-origin settings, whose callers may name objects of one bucket."""
+    """API without key or CORS settings, whose callers may request objects of one bucket."""
     assert objects
     service = Service(Settings("unused", None, allowed_buckets=frozenset({BUCKET})))
     monkeypatch.setattr(service.model, "get", versions())
@@ -80,26 +81,37 @@ def with_settings(api: Api, settings: HttpSettings) -> Api:
     return Api(settings, api._service)
 
 
-def get(path: str, method: str = "GET", **headers: str) -> Request:
-    return Request(Form.V2, method, path, headers={name.replace("_", "-"): text for name, text in headers.items()})
+def get(path: str, method: str = "GET", **headers: str) -> HttpRequest:
+    return HttpRequest(
+        HttpSource.PAYLOAD_V2, method, path, headers={name.replace("_", "-"): text for name, text in headers.items()}
+    )
 
 
-def post(data: bytes, kind: str = "image/jpeg", path: str = "/predict", **query: str) -> Request:
+def post(data: bytes, kind: str = "image/jpeg", path: str = "/predict", **query: str) -> HttpRequest:
     body = base64.b64encode(data).decode()
-    return Request(Form.V2, "POST", path, "", {"content-type": kind} if kind else {}, tuple(query.items()), body, True)
+    return HttpRequest(
+        HttpSource.PAYLOAD_V2,
+        "POST",
+        path,
+        "",
+        {"content-type": kind} if kind else {},
+        tuple(query.items()),
+        body,
+        True,
+    )
 
 
-def post_json(content: Any) -> Request:
+def post_json(content: Any) -> HttpRequest:
     return post(json.dumps(content).encode(), "application/json")
 
 
-def content_of(response: Response) -> Any:
+def content_of(response: HttpResponse) -> Any:
     assert response.text is not None
     return json.loads(response.text)
 
 
-def check_problem(response: Response, status: int, code: str) -> None:
-    """An answer that is RFC 9457's, as the document has it, and tells nothing of the inside."""
+def check_problem(response: HttpResponse, status: int, code: str) -> None:
+    """Check that a response is an RFC 9457 problem as documented, and reveals nothing internal."""
     assert response.headers["content-type"] == "application/problem+json"
     problem = content_of(response)
     assert (response.status, problem["status"]) == (status, status)
@@ -112,14 +124,14 @@ def check_schema(content: Any, name: str) -> None:
     jsonschema.validate(content, {"$ref": f"#/components/schemas/{name}", "components": DOCUMENT["components"]})
 
 
-# -- every sender ----------------------------------------------------------------------------------------------------
+# -- request sources ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", HTTP)
-def test_every_senders_request_is_answered_in_its_form(name: str, api: Api) -> None:
-    request = parse(golden(name))
-    assert isinstance(request, Request)
-    answer = reply(request, api.respond(request))
+def test_every_source_gets_a_reply_in_its_format(name: str, api: Api) -> None:
+    request = parse_event(golden(name))
+    assert isinstance(request, HttpRequest)
+    answer = http_reply(request, api.respond(request))
     content = json.loads(answer["body"])
     assert answer["statusCode"] == 200
     assert answer["isBase64Encoded"] is False
@@ -135,9 +147,9 @@ def test_every_senders_request_is_answered_in_its_form(name: str, api: Api) -> N
         assert (content["label"], len(content["top"])) == ("red", 2)
 
 
-def test_a_balancers_answer_says_its_status_in_words(api: Api) -> None:
-    request = Request(Form.BALANCER, "GET", "/nowhere")
-    assert reply(request, api.respond(request))["statusDescription"] == "404 Not Found"
+def test_a_load_balancer_reply_has_a_status_description(api: Api) -> None:
+    request = HttpRequest(HttpSource.LOAD_BALANCER, "GET", "/nowhere")
+    assert http_reply(request, api.respond(request))["statusDescription"] == "404 Not Found"
 
 
 @pytest.mark.parametrize(
@@ -167,23 +179,26 @@ def test_a_balancers_answer_says_its_status_in_words(api: Api) -> None:
 )
 def test_paths_are_found_below_a_stage_and_a_base_path(base: str, stage: str, path: str, status: int, api: Api) -> None:
     assert (
-        with_settings(api, HttpSettings(base_path=base)).respond(Request(Form.V2, "GET", path, stage)).status == status
+        with_settings(api, HttpSettings(base_path=base))
+        .respond(HttpRequest(HttpSource.PAYLOAD_V2, "GET", path, stage))
+        .status
+        == status
     )
 
 
-def test_an_event_of_a_socket_is_no_http_request() -> None:
+def test_a_websocket_event_is_not_an_http_request() -> None:
     with pytest.raises(InputError, match="unknown event"):
-        parse({"requestContext": {"routeKey": "$connect", "eventType": "CONNECT"}})
+        parse_event({"requestContext": {"routeKey": "$connect", "eventType": "CONNECT"}})
 
 
 # -- a photo -----------------------------------------------------------------------------------------------------------
 
 
 def form(*parts: tuple[str, bytes], boundary: str = "edge") -> bytes:
-    """Each part is its content disposition's words and its content."""
+    """Return a form body; each part has the parameters of its content disposition, and its content."""
     lines = b""
-    for words, data in parts:
-        lines += f"--{boundary}\r\nContent-Disposition: form-data; {words}\r\n\r\n".encode() + data + b"\r\n"
+    for disposition, data in parts:
+        lines += f"--{boundary}\r\nContent-Disposition: form-data; {disposition}\r\n\r\n".encode() + data + b"\r\n"
     return lines + f"--{boundary}--\r\n".encode()
 
 
@@ -207,7 +222,7 @@ FORM = "multipart/form-data; boundary=edge"
     ],
     ids=["jpeg", "no type", "octets", "wrong image type", "json", "uri", "form", "field too", "odd boundary", "slash"],
 )
-def test_a_photo_is_labelled_however_it_is_sent(request_: Request, api: Api) -> None:
+def test_a_photo_is_labelled_however_it_is_sent(request_: HttpRequest, api: Api) -> None:
     response = api.respond(request_)
     assert content_of(response) == colour_predictor()(RED).to_dict()
     check_schema(content_of(response), "Prediction")
@@ -239,12 +254,12 @@ def test_the_query_may_set_top_and_threshold(
         {"explain": ""}, {"model": ""}, {"model": "../other"}, {"model": "x" * 101},
     ],
 )  # fmt: skip
-def test_a_query_that_is_wrong_is_refused(query: dict[str, str], api: Api) -> None:
+def test_an_invalid_query_is_refused(query: dict[str, str], api: Api) -> None:
     check_problem(api.respond(post(RED, **query)), 400, "bad-query")
 
 
 def bomb() -> bytes:
-    """A PNG that says it has 100,000 pixels a side."""
+    """Return a PNG whose header claims 100,000 x 100,000 pixels."""
     import struct
     import zlib
 
@@ -255,8 +270,13 @@ def bomb() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
 
 
-TEXT = {"content-type": "image/jpeg"}
 GZIP = {"content-encoding": "gzip"}
+
+
+def post_text(text: str, is_base64: bool = False) -> HttpRequest:
+    """Return a request whose gateway passed the photo on as text."""
+    headers = {"content-type": "image/jpeg"}
+    return HttpRequest(HttpSource.PAYLOAD_V1, "POST", "/predict", headers=headers, body=text, is_base64=is_base64)
 
 
 @pytest.mark.parametrize(
@@ -267,13 +287,13 @@ GZIP = {"content-encoding": "gzip"}
         (post(b"%PDF-1.7"), 422, "not-image"),
         (post(RED[:-20]), 422, "truncated"),
         (post(bomb()), 413, "too-large"),
-        (post(b"x" * (MOST_BYTES + 1)), 413, "body-too-large"),
+        (post(b"x" * (MAX_BODY_BYTES + 1)), 413, "body-too-large"),
         (post(b"{}", "text/plain"), 415, "unsupported-type"),
         (post(RED, "application/x-www-form-urlencoded"), 415, "unsupported-type"),
-        (Request(Form.V1, "POST", "/predict", headers=GZIP, body="x"), 415, "unsupported-encoding"),
-        (Request(Form.V1, "POST", "/predict", headers=TEXT, body="\ufffd\ufffd\0"), 400, "body-was-text"),
-        (Request(Form.V1, "POST", "/predict", headers=TEXT, body="\ud800"), 400, "bad-body"),
-        (Request(Form.V1, "POST", "/predict", headers=TEXT, body="no base64!", is_base64=True), 400, "bad-body"),
+        (HttpRequest(HttpSource.PAYLOAD_V1, "POST", "/predict", headers=GZIP, body="x"), 415, "unsupported-encoding"),
+        (post_text("\ufffd\ufffd\0"), 400, "body-was-text"),
+        (post_text("\ud800"), 400, "bad-body"),
+        (post_text("no base64!", is_base64=True), 400, "bad-body"),
         (post(b"{", "application/json"), 400, "bad-json"),
         (post(b"[" * 100_000, "application/json"), 400, "bad-json"),
         (post(b"\xff", "application/json"), 400, "bad-json"),
@@ -336,7 +356,7 @@ GZIP = {"content-encoding": "gzip"}
         (get("/../../etc/passwd"), 404, "no-such-path"),
     ],
 )  # fmt: skip
-def test_a_request_that_is_wrong_is_told_why(request_: Request, status: int, code: str, api: Api) -> None:
+def test_a_wrong_request_gets_a_problem_with_its_code(request_: HttpRequest, status: int, code: str, api: Api) -> None:
     check_problem(api.respond(request_), status, code)
 
 
@@ -348,7 +368,7 @@ def test_a_request_that_is_wrong_is_told_why(request_: Request, status: int, cod
         (InputError("secret"), 502, "storage-refused"),
     ],
 )
-def test_where_s3_fails_only_what_may_pass_is_to_be_tried_again(
+def test_only_retryable_s3_failures_have_retry_after(
     error: TransferLiteError, status: int, code: str, api: Api, objects: dict[str, bytes | TransferLiteError]
 ) -> None:
     objects[URI] = error
@@ -357,21 +377,21 @@ def test_where_s3_fails_only_what_may_pass_is_to_be_tried_again(
     assert ("retry-after" in response.headers) == (status == 503)
 
 
-def test_without_allowed_buckets_no_object_may_be_named(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_allowed_buckets_no_object_may_be_requested(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api._service(), "settings", Settings("unused", None))
     check_problem(api.respond(post_json({"s3_uri": URI})), 403, "bucket-not-allowed")
 
 
-# -- why, and another version ------------------------------------------------------------------------------------------
+# -- explanation and model version -------------------------------------------------------------------------------------
 
 
 def red_square() -> bytes:
-    """A grey photo with a red square at its upper right, upright once its EXIF is heeded."""
+    """Return a grey photo with a red square at the upper right, after its EXIF rotation."""
     from PIL import ExifTags, Image
 
     image, exif, file = Image.new("RGB", (200, 400), (90, 90, 90)), Image.Exif(), io.BytesIO()
     image.paste((250, 20, 20), (20, 40, 60, 80))
-    exif[ExifTags.Base.Orientation] = 6  # a quarter turn to the right
+    exif[ExifTags.Base.Orientation] = 6  # rotate 90 degrees clockwise
     image.save(file, "PNG", exif=exif)
     return file.getvalue()
 
@@ -381,13 +401,13 @@ def test_an_explanation_lies_where_the_photo_shows_its_label(api: Api) -> None:
 
     answer = content_of(api.respond(post(red_square(), explain="1")))
     check_schema(answer, "Prediction")
-    told = answer["explanation"]
-    assert (answer["label"], told["label"], told["score"]) == ("red", "red", answer["score"])
-    assert told["covered_score"] < told["score"]
-    left, top, right, bottom = told["part"].values()
-    assert left < 0.85 < right  # the middle of the square once it is turned
+    explanation = answer["explanation"]
+    assert (answer["label"], explanation["label"], explanation["score"]) == ("red", "red", answer["score"])
+    assert explanation["covered_score"] < explanation["score"]
+    left, top, right, bottom = explanation["part"].values()
+    assert left < 0.85 < right  # centre of the rotated square
     assert top < 0.2 < bottom
-    kind, _, data = told["heat"].partition(",")
+    kind, _, data = explanation["heat"].partition(",")
     assert kind == "data:image/png;base64"
     picture = Image.open(io.BytesIO(base64.b64decode(data)))
     opacity = np.asarray(picture)[..., 3].astype(float)
@@ -396,7 +416,7 @@ def test_an_explanation_lies_where_the_photo_shows_its_label(api: Api) -> None:
     assert opacity[64:].max() == opacity[:, :64].max() == 0
 
 
-def test_without_being_asked_nothing_is_explained(api: Api) -> None:
+def test_nothing_is_explained_by_default(api: Api) -> None:
     assert content_of(api.respond(post(RED, explain="0"))) == content_of(api.respond(post(RED)))
     assert "explanation" not in content_of(api.respond(post(RED)))
 
@@ -417,7 +437,7 @@ def test_an_explanation_ends_before_the_function_is_stopped(api: Api) -> None:
         ("broken", 503, "model-unavailable"),
     ],
 )
-def test_a_version_may_be_asked_for(model_id: str, status: int, code: str, path: str, api: Api) -> None:
+def test_a_version_may_be_requested(model_id: str, status: int, code: str, path: str, api: Api) -> None:
     request = post(RED, model=model_id) if path == "/predict" else replace(get(path), query=(("model", model_id),))
     response = api.respond(request)
     if code:
@@ -426,10 +446,10 @@ def test_a_version_may_be_asked_for(model_id: str, status: int, code: str, path:
         assert content_of(response)["model_id"] == model_id
 
 
-# -- the model, health and the document --------------------------------------------------------------------------------
+# -- model, health and OpenAPI document --------------------------------------------------------------------------------
 
 
-def test_the_model_in_service_is_described(api: Api) -> None:
+def test_the_current_model_is_described(api: Api) -> None:
     answer = content_of(api.respond(get("/model")))
     check_schema(answer, "Model")
     assert answer == {
@@ -455,7 +475,7 @@ def test_without_a_model_the_function_is_unavailable(path: str, error: TransferL
     assert ("retry-after" in response.headers) == retry
 
 
-def test_what_nobody_foresaw_is_told_without_its_text(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_error_is_reported_without_its_text(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: str | None) -> None:
         raise RuntimeError("secret")
 
@@ -463,11 +483,11 @@ def test_what_nobody_foresaw_is_told_without_its_text(api: Api, monkeypatch: pyt
     check_problem(api.respond(get("/health")), 500, "internal")
 
 
-def test_the_page_may_load_nothing_but_what_it_brings(api: Api) -> None:
+def test_the_page_policy_forbids_external_content(api: Api) -> None:
     response = api.respond(get("/"))
     text = response.text or ""
     assert response.headers["content-type"] == "text/html; charset=utf-8"
-    policy = dict(one.split(" ", 1) for one in response.headers["content-security-policy"].split("; "))
+    policy = dict(directive.split(" ", 1) for directive in response.headers["content-security-policy"].split("; "))
     assert policy["default-src"] == "'none'"
     for element in ("script", "style"):
         (content,) = re.findall(f"<{element}>(.*?)</{element}>", text, re.DOTALL)
@@ -480,11 +500,11 @@ def test_the_page_may_load_nothing_but_what_it_brings(api: Api) -> None:
 
 def test_head_is_get_without_a_body(api: Api) -> None:
     request = get("/health", "HEAD")
-    answer = reply(request, api.respond(request))
+    answer = http_reply(request, api.respond(request))
     assert (answer["statusCode"], answer["body"], answer["headers"]["content-type"]) == (200, "", "application/json")
 
 
-def test_the_document_is_valid_and_names_what_is_answered(api: Api) -> None:
+def test_the_openapi_document_is_valid_and_lists_every_path(api: Api) -> None:
     openapi_spec_validator.validate(DOCUMENT)
     assert content_of(api.respond(get("/openapi.json"))) == DOCUMENT
     documented = {path: {method.upper() for method in methods} for path, methods in DOCUMENT["paths"].items()}
@@ -492,7 +512,7 @@ def test_the_document_is_valid_and_names_what_is_answered(api: Api) -> None:
     check_schema(content_of(api.respond(get("/health"))), "Health")
 
 
-# -- who may ask -------------------------------------------------------------------------------------------------------
+# -- keys and CORS -----------------------------------------------------------------------------------------------------
 
 KEYS = HttpSettings.from_environment(
     {
@@ -519,7 +539,7 @@ KEYS = HttpSettings.from_environment(
         ({"authorization": "AWS4-HMAC-SHA256 Credential=x", "x_api_key": "old"}, 200),
     ],
 )
-def test_a_key_is_asked_for_where_one_is_set(headers: dict[str, str], status: int, api: Api) -> None:
+def test_a_key_is_required_if_one_is_configured(headers: dict[str, str], status: int, api: Api) -> None:
     guarded = with_settings(api, KEYS)
     response = guarded.respond(get("/model", **headers))
     assert response.status == status
@@ -529,19 +549,17 @@ def test_a_key_is_asked_for_where_one_is_set(headers: dict[str, str], status: in
     assert guarded.respond(get("/health", **headers)).status == 200
 
 
-def test_a_digest_that_is_none_is_refused() -> None:
+def test_an_invalid_key_digest_is_refused() -> None:
     with pytest.raises(InputError, match="not 64 hexadecimal digits"):
         HttpSettings.from_environment({"TRANSFERLITE_API_KEY_SHA256": "my key"})
 
 
-def test_the_digest_of_nothing_is_refused_for_it_would_let_everyone_in() -> None:
+def test_the_digest_of_an_empty_key_is_refused() -> None:
     with pytest.raises(InputError, match="sha256 of an empty key"):
         HttpSettings.from_environment({"TRANSFERLITE_API_KEY_SHA256": hashlib.sha256(b"").hexdigest()})
 
 
-def test_every_key_is_compared_and_by_a_comparison_that_takes_as_long_whatever_is_wrong(
-    api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_key_is_compared_in_constant_time(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[tuple[bytes, bytes]] = []
     compare = hmac.compare_digest
 
@@ -559,7 +577,7 @@ def test_every_key_is_compared_and_by_a_comparison_that_takes_as_long_whatever_i
 
 @pytest.mark.parametrize("path", [*DOCUMENT["paths"], "/predict/", "/nowhere"])
 @pytest.mark.parametrize("base", ["", "/photos"])
-def test_a_browser_may_ask_beforehand_on_every_path_without_a_key(path: str, base: str, api: Api) -> None:
+def test_cors_preflight_works_on_every_path_without_a_key(path: str, base: str, api: Api) -> None:
     settings = replace(KEYS, origins=frozenset({"https://a.example"}), base_path=base)
     asking = get(
         base + path, "OPTIONS", origin="https://a.example", access_control_request_method="POST",
@@ -585,7 +603,7 @@ def test_a_browser_may_ask_beforehand_on_every_path_without_a_key(path: str, bas
         "https://a.example/",
     ],
 )
-def test_an_origin_that_is_not_named_exactly_is_told_nothing(origin: str, api: Api) -> None:
+def test_an_origin_that_does_not_match_exactly_gets_no_cors_headers(origin: str, api: Api) -> None:
     shared = with_settings(api, HttpSettings(origins=frozenset({"https://a.example"})))
     response = shared.respond(get("/health", origin=origin))
     assert {name for name in response.headers if name.startswith("access-control")} == set()
@@ -594,7 +612,7 @@ def test_an_origin_that_is_not_named_exactly_is_told_nothing(origin: str, api: A
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "get", ""])
 @pytest.mark.parametrize("path", ["/", "/predict", "/model", "/health", "/openapi.json"])
-def test_every_method_of_every_path_is_answered_by_the_document_or_refused(method: str, path: str, api: Api) -> None:
+def test_every_method_of_every_path_is_documented_or_refused(method: str, path: str, api: Api) -> None:
     request = replace(get(path), method=method)
     response = api.respond(request)
     known = {name.upper() for name in DOCUMENT["paths"][path]}
@@ -606,7 +624,7 @@ def test_every_method_of_every_path_is_answered_by_the_document_or_refused(metho
     else:
         check_problem(response, 405, "no-such-method")
         assert set(response.headers["allow"].split(", ")) == answered | {"OPTIONS"}
-    assert (reply(request, response)["body"] == "") == (method in {"OPTIONS", "HEAD"})
+    assert (http_reply(request, response)["body"] == "") == (method in {"OPTIONS", "HEAD"})
 
 
 @pytest.mark.parametrize(
@@ -619,20 +637,20 @@ def test_every_method_of_every_path_is_answered_by_the_document_or_refused(metho
         ("*", "https://any.example", "*"),
     ],
 )
-def test_pages_of_the_named_origins_may_call(origins: str, origin: str, allowed: str | None, api: Api) -> None:
+def test_configured_origins_may_call(origins: str, origin: str, allowed: str | None, api: Api) -> None:
     shared = with_settings(api, HttpSettings.from_environment({"TRANSFERLITE_CORS_ORIGINS": origins}))
     for request in (get("/health", origin=origin), get("/nowhere", origin=origin)):
         assert shared.respond(request).headers.get("access-control-allow-origin") == allowed
-    asked = shared.respond(get("/predict", "OPTIONS", origin=origin))
-    assert (asked.status, asked.text, asked.headers["allow"]) == (204, None, "POST, OPTIONS")
-    assert ("access-control-allow-methods" in asked.headers) == (allowed is not None)
+    preflight = shared.respond(get("/predict", "OPTIONS", origin=origin))
+    assert (preflight.status, preflight.text, preflight.headers["allow"]) == (204, None, "POST, OPTIONS")
+    assert ("access-control-allow-methods" in preflight.headers) == (allowed is not None)
 
 
 @pytest.mark.parametrize("make", [lambda: golden("http_function_url"), lambda: golden("http_alb")])
-def test_a_request_without_its_usual_parts_is_still_one(make: Callable[[], dict[str, Any]], api: Api) -> None:
+def test_a_request_may_lack_headers_query_and_body(make: Callable[[], dict[str, Any]], api: Api) -> None:
     event = make()
     for name in ("headers", "queryStringParameters", "rawQueryString", "body"):
         event[name] = None
-    request = parse(event)
-    assert isinstance(request, Request)
+    request = parse_event(event)
+    assert isinstance(request, HttpRequest)
     check_problem(api.respond(request), 400, "empty")

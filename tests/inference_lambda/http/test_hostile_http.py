@@ -1,6 +1,6 @@
-"""What strangers send: only 2xx and 4xx come back, in bounded memory, and nothing of the inside is told.
+"""Hostile HTTP requests get only 2xx and 4xx, use bounded memory, and reveal nothing internal.
 
-TRANSFERLITE_TEST_FUZZED is how many requests are made up from the OpenAPI document, by default 80.
+``TRANSFERLITE_TEST_FUZZED`` sets the number of requests generated from the OpenAPI document (default 80).
 """
 
 import http.client
@@ -29,20 +29,20 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from inference_lambda.http.openapi import DOCUMENT
 from tests.conftest import BUCKET, Trained
-from tests.inference_lambda.serving import Served, serving
+from tests.inference_lambda.serving import RunningServer, serving
 from tests.pictures import jpeg
 from tests.transferlite.damage import damaged, written
 
 FUZZED = int(os.environ.get("TRANSFERLITE_TEST_FUZZED", "80"))
-MOST_MEMORY = 1100 * 2**20
-"""The server needs this for the largest photo on each of its two threads, and for itself."""
-INSIDE = (b"Traceback", b'File "', b"site-packages", b".py", b"Error(", b"/tmp", b"boto", b"PIL")
-"""What no answer has in it."""
+MAX_MEMORY = 1100 * 2**20
+"""Bytes that the server needs for the largest photo on each of its two threads, and for itself."""
+INTERNAL = (b"Traceback", b'File "', b"site-packages", b".py", b"Error(", b"/tmp", b"boto", b"PIL")
+"""Strings that no response may contain."""
 
 
 @pytest.fixture(scope="module")
 def s3_bucket(s3_server: str) -> str:
-    """An S3 with one object, whose bucket callers may name."""
+    """S3 with an allowed and a private bucket, each with one photo; returns its endpoint."""
     import boto3
 
     options = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
@@ -54,7 +54,7 @@ def s3_bucket(s3_server: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def served(trained: Trained, s3_bucket: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(trained: Trained, s3_bucket: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     environment = {
         "AWS_ENDPOINT_URL": s3_bucket,
         "AWS_ACCESS_KEY_ID": "test",
@@ -67,28 +67,28 @@ def served(trained: Trained, s3_bucket: str, tmp_path_factory: pytest.TempPathFa
     with serving(folder, "--registry", str(trained.registry), **environment) as running:
         yield running
         assert running.process.poll() is None
-        assert running.peak_memory() < MOST_MEMORY, f"{running.peak_memory() / 2**20:.0f} MiB"
-        assert running.ask("GET", "/health")[0] == 200
+        assert running.peak_memory() < MAX_MEMORY, f"{running.peak_memory() / 2**20:.0f} MiB"
+        assert running.request("GET", "/health")[0] == 200
         assert list((folder).glob("transferlite-serve-*")) != []
 
 
 def check(status: int, headers: dict[str, str], content: bytes) -> None:
-    """An answer as it may be: no failure of ours, nothing of the inside; an error is RFC 9457's."""
+    """Check that a response is 2xx or 4xx, reveals nothing internal, and is a problem (RFC 9457) if 4xx."""
     assert 200 <= status < 300 or 400 <= status < 500, (status, content)
     if status >= 400:
-        assert not [word for word in INSIDE if word in content], content
+        assert not [word for word in INTERNAL if word in content], content
         if content:
             assert headers["content-type"] == "application/problem+json"
             assert json.loads(content)["status"] == status
 
 
-# -- made up from the document -----------------------------------------------------------------------------------------
+# -- generated from the OpenAPI document -------------------------------------------------------------------------------
 
 PICTURES = written()
 
 
 def bodies() -> st.SearchStrategy[bytes]:
-    """Pictures of every kind, whole and damaged, and what is none."""
+    """Images of every format, intact and damaged, and random bytes."""
     whole = st.sampled_from(PICTURES)
     broken = st.builds(lambda data, seed: damaged(data, PICTURES, random.Random(seed)), whole, st.integers(0, 2**32))
     return st.one_of(broken, whole, st.binary(max_size=300))
@@ -107,8 +107,8 @@ CASES = st.one_of(
 )
 
 
-def test_whatever_the_document_allows_or_forbids_is_answered_as_it_says(served: Served) -> None:
-    told: Counter[int] = Counter()
+def test_generated_requests_get_documented_responses(served: RunningServer) -> None:
+    statuses: Counter[int] = Counter()
 
     @settings(
         max_examples=FUZZED,
@@ -124,14 +124,16 @@ def test_whatever_the_document_allows_or_forbids_is_answered_as_it_says(served: 
         headers = {name: values[0] for name, values in response.headers.items()}
         check(response.status_code, headers, response.content)
         case.validate_response(response, excluded_checks=[positive_data_acceptance])
-        told[response.status_code] += 1
+        statuses[response.status_code] += 1
 
     ask()
-    assert told.total() >= FUZZED
-    print(f"{told.total()} requests: {dict(sorted(told.items()))}; {served.peak_memory() / 2**20:.0f} MiB at most")
+    assert statuses.total() >= FUZZED
+    print(
+        f"{statuses.total()} requests: {dict(sorted(statuses.items()))}; {served.peak_memory() / 2**20:.0f} MiB at most"
+    )
 
 
-# -- made up by hand ---------------------------------------------------------------------------------------------------
+# -- written by hand ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -145,9 +147,9 @@ def test_whatever_the_document_allows_or_forbids_is_answered_as_it_says(served: 
     ],
     ids=lambda path: path[:40],
 )  # fmt: skip
-def test_no_path_leads_out_of_the_few_that_there_are(path: str, served: Served) -> None:
+def test_no_path_escapes_the_documented_paths(path: str, served: RunningServer) -> None:
     for method in ("GET", "POST", "PUT", "TRACE"):
-        status, headers, content = served.ask(method, path)
+        status, headers, content = served.request(method, path)
         check(status, headers, content)
         assert status in {400, 404, 405}
         assert "set-cookie" not in headers
@@ -177,7 +179,7 @@ def test_no_path_leads_out_of_the_few_that_there_are(path: str, served: Served) 
     ],
     ids=lambda sent: repr(sent[:60]),
 )
-def test_what_is_no_http_is_answered_briefly_or_not_at_all(sent: bytes, served: Served) -> None:
+def test_malformed_http_gets_4xx_or_no_response(sent: bytes, served: RunningServer) -> None:
     address = urlsplit(served.url)
     with socket.create_connection((str(address.hostname), int(address.port or 0)), timeout=20) as line:
         answer = http.client.HTTPResponse(line)
@@ -186,38 +188,38 @@ def test_what_is_no_http_is_answered_briefly_or_not_at_all(sent: bytes, served: 
             answer.begin()
             content = answer.read()
         except ConnectionError:
-            return  # it hung up before it had read all
+            return  # the server closed the connection before reading everything
     assert answer.status in {200, 400, 404, 405, 422, 501}
-    assert not [word for word in INSIDE if word in content]
+    assert not [word for word in INTERNAL if word in content]
     assert answer.getheader("set-cookie") is None
     assert answer.getheader("x-a") is None
 
 
 @pytest.mark.parametrize(
-    ("told", "sent", "statuses"),
+    ("statuses", "sent", "statuses"),
     [
         (500_000, 100, []),
         (10**22, 100, [400]),
         (len(jpeg("red")) + 9, len(jpeg("red")), []),
         (len(jpeg("red")), None, [200]),
     ],
-    ids=["less than was told", "than any", "a photo and less", "more than was told"],
+    ids=["less than was statuses", "than any", "a photo and less", "more than was statuses"],
 )
-def test_a_length_that_is_a_lie_is_no_answer_to_what_was_not_sent(
-    told: int, sent: int | None, statuses: list[int], served: Served
+def test_a_wrong_content_length_gets_no_prediction_of_unsent_bytes(
+    claimed: int, sent: int | None, statuses: list[int], served: RunningServer
 ) -> None:
-    """What comes after the body that was told of is another request, and no part of the photo."""
+    """What comes after the body that was statuses of is another request, and no part of the photo."""
     address = urlsplit(served.url)
-    head = f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/jpeg\r\nContent-Length: {told}\r\n\r\n"
+    head = f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/jpeg\r\nContent-Length: {statuses}\r\n\r\n"
     more = b"GET /nowhere HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" if sent is None else b""
     with socket.create_connection((str(address.hostname), int(address.port or 0)), timeout=20) as line:
         line.sendall(head.encode() + jpeg("red")[:sent] + more)
         if not more:
             line.shutdown(socket.SHUT_WR)
-        found = b"".join(iter(lambda: line.recv(65536), b""))
-    answers = [int(one) for one in re.findall(rb"HTTP/1.1 (\d{3}) ", found)]
-    assert answers == [*statuses, *([404] if more else [])]
-    assert served.ask("GET", "/health")[0] == 200
+        received = b"".join(iter(lambda: line.recv(65536), b""))
+    received_statuses = [int(status) for status in re.findall(rb"HTTP/1.1 (\d{3}) ", received)]
+    assert received_statuses == [*statuses, *([404] if more else [])]
+    assert served.request("GET", "/health")[0] == 200
 
 
 FORM = "multipart/form-data; boundary=edge"
@@ -258,23 +260,23 @@ HEAD = b'--edge\r\nContent-Disposition: form-data; name="p"; filename="a.jpg"\r\
     ],
     ids=lambda value: repr(value[:50]),
 )  # fmt: skip
-def test_a_body_that_is_wrong_is_the_senders_error(kind: str, body: bytes, served: Served) -> None:
-    status, headers, content = served.ask("POST", "/predict?explain=1", body, content_type=kind.encode("latin-1"))
+def test_a_malformed_body_gets_4xx(kind: str, body: bytes, served: RunningServer) -> None:
+    status, headers, content = served.request("POST", "/predict?explain=1", body, content_type=kind.encode("latin-1"))
     check(status, headers, content)
     assert status >= 400
     assert b"root:" not in content
 
 
-def test_a_packed_body_is_not_unpacked(served: Served) -> None:
+def test_a_compressed_body_is_refused(served: RunningServer) -> None:
     packed = zlib.compress(bytes(2**26), 1) * 9
-    status, headers, content = served.ask("POST", "/predict", packed, content_encoding="deflate")
+    status, headers, content = served.request("POST", "/predict", packed, content_encoding="deflate")
     check(status, headers, content)
     assert status == 415
 
 
-def test_many_large_bodies_at_once_are_all_refused(served: Served) -> None:
+def test_many_large_bodies_at_once_are_all_refused(served: RunningServer) -> None:
     with ThreadPoolExecutor(12) as pool:
-        answers = list(pool.map(lambda _: served.ask("POST", "/predict", b"\0" * 10_000_000), range(36)))
+        answers = list(pool.map(lambda _: served.request("POST", "/predict", b"\0" * 10_000_000), range(36)))
     for answer in answers:
         check(*answer)
     assert {status for status, *_ in answers} == {413}
@@ -284,7 +286,7 @@ def test_many_large_bodies_at_once_are_all_refused(served: Served) -> None:
 
 
 def png(width: int, height: int, depth: int, kind: int, rows: int) -> bytes:
-    """A PNG of nothing, of so many rows of pixels whatever its head says."""
+    """Return a black PNG with ``rows`` rows of pixels, whatever its header says."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -309,37 +311,37 @@ def png(width: int, height: int, depth: int, kind: int, rows: int) -> bytes:
         (7071, 7071, 8, 2, 9, 200),
     ],
 )
-def test_a_bomb_is_refused_or_goes_off_within_its_memory(
-    width: int, height: int, depth: int, kind: int, rows: int, status: int, served: Served
+def test_a_decompression_bomb_is_refused_or_stays_within_memory(
+    width: int, height: int, depth: int, kind: int, rows: int, status: int, served: RunningServer
 ) -> None:
-    answer = served.ask("POST", "/predict", png(width, height, depth, kind, rows))
+    answer = served.request("POST", "/predict", png(width, height, depth, kind, rows))
     check(*answer)
     assert answer[0] == status
     print(f"{served.peak_memory() / 2**20:.0f} MiB at most")
 
 
-def test_a_tiff_whose_samples_are_wide_stays_within_its_memory(served: Served) -> None:
+def test_a_float_tiff_stays_within_memory(served: RunningServer) -> None:
     file = io.BytesIO()
     Image.new("F", (7071, 7071)).save(file, "TIFF", compression="tiff_adobe_deflate")
-    answer = served.ask("POST", "/predict", file.getvalue())
+    answer = served.request("POST", "/predict", file.getvalue())
     check(*answer)
     print(f"{served.peak_memory() / 2**20:.0f} MiB at most")
 
 
 @pytest.mark.photos
-def test_every_hard_file_is_answered(served: Served, photo_sets: Path) -> None:
+def test_every_hard_file_gets_a_response(served: RunningServer, photo_sets: Path) -> None:
     folder = photo_sets / "hard_inputs"
-    told: Counter[int] = Counter()
+    statuses: Counter[int] = Counter()
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix not in {".csv", ".md"}):
-        answer = served.ask("POST", "/predict", path.read_bytes())
+        answer = served.request("POST", "/predict", path.read_bytes())
         check(*answer)
-        told[answer[0]] += 1
-    assert told.total() >= 209
-    assert set(told) == {200, 400, 413, 422}
-    print(f"{dict(told)}; {served.peak_memory() / 2**20:.0f} MiB at most")
+        statuses[answer[0]] += 1
+    assert statuses.total() >= 209
+    assert set(statuses) == {200, 400, 413, 422}
+    print(f"{dict(statuses)}; {served.peak_memory() / 2**20:.0f} MiB at most")
 
 
-# -- objects -----------------------------------------------------------------------------------------------------------
+# -- S3 objects --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -376,8 +378,8 @@ def test_every_hard_file_is_answered(served: Served, photo_sets: Path) -> None:
         ("/etc/passwd", 400),
     ],
 )
-def test_only_objects_of_allowed_buckets_are_read(uri: str, status: int, served: Served) -> None:
+def test_only_objects_of_allowed_buckets_are_read(uri: str, status: int, served: RunningServer) -> None:
     body = json.dumps({"s3_uri": uri}).encode()
-    answer = served.ask("POST", "/predict", body, content_type="application/json")
+    answer = served.request("POST", "/predict", body, content_type="application/json")
     check(*answer)
     assert answer[0] == status

@@ -1,4 +1,4 @@
-"""The page in a real browser, before the function as ``transferlite serve`` runs it."""
+"""The web page in headless Chromium, served by ``transferlite serve``."""
 
 import base64
 import io
@@ -12,7 +12,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from tests.conftest import Trained
-from tests.inference_lambda.serving import Served, serving
+from tests.inference_lambda.serving import RunningServer, serving
 from tests.pictures import jpeg
 
 if TYPE_CHECKING:
@@ -37,32 +37,32 @@ def browser() -> "Iterator[Browser]":
 
 
 @pytest.fixture(scope="module")
-def served(browser: "Browser", trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(browser: "Browser", trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     assert browser
     with serving(tmp_path_factory.mktemp("serve"), "--registry", str(trained.registry)) as running:
         yield running
 
 
-class Opened:
-    """The page in a window of its own, and all that it said and asked for."""
+class OpenPage:
+    """The page in a new window, with its console messages and requests."""
 
     def __init__(self, browser: "Browser", url: str, **options: Any) -> None:
         self.page: Page = browser.new_context(**options).new_page()
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.console: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda message: self.console.append(message.text))
+        self.page.on("pageerror", lambda error: self.console.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.goto(url, wait_until="networkidle")
 
     def drop(self, data: bytes, name: str, kind: str) -> None:
-        """Drop a file somewhere on the page."""
+        """Drop a file on the page's footer."""
         self.page.evaluate(
             """([data, name, type]) => {
-                const bytes = Uint8Array.from(atob(data), (one) => one.charCodeAt(0));
-                const carried = new DataTransfer();
-                carried.items.add(new File([bytes], name, { type }));
-                const event = { bubbles: true, cancelable: true, dataTransfer: carried };
+                const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
+                const transfer = new DataTransfer();
+                transfer.items.add(new File([bytes], name, { type }));
+                const event = { bubbles: true, cancelable: true, dataTransfer: transfer };
                 document.querySelector("footer").dispatchEvent(new DragEvent("dragover", event));
                 document.querySelector("footer").dispatchEvent(new DragEvent("drop", event));
             }""",
@@ -81,46 +81,46 @@ class Opened:
 
 
 @pytest.fixture
-def opened(browser: "Browser", served: Served) -> Iterator[Callable[..., Opened]]:
-    """Opens the page; at the end none of the pages may have said anything, or asked another server."""
-    pages: list[Opened] = []
+def opened(browser: "Browser", served: RunningServer) -> Iterator[Callable[..., OpenPage]]:
+    """Function that opens the page; at the end, no page may have console messages or requests to other servers."""
+    pages: list[OpenPage] = []
 
-    def work(url: str = "", **options: Any) -> Opened:
-        pages.append(Opened(browser, url or served.url, **options))
+    def work(url: str = "", **options: Any) -> OpenPage:
+        pages.append(OpenPage(browser, url or served.url, **options))
         return pages[-1]
 
     yield work
-    for one in pages:
-        assert one.said == []
-        assert {url for url in one.asked if not url.startswith(("data:", "blob:"))} == {
-            url for url in one.asked if url.startswith("http://127.0.0.1:")
+    for open_page in pages:
+        assert open_page.console == []
+        assert {url for url in open_page.requests if not url.startswith(("data:", "blob:"))} == {
+            url for url in open_page.requests if url.startswith("http://127.0.0.1:")
         }
-        one.page.context.close()
+        open_page.page.context.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
-def test_a_photo_that_is_dropped_is_labelled_and_explained(
-    size: str, scheme: str, opened: Callable[..., Opened], trained: Trained
+def test_a_dropped_photo_is_labelled_and_explained(
+    size: str, scheme: str, opened: Callable[..., OpenPage], trained: Trained
 ) -> None:
     page = opened(viewport=SIZES[size], color_scheme=scheme)
-    assert page.text("knows") == "This model knows blue and red."
+    assert page.text("model-labels") == "This model recognises blue and red."
     page.drop(jpeg("red", 99), "ein Hund+100% 猫.jpg", "image/jpeg")
     assert page.answered() == "red"
     assert page.text("name") == "ein Hund+100% 猫.jpg"
     assert page.text("version") == trained.bundle.name
     bars = page.page.locator("#bars li")
-    assert [one.split("\n")[0] for one in bars.all_inner_texts()] == ["red", "blue"]
-    widths = page.page.evaluate("[...document.querySelectorAll('.bar div')].map((one) => one.clientWidth)")
+    assert [text.split("\n")[0] for text in bars.all_inner_texts()] == ["red", "blue"]
+    widths = page.page.evaluate("[...document.querySelectorAll('.bar div')].map((bar) => bar.clientWidth)")
     assert widths[0] > widths[1]
     assert page.text("status").startswith("red, ")
-    page.page.get_by_role("button", name="Where does it see that?").click()
+    page.page.get_by_role("button", name="Why this label?").click()
     page.wait("#why[aria-pressed='true']")
     assert page.page.evaluate("document.getElementById('heat').naturalWidth") == 128
-    assert "Covers" not in page.text("why-told")
+    assert "Covers" not in page.text("why-text")
     photo, heat = (page.page.locator(name).bounding_box() for name in ("#photo", "#heat"))
     assert photo == heat
-    page.page.get_by_role("button", name="Where does it see that?").click()
+    page.page.get_by_role("button", name="Why this label?").click()
     assert page.page.get_attribute("#why", "aria-pressed") == "false"
     assert page.page.evaluate("document.documentElement.scrollWidth") == SIZES[size]["width"]
     dark = page.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 26)"
@@ -135,26 +135,26 @@ def test_a_photo_that_is_dropped_is_labelled_and_explained(
         ("film.mp4", "video/mp4", "“film.mp4” is a video. Choose a photo"),
     ],
 )
-def test_what_is_no_photo_is_told_so_without_being_sent(
-    name: str, kind: str, words: str, opened: Callable[..., Opened]
+def test_a_file_that_is_not_a_photo_is_not_sent(
+    name: str, kind: str, words: str, opened: Callable[..., OpenPage]
 ) -> None:
     page = opened()
     page.drop(b"hello", name, kind)
     page.wait("#error:not(:empty)")
     assert page.text("error").startswith(words)
     assert not page.page.locator("#result").is_visible()
-    assert [url for url in page.asked if "predict" in url] == []
+    assert [url for url in page.requests if "predict" in url] == []
     page.drop(jpeg("blue", 99), "blue.jpg", "image/jpeg")
     assert (page.answered(), page.text("error")) == ("blue", "")
 
 
-def test_a_photo_may_be_chosen_by_keyboard_taken_and_pasted(opened: Callable[..., Opened]) -> None:
+def test_a_photo_may_be_chosen_by_keyboard_taken_and_pasted(opened: Callable[..., OpenPage]) -> None:
     page = opened()
     page.page.keyboard.press("Tab")
     assert page.page.evaluate("document.activeElement.id") == "file"
     chosen: list[Any] = []
-    page.page.on("filechooser", lambda one: chosen.append(one))  # noqa: PLW0108 - Playwright takes no builtin
-    for _ in range(10):  # a browser that is busy starting lets the first key pass
+    page.page.on("filechooser", lambda chooser: chosen.append(chooser))  # noqa: PLW0108 - Playwright takes no builtin
+    for _ in range(10):  # a browser that is still starting may ignore the first key
         page.page.keyboard.press("Enter")
         page.page.wait_for_timeout(500)
         if chosen:
@@ -166,9 +166,10 @@ def test_a_photo_may_be_chosen_by_keyboard_taken_and_pasted(opened: Callable[...
     assert page.answered() == "blue"
     page.page.evaluate(
         """(data) => {
-            const carried = new DataTransfer();
-            carried.items.add(new File([Uint8Array.from(atob(data), (one) => one.charCodeAt(0))], "p.png"));
-            const event = { bubbles: true, cancelable: true, clipboardData: carried };
+            const transfer = new DataTransfer();
+            const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
+            transfer.items.add(new File([bytes], "p.png"));
+            const event = { bubbles: true, cancelable: true, clipboardData: transfer };
             document.body.dispatchEvent(new ClipboardEvent("paste", event));
         }""",
         base64.b64encode(jpeg("red", 97)).decode(),
@@ -178,7 +179,7 @@ def test_a_photo_may_be_chosen_by_keyboard_taken_and_pasted(opened: Callable[...
 
 
 def large(colour: str, form: str, orientation: int = 1) -> bytes:
-    """A photo of more than four million bytes."""
+    """Return a photo of more than 4.4 MB."""
     noise = Image.effect_noise((2600, 1800), 90).convert("RGB")
     image, file = Image.blend(Image.new("RGB", noise.size, colour), noise, 0.3), io.BytesIO()
     exif = Image.Exif()
@@ -188,7 +189,7 @@ def large(colour: str, form: str, orientation: int = 1) -> bytes:
     return file.getvalue()
 
 
-def test_a_photo_that_is_too_large_is_shrunk_before_it_is_sent(opened: Callable[..., Opened], tmp_path: Path) -> None:
+def test_a_large_photo_is_shrunk_before_it_is_sent(opened: Callable[..., OpenPage], tmp_path: Path) -> None:
     path = tmp_path / "large.jpg"
     path.write_bytes(large("red", "JPEG", orientation=6))
     page = opened()
@@ -198,7 +199,7 @@ def test_a_photo_that_is_too_large_is_shrunk_before_it_is_sent(opened: Callable[
     assert 0 < after < 4.0 < before
 
 
-def test_a_large_file_that_the_browser_cannot_read_is_not_sent(opened: Callable[..., Opened], tmp_path: Path) -> None:
+def test_a_large_file_that_the_browser_cannot_read_is_not_sent(opened: Callable[..., OpenPage], tmp_path: Path) -> None:
     path = tmp_path / "large.tif"
     path.write_bytes(large("red", "TIFF"))
     page = opened()
@@ -207,7 +208,7 @@ def test_a_large_file_that_the_browser_cannot_read_is_not_sent(opened: Callable[
     assert "MB, and this browser cannot shrink it" in page.text("error")
 
 
-def test_a_photo_that_only_the_function_can_read_is_labelled(opened: Callable[..., Opened], tmp_path: Path) -> None:
+def test_a_photo_that_only_the_function_can_read_is_labelled(opened: Callable[..., OpenPage], tmp_path: Path) -> None:
     path = tmp_path / "small.tif"
     Image.new("RGB", (64, 48), "blue").save(path, "TIFF")
     page = opened()
@@ -216,60 +217,60 @@ def test_a_photo_that_only_the_function_can_read_is_labelled(opened: Callable[..
     assert not page.page.locator("#photo").is_visible()
 
 
-def test_bars_and_what_is_pressed_are_seen_where_the_system_has_its_own_colours(opened: Callable[..., Opened]) -> None:
+def test_bars_and_pressed_buttons_are_visible_in_forced_colours(opened: Callable[..., OpenPage]) -> None:
     page = opened(forced_colors="active", viewport=SIZES["phone"])
     page.drop(jpeg("red"), "a.jpg", "image/jpeg")
     assert page.answered() == "red"
     style = "(name) => { const found = getComputedStyle(document.querySelector(name)); return found."
     assert page.page.evaluate(style + "borderTopStyle }", ".bar") == "solid"
     assert page.page.evaluate(style + "outlineStyle }", "#why") == "none"
-    page.page.get_by_role("button", name="Where does it see that?").click()
+    page.page.get_by_role("button", name="Why this label?").click()
     page.wait("#why[aria-pressed='true']")
     page.page.evaluate("document.activeElement.blur()")
     assert page.page.evaluate(style + "outlineStyle }", "#why") == "solid"
 
 
-def test_an_unsure_answer_is_shown_as_unknown(opened: Callable[..., Opened]) -> None:
+def test_a_prediction_below_the_threshold_is_shown_as_unknown(opened: Callable[..., OpenPage]) -> None:
     page = opened()
     top = [{"label": "red", "score": 0.61}, {"label": "blue", "score": 0.39}]
     answer = {"model_id": "other", "label": "unknown", "score": 0.61, "top": top}
     page.page.route("**/predict?*", lambda route: route.fulfill(json=answer))
     page.drop(jpeg("red"), "a.jpg", "image/jpeg")
     assert page.answered() == "Unknown"
-    assert page.text("sure") == "Not sure enough to say. The best guess is red, 61.0 %."
-    assert "61.0 %" in page.page.locator("#bars li").first.inner_text()
+    assert page.text("confidence") == "The model is not sure. Best guess: red, 61.0%."
+    assert "61.0%" in page.page.locator("#bars li").first.inner_text()
 
 
-def test_a_function_that_cannot_be_reached_is_told(opened: Callable[..., Opened]) -> None:
+def test_an_unreachable_function_shows_an_error(opened: Callable[..., OpenPage]) -> None:
     page = opened()
     page.page.route("**/predict?*", lambda route: route.abort())
     page.drop(jpeg("red"), "a.jpg", "image/jpeg")
     page.wait("#error:not(:empty)")
     assert "cannot be reached" in page.text("error")
     assert not page.page.locator("#result").is_visible()
-    page.said.clear()  # the browser tells of the failed request itself
+    page.console.clear()  # the browser logs the failed request
 
 
-def test_a_key_is_asked_for_where_the_function_asks_for_one(
+def test_the_page_asks_for_a_key_if_the_function_requires_one(
     browser: "Browser", trained: Trained, tmp_path: Path
 ) -> None:
     with serving(tmp_path / "serve", "--bundle", str(trained.bundle), TRANSFERLITE_API_KEY="secret") as guarded:
-        page = Opened(browser, guarded.url)
+        page = OpenPage(browser, guarded.url)
         key = page.page.get_by_label("API key")
         assert key.is_visible()
-        assert page.said == []
+        assert page.console == []
         key.fill("wrong")
         key.press("Enter")
-        page.wait("#error:has-text('asks for an API key')")
+        page.wait("#error:has-text('Enter a valid API key')")
         page.wait("#key:focus")
         page.drop(jpeg("red"), "a.jpg", "image/jpeg")
         page.wait("#name:has-text('a.jpg')", state="attached")
-        page.wait("#error:has-text('asks for an API key')")
+        page.wait("#error:has-text('Enter a valid API key')")
         page.wait("#key:focus")
         key.fill("secret")
         key.press("Enter")
         assert page.answered() == "red"
         assert not key.is_visible()
-        assert page.text("knows") == "This model knows blue and red."
-        assert all("401" in line for line in page.said)
+        assert page.text("model-labels") == "This model recognises blue and red."
+        assert all("401" in line for line in page.console)
         page.page.context.close()

@@ -18,7 +18,14 @@ from inference_lambda import handler
 from inference_lambda.current_model import CurrentModel
 from inference_lambda.handler import lambda_handler
 from inference_lambda.observability import telemetry
-from inference_lambda.observability.telemetry import MOST_LABELS, MOST_VALUES, LineFormatter, Metrics, begin, dimension
+from inference_lambda.observability.telemetry import (
+    MAX_LABELS,
+    MAX_VALUES,
+    JsonLineFormatter,
+    Metrics,
+    begin_invocation,
+    dimension_value,
+)
 from tests.conftest import BUCKET
 from tests.inference_lambda.colours import colour_predictor
 from tests.inference_lambda.golden import golden
@@ -59,11 +66,11 @@ EMBEDDED = {
         }
     },
 }
-"""As CloudWatch's specification of the embedded metric format has it."""
+"""JSON schema of CloudWatch's embedded metric format."""
 
 
 def checked(text: str) -> list[Any]:
-    """The metric lines in a text, each held to the format."""
+    """Return the metric lines in a text, each checked against the schema."""
     lines = [json.loads(line) for line in text.splitlines() if '"_aws"' in line]
     for line in lines:
         jsonschema.validate(line, EMBEDDED)
@@ -72,7 +79,7 @@ def checked(text: str) -> list[Any]:
             value = line[metric["Name"]]
             values = value if isinstance(value, list) else [value]
             assert 0 < len(values) <= 100
-            assert all(isinstance(one, int | float) for one in values)
+            assert all(isinstance(value, int | float) for value in values)
         for name in directive["Dimensions"][0]:
             assert re.fullmatch(r"[\x20-\x7e]{1,1024}", line[name])
             assert line[name].strip()
@@ -80,7 +87,7 @@ def checked(text: str) -> list[Any]:
 
 
 def totals(lines: list[Any]) -> dict[tuple[str, ...], Any]:
-    """Each metric's values together, by its name and its dimensions but the function's."""
+    """Return all values or the total of each metric, by name and dimensions other than FunctionName."""
     found: dict[tuple[str, ...], Any] = {}
     for line in lines:
         (directive,) = line["_aws"]["CloudWatchMetrics"]
@@ -101,7 +108,7 @@ def s3(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(CurrentModel, "get", lambda *_: predictor)
     handler._service.cache_clear()
     handler._api.cache_clear()
-    telemetry._swaps.clear()  # of tests before
+    telemetry._pending_model_events.clear()  # left by earlier tests
     for name, colour in (("red", "red"), ("blue", "blue"), ("throttled", "red")):
         bucket.put_object(Bucket=BUCKET, Key=f"{name}.jpg", Body=jpeg(colour))
     bucket.put_object(Bucket=BUCKET, Key="unsure.jpg", Body=jpeg("green"))
@@ -110,7 +117,7 @@ def s3(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     yield bucket
     handler._service.cache_clear()
     handler._api.cache_clear()
-    begin(None)
+    begin_invocation(None)
 
 
 def test_an_invocation_measures_what_it_did(s3: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,7 +132,7 @@ def test_an_invocation_measures_what_it_did(s3: Any, capsys: pytest.CaptureFixtu
     assert [len(found.pop((name,))) for name in ("Fetch", "Decode", "Invoke", "Write")] == [6, 5, 4, 5]
     confidence = found.pop(("Confidence",))
     assert len(confidence) == 4
-    assert all(0 <= one <= 1 for one in confidence)
+    assert all(0 <= value <= 1 for value in confidence)
     assert found == {
         ("Labelled", "Label=red"): 2,
         ("Labelled", "Label=blue"): 1,
@@ -159,7 +166,7 @@ def over_http(content: Any) -> Any:
         (over_http({}), "bad-json"),
     ],
 )
-def test_an_error_is_counted_by_its_code_however_the_photo_came(
+def test_an_error_is_counted_by_its_code_for_every_source(
     event: Any, code: str, s3: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRANSFERLITE_ALLOWED_BUCKETS", BUCKET)
@@ -169,12 +176,12 @@ def test_an_error_is_counted_by_its_code_however_the_photo_came(
     assert {key: value for key, value in found.items() if key[0] == "Errors"} == {("Errors", f"Code={code}"): 1}
 
 
-def test_the_phases_of_a_photo_are_measured_however_it_comes(s3: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_phases_of_a_direct_invocation_are_measured(s3: Any, capsys: pytest.CaptureFixture[str]) -> None:
     lambda_handler({"s3": f"s3://{BUCKET}/red.jpg"}, CONTEXT)
     assert {"Fetch", "Decode", "Invoke"} <= {name for name, *_ in totals(checked(capsys.readouterr().out))}
 
 
-def test_an_http_request_that_fails_by_a_bug_is_counted(
+def test_an_http_request_that_hits_a_bug_is_counted(
     s3: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> None:
@@ -208,9 +215,9 @@ def test_an_invocation_that_raises_is_measured_too(s3: Any, capsys: pytest.Captu
     assert totals(checked(capsys.readouterr().out))["PhotosLater",] == 1
 
 
-def test_many_values_are_several_lines(capsys: pytest.CaptureFixture[str]) -> None:
+def test_many_values_are_split_into_several_lines(capsys: pytest.CaptureFixture[str]) -> None:
     metrics = Metrics("TransferLite")
-    for _ in range(2 * MOST_VALUES + 1):
+    for _ in range(2 * MAX_VALUES + 1):
         with metrics.phase("Invoke"):
             pass
     metrics.count("PhotosLabelled")
@@ -220,14 +227,14 @@ def test_many_values_are_several_lines(capsys: pytest.CaptureFixture[str]) -> No
     assert totals(lines)["PhotosLabelled",] == 1
 
 
-def test_of_very_many_labels_the_rest_is_counted_together(capsys: pytest.CaptureFixture[str]) -> None:
-    labels = [f"label{number:03}" for number in range(MOST_LABELS + 30)]
+def test_labels_over_the_limit_are_counted_as_other(capsys: pytest.CaptureFixture[str]) -> None:
+    labels = [f"label{number:03}" for number in range(MAX_LABELS + 30)]
     metrics = Metrics("TransferLite")
     for label in labels:
-        metrics.answered({"label": label, "score": 0.5, "model_id": "m"}, labels, "unknown")
+        metrics.count_prediction({"label": label, "score": 0.5, "model_id": "m"}, labels, "unknown")
     metrics.flush()
     found = {key: value for key, value in totals(checked(capsys.readouterr().out)).items() if key[0] == "Labelled"}
-    assert len(found) == MOST_LABELS + 1
+    assert len(found) == MAX_LABELS + 1
     assert found["Labelled", "Label=other"] == 30
 
 
@@ -243,23 +250,23 @@ def test_of_very_many_labels_the_rest_is_counted_together(capsys: pytest.Capture
         ("x" * 2000, "x" * 1024),
     ],
 )
-def test_a_label_is_a_dimension_as_cloudwatch_takes_it(label: str, expected: str) -> None:
-    assert dimension(label) == expected
+def test_a_label_becomes_a_valid_dimension_value(label: str, expected: str) -> None:
+    assert dimension_value(label) == expected
 
 
 def line_of(message: str, **changes: Any) -> Any:
     record = logging.LogRecord("transferlite", logging.INFO, "f.py", 1, message, (), None)
     vars(record).update(changes)
-    text = LineFormatter().format(record)
+    text = JsonLineFormatter().format(record)
     assert "\n" not in text
     return json.loads(text)
 
 
-def test_a_line_of_the_log_names_the_request_and_the_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_line_has_request_id_and_trace_id(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("_X_AMZN_TRACE_ID", "Root=1-5e34a614-10bdxmplf1fb44f07bc535a1;Parent=53995c3f42cd8ad8;Sampled=1")
-    begin(CONTEXT)
+    begin_invocation(CONTEXT)
     line = line_of('{"event": "labelled", "label": "猫"}', created=1769903999.25, msecs=250.0)
-    begin(None)
+    begin_invocation(None)
     assert line == {
         "timestamp": "2026-01-31T23:59:59.250Z",
         "level": "INFO",
@@ -271,7 +278,7 @@ def test_a_line_of_the_log_names_the_request_and_the_trace(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("text", ["hello", "[1]", "{", '"text"', "two\nlines"])
-def test_a_message_that_is_no_json_object_is_a_lines_message(text: str) -> None:
+def test_a_plain_text_message_becomes_the_message_field(text: str) -> None:
     assert line_of(text)["message"] == text
 
 
@@ -289,13 +296,13 @@ def test_in_lambda_every_line_of_the_log_is_json(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(telemetry.log, "handlers", [])
     monkeypatch.setattr(telemetry.log, "propagate", True)
-    telemetry.log_lines()
+    telemetry.log_as_json()
     telemetry.log.error(json.dumps({"event": "failed"}))
     logging.getLogger("transferlite").info("started")
     assert [json.loads(line).get("event") for line in out.getvalue().splitlines()] == ["failed", None]
 
 
-def test_the_handler_logs_lines_where_it_runs_in_lambda_and_nowhere_else() -> None:
+def test_the_handler_logs_json_only_in_lambda() -> None:
     code = (
         "import logging, inference_lambda.handler;"
         " found = logging.getLogger('transferlite'); print(len(found.handlers), found.propagate)"
@@ -305,13 +312,13 @@ def test_the_handler_logs_lines_where_it_runs_in_lambda_and_nowhere_else() -> No
         assert done.stdout.strip() == expected
 
 
-def test_telling_of_itself_imports_nothing_beyond_the_standard_library() -> None:
+def test_telemetry_imports_only_the_standard_library() -> None:
     code = "import sys; import inference_lambda.observability.telemetry; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"boto3", "numpy", "PIL", "aws_lambda_powertools"} & set(done.stdout.split())
 
 
-def test_outside_lambda_nothing_is_measured_unless_it_is_asked_for(
+def test_outside_lambda_metrics_are_off_by_default(
     s3: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_LAMBDA_FUNCTION_NAME")
@@ -323,7 +330,7 @@ def test_outside_lambda_nothing_is_measured_unless_it_is_asked_for(
         assert bool(checked(capsys.readouterr().out)) == some
 
 
-def test_a_schedule_asks_for_drift_and_gets_metrics_of_the_model_in_service(
+def test_a_drift_check_writes_metrics_of_the_current_model(
     s3: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     predictor = CurrentModel.get(handler._service().model)
@@ -341,18 +348,18 @@ def test_a_schedule_asks_for_drift_and_gets_metrics_of_the_model_in_service(
     capsys.readouterr()
     answer = lambda_handler({"drift": {"since": "1h"}}, CONTEXT)
     found = totals(checked(capsys.readouterr().out))
-    (one,) = answer["models"]
-    assert (one["photos"], one["over"]) == (60, True)
-    assert found["DriftOfClasses",] == [one["classes"]["psi"]]
+    (drift,) = answer["models"]
+    assert (drift["photos"], drift["over"]) == (60, True)
+    assert found["DriftOfClasses",] == [drift["classes"]["psi"]]
     assert found["DriftOver",] == [1.0]
     assert "DriftOfConfidence" in {key[0] for key in found}
 
 
-def test_a_schedule_on_an_output_that_is_empty_is_no_failure(s3: Any) -> None:
+def test_a_drift_check_without_records_succeeds(s3: Any) -> None:
     assert lambda_handler({"drift": {}}, CONTEXT) == {"since": "7d", "models": []}
 
 
-def test_what_happens_to_the_model_in_service_is_counted(s3: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_model_events_are_counted(s3: Any, capsys: pytest.CaptureFixture[str]) -> None:
     for event in ("model-refused", "model-kept", "model-kept", "labelled"):
         logging.getLogger("transferlite").error(json.dumps({"event": event}))
     lambda_handler(notification(BUCKET, "red.jpg"), CONTEXT)

@@ -1,4 +1,4 @@
-"""X-Ray's subsegments, as the daemon beside a traced function gets them: a UDP socket stands for it."""
+"""X-Ray subsegments of the function, received on a UDP socket in place of the X-Ray daemon."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ import pytest
 
 from inference_lambda import handler
 from inference_lambda.current_model import CurrentModel
-from inference_lambda.observability.tracing import Trace, daemon, parent
+from inference_lambda.observability.tracing import Trace, daemon_address, parent_segment
 from tests.conftest import BUCKET, Trained
 from tests.inference_lambda.colours import colour_predictor
 from tests.inference_lambda.golden import golden
@@ -78,12 +78,12 @@ DOCUMENT = {
     },
     "additionalProperties": False,
 }
-"""A subsegment that is sent by itself: https://docs.aws.amazon.com/xray/latest/devguide/xray-api-segmentdocuments.html"""
+"""JSON schema of a separately sent subsegment: https://docs.aws.amazon.com/xray/latest/devguide/xray-api-segmentdocuments.html"""
 VALIDATOR = jsonschema.Draft202012Validator(DOCUMENT)
 
 
-class Daemon:
-    """What listens where the X-Ray daemon would."""
+class XrayDaemon:
+    """UDP socket in place of the X-Ray daemon."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -91,39 +91,39 @@ class Daemon:
         self._socket.settimeout(0.2)
         self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
 
-    def heard(self) -> list[dict[str, Any]]:
-        """All that has come, each held to the protocol and to the form of a subsegment."""
-        found: list[dict[str, Any]] = []
+    def received(self) -> list[dict[str, Any]]:
+        """Return the documents received so far, each checked against the protocol and the schema."""
+        documents: list[dict[str, Any]] = []
         while True:
             try:
                 head, _, body = self._socket.recv(65536).partition(b"\n")
             except TimeoutError:
-                return found
+                return documents
             assert json.loads(head) == {"format": "json", "version": 1}
             document = json.loads(body)
             VALIDATOR.validate(document)
             parts = [document, *document.get("subsegments", ())]
-            assert len({one["id"] for one in parts}) == len(parts)
-            for one in parts:
-                assert document["start_time"] - 0.001 <= one["start_time"] <= one["end_time"]
-                assert one["end_time"] <= document["end_time"] + 0.001 <= time.time() + 1
-            found.append(document)
+            assert len({part["id"] for part in parts}) == len(parts)
+            for part in parts:
+                assert document["start_time"] - 0.001 <= part["start_time"] <= part["end_time"]
+                assert part["end_time"] <= document["end_time"] + 0.001 <= time.time() + 1
+            documents.append(document)
 
     def close(self) -> None:
         self._socket.close()
 
 
 @pytest.fixture
-def xray() -> Iterator[Daemon]:
-    daemon = Daemon()
+def xray() -> Iterator[XrayDaemon]:
+    daemon = XrayDaemon()
     yield daemon
     daemon.close()
 
 
 def phases(document: dict[str, Any]) -> list[str]:
-    """What was done with a photo, and what went wrong where: ``Decode error``."""
+    """Return a photo's phases, with a flag where one failed: ``Decode error``."""
     flags = ("error", "fault")
-    return [" ".join([one["name"], *(flag for flag in flags if flag in one)]) for one in document["subsegments"]]
+    return [" ".join([phase["name"], *(flag for flag in flags if flag in phase)]) for phase in document["subsegments"]]
 
 
 def flags(document: dict[str, Any]) -> set[str]:
@@ -138,7 +138,7 @@ PHOTOS = messages(notification(BUCKET, GOOD, BAD), notification(BUCKET, GONE), n
 
 @pytest.fixture
 def function(bucket: Any, s3_server: str, trained: Trained, tmp_path: Path) -> Callable[..., Function]:
-    """Makes a function whose trace and daemon are given, on an S3 with photos."""
+    """Factory of functions with a given trace header and daemon address, on an S3 with photos."""
     registry = publish(str(tmp_path / "registry"), trained, "one").store.uri
     bucket.create_bucket(Bucket=OUTPUT)
     bucket.put_object(Bucket=BUCKET, Key=GOOD, Body=jpeg("red"))
@@ -153,22 +153,24 @@ def function(bucket: Any, s3_server: str, trained: Trained, tmp_path: Path) -> C
 
 
 def test_each_photo_of_a_traced_function_is_a_subsegment_of_its_phases(
-    function: Callable[..., Function], xray: Daemon
+    function: Callable[..., Function], xray: XrayDaemon
 ) -> None:
     with function(SAMPLED, xray.address) as traced:
         answer = traced.invoke(PHOTOS)
         assert answer.payload == {"batchItemFailures": [{"itemIdentifier": "m2"}]}
-        good, bad, gone, refused = heard = xray.heard()
+        good, bad, gone, refused = documents = xray.received()
         traced.invoke({"image": base64.b64encode(jpeg("blue")).decode()})
-        (direct,) = xray.heard()
-    assert {(one["trace_id"], one["parent_id"], one["name"]) for one in [*heard, direct]} == {(TRACE, SEGMENT, "photo")}
-    assert [phases(one) for one in heard] == [
+        (direct,) = xray.received()
+    assert {(document["trace_id"], document["parent_id"], document["name"]) for document in [*documents, direct]} == {
+        (TRACE, SEGMENT, "photo")
+    }
+    assert [phases(document) for document in documents] == [
         ["Fetch", "Decode", "Invoke", "Write"],
         ["Fetch", "Decode error", "Write"],
         ["Fetch error", "Write"],
         ["Fetch fault"],
     ]
-    assert [flags(one) for one in heard] == [set(), {"error"}, {"error"}, {"fault"}]
+    assert [flags(document) for document in documents] == [set(), {"error"}, {"error"}, {"fault"}]
     assert good["annotations"] == {"label": "red", "model_id": "one"}
     assert bad["annotations"] == {"code": "not-image", "model_id": "one"}
     assert gone["annotations"] == {"code": "missing", "model_id": "one"}
@@ -181,7 +183,7 @@ def test_each_photo_of_a_traced_function_is_a_subsegment_of_its_phases(
     assert "metadata" not in direct
 
 
-def test_a_function_without_a_daemon_answers_all_the_same(function: Callable[..., Function], xray: Daemon) -> None:
+def test_a_function_without_a_daemon_still_works(function: Callable[..., Function], xray: XrayDaemon) -> None:
     xray.close()
     with function(SAMPLED, xray.address) as traced:
         answer = traced.invoke(PHOTOS)
@@ -193,8 +195,8 @@ def test_a_function_without_a_daemon_answers_all_the_same(function: Callable[...
 
 
 @pytest.fixture
-def traced(bucket: Any, xray: Daemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
-    """This process as a function that is traced; the value is its daemon."""
+def traced(bucket: Any, xray: XrayDaemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[XrayDaemon]:
+    """Make this process a traced function; returns its daemon."""
     bucket.create_bucket(Bucket=OUTPUT)
     settings = {"REGISTRY": "unused", "OUTPUT_BUCKET": OUTPUT, "ALLOWED_BUCKETS": BUCKET}
     for name, value in settings.items():
@@ -223,37 +225,37 @@ def traced(bucket: Any, xray: Daemon, monkeypatch: pytest.MonkeyPatch) -> Iterat
         ("_X_AMZN_TRACE_ID", ""),
     ],
 )
-def test_an_address_that_is_none_and_a_trace_that_is_not_sampled_are_no_failure(
-    name: str, value: str, traced: Daemon, monkeypatch: pytest.MonkeyPatch
+def test_an_invalid_daemon_address_or_unsampled_trace_is_ignored(
+    name: str, value: str, traced: XrayDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if "\x00" in value:
         monkeypatch.setattr(handler._service().trace, "_environment", {**os.environ, name: value})
     else:
         monkeypatch.setenv(name, value)
     assert handler.lambda_handler(notification(BUCKET, "a.jpg"), None)["labelled"] == 1
-    assert traced.heard() == []
+    assert traced.received() == []
 
 
-def test_a_daemon_that_takes_nothing_keeps_no_photo_waiting(xray: Daemon) -> None:
+def test_a_full_socket_buffer_does_not_block_photos(xray: XrayDaemon) -> None:
     trace = Trace({"_X_AMZN_TRACE_ID": SAMPLED, "AWS_XRAY_DAEMON_ADDRESS": xray.address})
-    for _ in range(1000):  # more than the socket's buffer holds, which nobody reads meanwhile
+    for _ in range(1000):  # more than the socket's buffer holds
         with trace.photo("s3://b/" + "a" * 1000):
             pass
-    assert 0 < len(xray.heard()) < 1000
+    assert 0 < len(xray.received()) < 1000
 
 
 @pytest.mark.parametrize(
-    ("operation", "key", "told"),
+    ("operation", "key", "expected_phases"),
     [("GetObject", "a.jpg", ["Fetch fault"]), ("PutObject", ".json", ["Fetch", "Decode", "Invoke", "Write fault"])],
 )
-def test_what_s3_refuses_is_a_fault_of_its_phase_and_of_the_photo(
-    operation: str, key: str, told: list[str], traced: Daemon
+def test_an_s3_failure_is_a_fault_of_its_phase_and_photo(
+    operation: str, key: str, expected_phases: list[str], traced: XrayDaemon
 ) -> None:
     refuse(operation, "SlowDown", 503, key)
     with pytest.raises(Exception, match="SlowDown"):
         handler.lambda_handler(notification(BUCKET, "a.jpg"), None)
-    (document,) = traced.heard()
-    assert phases(document) == told
+    (document,) = traced.received()
+    assert phases(document) == expected_phases
     assert flags(document) == {"fault"}
     assert document["annotations"]["code"] == "UnavailableError"
 
@@ -263,55 +265,55 @@ def over_http(content: Any, query: str = "") -> Any:
     return event | {"headers": {"content-type": "application/json"}, "body": json.dumps(content)}
 
 
-def test_a_photo_over_http_is_traced_too(traced: Daemon) -> None:
-    asked = [
+def test_a_photo_over_http_is_traced(traced: XrayDaemon) -> None:
+    cases = [
         ({"s3_uri": f"s3://{BUCKET}/a.jpg"}, "explain=1", ["Fetch", "Decode", "Invoke", "Explain"], set()),
         ({"image": base64.b64encode(jpeg("red")).decode()}, "", ["Decode", "Invoke"], set()),
         ({"image": base64.b64encode(b"%PDF-1.7").decode()}, "", ["Decode error"], {"error"}),
         ({"s3_uri": f"s3://{BUCKET}/gone.jpg"}, "", ["Fetch error"], {"error"}),
     ]
-    for content, query, told, wrong in asked:
+    for content, query, expected_phases, expected_flags in cases:
         handler.lambda_handler(over_http(content, query), None)
-        (document,) = traced.heard()
-        assert (phases(document), flags(document)) == (told, wrong)
+        (document,) = traced.received()
+        assert (phases(document), flags(document)) == (expected_phases, expected_flags)
     handler.lambda_handler(over_http({"s3_uri": "s3://other/a.jpg"}), None)
     handler.lambda_handler({"s3": f"s3://{BUCKET}/a.jpg"}, None)
-    (document,) = traced.heard()
+    (document,) = traced.received()
     assert phases(document) == ["Fetch", "Decode", "Invoke"]
 
 
-def test_an_annotation_is_no_longer_than_x_ray_takes(traced: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_annotation_is_cut(traced: XrayDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
     predictor = colour_predictor(labels=("blue", "r" * 5000, "green"))
     monkeypatch.setattr(CurrentModel, "get", lambda *_: predictor)
     handler.lambda_handler(notification(BUCKET, "a.jpg"), None)
-    (document,) = traced.heard()
+    (document,) = traced.received()
     assert document["annotations"]["label"] == "r" * 1000
 
 
-def test_what_fails_between_phases_is_a_fault_and_nothing_of_it_is_kept(xray: Daemon) -> None:
+def test_an_error_between_phases_is_a_fault(xray: XrayDaemon) -> None:
     trace = Trace({"_X_AMZN_TRACE_ID": SAMPLED, "AWS_XRAY_DAEMON_ADDRESS": xray.address})
     with suppress(RuntimeError), trace.photo():
-        trace.add("Fetch", 0.0, None)
+        trace.add_phase("Fetch", 0.0, None)
         raise RuntimeError("a bug")
-    trace.add("Fetch", 0.0, None)
+    trace.add_phase("Fetch", 0.0, None)
     with trace.photo():
         pass
-    bug, well = xray.heard()
+    bug, well = xray.received()
     assert (phases(bug), flags(bug), bug["annotations"]) == (["Fetch"], {"fault"}, {"code": "internal"})
     assert (phases(well), flags(well), well["annotations"]) == ([], set(), {})
     assert vars(trace)["_phases"] is None
 
 
-def test_phases_outside_a_photo_and_an_untraced_photo_keep_nothing() -> None:
+def test_without_a_traced_photo_no_phase_is_kept() -> None:
     trace = Trace({})
-    trace.add("Fetch", 0.1, None)
+    trace.add_phase("Fetch", 0.1, None)
     with trace.photo("s3://b/a.jpg"):
-        trace.add("Fetch", 0.1, None)
+        trace.add_phase("Fetch", 0.1, None)
     assert vars(trace)["_phases"] is None
 
 
 @pytest.mark.parametrize(
-    ("header", "found"),
+    ("header", "expected"),
     [
         (SAMPLED, (TRACE, SEGMENT)),
         (f"Sampled=1;Parent={SEGMENT};Root={TRACE}", (TRACE, SEGMENT)),
@@ -323,12 +325,12 @@ def test_phases_outside_a_photo_and_an_untraced_photo_keep_nothing() -> None:
         ("", None),
     ],
 )
-def test_only_a_trace_that_is_sampled_is_added_to(header: str, found: tuple[str, str] | None) -> None:
-    assert parent(header) == found
+def test_only_a_sampled_trace_has_a_parent_segment(header: str, expected: tuple[str, str] | None) -> None:
+    assert parent_segment(header) == expected
 
 
 @pytest.mark.parametrize(
-    ("address", "found"),
+    ("address", "expected"),
     [
         ("169.254.79.129:2000", ("169.254.79.129", "2000")),
         ("[::1]:2000", ("::1", "2000")),
@@ -338,11 +340,11 @@ def test_only_a_trace_that_is_sampled_is_added_to(header: str, found: tuple[str,
         ("", None),
     ],
 )
-def test_the_daemons_address_is_as_the_sdks_have_it(address: str, found: tuple[str, str] | None) -> None:
-    assert daemon(address) == found
+def test_the_daemon_address_is_parsed_as_the_sdk_does(address: str, expected: tuple[str, str] | None) -> None:
+    assert daemon_address(address) == expected
 
 
-def test_names_in_a_trace_are_those_of_the_metrics() -> None:
+def test_phases_have_the_same_names_in_traces_and_metrics() -> None:
     from inference_lambda.observability.telemetry import PHASES
 
     assert PHASES == ("Fetch", "Decode", "Invoke", "Explain", "Write")

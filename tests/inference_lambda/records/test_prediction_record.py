@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from inference_lambda.events.s3 import S3Photo
-from inference_lambda.records.prediction_record import MOST_KEY_BYTES, record_key, write_record
+from inference_lambda.records.prediction_record import MAX_KEY_BYTES, record_key, write_record
 from transferlite.errors import ConflictError, UnavailableError
 from transferlite.storage.store import Blob, MemoryStore
 
@@ -18,8 +18,8 @@ def record(etag: str | None = "e1", model: str = "m1", **more: Any) -> dict[str,
     return {"image": "s3://b/cat.jpg", **seen, "model_id": model, "label": "cat", **more}
 
 
-def write(store: MemoryStore, one: dict[str, Any], current: bool = True) -> dict[str, Any] | None:
-    return write_record(store, KEY, one, lambda: current)
+def write(store: MemoryStore, new_record: dict[str, Any], current: bool = True) -> dict[str, Any] | None:
+    return write_record(store, KEY, new_record, lambda: current)
 
 
 def stored(store: MemoryStore) -> Any:
@@ -27,7 +27,7 @@ def stored(store: MemoryStore) -> Any:
 
 
 class CountingStore(MemoryStore):
-    """A store that counts the writes that were done."""
+    """Store that counts its writes."""
 
     written = 0
 
@@ -37,7 +37,7 @@ class CountingStore(MemoryStore):
         return etag
 
 
-# -- where a record is -----------------------------------------------------------------------------------------------
+# -- record key --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -58,24 +58,24 @@ def test_photos_of_one_key_in_two_buckets_have_two_records() -> None:
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "猫", "🐈"])
-def test_the_record_of_the_longest_key_has_a_key_that_s3_takes(letter: str) -> None:
-    key = letter * (MOST_KEY_BYTES // len(letter.encode()))
+def test_the_record_key_of_the_longest_photo_key_fits_s3(letter: str) -> None:
+    key = letter * (MAX_KEY_BYTES // len(letter.encode()))
     photos = [S3Photo("b" * 63, key), S3Photo("b" * 63, key, "v1"), S3Photo("b" * 63, key[:-1] + "z")]
     keys = [record_key(photo) for photo in photos]
     assert len(set(keys)) == 3
-    for one in keys:
-        assert len(one.encode()) <= MOST_KEY_BYTES
-        assert one.startswith(f"predictions/{'b' * 63}/{letter}")
-        assert one.endswith(".json")
+    for record_name in keys:
+        assert len(record_name.encode()) <= MAX_KEY_BYTES
+        assert record_name.startswith(f"predictions/{'b' * 63}/{letter}")
+        assert record_name.endswith(".json")
 
 
-def test_a_key_is_cut_only_where_it_must_be() -> None:
-    room = MOST_KEY_BYTES - len("predictions/b/.json")
+def test_only_a_too_long_key_is_cut() -> None:
+    room = MAX_KEY_BYTES - len("predictions/b/.json")
     assert record_key(S3Photo("b", "x" * room)) == f"predictions/b/{'x' * room}.json"
     assert "~" in record_key(S3Photo("b", "x" * (room + 1)))
 
 
-# -- written once, and never older over newer ------------------------------------------------------------------------
+# -- writing -----------------------------------------------------------------------------------------------------------
 
 
 def test_the_same_event_twice_writes_once() -> None:
@@ -85,7 +85,7 @@ def test_the_same_event_twice_writes_once() -> None:
     assert store.written == 1
 
 
-def test_what_another_function_wrote_of_the_same_photo_and_model_stands() -> None:
+def test_another_functions_record_of_the_same_photo_and_model_stays() -> None:
     store = CountingStore()
     write(store, record(score=0.5))
     assert write(store, record(score=0.5000001)) == record(score=0.5)
@@ -107,43 +107,43 @@ def test_newer_content_replaces_the_record_and_older_does_not() -> None:
     assert stored(store)["etag"] == "new"
 
 
-def test_that_a_photo_is_missing_replaces_nothing() -> None:
+def test_a_missing_photo_replaces_no_record() -> None:
     store = MemoryStore()
     write(store, record())
     assert write(store, record(None, error={"code": "missing"})) == record()
     assert stored(store) == record()
 
 
-def test_a_photo_that_came_back_replaces_that_it_was_missing() -> None:
+def test_a_restored_photo_replaces_its_missing_record() -> None:
     store = MemoryStore()
     write(store, record(None, error={"code": "missing"}))
     assert write(store, record(), current=False) == record()
 
 
 @pytest.mark.parametrize("junk", [b"", b"{", b"[]", b"\xff", b"{}"])
-def test_what_is_no_record_is_replaced(junk: bytes) -> None:
+def test_an_object_that_is_not_a_record_is_replaced(junk: bytes) -> None:
     store = MemoryStore()
     store.put(KEY, junk)
     write(store, record())
     assert stored(store) == record()
 
 
-def test_where_others_write_without_end_the_photo_is_sent_again() -> None:
+def test_endless_concurrent_writes_raise_a_conflict() -> None:
     numbers = itertools.count()
 
     class Contended(MemoryStore):
         def get(self, key: str, max_bytes: int | None = None) -> Blob:
-            found = super().get(key, max_bytes)
+            blob = super().get(key, max_bytes)
             super().put(key, json.dumps(record(f"other{next(numbers)}")).encode())
-            return found
+            return blob
 
     store = Contended()
     store.put(KEY, b"{}")
-    with pytest.raises(ConflictError, match="others keep writing it"):
+    with pytest.raises(ConflictError, match="other writers keep changing the record"):
         write(store, record())
 
 
-def test_a_write_that_fails_is_no_record() -> None:
+def test_a_failed_write_raises() -> None:
     class Down(MemoryStore):
         def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
             raise UnavailableError("S3 answered 503")
@@ -152,8 +152,8 @@ def test_a_write_that_fails_is_no_record() -> None:
         write(Down(), record())
 
 
-class World(MemoryStore):
-    """An object that is overwritten, and functions that label it, any of which may run between two steps of another."""
+class ContendedStore(MemoryStore):
+    """An object that is overwritten, and functions that label it; any may run between two steps of another."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -164,29 +164,29 @@ class World(MemoryStore):
         self.depth = 0
 
     def get(self, key: str, max_bytes: int | None = None) -> Blob:
-        self.meanwhile()
+        self.interleave()
         return super().get(key, max_bytes)
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
-        self.meanwhile()
+        self.interleave()
         return super().put(key, data, if_absent=if_absent, if_match=if_match)
 
     def is_current(self, content: int) -> bool:
-        self.meanwhile()
+        self.interleave()
         return content == self.content
 
-    def meanwhile(self) -> None:
-        """Perhaps the object is overwritten here, or an event is delivered, again or for the first time."""
+    def interleave(self) -> None:
+        """Overwrite the object or deliver an event, at random, as another process might at this point."""
         if self.left <= 0 or self.depth > 3:
             return
         self.left -= 1
-        what = self.random.random()
-        if what < 0.3:
+        choice = self.random.random()
+        if choice < 0.3:
             self.content += 1
             self.events.append(self.content)
-        elif what < 0.7 and self.events:
-            place = self.random.randrange(len(self.events))
-            event = self.events[place] if self.random.random() < 0.3 else self.events.pop(place)
+        elif choice < 0.7 and self.events:
+            i = self.random.randrange(len(self.events))
+            event = self.events[i] if self.random.random() < 0.3 else self.events.pop(i)
             self.deliver(event)
 
     def deliver(self, event: int) -> None:
@@ -194,9 +194,9 @@ class World(MemoryStore):
         try:
             for _ in range(3):
                 seen = self.content
-                self.meanwhile()
-                one = record(f"e{seen}")
-                if write_record(self, KEY, one, lambda seen=seen: self.is_current(seen)):  # type: ignore[misc]
+                self.interleave()
+                new_record = record(f"e{seen}")
+                if write_record(self, KEY, new_record, lambda seen=seen: self.is_current(seen)):  # type: ignore[misc]
                     return
             self.events.append(event)
         except ConflictError:
@@ -206,10 +206,10 @@ class World(MemoryStore):
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_in_whatever_order_events_come_the_record_is_of_the_last_content(part: int) -> None:
+def test_the_record_describes_the_last_content_whatever_the_order_of_events(part: int) -> None:
     overwritten = 0
     for seed in range(1000 * part, 1000 * (part + 1)):
-        world = World(seed)
+        world = ContendedStore(seed)
         while world.events:
             world.deliver(world.events.pop(world.random.randrange(len(world.events))))
         world.left = 0

@@ -8,11 +8,11 @@ import pytest
 
 from inference_lambda import handler
 from inference_lambda.current_model import CurrentModel
-from inference_lambda.events.outcomes import Outcome, Result
+from inference_lambda.events.outcomes import Outcome, PhotoResult
 from inference_lambda.events.s3 import S3Photo
 from inference_lambda.handler import lambda_handler
-from inference_lambda.records import tags_events_lines as companions
-from inference_lambda.records.tags_events_lines import tags_of
+from inference_lambda.records import tags_events_lines
+from inference_lambda.records.tags_events_lines import record_tags
 from inference_lambda.settings import Settings
 from tests.conftest import BUCKET
 from tests.inference_lambda.colours import colour_predictor
@@ -33,7 +33,7 @@ def s3(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("TRANSFERLITE_OUTPUT_BUCKET", OUTPUT)
     predictor = colour_predictor()
     monkeypatch.setattr(CurrentModel, "get", lambda *_: predictor)
-    caches = (handler._service, companions._events_client)
+    caches = (handler._service, tags_events_lines._events_client)
     for cached in caches:
         cached.cache_clear()
     bucket.put_object(Bucket=BUCKET, Key="in/red cat.jpg", Body=jpeg("red"))
@@ -44,23 +44,23 @@ def s3(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def send(*keys: str) -> Any:
-    """The answer to a queue's message for each photo."""
+    """Send one SQS message per photo to the handler; return the reply."""
     return lambda_handler(messages(*(notification(BUCKET, key) for key in keys)), None)
 
 
 def failed(answer: Any) -> list[str]:
-    return [one["itemIdentifier"] for one in answer["batchItemFailures"]]
+    return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
 
 
 def objects(s3: Any, prefix: str) -> dict[str, bytes]:
     found = s3.list_objects_v2(Bucket=OUTPUT, Prefix=prefix).get("Contents", ())
-    return {one["Key"]: s3.get_object(Bucket=OUTPUT, Key=one["Key"])["Body"].read() for one in found}
+    return {item["Key"]: s3.get_object(Bucket=OUTPUT, Key=item["Key"])["Body"].read() for item in found}
 
 
-# -- nothing but the record, unless it is asked for --------------------------------------------------------------------
+# -- default -----------------------------------------------------------------------------------------------------------
 
 
-def test_by_default_there_is_the_record_alone(s3: Any) -> None:
+def test_by_default_only_the_record_is_written(s3: Any) -> None:
     assert failed(send("in/red cat.jpg")) == []
     assert list(objects(s3, "")) == [f"predictions/{BUCKET}/in/red cat.jpg.json"]
     assert s3.get_object_tagging(Bucket=BUCKET, Key="in/red cat.jpg")["TagSet"] == []
@@ -70,7 +70,7 @@ def test_by_default_there_is_the_record_alone(s3: Any) -> None:
 
 
 def tags(s3: Any, key: str, **version: str) -> dict[str, str]:
-    return {one["Key"]: one["Value"] for one in s3.get_object_tagging(Bucket=BUCKET, Key=key, **version)["TagSet"]}
+    return {tag["Key"]: tag["Value"] for tag in s3.get_object_tagging(Bucket=BUCKET, Key=key, **version)["TagSet"]}
 
 
 def test_a_photo_is_tagged_and_keeps_the_tags_it_has(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,10 +85,12 @@ def test_a_photo_is_tagged_and_keeps_the_tags_it_has(s3: Any, monkeypatch: pytes
     assert tags(s3, "in/bad.jpg") == {"transferlite:label": "error:not-image", "transferlite:model": MODEL}
 
 
-def test_the_version_of_the_event_is_tagged(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_version_in_the_event_is_tagged(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRANSFERLITE_TAGS", "on")
     s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
-    first, second = (s3.put_object(Bucket=BUCKET, Key="a.jpg", Body=jpeg(one))["VersionId"] for one in ("red", "blue"))
+    first, second = (
+        s3.put_object(Bucket=BUCKET, Key="a.jpg", Body=jpeg(colour))["VersionId"] for colour in ("red", "blue")
+    )
     event = notification(BUCKET, "a.jpg")
     event["Records"][0]["s3"]["object"]["versionId"] = first
     assert failed(lambda_handler(messages(event), None)) == []
@@ -96,7 +98,7 @@ def test_the_version_of_the_event_is_tagged(s3: Any, monkeypatch: pytest.MonkeyP
     assert tags(s3, "a.jpg", VersionId=second) == {}
 
 
-def test_a_photo_full_of_tags_is_labelled_all_the_same(
+def test_a_photo_with_10_tags_is_still_labelled(
     s3: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("TRANSFERLITE_TAGS", "on")
@@ -108,7 +110,7 @@ def test_a_photo_full_of_tags_is_labelled_all_the_same(
 
 
 @pytest.mark.parametrize(("code", "status"), [("SlowDown", 503), ("AccessDenied", 403)])
-def test_a_photo_whose_tags_fail_is_sent_again(
+def test_a_photo_whose_tagging_fails_is_retried(
     s3: Any, monkeypatch: pytest.MonkeyPatch, code: str, status: int
 ) -> None:
     monkeypatch.setenv("TRANSFERLITE_TAGS", "on")
@@ -116,14 +118,14 @@ def test_a_photo_whose_tags_fail_is_sent_again(
     assert failed(send("in/missing.jpg", "in/red cat.jpg")) == ["m1"]
 
 
-def test_a_photo_that_is_gone_by_then_is_not_sent_again(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_photo_deleted_before_tagging_is_not_retried(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRANSFERLITE_TAGS", "on")
     refuse("GetObjectTagging", "NoSuchKey", 404)
     assert failed(send("in/red cat.jpg", "in/missing.jpg")) == []
 
 
-def test_tags_have_the_characters_that_s3_takes() -> None:
-    found = tags_of({"label": "chats & chiens, 猫 <b>\n" + "x" * 300, "score": 0.123456, "model_id": "m.1-2_3"})
+def test_tags_have_only_characters_that_s3_accepts() -> None:
+    found = record_tags({"label": "chats & chiens, 猫 <b>\n" + "x" * 300, "score": 0.123456, "model_id": "m.1-2_3"})
     assert found["transferlite:label"].startswith("chats _ chiens_ 猫 _b_")
     assert len(found["transferlite:label"]) == 256
     assert found["transferlite:score"] == "0.1235"
@@ -135,10 +137,10 @@ def test_tags_have_the_characters_that_s3_takes() -> None:
 # -- events ------------------------------------------------------------------------------------------------------------
 
 
-def test_eventbridge_is_told_of_each_photo(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_eventbridge_receives_an_event_per_photo(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     events, sqs = boto3.client("events"), boto3.client("sqs")
     events.create_event_bus(Name="photos")
-    url = sqs.create_queue(QueueName="told")["QueueUrl"]
+    url = sqs.create_queue(QueueName="events")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     pattern = {"source": ["transferlite"], "detail-type": ["Photo Labelled"], "detail": {"label": ["red"]}}
     events.put_rule(Name="all", EventBusName="photos", EventPattern=json.dumps(pattern))
@@ -147,12 +149,12 @@ def test_eventbridge_is_told_of_each_photo(s3: Any, monkeypatch: pytest.MonkeyPa
     assert failed(send("in/red cat.jpg", "in/bad.jpg")) == []
     (message,) = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)["Messages"]
     detail = json.loads(message["Body"])["detail"]
-    place = f"predictions/{BUCKET}/in/red cat.jpg.json"
-    assert detail == {"record": f"s3://{OUTPUT}/{place}", **json.loads(objects(s3, place)[place])}
+    key = f"predictions/{BUCKET}/in/red cat.jpg.json"
+    assert detail == {"record": f"s3://{OUTPUT}/{key}", **json.loads(objects(s3, key)[key])}
 
 
-class Bridge:
-    """EventBridge, which refuses the events whose detail has a word in it."""
+class FakeEventBridge:
+    """EventBridge that refuses events with a given word in their detail."""
 
     def __init__(self, word: str, code: str) -> None:
         self.word, self.code = word, code
@@ -160,30 +162,32 @@ class Bridge:
 
     def put_events(self, Entries: list[dict[str, str]]) -> Any:  # noqa: N803 - boto3's name
         self.batches.append(Entries)
-        return {"Entries": [{"ErrorCode": self.code} if self.word in one["Detail"] else {} for one in Entries]}
+        return {"Entries": [{"ErrorCode": self.code} if self.word in entry["Detail"] else {} for entry in Entries]}
 
 
 @pytest.mark.parametrize("code", ["ThrottlingException", "InternalFailure", "NotAuthorizedForSourceException", "Odd"])
-def test_a_photo_whose_event_is_refused_is_sent_again_and_no_other(
-    s3: Any, monkeypatch: pytest.MonkeyPatch, code: str
-) -> None:
-    bridge = Bridge("bad.jpg", code)
-    monkeypatch.setattr(companions, "_events_client", lambda: bridge)
+def test_only_the_photo_whose_event_failed_is_retried(s3: Any, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    bridge = FakeEventBridge("bad.jpg", code)
+    monkeypatch.setattr(tags_events_lines, "_events_client", lambda: bridge)
     monkeypatch.setenv("TRANSFERLITE_EVENT_BUS", "photos")
     assert failed(send("in/red cat.jpg", "in/bad.jpg", "in/missing.jpg")) == ["m1"]
-    assert [one["DetailType"] for one in bridge.batches[0]] == ["Photo Labelled", "Photo Unusable", "Photo Unusable"]
-    assert {one["EventBusName"] for one in bridge.batches[0]} == {"photos"}
+    assert [entry["DetailType"] for entry in bridge.batches[0]] == [
+        "Photo Labelled",
+        "Photo Unusable",
+        "Photo Unusable",
+    ]
+    assert {entry["EventBusName"] for entry in bridge.batches[0]} == {"photos"}
 
 
-def test_events_go_ten_at_a_time(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    bridge = Bridge("nothing of the kind", "")
-    monkeypatch.setattr(companions, "_events_client", lambda: bridge)
+def test_events_are_sent_ten_at_a_time(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    bridge = FakeEventBridge("nothing of the kind", "")
+    monkeypatch.setattr(tags_events_lines, "_events_client", lambda: bridge)
     monkeypatch.setenv("TRANSFERLITE_EVENT_BUS", "photos")
     send(*["in/red cat.jpg"] * 21)
-    assert [len(one) for one in bridge.batches] == [10, 10, 1]
+    assert [len(batch) for batch in bridge.batches] == [10, 10, 1]
 
 
-def test_a_bus_that_is_not_there_has_the_photos_sent_again(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_eventbridge_is_unreachable_the_photos_are_retried(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_EVENTS", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     monkeypatch.setenv("TRANSFERLITE_EVENT_BUS", "photos")
@@ -199,28 +203,26 @@ def test_a_bus_that_is_not_there_has_the_photos_sent_again(s3: Any, monkeypatch:
         ("ResourceNotFoundException", TransferLiteError),
     ],
 )
-def test_an_error_of_eventbridge_says_whether_a_retry_helps(code: str, kind: type[TransferLiteError]) -> None:
-    assert type(companions._event_error(code)) is kind
+def test_an_eventbridge_error_is_retryable_or_not(code: str, kind: type[TransferLiteError]) -> None:
+    assert type(tags_events_lines._event_error(code)) is kind
 
 
 # -- lines -------------------------------------------------------------------------------------------------------------
 
 
-def test_the_records_of_an_invocation_are_lines_of_one_file_in_the_photos_day(
-    s3: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_records_of_an_invocation_are_lines_of_one_daily_object(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRANSFERLITE_LINES", "labels")
     assert failed(send("in/red cat.jpg", "in/bad.jpg", "in/red cat.jpg")) == []
     ((key, data),) = objects(s3, "labels/").items()
     day = s3.head_object(Bucket=BUCKET, Key="in/bad.jpg")["LastModified"]
     assert re.fullmatch(rf"labels/dt={day:%Y-%m-%d}/[0-9a-f]{{32}}\.json", key)
     lines = [json.loads(line) for line in data.decode().splitlines()]
-    kept = [json.loads(one) for one in objects(s3, "predictions/").values()]
+    kept = [json.loads(data) for data in objects(s3, "predictions/").values()]
     assert sorted(lines, key=str) == sorted(kept, key=str)
     assert len(lines) == 2
 
 
-def test_the_same_photos_again_in_any_order_are_the_same_file(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_photos_in_any_order_give_the_same_object(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRANSFERLITE_LINES", "labels/")
     send("in/red cat.jpg", "in/bad.jpg")
     first = objects(s3, "labels/")
@@ -228,19 +230,21 @@ def test_the_same_photos_again_in_any_order_are_the_same_file(s3: Any, monkeypat
     assert objects(s3, "labels/") == first
 
 
-def test_photos_whose_lines_fail_are_sent_again() -> None:
+def test_photos_whose_lines_fail_are_retried() -> None:
     class Failing(MemoryStore):
         def put(self, *_: object, **__: object) -> str:
             raise UnavailableError("S3 answered 503")
 
     record = {"image": "s3://b/k", "etag": "e", "modified": "2026-01-31T23:59:59Z", "model_id": "m", "label": "red"}
-    done = Result(S3Photo("b", "k"), Outcome.LABELLED, record)
-    skipped = Result(S3Photo("b", "k/"), Outcome.SKIPPED)
-    found = companions.accompany([done, skipped], Failing(), Settings("unused", OUTPUT, lines="labels/"))
-    assert [one.outcome for one in found] == [Outcome.LATER, Outcome.SKIPPED]
+    done = PhotoResult(S3Photo("b", "k"), Outcome.LABELLED, record)
+    skipped = PhotoResult(S3Photo("b", "k/"), Outcome.SKIPPED)
+    results = tags_events_lines.write_tags_events_lines(
+        [done, skipped], Failing(), Settings("unused", OUTPUT, lines_prefix="labels/")
+    )
+    assert [result.outcome for result in results] == [Outcome.LATER, Outcome.SKIPPED]
 
 
-def test_lines_of_ours_are_not_labelled(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_functions_own_lines_are_not_labelled(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRANSFERLITE_LINES", "labels/")
     s3.put_object(Bucket=OUTPUT, Key="labels/dt=2026-01-31/0.json", Body=b"{}")
     answer = lambda_handler(notification(OUTPUT, "labels/dt=2026-01-31/0.json"), None)
@@ -248,22 +252,22 @@ def test_lines_of_ours_are_not_labelled(s3: Any, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("name", ["ObjectTagging:Put", "ObjectTagging:Delete", "ObjectCreated:Put"])
-def test_tagging_a_photo_is_no_new_photo(s3: Any, name: str) -> None:
+def test_tagging_a_photo_does_not_label_it(s3: Any, name: str) -> None:
     event = notification(BUCKET, "in/red cat.jpg")
     event["Records"][0]["eventName"] = name
     assert lambda_handler(event, None)["labelled"] == (name == "ObjectCreated:Put")
 
 
 @pytest.mark.parametrize("value", [{"LINES": "/labels"}, {"LINES": "predictions/lines/"}, {"TAGS": "yes"}], ids=str)
-def test_a_setting_that_cannot_be_is_named(s3: Any, monkeypatch: pytest.MonkeyPatch, value: dict[str, str]) -> None:
+def test_an_invalid_setting_is_reported(s3: Any, monkeypatch: pytest.MonkeyPatch, value: dict[str, str]) -> None:
     ((name, text),) = value.items()
     monkeypatch.setenv(f"TRANSFERLITE_{name}", text)
     with pytest.raises(InputError, match=f"TRANSFERLITE_{name} is '{text}"):
         send("in/red cat.jpg")
 
 
-def test_lines_that_would_reach_the_function_again_are_refused(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_that_would_trigger_the_function_are_refused(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRANSFERLITE_LINES", "labels")
     monkeypatch.setenv("TRANSFERLITE_INPUTS", f"s3://{OUTPUT}/lab")
-    with pytest.raises(InputError, match=rf"records would go to s3://{OUTPUT}/labels/, whose objects reach"):
+    with pytest.raises(InputError, match=rf"records in s3://{OUTPUT}/labels/ would trigger the function again"):
         send("in/red cat.jpg")
