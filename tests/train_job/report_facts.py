@@ -1,4 +1,4 @@
-"""The facts of a version that was never trained: what the report and the model card are tested on."""
+"""Facts of an invented version, for tests of the report and the model card."""
 
 from typing import Any
 
@@ -17,8 +17,8 @@ from transferlite.registry.manifest import Manifest
 MACHINE = Machine("this machine, 2 cores, x86_64")
 
 
-def picture(number: int) -> RGB:
-    """A busy picture ``[160, 160, 3]``, about as large as a photo once it is a JPEG."""
+def detailed_image(number: int) -> RGB:
+    """A detailed image ``[160, 160, 3]``, whose JPEG is about as large as that of a photo."""
     random = np.random.default_rng(number)
     coarse = random.integers(0, 256, (20, 20, 3), dtype=np.uint8).repeat(8, axis=0).repeat(8, axis=1)
     noisy = coarse + random.normal(0, 12, coarse.shape)
@@ -28,11 +28,11 @@ def picture(number: int) -> RGB:
 def jpegs(number: int) -> tuple[bytes, bytes]:
     """A thumbnail, and one with a heat map."""
     heat = np.random.default_rng(number).random((7, 7)).astype(np.float32)
-    return thumbnail(picture(number)), overlay(picture(number), heat)
+    return thumbnail(detailed_image(number)), overlay(detailed_image(number), heat)
 
 
 def confusion_of(classes: int, photos: int) -> Any:
-    """Mostly right answers, ``[classes, classes]``."""
+    """Confusion matrix of mostly correct predictions, ``[classes, classes]``."""
     random = np.random.default_rng(0)
     matrix = random.poisson(0.08 * photos / classes / max(classes - 1, 1), (classes, classes))
     np.fill_diagonal(matrix, photos // classes)
@@ -40,15 +40,15 @@ def confusion_of(classes: int, photos: int) -> Any:
 
 
 def model_facts(labels: tuple[str, ...], photos: int, curves: bool = True) -> dict[str, Any]:
-    """One model's entry of the evaluation."""
+    """A model's entry in evaluation.json."""
     matrix = confusion_of(len(labels), photos)
-    right, given, called = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
-    recall, precision = right / given, right / np.maximum(called, 1)
+    correct, labelled, predicted = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
+    recall, precision = correct / labelled, correct / np.maximum(predicted, 1)
     grid = np.linspace(0, 1, 200)
     facts: dict[str, Any] = {
-        "photos": int(given.sum()),
-        "right": int(right.sum()),
-        "accuracy": float(right.sum() / given.sum()),
+        "photos": int(labelled.sum()),
+        "right": int(correct.sum()),
+        "accuracy": float(correct.sum() / labelled.sum()),
         "interval": [0.876, 0.941],
         "macro_f1": 0.905,
         "balanced_accuracy": float(recall.mean()),
@@ -56,24 +56,24 @@ def model_facts(labels: tuple[str, ...], photos: int, curves: bool = True) -> di
         "calibration_error": 0.021,
         "classes": {
             label: {
-                "photos": int(given[place]),
-                "precision": float(precision[place]),
-                "recall": float(recall[place]),
-                "f1": float(2 * precision[place] * recall[place] / (precision[place] + recall[place])),
-                "threshold": None if place == 0 else 0.41,
+                "photos": int(given[i]),
+                "precision": float(precision[i]),
+                "recall": float(recall[i]),
+                "f1": float(2 * precision[i] * recall[i] / (precision[i] + recall[i])),
+                "threshold": None if i == 0 else 0.41,
             }
-            for place, label in enumerate(labels)
+            for i, label in enumerate(labels)
         },
         "confusion": matrix.tolist(),
         "reliability": [
-            {"confidence": low + 0.05, "accuracy": low + 0.03, "photos": 3 * place**2}
-            for place, low in enumerate(np.linspace(0, 0.9, 10).tolist())
+            {"confidence": low + 0.05, "accuracy": low + 0.03, "photos": 3 * i**2}
+            for i, low in enumerate(np.linspace(0, 0.9, 10).tolist())
         ],
     }
     if curves:
         facts["curves"] = {
-            label: {"precision": (1 - grid ** (8 - place % 5)).tolist(), "recall": grid.tolist()}
-            for place, label in enumerate(labels)
+            label: {"precision": (1 - grid ** (8 - i % 5)).tolist(), "recall": grid.tolist()}
+            for i, label in enumerate(labels)
         }
     return facts
 
@@ -87,7 +87,7 @@ def manifest_facts(labels: tuple[str, ...], photos: int) -> Manifest:
         labels=labels,
         training={"images": "s3://my-photos/train", "epochs": 100, "class_weights": "none", "image_size": None},
         dataset={"sha256": "7f" * 32, "shares": "80/10/10", "photos": split, "rejected": 60},
-        metrics={name: one.to_dict(labels) for name, one in scores.items()},
+        metrics={name: split_scores.to_dict(labels) for name, split_scores in scores.items()},
     )
 
 
@@ -95,9 +95,9 @@ COUNTS = {"photos": 250, "answered": 214, "right": 206}
 
 
 def evaluation_facts(labels: tuple[str, ...], photos: int) -> dict[str, Any]:
-    """The evaluation record."""
+    """The content of evaluation.json."""
     keras = model_facts(labels, photos)
-    keras["reliability_before"] = [one | {"accuracy": 0.8 * one["accuracy"]} for one in keras["reliability"]]
+    keras["reliability_before"] = [entry | {"accuracy": 0.8 * entry["accuracy"]} for entry in keras["reliability"]]
     return {
         "labels": list(labels),
         "temperature": 1.83,
@@ -117,10 +117,10 @@ def evaluation_facts(labels: tuple[str, ...], photos: int) -> dict[str, Any]:
 
 
 def facts(labels: tuple[str, ...] = ("blue", "red"), photos: int = 250, lists: int = 3) -> ReportData:
-    """A version's facts with everything that there can be; ``lists`` is how long each list is."""
+    """Facts with every optional part; ``lists`` is the length of each list."""
     some = list(range(lists))
-    pictures = [jpegs(number) for number in some]
-    uris = [f"s3://my-photos/train/{labels[n % len(labels)]}/photo {n}.jpg" for n in some]
+    thumbnails = [jpegs(number) for number in some]
+    uris = [f"s3://my-photos/train/{labels[n % len(labels)]}/photo {n}.jpg" for n in numbers]
     return ReportData(
         manifest=manifest_facts(labels, photos),
         evaluation=evaluation_facts(labels, photos),
@@ -135,9 +135,11 @@ def facts(labels: tuple[str, ...] = ("blue", "red"), photos: int = 250, lists: i
             "near_duplicates": [[uri, uri] for uri in uris],
             "leakage": [[uri, f"{uri}.copy.jpg"] for uri in uris],
         },
-        mistakes=[Mistake(uris[n], labels[0], labels[1], 0.99 - n / 1e5, *pictures[n]) for n in some],
-        label_issues=[LabelIssuePhoto(uris[n], labels[1], labels[0], n / 1e5, n + 2, pictures[n][0]) for n in some],
-        near_duplicates=[[NearDuplicate(uris[n], labels[0], "train", pictures[n][0])] * 3 for n in some],
+        mistakes=[Mistake(uris[n], labels[0], labels[1], 0.99 - n / 1e5, *thumbnails[n]) for n in numbers],
+        label_issues=[
+            LabelIssuePhoto(uris[n], labels[1], labels[0], n / 1e5, n + 2, thumbnails[n][0]) for n in numbers
+        ],
+        near_duplicates=[[NearDuplicate(uris[n], labels[0], "train", thumbnails[n][0])] * 3 for n in numbers],
         seconds={"data": 0.8, "features": 9.4, "head": 5.1, "evaluate": 1.2, "export": 14.9, "total": 33.0},
         receipt=cost_receipt({"total": 33.0}, photos, {"float32": 6.7, "int8": 3.3}, MACHINE),
         comparison={

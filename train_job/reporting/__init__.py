@@ -1,1 +1,1 @@
-"""Write the report, the model card, plots, costs and TensorBoard events."""
+"""Write the report, the model card, the plots, the cost receipt and TensorBoard events."""

@@ -1,7 +1,7 @@
-"""The cost receipt: what the seconds of a run, and predictions on Lambda, cost at the list prices of ``prices.json``.
+"""Estimate the cost of a run, and of predictions on Lambda, at the list prices of ``prices.json``.
 
-Estimates, and said to be: the prices have a date, taxes, storage, requests to S3 and the start of a machine are not in
-them, and a run's seconds are those of the machine it ran on.
+The estimate leaves out taxes, storage, S3 requests and the start of a machine, and assumes that another machine takes
+as many seconds as the one that was measured.
 """
 
 import json
@@ -17,18 +17,18 @@ from transferlite.cloud.prices import fargate_hour, price_table
 from transferlite.environment import MACHINE
 
 LAMBDA_MEMORIES = (512, 1024, 1769, 3008, 10240)
-"""MB. At 1,769 MB a function has one vCPU: https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html"""
+"""Memory sizes in MB. At 1,769 MB a function has one vCPU: https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html"""
 
 _VCPU_MB = 1769
-_LEAST_SECONDS = 60.0
-"""What EC2 and Fargate bill at least."""
+_MIN_BILLED_SECONDS = 60.0
+"""Shortest time that EC2 and Fargate bill."""
 _FARGATE_TASK = (4, 16.0)
-"""vCPU and GiB of the Fargate line where the job did not run on Fargate itself."""
+"""vCPU and GiB of the Fargate price if the job did not run on Fargate itself."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a run was measured on; ``vcpu`` and ``gib`` are known of a Fargate task only."""
+    """The machine that a run was measured on; ``vcpu`` and ``gib`` are set for Fargate tasks only."""
 
     name: str
     kind: str = ""
@@ -38,7 +38,15 @@ class Machine:
 
 @dataclass(frozen=True)
 class RunPrice:
-    """What a run costs where its seconds are spent on one machine; ``measured`` where that is the very machine."""
+    """Cost of a run's seconds on a kind of machine.
+
+    Attributes:
+        machine: instance type, or Fargate.
+        what: description of the machine.
+        usd_per_hour: list price.
+        usd: cost of the run.
+        measured: whether the run was measured on this machine.
+    """
 
     machine: str
     what: str
@@ -49,7 +57,7 @@ class RunPrice:
 
 @dataclass(frozen=True)
 class PredictionPrice:
-    """1,000 predictions of one variant on a Lambda function: ``milliseconds`` each, of the model alone."""
+    """Cost of 1,000 predictions of a variant on Lambda; ``milliseconds`` is the time of the model alone."""
 
     variant: str
     architecture: str
@@ -60,17 +68,17 @@ class PredictionPrice:
 
 @dataclass(frozen=True)
 class CostReceipt:
-    """What a run cost and its model's predictions will, in USD.
+    """Estimated cost in USD of a run and of its model's predictions.
 
     Attributes:
-        region: of the prices.
-        date: of the prices.
-        source: of the prices, in words.
-        machine: where the seconds were measured.
-        seconds: of the whole run.
-        photos: that it was given.
-        training: the run on several machines, the cheapest first.
-        predictions: on Lambda, by variant, architecture and memory.
+        region: region of the prices.
+        date: date of the prices.
+        source: source of the prices.
+        machine: machine that the run was measured on.
+        seconds: duration of the run.
+        photos: number of photos of the run.
+        training: cost of the run on several machines, the cheapest first.
+        predictions: cost on Lambda by variant, architecture and memory.
     """
 
     region: str
@@ -83,23 +91,23 @@ class CostReceipt:
     predictions: tuple[PredictionPrice, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The form for JSON."""
+        """The receipt as JSON values."""
         return asdict(self)
 
 
-def receipt(
+def cost_receipt(
     seconds: Mapping[str, float],
     photos: int,
     milliseconds: Mapping[str, float | None] | None = None,
     machine: Machine | None = None,
 ) -> CostReceipt:
-    """The receipt of one run.
+    """Estimate the cost of a run.
 
     Args:
-        seconds: by phase; ``total``, where it is given, is the whole, and otherwise their sum.
-        photos: that the run was given.
-        milliseconds: of one prediction on one thread, by variant; None where it was not measured.
-        machine: where the seconds were measured; None finds out.
+        seconds: seconds by phase; the duration is ``total``, or the sum if that is missing.
+        photos: number of photos of the run.
+        milliseconds: time of one prediction on one thread, by variant; None if it was not measured.
+        machine: machine that the run was measured on; None detects it.
     """
     prices = price_table()
     machine = machine or this_machine()
@@ -107,7 +115,10 @@ def receipt(
     training = sorted(_training(prices, total, machine), key=lambda line: line.usd)
     measured = {name: value for name, value in (milliseconds or {}).items() if value is not None}
     predictions = [
-        prediction_price(prices, name, value, *on) for name, value in measured.items() for on in _functions(prices)
+        prediction_price(prices, name, value, architecture, memory)
+        for name, value in measured.items()
+        for architecture in prices["lambda"]["gib_second"]
+        for memory in LAMBDA_MEMORIES
     ]
     return CostReceipt(
         prices["region"],
@@ -124,49 +135,46 @@ def receipt(
 def prediction_price(
     prices: Mapping[str, Any], variant: str, milliseconds: float, architecture: str, memory: int
 ) -> PredictionPrice:
-    """1,000 calls of a function: ``milliseconds`` each of one thread with a vCPU, ``memory`` in MB.
+    """Estimate the cost of 1,000 calls of a Lambda function with ``memory`` MB.
 
-    One thread has a vCPU's share below 1,769 MB, and gains nothing above; each call is billed to the next ms.
+    ``milliseconds`` is the time of a prediction on one thread with a whole vCPU. Below 1,769 MB the function has part
+    of a vCPU, and more memory does not speed up one thread. Lambda bills each call in whole milliseconds.
     """
-    slowed = milliseconds / min(1.0, memory / _VCPU_MB)
-    billed = max(1, math.ceil(slowed)) / 1000
-    duration = billed * memory / 1024 * prices["lambda"]["gib_second"][architecture]
+    on_lambda = milliseconds / min(1.0, memory / _VCPU_MB)
+    billed_seconds = max(1, math.ceil(on_lambda)) / 1000
+    duration = billed_seconds * memory / 1024 * prices["lambda"]["gib_second"][architecture]
     usd = 1000 * (duration + prices["lambda"]["million_requests"] / 1e6)
-    return PredictionPrice(variant, architecture, memory, slowed, usd)
+    return PredictionPrice(variant, architecture, memory, on_lambda, usd)
 
 
 def _training(prices: Mapping[str, Any], seconds: float, machine: Machine) -> list[RunPrice]:
-    hours = max(seconds, _LEAST_SECONDS) / 3600
+    hours = max(seconds, _MIN_BILLED_SECONDS) / 3600
     lines = [
         RunPrice(name, price["what"], price["usd"], price["usd"] * hours, machine.kind == name)
         for name, price in prices["ec2_hour"].items()
     ]
     on_fargate = machine.kind == "fargate"
     vcpu, gib = (machine.vcpu, machine.gib) if on_fargate else _FARGATE_TASK
-    here = _architecture()
+    own_architecture = _architecture()
     for architecture in prices["fargate_hour"]:
         hourly = fargate_hour(prices, architecture, vcpu, gib)
         what = f"{vcpu:g} vCPU, {gib:g} GiB, {architecture}"
-        lines.append(RunPrice("Fargate", what, hourly, hourly * hours, on_fargate and architecture == here))
+        lines.append(RunPrice("Fargate", what, hourly, hourly * hours, on_fargate and architecture == own_architecture))
     return lines
-
-
-def _functions(prices: Mapping[str, Any]) -> list[tuple[str, int]]:
-    return [(architecture, memory) for architecture in prices["lambda"]["gib_second"] for memory in LAMBDA_MEMORIES]
 
 
 # -- where the job runs ------------------------------------------------------------------------------------------
 
 
 def this_machine(environment: Mapping[str, str] | None = None) -> Machine:
-    """What the job runs on: what ``$TRANSFERLITE_MACHINE`` says, else the ECS task's metadata, else cores.
+    """Detect the machine: from ``$TRANSFERLITE_MACHINE``, else from the ECS task's metadata, else its cores.
 
-    EC2's own metadata is not asked: a laptop would wait for an answer, and a container may not be allowed it.
+    EC2's metadata service is not called: outside EC2 it would time out, and containers may not reach it.
     """
     environment = os.environ if environment is None else environment
-    told = environment.get(MACHINE, "").strip()
-    if told:
-        return Machine(told, told)
+    instance_type = environment.get(MACHINE, "").strip()
+    if instance_type:
+        return Machine(instance_type, instance_type)
     task = _ecs_task(environment.get("ECS_CONTAINER_METADATA_URI_V4", ""))
     limits = task.get("Limits") or {}
     if task.get("LaunchType") == "FARGATE" and {"CPU", "Memory"} <= limits.keys():
@@ -178,19 +186,19 @@ def this_machine(environment: Mapping[str, str] | None = None) -> Machine:
 
 
 def _ecs_task(uri: str) -> dict[str, Any]:
-    """The task's metadata, which ECS serves on a link-local address; empty where there is none.
+    """Read the task's metadata, which ECS serves on a link-local address; empty outside ECS or on any error.
 
     https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-metadata-endpoint-v4-fargate.html
     """
     if not uri.startswith("http://"):
         return {}
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    without_proxy = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with direct.open(f"{uri}/task", timeout=1) as answer:
-            found = json.loads(answer.read(2**20))
+        with without_proxy.open(f"{uri}/task", timeout=1) as response:
+            metadata = json.loads(response.read(2**20))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def _cores() -> str:

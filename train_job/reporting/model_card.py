@@ -1,4 +1,4 @@
-"""``MODEL_CARD.md``: what the model is for, what it learnt from, how good it is and where it is not, in plain words.
+"""Write ``MODEL_CARD.md``: intended use, training data, evaluation and limits of a version.
 
 The headings are those of model cards (Mitchell et al. 2019, https://arxiv.org/abs/1810.03993) as Hugging Face has them.
 """
@@ -11,25 +11,25 @@ from train_job.reporting.report_data import ReportData
 
 MODEL_CARD = "MODEL_CARD.md"
 
-MOST_CLASSES = 50
-"""In each table; all are in the report and in ``labels.txt``."""
+MAX_CLASSES = 50
+"""Most classes in each table; the report and ``labels.txt`` have all."""
 
 
 def render(data: ReportData) -> str:
-    """The card, from the same facts as the report."""
+    """Render the model card from the facts of the report."""
     environment = templates(autoescape=False)
-    environment.filters["md"] = plain
+    environment.filters["md"] = escape_markdown
     manifest = data.manifest
-    labels = [plain(label) for label in manifest.labels[:MOST_CLASSES]]
+    labels = [escape_markdown(label) for label in manifest.labels[:MAX_CLASSES]]
     options = [(name, value) for name, value in manifest.training.items() if value not in (None, "", [])]
     text = environment.get_template("model_card.md.j2").render(
         data=data,
         manifest=manifest,
-        test=data.keras,
+        test=data.test_metrics,
         headline=headline(data),
-        labels=", ".join(labels) + (", …" if len(manifest.labels) > MOST_CLASSES else ""),
-        classes=class_photos(data)[:MOST_CLASSES],
-        worst=worst_classes(data)[:MOST_CLASSES],
+        labels=", ".join(labels) + (", …" if len(manifest.labels) > MAX_CLASSES else ""),
+        classes=class_photos(data)[:MAX_CLASSES],
+        worst=worst_classes(data)[:MAX_CLASSES],
         folds=data.evaluation.get("folds"),
         threshold=abstention(data)["threshold"],
         variants=variants(data),
@@ -41,14 +41,14 @@ def render(data: ReportData) -> str:
 
 
 def headline(data: ReportData) -> str:
-    """The version in one sentence: its accuracy, with its interval where there is one."""
-    test = data.keras
+    """The accuracy in one sentence, with its confidence interval if it is known."""
+    test = data.test_metrics
     bounds = interval(test.get("interval"))
-    right = f"Right on {percent(test.get('accuracy'))} of {test.get('photos', 0):,} test photos"
-    return right + (f" (95 % interval {bounds})" if bounds else "")
+    accuracy = f"Accuracy {percent(test.get('accuracy'))} on {test.get('photos', 0):,} test photos"
+    return accuracy + (f" (95% confidence interval {bounds})" if bounds else "")
 
 
-def plain(value: object) -> str:
-    """A user's text so that Markdown shows it as it is: one line, its signs escaped."""
+def escape_markdown(value: object) -> str:
+    """Escape a text so that Markdown shows it literally, on one line."""
     line = " ".join(str(value).split())
     return re.sub(r"([\\`*_{}\[\]<>|#&~$])", r"\\\1", line)

@@ -1,7 +1,7 @@
-"""The report's figures: matplotlib to inline SVG whose colours and font are the page's, light or dark.
+"""Draw the report's figures with matplotlib as inline SVG in the page's font and colours, light or dark.
 
-Every figure is drawn in colours that stand for the page's variables, and they are put in their place afterwards. There
-is no pyplot, and so no state beyond a figure.
+Figures are drawn in placeholder colours, which are then replaced by the page's CSS variables. pyplot is not used, so
+matplotlib keeps no state.
 """
 
 import io
@@ -26,11 +26,11 @@ INK, FAINT, LINE, ACCENT, OTHER, PAPER = "#010101", "#020202", "#030303", "#0404
 _VARIABLES = {INK: "--ink", FAINT: "--faint", LINE: "--line", ACCENT: "--accent", OTHER: "--other", PAPER: "--paper"}
 
 CONFUSION_CLASSES = 30
-"""As many classes are a picture; of more, the worst pairs are listed."""
-MOST_POINTS = 300
-"""Of longer curves, so many points are drawn."""
-CURVES = 6
-"""Precision and recall are drawn in colour of the worst so many classes; the others are faint."""
+"""Most classes in a confusion matrix; for more, the report lists the most confused pairs."""
+MAX_POINTS = 300
+"""Most points of a curve."""
+HIGHLIGHTED_CURVES = 6
+"""Precision-recall curves drawn in colour, of the weakest classes; the others are faint."""
 
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -58,27 +58,27 @@ _SETTINGS: dict[Any, Any] = {
     "lines.linewidth": 1.6,
 }
 _PIXELS = 4 / 3
-"""CSS pixels of one of the figure's points."""
+"""CSS pixels per point of a figure."""
 
 
 def loss_curve(history: "Sequence[Epoch]") -> str:
-    """Loss by epoch, of training and of validation where there were such photos."""
+    """Draw the loss by epoch, for training and, if there are validation photos, for validation."""
     shown = _thinned(history)
-    lines = [one.loss for one in shown], [one.val_loss for one in shown]
-    draw = partial(_by_epoch, [one.epoch for one in shown], *lines, "loss")
+    curves = [epoch.loss for epoch in shown], [epoch.val_loss for epoch in shown]
+    draw = partial(_by_epoch, [epoch.epoch for epoch in shown], *curves, "loss")
     return _svg(draw, (4.4, 2.9), "loss", "Loss by epoch")
 
 
 def accuracy_curve(history: "Sequence[Epoch]") -> str:
-    """Accuracy by epoch, of training and of validation where there were such photos."""
+    """Draw the accuracy by epoch, for training and, if there are validation photos, for validation."""
     shown = _thinned(history)
-    lines = [one.accuracy for one in shown], [one.val_accuracy for one in shown]
-    draw = partial(_by_epoch, [one.epoch for one in shown], *lines, "accuracy")
+    curves = [epoch.accuracy for epoch in shown], [epoch.val_accuracy for epoch in shown]
+    draw = partial(_by_epoch, [epoch.epoch for epoch in shown], *curves, "accuracy")
     return _svg(draw, (4.4, 2.9), "accuracy", "Accuracy by epoch")
 
 
 def _thinned(history: "Sequence[Epoch]") -> "list[Epoch]":
-    return [*history[: -1 : -(-len(history) // MOST_POINTS)], history[-1]]
+    return [*history[: -1 : -(-len(history) // MAX_POINTS)], history[-1]]
 
 
 def _by_epoch(epochs: list[int], train: list[float], validation: list[float | None], name: str, figure: Figure) -> None:
@@ -95,9 +95,9 @@ def _by_epoch(epochs: list[int], train: list[float], validation: list[float | No
 
 
 def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
-    """``matrix[i][j]`` photos of class i were called j: the stronger the colour, the larger the share of the row."""
+    """Draw the confusion matrix: ``matrix[i][j]`` photos of class i were predicted as j; colour is the row's share."""
     classes = len(labels)
-    names = [shortened(label, 18) for label in labels]
+    names = [shorten(label, 18) for label in labels]
     side = min(0.62 * classes, 0.8 + 0.24 * classes) + 2.2
 
     def draw(figure: Figure) -> None:
@@ -110,12 +110,12 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
         axes.set_xlim(0, classes)
         axes.set_ylim(classes, 0)
         axes.set_aspect("equal")
-        middles = np.arange(classes) + 0.5
-        axes.set_xticks(middles, names, rotation=45 if classes > 4 else 0, ha="right" if classes > 4 else "center")
-        axes.set_yticks(middles, names)
+        centres = np.arange(classes) + 0.5
+        axes.set_xticks(centres, names, rotation=45 if classes > 4 else 0, ha="right" if classes > 4 else "center")
+        axes.set_yticks(centres, names)
         axes.tick_params(length=0)
         axes.set_xlabel("predicted")
-        axes.set_ylabel("labelled")
+        axes.set_ylabel("label")
 
     return _svg(draw, (side, side), "confusion", "Confusion matrix: rows are the labels, columns the predictions")
 
@@ -128,7 +128,7 @@ def _cell(axes: "Axes", i: int, j: int, photos: int, share: float, size: float) 
 
 
 def calibration(after: Sequence[Mapping[str, float]], before: Sequence[Mapping[str, float]] = ()) -> str:
-    """Accuracy against confidence, by bin: on the diagonal a model is as often right as it says.
+    """Draw the reliability diagram, accuracy against confidence by bin; a calibrated model lies on the diagonal.
 
     Each bin has ``confidence`` and ``accuracy`` from 0 to 1, and ``photos``.
     """
@@ -136,40 +136,41 @@ def calibration(after: Sequence[Mapping[str, float]], before: Sequence[Mapping[s
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color=LINE, linewidth=1, linestyle="--")
-        for bins, colour, name in ((before, OTHER, "before"), (after, ACCENT, "after scaling" if before else "test")):
-            used = [one for one in bins if one.get("photos")]
+        curves = ((before, OTHER, "before"), (after, ACCENT, "after calibration" if before else "test"))
+        for bins, colour, name in curves:
+            used = [group for group in bins if group.get("photos")]
             if used:
                 _bins(axes, used, colour, name)
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.02)
         axes.set_aspect("equal")
         axes.set_xlabel("confidence")
-        axes.set_ylabel("share right")
+        axes.set_ylabel("accuracy")
         axes.legend(loc="upper left")
 
-    return _svg(draw, (4.2, 4.0), "calibration", "Calibration: how often the model is right for each confidence")
+    return _svg(draw, (4.2, 4.0), "calibration", "Calibration: accuracy by confidence")
 
 
 def _bins(axes: "Axes", bins: Sequence[Mapping[str, float]], colour: str, name: str) -> None:
-    confidence, accuracy = [one["confidence"] for one in bins], [one["accuracy"] for one in bins]
-    largest = max(one["photos"] for one in bins)
-    sizes = [12 + 90 * one["photos"] / largest for one in bins]
+    confidence, accuracy = [group["confidence"] for group in bins], [group["accuracy"] for group in bins]
+    largest = max(group["photos"] for group in bins)
+    sizes = [12 + 90 * group["photos"] / largest for group in bins]
     axes.plot(confidence, accuracy, color=colour, linewidth=1.2, label=name)
     axes.scatter(confidence, accuracy, s=sizes, color=colour, alpha=0.85, linewidths=0)
 
 
 def precision_recall(curves: Mapping[str, Mapping[str, Sequence[float]]], worst: Sequence[str]) -> str:
-    """Precision against recall of every class; the ``worst`` are named."""
+    """Draw the precision-recall curve of every class; the ``worst`` are coloured and named."""
     styles = ["-", "--", "-.", ":", (0, (1, 1)), (0, (5, 1))]
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         for label in curves.keys() - set(worst):
             axes.plot(*_points(curves[label]), color=LINE, linewidth=0.9)
-        for place, label in enumerate(worst[:CURVES]):
-            colour = ACCENT if place % 2 == 0 else OTHER
-            name = f" {shortened(label, 24)}"  # a label that begins with _ would not be shown
-            axes.plot(*_points(curves[label]), color=colour, linestyle=styles[place // 2 % len(styles)], label=name)
+        for index, label in enumerate(worst[:HIGHLIGHTED_CURVES]):
+            colour = ACCENT if index % 2 == 0 else OTHER
+            name = f" {shorten(label, 24)}"  # matplotlib leaves names that begin with _ out of the legend
+            axes.plot(*_points(curves[label]), color=colour, linestyle=styles[index // 2 % len(styles)], label=name)
         axes.set_xlim(0, 1.01)
         axes.set_ylim(0, 1.02)
         axes.set_xlabel("recall")
@@ -181,31 +182,32 @@ def precision_recall(curves: Mapping[str, Mapping[str, Sequence[float]]], worst:
 
 def _points(curve: Mapping[str, Sequence[float]]) -> tuple[Any, Any]:
     recall, precision = np.array(curve["recall"], float), np.array(curve["precision"], float)
-    places = np.unique(np.linspace(0, len(recall) - 1, min(len(recall), MOST_POINTS)).astype(int))
-    return recall[places], precision[places]
+    indices = np.unique(np.linspace(0, len(recall) - 1, min(len(recall), MAX_POINTS)).astype(int))
+    return recall[indices], precision[indices]
 
 
-def shortened(text: str, most: int) -> str:
-    """The text, or its beginning and an ellipsis."""
-    return text if len(text) <= most else text[: most - 1] + "…"
+def shorten(text: str, max_length: int) -> str:
+    """Cut a text longer than ``max_length`` characters and end it with an ellipsis."""
+    return text if len(text) <= max_length else text[: max_length - 1] + "…"
 
 
 # -- drawing -----------------------------------------------------------------------------------------------------
 
 
 def _svg(draw: Callable[[Figure], None], size: tuple[float, float], name: str, title: str) -> str:
-    """One figure of ``size`` inches as an ``<svg>`` element that scales, its ids begun with ``name``."""
+    """Draw a figure of ``size`` inches as a scalable ``<svg>`` element whose ids start with ``name``."""
     with rc_context(_SETTINGS), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # glyphs that our font lacks: the reader's will have them
+        warnings.simplefilter("ignore", UserWarning)  # glyphs missing from matplotlib's font; the browser has them
         figure = Figure(size, layout="constrained")
         FigureCanvasSVG(figure)
         draw(figure)
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return _inlined(file.getvalue(), name, title)
+    return _inline(file.getvalue(), name, title)
 
 
-def _inlined(document: str, name: str, title: str) -> str:
+def _inline(document: str, name: str, title: str) -> str:
+    """Turn matplotlib's SVG document into an element for the page, without its own style."""
     body = document[document.index(">", document.index("<svg")) + 1 :]
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)
     body = re.sub(r"<[^>]*>", lambda tag: _restyled(tag[0], name), body)
@@ -218,7 +220,7 @@ def _inlined(document: str, name: str, title: str) -> str:
 
 
 def _restyled(tag: str, name: str) -> str:
-    """A tag in the page's colours and font, its id one of this figure alone."""
+    """Replace a tag's colours by the page's, drop its font, and make its ids unique to the figure."""
     tag = re.sub(r"\s+", " ", tag).replace('id="', f'id="{name}-').replace('href="#', f'href="#{name}-')
     tag = re.sub(r" ?font-family: [^;\"]*;?", "", tag.replace("url(#", f"url(#{name}-"))
     for colour, variable in _VARIABLES.items():

@@ -1,4 +1,4 @@
-"""What the report and the model card are made of: the facts of one version, its pictures already small JPEGs."""
+"""Input of the report and the model card: the facts of one version, with thumbnails as JPEGs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A test photo that the model was sure of, and wrong about. ``heat_map`` shows what spoke for ``predicted``."""
+    """A test photo that the model predicted wrongly; ``heat_map`` is its Grad-CAM overlay for ``predicted``."""
 
     uri: str
     label: str
@@ -26,7 +26,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class LabelIssuePhoto:
-    """A photo whose label looks wrong; ``score`` is the probability of its label, 0 to 1."""
+    """A photo that is probably labelled wrong; ``score`` is the probability of its label, 0 to 1."""
 
     uri: str
     label: str
@@ -38,7 +38,7 @@ class LabelIssuePhoto:
 
 @dataclass(frozen=True)
 class NearDuplicate:
-    """One photo of a group that look alike."""
+    """A photo in a group of near-duplicates."""
 
     uri: str
     label: str
@@ -51,36 +51,36 @@ class ReportData:
     """The facts of one version.
 
     Attributes:
-        manifest: before it is sealed.
-        evaluation: the content of the evaluation record: ``models`` by name, ``calibration``, ``abstention`` and
-            ``folds``; any of them may be missing.
-        history: what each epoch measured.
-        rejects: what is not used.
-        findings: of the check: counts by code as ``codes``, or as ``rejects`` and ``notes``; ``leakage`` as groups of
-            URIs, or as ``image`` with its ``reason``.
-        mistakes: the most confident first.
-        suspects: the worst first.
-        near_duplicates: groups with thumbnails.
-        seconds: by phase; ``total`` is the whole.
-        receipt: what the run cost.
-        comparison: with the version that the channel names; None where there was none.
+        manifest: the manifest before it is sealed.
+        evaluation: content of evaluation.json: ``models`` by name, ``calibration``, ``abstention`` and ``folds``, all
+            optional.
+        history: metrics of each epoch.
+        rejected_photos: photos and rows that cannot be used.
+        findings: findings of the data check: counts by code as ``codes``, or as ``rejects`` and ``notes``;
+            ``leakage`` as groups of URIs, or as ``image`` with its ``reason``.
+        mistakes: wrong predictions, the most confident first.
+        label_issues: photos probably labelled wrong, the least probable label first.
+        near_duplicates: groups of near-duplicates.
+        seconds: seconds by phase, and ``total``.
+        receipt: cost of the run.
+        comparison: comparison with the channel's current version; None if the channel has none.
     """
 
     manifest: Manifest
     evaluation: Mapping[str, Any]
     history: "Sequence[Epoch]" = ()
-    rejects: Sequence[RejectedPhoto] = ()
+    rejected_photos: Sequence[RejectedPhoto] = ()
     findings: Mapping[str, Any] = field(default_factory=dict)
     mistakes: Sequence[Mistake] = ()
-    suspects: Sequence[LabelIssuePhoto] = ()
+    label_issues: Sequence[LabelIssuePhoto] = ()
     near_duplicates: Sequence[Sequence[NearDuplicate]] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     receipt: CostReceipt | None = None
     comparison: Mapping[str, Any] | None = None
 
     @property
-    def keras(self) -> Mapping[str, Any]:
-        """The Keras model's evaluation on the test photos; the manifest's own figures where there is no other."""
+    def test_metrics(self) -> Mapping[str, Any]:
+        """The Keras model's metrics on the test photos, from the evaluation or else from the manifest."""
         models = self.evaluation.get("models") or {}
-        found: Mapping[str, Any] = models.get("keras") or self.manifest.metrics.get("test") or {}
-        return found
+        metrics: Mapping[str, Any] = models.get("keras") or self.manifest.metrics.get("test") or {}
+        return metrics

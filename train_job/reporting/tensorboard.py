@@ -1,4 +1,4 @@
-"""The history as TensorBoard reads it: ``tensorboard --logdir training/tensorboard`` in a pulled version."""
+"""Write each epoch's metrics for TensorBoard: ``tensorboard --logdir training/tensorboard`` in a pulled version."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,11 +10,11 @@ import tensorflow as tf
 from train_job.head.recipe import Epoch
 
 EVENTS = "training/tensorboard/events.out.tfevents"
-"""TensorFlow's own name for the file would tell the machine's name."""
+"""Fixed file name: TensorFlow's own contains the name of the machine."""
 
 
 def write_events(path: Path, history: Sequence[Epoch]) -> None:
-    """Write a scalar for each measure of each epoch, the step being the epoch."""
+    """Write each metric of each epoch as a scalar, with the epoch as its step."""
     path.parent.mkdir(parents=True)
     writer = tf.summary.create_file_writer(str(path.parent))
     with writer.as_default():
@@ -28,7 +28,7 @@ def write_events(path: Path, history: Sequence[Epoch]) -> None:
 
 
 def _scalar() -> Any:
-    """What ``tf.summary.scalar`` adds, which needs TensorBoard installed."""
+    """The metadata of a scalar, as ``tf.summary.scalar`` adds it; that function needs TensorBoard installed."""
     metadata = tf.compat.v1.SummaryMetadata()
     metadata.plugin_data.plugin_name = "scalars"
     return metadata

@@ -7,24 +7,24 @@ from typing import Any
 import pytest
 
 from train_job.reporting import cost
-from train_job.reporting.cost import CostReceipt, Machine, PredictionPrice, receipt, this_machine
+from train_job.reporting.cost import CostReceipt, Machine, PredictionPrice, cost_receipt, this_machine
 from transferlite import environment
 from transferlite.cloud.prices import price_table
 
 HERE = Machine("this machine, 2 cores, x86_64")
 
 
-def line(found: CostReceipt, name: str, architecture: str = "") -> cost.RunPrice:
-    return next(one for one in found.training if one.machine == name and architecture in one.what)
+def line(receipt: CostReceipt, name: str, architecture: str = "") -> cost.RunPrice:
+    return next(run for run in receipt.training if run.machine == name and architecture in run.what)
 
 
-def price(found: CostReceipt, variant: str, memory: int, architecture: str = "x86_64") -> PredictionPrice:
-    (one,) = (
-        one
-        for one in found.predictions
-        if (one.variant, one.memory_mb, one.architecture) == (variant, memory, architecture)
+def price(receipt: CostReceipt, variant: str, memory: int, architecture: str = "x86_64") -> PredictionPrice:
+    (prediction,) = (
+        prediction
+        for prediction in receipt.predictions
+        if (prediction.variant, prediction.memory_mb, prediction.architecture) == (variant, memory, architecture)
     )
-    return one
+    return prediction
 
 
 def test_the_price_table_has_a_date_a_region_and_a_source() -> None:
@@ -32,47 +32,47 @@ def test_the_price_table_has_a_date_a_region_and_a_source() -> None:
     assert table["date"].count("-") == 2
     assert table["region"] == "us-east-1"
     assert "aws.amazon.com/ec2/pricing" in table["source"]
-    assert all(0 < one["usd"] < 5 for one in table["ec2_hour"].values())
+    assert all(0 < price["usd"] < 5 for price in table["ec2_hour"].values())
 
 
 def test_an_hour_costs_the_hourly_price_and_the_total_is_not_counted_twice() -> None:
-    found = receipt({"data": 1000.0, "head": 2500.0, "total": 3600.0}, 200, machine=HERE)
-    assert found.seconds == 3600
-    assert line(found, "g4dn.xlarge").usd == pytest.approx(0.526)
-    assert line(found, "Fargate", "x86_64").usd == pytest.approx(4 * 0.04048 + 16 * 0.004445)
-    assert [one.usd for one in found.training] == sorted(one.usd for one in found.training)
-    assert not any(one.measured for one in found.training)
-    assert receipt({"data": 1000.0, "head": 2500.0}, 200, machine=HERE).seconds == 3500
+    receipt = cost_receipt({"data": 1000.0, "head": 2500.0, "total": 3600.0}, 200, machine=HERE)
+    assert receipt.seconds == 3600
+    assert line(receipt, "g4dn.xlarge").usd == pytest.approx(0.526)
+    assert line(receipt, "Fargate", "x86_64").usd == pytest.approx(4 * 0.04048 + 16 * 0.004445)
+    assert [run.usd for run in receipt.training] == sorted(run.usd for run in receipt.training)
+    assert not any(run.measured for run in receipt.training)
+    assert cost_receipt({"data": 1000.0, "head": 2500.0}, 200, machine=HERE).seconds == 3500
 
 
-def test_a_run_of_seconds_is_billed_as_the_minute_that_aws_bills() -> None:
-    assert line(receipt({"total": 3.0}, 1, machine=HERE), "g5.xlarge").usd == pytest.approx(1.006 / 60)
+def test_a_run_of_seconds_is_billed_as_a_minute() -> None:
+    assert line(cost_receipt({"total": 3.0}, 1, machine=HERE), "g5.xlarge").usd == pytest.approx(1.006 / 60)
 
 
-def test_a_prediction_has_its_share_of_a_vcpu_and_gains_nothing_from_a_second_one() -> None:
-    found = receipt({"total": 60.0}, 1, {"float32": 7.0, "saved_model": None}, HERE)
-    assert {one.variant for one in found.predictions} == {"float32"}
-    assert price(found, "float32", 512).milliseconds == pytest.approx(7 * 1769 / 512)
-    assert price(found, "float32", 1769).milliseconds == price(found, "float32", 10240).milliseconds == 7
-    assert price(found, "float32", 10240).usd_per_1000 > price(found, "float32", 1769).usd_per_1000
+def test_a_prediction_uses_its_share_of_a_vcpu_and_at_most_one() -> None:
+    receipt = cost_receipt({"total": 60.0}, 1, {"float32": 7.0, "saved_model": None}, HERE)
+    assert {prediction.variant for prediction in receipt.predictions} == {"float32"}
+    assert price(receipt, "float32", 512).milliseconds == pytest.approx(7 * 1769 / 512)
+    assert price(receipt, "float32", 1769).milliseconds == price(receipt, "float32", 10240).milliseconds == 7
+    assert price(receipt, "float32", 10240).usd_per_1000 > price(receipt, "float32", 1769).usd_per_1000
 
 
 def test_1000_predictions_cost_their_gib_seconds_in_whole_milliseconds_and_their_requests() -> None:
-    found = receipt({"total": 60.0}, 1, {"int8": 3.2}, HERE)
+    receipt = cost_receipt({"total": 60.0}, 1, {"int8": 3.2}, HERE)
     expected = 1000 * (0.004 * 1769 / 1024 * 0.0000166667 + 0.2e-6)
-    assert price(found, "int8", 1769).usd_per_1000 == pytest.approx(expected)
-    assert price(found, "int8", 1769, "arm64").usd_per_1000 < expected
-    assert json.loads(json.dumps(found.to_dict()))["predictions"][0]["variant"] == "int8"
+    assert price(receipt, "int8", 1769).usd_per_1000 == pytest.approx(expected)
+    assert price(receipt, "int8", 1769, "arm64").usd_per_1000 < expected
+    assert json.loads(json.dumps(receipt.to_dict()))["predictions"][0]["variant"] == "int8"
 
 
 def test_the_machine_is_the_one_named_in_the_environment() -> None:
     machine = this_machine({environment.MACHINE: "g6.xlarge", "AWS_BATCH_JOB_ID": "1"})
     assert machine.name == "g6.xlarge"
-    found = receipt({"total": 60.0}, 1, machine=machine)
-    assert [one.machine for one in found.training if one.measured] == ["g6.xlarge"]
+    receipt = cost_receipt({"total": 60.0}, 1, machine=machine)
+    assert [run.machine for run in receipt.training if run.measured] == ["g6.xlarge"]
 
 
-def test_elsewhere_the_machine_is_this_one_with_its_cores() -> None:
+def test_without_a_name_the_machine_is_described_by_its_cores() -> None:
     assert this_machine({}).name.startswith("this machine, ")
     assert "core" in this_machine({}).name
     assert "AWS Batch" in this_machine({"AWS_BATCH_JOB_ID": "1"}).name
@@ -80,7 +80,7 @@ def test_elsewhere_the_machine_is_this_one_with_its_cores() -> None:
 
 @pytest.fixture
 def ecs(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A task metadata endpoint on loopback that answers with the parameter."""
+    """A task metadata endpoint on loopback that returns the parameter."""
 
     class Endpoint(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -110,16 +110,16 @@ def test_a_fargate_task_is_billed_for_its_own_size(ecs: str, monkeypatch: pytest
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     machine = this_machine({"ECS_CONTAINER_METADATA_URI_V4": ecs})
     assert machine.name == "a Fargate task with 2 vCPU and 8 GiB"
-    found = receipt({"total": 3600.0}, 1, machine=machine)
-    (measured,) = (one for one in found.training if one.measured)
+    receipt = cost_receipt({"total": 3600.0}, 1, machine=machine)
+    (measured,) = (run for run in receipt.training if run.measured)
     assert measured.usd == pytest.approx(2 * 0.03238 + 8 * 0.00356)
 
 
 @pytest.mark.parametrize("ecs", [b"not json", b"[]", b'{"LaunchType": "FARGATE", "Limits": null}'], indirect=True)
-def test_odd_metadata_is_no_failure(ecs: str) -> None:
+def test_unexpected_metadata_is_ignored(ecs: str) -> None:
     assert "core" in this_machine({"ECS_CONTAINER_METADATA_URI_V4": ecs}).name
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:9/v4", "file:///etc/passwd", "http://[bad"])
-def test_an_endpoint_that_does_not_answer_is_no_failure(uri: str) -> None:
+def test_an_unreachable_metadata_endpoint_is_ignored(uri: str) -> None:
     assert "core" in this_machine({"ECS_CONTAINER_METADATA_URI_V4": uri}).name

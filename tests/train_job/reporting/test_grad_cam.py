@@ -8,7 +8,7 @@ import tensorflow as tf
 from PIL import Image
 
 from train_job.head.model import Classifier, head_model
-from train_job.reporting.grad_cam import THUMBNAIL, activation_maps, overlay, thumbnail
+from train_job.reporting.grad_cam import THUMBNAIL_SIDE, activation_maps, overlay, thumbnail
 from transferlite.images.input_spec import InputSpec
 
 SPEC = InputSpec(32, 48)
@@ -28,20 +28,20 @@ def photos() -> Any:
     return np.random.default_rng(0).integers(0, 256, (20, 32, 48, 3), dtype=np.uint8)
 
 
-def test_the_maps_are_those_that_the_pool_takes(classifier: Classifier, photos: Any) -> None:
-    maps = np.asarray(classifier.maps(photos.astype(np.float32)))
+def test_the_activation_maps_are_the_input_of_the_pooling(classifier: Classifier, photos: Any) -> None:
+    maps = np.asarray(classifier.activation_maps(photos.astype(np.float32)))
     assert maps.shape == (20, 4, 6, 6)
-    rows = np.asarray(classifier.features(photos.astype(np.float32)))
+    rows = np.asarray(classifier.feature_model(photos.astype(np.float32)))
     np.testing.assert_allclose(maps.mean(axis=(1, 2)), rows, atol=1e-6)
     whole = classifier.model(photos)  # which uses the same layers
     np.testing.assert_allclose(classifier.head(rows), whole, atol=1e-5)
 
 
-def test_the_closed_form_is_grad_cam_as_a_tape_computes_it(classifier: Classifier, photos: Any) -> None:
+def test_the_closed_form_equals_grad_cam_with_a_gradient_tape(classifier: Classifier, photos: Any) -> None:
     classes = np.arange(20) % 3
-    found = activation_maps(classifier.maps, classifier.head, photos, classes)
+    actual = activation_maps(classifier.activation_maps, classifier.head, photos, classes)
     hidden, output = classifier.head.layers
-    maps = tf.convert_to_tensor(classifier.maps(photos.astype(np.float32)))
+    maps = tf.convert_to_tensor(classifier.activation_maps(photos.astype(np.float32)))
     with tf.GradientTape() as tape:
         tape.watch(maps)
         logits = hidden(tf.reduce_mean(maps, (1, 2))) @ output.kernel + output.bias
@@ -49,20 +49,24 @@ def test_the_closed_form_is_grad_cam_as_a_tape_computes_it(classifier: Classifie
     weights = tf.reduce_mean(tape.gradient(chosen, maps), (1, 2))
     expected = np.maximum(np.einsum("nhwd,nd->nhw", maps, weights), 0)
     expected /= np.maximum(expected.max(axis=(1, 2), keepdims=True), 1e-30)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
-    assert found.max() == 1
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
+    assert actual.max() == 1
 
 
-def test_nothing_for_a_class_is_an_empty_map_and_no_photos_are_no_maps(classifier: Classifier, photos: Any) -> None:
+def test_no_evidence_gives_an_empty_map_and_no_photos_give_no_maps(classifier: Classifier, photos: Any) -> None:
     black = np.zeros_like(photos[:1])
-    assert not activation_maps(classifier.maps, classifier.head, black, np.array([0])).any()
-    assert activation_maps(classifier.maps, classifier.head, photos[:0], np.array([], int)).shape == (0, 4, 6)
+    assert not activation_maps(classifier.activation_maps, classifier.head, black, np.array([0])).any()
+    assert activation_maps(classifier.activation_maps, classifier.head, photos[:0], np.array([], int)).shape == (
+        0,
+        4,
+        6,
+    )
 
 
 def test_the_map_is_brightest_where_the_class_is() -> None:
     keras.utils.set_random_seed(0)
     pixels = keras.Input((32, 48, 3))
-    maps = keras.layers.AveragePooling2D(8)(pixels)  # the maps are the colours themselves
+    maps = keras.layers.AveragePooling2D(8)(pixels)  # each map is a colour channel
     head = head_model(3, 3, 2)
     head.set_weights([np.eye(3), np.zeros(3), np.array([[1, 0], [0, 0], [0, 1]]), np.zeros(2)])
     classifier = Classifier(
@@ -70,7 +74,7 @@ def test_the_map_is_brightest_where_the_class_is() -> None:
     )
     photo = np.zeros((1, 32, 48, 3), np.uint8)
     photo[0, :16, :16, 0] = photo[0, 16:, 32:, 2] = 255
-    red, blue = activation_maps(classifier.maps, head, np.repeat(photo, 2, axis=0), np.array([0, 1]))
+    red, blue = activation_maps(classifier.activation_maps, head, np.repeat(photo, 2, axis=0), np.array([0, 1]))
     assert red[:2, :2].all()
     assert red.sum() == 4
     assert blue[2:, 4:].all()
@@ -83,7 +87,7 @@ def test_thumbnails_are_small_jpegs_that_keep_the_shape_and_show_the_heat() -> N
     heat[0, 3] = 1
     for data in (thumbnail(photo), overlay(photo, heat)):
         image = Image.open(io.BytesIO(data))
-        assert (image.format, image.size) == ("JPEG", (THUMBNAIL, 120))
+        assert (image.format, image.size) == ("JPEG", (THUMBNAIL_SIDE, 120))
         assert len(data) < 10_000
     shown = np.asarray(Image.open(io.BytesIO(overlay(photo, heat))), int)
     assert abs(shown[110, 5] - 128).max() < 8

@@ -38,19 +38,19 @@ def test_the_report_opens_from_a_disk_without_an_error_or_a_request(
         render(facts(("<b>&\"'", "猫", "red", "a_very_long_label_without_any_space_in_it" * 3))), encoding="utf-8"
     )
     page = browser.new_context(viewport={"width": 390, "height": 800}, color_scheme=scheme).new_page()  # type: ignore[arg-type]
-    said: list[str] = []
-    asked: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
+    messages: list[str] = []
+    requests: list[str] = []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
     page.goto(path.as_uri(), wait_until="networkidle")
-    assert said == []
-    assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
-    broken = "[...document.images].filter(one => !one.complete || !one.naturalWidth).length"
+    assert messages == []
+    assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()]
+    broken = "[...document.images].filter(image => !image.complete || !image.naturalWidth).length"
     assert page.evaluate(broken) == 0
     assert page.evaluate("document.images.length") > 5
     assert page.evaluate("document.documentElement.scrollWidth") == 390  # wide tables scroll by themselves
-    for width in page.evaluate("[...document.querySelectorAll('svg')].map(one => one.getBoundingClientRect().width)"):
+    for width in page.evaluate("[...document.querySelectorAll('svg')].map(svg => svg.getBoundingClientRect().width)"):
         assert 100 < width <= 390
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 26)"
     assert dark == (scheme == "dark")
