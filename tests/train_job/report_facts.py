@@ -56,7 +56,7 @@ def model_facts(labels: tuple[str, ...], photos: int, curves: bool = True) -> di
         "calibration_error": 0.021,
         "classes": {
             label: {
-                "photos": int(given[i]),
+                "photos": int(labelled[i]),
                 "precision": float(precision[i]),
                 "recall": float(recall[i]),
                 "f1": float(2 * precision[i] * recall[i] / (precision[i] + recall[i])),
@@ -120,7 +120,7 @@ def facts(labels: tuple[str, ...] = ("blue", "red"), photos: int = 250, lists: i
     """Facts with every optional part; ``lists`` is the length of each list."""
     some = list(range(lists))
     thumbnails = [jpegs(number) for number in some]
-    uris = [f"s3://my-photos/train/{labels[n % len(labels)]}/photo {n}.jpg" for n in numbers]
+    uris = [f"s3://my-photos/train/{labels[n % len(labels)]}/photo {n}.jpg" for n in some]
     return ReportData(
         manifest=manifest_facts(labels, photos),
         evaluation=evaluation_facts(labels, photos),
@@ -135,11 +135,9 @@ def facts(labels: tuple[str, ...] = ("blue", "red"), photos: int = 250, lists: i
             "near_duplicates": [[uri, uri] for uri in uris],
             "leakage": [[uri, f"{uri}.copy.jpg"] for uri in uris],
         },
-        mistakes=[Mistake(uris[n], labels[0], labels[1], 0.99 - n / 1e5, *thumbnails[n]) for n in numbers],
-        label_issues=[
-            LabelIssuePhoto(uris[n], labels[1], labels[0], n / 1e5, n + 2, thumbnails[n][0]) for n in numbers
-        ],
-        near_duplicates=[[NearDuplicate(uris[n], labels[0], "train", thumbnails[n][0])] * 3 for n in numbers],
+        mistakes=[Mistake(uris[n], labels[0], labels[1], 0.99 - n / 1e5, *thumbnails[n]) for n in some],
+        label_issues=[LabelIssuePhoto(uris[n], labels[1], labels[0], n / 1e5, n + 2, thumbnails[n][0]) for n in some],
+        near_duplicates=[[NearDuplicate(uris[n], labels[0], "train", thumbnails[n][0])] * 3 for n in some],
         seconds={"data": 0.8, "features": 9.4, "head": 5.1, "evaluate": 1.2, "export": 14.9, "total": 33.0},
         receipt=cost_receipt({"total": 33.0}, photos, {"float32": 6.7, "int8": 3.3}, MACHINE),
         comparison={
