@@ -1,1 +1,1 @@
-"""A trained Keras classifier in, a bundle out: SavedModel and TFLite files, each run and compared before it counts."""
+"""Export a trained Keras classifier: write a SavedModel and TFLite files, and check them in the gate."""

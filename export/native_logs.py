@@ -1,4 +1,4 @@
-"""Keep what TensorFlow's C++ side writes past Python's logging out of the user's terminal, unless something fails."""
+"""Hide log lines that TensorFlow's C++ code writes past Python's logging, unless an error occurs."""
 
 import os
 import sys
@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_native_logs() -> Iterator[None]:
-    """Hold back what is written to file descriptor 2 meanwhile; on an exception it is written after all.
+    """Hold back everything written to file descriptor 2; write it out if the block raises an exception.
 
-    ``TF_CPP_MIN_LOG_LEVEL=0`` in the environment leaves everything as it is.
+    Does nothing if the environment has ``TF_CPP_MIN_LOG_LEVEL=0``.
     """
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
         yield

@@ -1,1 +1,1 @@
-"""Write a static web page that runs the model in a browser."""
+"""Write a static web page that runs a model in the browser."""

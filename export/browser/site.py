@@ -1,4 +1,4 @@
-"""A static page that runs a bundle's model in the browser: the page, the model, and LiteRT's JavaScript runtime."""
+"""Write a static web page that runs a bundle's model in the browser with LiteRT.js."""
 
 import json
 import shutil
@@ -15,42 +15,42 @@ from transferlite.predict.predictor import Predictor
 from transferlite.registry.local_bundle import find_bundle, sha256_of
 from transferlite.registry.manifest import Manifest
 
-PAGE = Path(__file__).parent / "web"
+WEB_FILES = Path(__file__).parent / "web"
 MODEL, MODEL_JSON = "model.tflite", "model.json"
 
 PACKAGES = {
     "@litertjs/core@2.5.3": "a97660833e9e7e1063c95e12016718881240b14f7438728a2f62785e912d30fd",
     "@litertjs/wasm-utils@2.5.3": "ce2a1f8379c067be49e59752e5a7f40db6be09f6e497f0f11e59f17b515366a7",
 }
-"""The npm packages of the runtime, and the sha256 of their archives."""
+"""npm packages of the runtime, with the sha256 of their archives."""
 
-_RUNTIME = (
+_RUNTIME_FILES = (
     ("@litertjs/core/dist/index.js", "core.js"),
     ("@litertjs/core/package.json", "core.json"),
     ("@litertjs/wasm-utils/dist/index.js", "wasm-utils.js"),
     *(
-        (f"@litertjs/core/wasm/litert_wasm_{kind}.{ending}", f"wasm/litert_wasm_{kind}.{ending}")
+        (f"@litertjs/core/wasm/litert_wasm_{kind}.{extension}", f"wasm/litert_wasm_{kind}.{extension}")
         for kind in ("internal", "compat_internal")  # with relaxed SIMD, and without
-        for ending in ("js", "wasm")
+        for extension in ("js", "wasm")
     ),
 )
-"""What of them the page needs, and its name there."""
+"""Files of the packages that the page needs, and their names in its folder ``litert``."""
 
 
 def write_site(bundle: Path, site: Path, variant: str, modules: Path | None = None) -> list[str]:
-    """Write the page of a bundle's variant to the folder ``site``; returns the files, relative to it.
+    """Write the page for a bundle's variant to the folder ``site``; returns its files, relative to it.
 
-    ``modules`` is a ``node_modules`` that has ``@litertjs/core``; if None, npm downloads it.
+    ``modules`` is a ``node_modules`` folder with ``@litertjs/core``; if None, npm downloads the packages.
 
     Raises:
-        InputError: npm or the runtime is not there.
-        UnavailableError: npm could not download it, or what came is not what is expected.
-        NotFoundError, BundleError: as :meth:`transferlite.predict.predictor.Predictor.load` says.
+        InputError: npm or the runtime is missing.
+        UnavailableError: npm could not download a package, or its hash is wrong.
+        NotFoundError, BundleError: see :meth:`transferlite.predict.predictor.Predictor.load`.
     """
     predictor = Predictor.load(bundle, variant)
     folder = find_bundle(bundle)
     site.mkdir(parents=True, exist_ok=True)
-    for path in PAGE.iterdir():
+    for path in WEB_FILES.iterdir():
         shutil.copyfile(path, site / path.name)
     shutil.copyfile(folder / predictor.manifest.variant(variant).path, site / MODEL)
     (site / MODEL_JSON).write_text(_model_json(predictor.manifest, TFLiteClassifier(site / MODEL)), encoding="utf-8")
@@ -59,44 +59,53 @@ def write_site(bundle: Path, site: Path, variant: str, modules: Path | None = No
 
 
 def _model_json(manifest: Manifest, model: TFLiteClassifier) -> str:
-    size = {"height": manifest.input.height, "width": manifest.input.width}
-    answer = {"threshold": manifest.threshold, "scale": model.resolution, "zero": model.zero}
-    known = {"model_id": manifest.model_id, "created_at": manifest.created_at, "labels": manifest.labels}
-    return json.dumps(known | size | answer, ensure_ascii=False) + "\n"
+    content = {
+        "model_id": manifest.model_id,
+        "created_at": manifest.created_at,
+        "labels": manifest.labels,
+        "height": manifest.input.height,
+        "width": manifest.input.width,
+        "threshold": manifest.threshold,
+        "scale": model.resolution,
+        "zero": model.zero,
+    }
+    return json.dumps(content, ensure_ascii=False) + "\n"
 
 
 def copy_runtime(folder: Path, modules: Path | None = None) -> None:
-    """Write LiteRT.js to a folder: ``core.js`` and ``wasm/``; arguments and errors as in :func:`write_site`."""
+    """Copy LiteRT.js to ``folder``: ``core.js`` and ``wasm/``. Arguments and errors as in :func:`write_site`."""
     if modules is None:
-        with downloaded() as fetched:
-            copy_runtime(folder, fetched)
+        with downloaded_packages() as downloaded:
+            copy_runtime(folder, downloaded)
         return
-    for source, name in _RUNTIME:
+    for source, name in _RUNTIME_FILES:
         if not (modules / source).is_file():
             raise InputError(
-                f"has no {source}", where=str(modules), hint=f"npm install {' '.join(PACKAGES)}, and give node_modules"
+                f"has no {source}",
+                where=str(modules),
+                hint=f"npm install {' '.join(PACKAGES)}, and pass its node_modules to --litert",
             )
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(modules / source, folder / name)
-    core = folder / "core.js"  # a browser finds a file, and no package
+    core = folder / "core.js"  # a browser cannot resolve package names, only paths
     core.write_text(core.read_text(encoding="utf-8").replace('"@litertjs/wasm-utils"', '"./wasm-utils.js"'), "utf-8")
 
 
 @contextmanager
-def downloaded() -> Iterator[Path]:
-    """The packages as npm packs them, unpacked as in ``node_modules``."""
+def downloaded_packages() -> Iterator[Path]:
+    """Download the packages with ``npm pack`` into a temporary ``node_modules`` folder."""
     npm = shutil.which("npm")
     if npm is None:
-        raise InputError("npm is not installed", hint="install Node.js, or give --litert a node_modules folder")
+        raise InputError("npm is not installed", hint="install Node.js, or pass a node_modules folder to --litert")
     with tempfile.TemporaryDirectory(prefix="transferlite-") as folder:
         for package, digest in PACKAGES.items():
             command = [npm, "pack", "--silent", "--pack-destination", folder, package]
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
             if done.returncode:
-                raise UnavailableError(f"npm did not download it ({done.stderr.strip()[-300:]})", where=package)
+                raise UnavailableError(f"npm could not download it ({done.stderr.strip()[-300:]})", where=package)
             archive = Path(folder) / done.stdout.split()[-1]
             if sha256_of(archive) != digest:
-                raise UnavailableError("npm downloaded something else than was expected", where=package)
+                raise UnavailableError("npm downloaded an archive with another sha256 than expected", where=package)
             with tarfile.open(archive) as files:
                 files.extractall(Path(folder) / "unpacked", filter="data")
             target = Path(folder) / "node_modules" / package.rpartition("@")[0]

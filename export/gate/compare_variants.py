@@ -1,6 +1,6 @@
-"""The gate: every variant answers the held-out photos beside the Keras model, in every runtime there is."""
+"""Compare the predictions of each variant in each runtime with the Keras model's, within the gate's limits."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,41 +17,68 @@ from transferlite.registry.manifest import GateResult
 
 _CHUNK = 32
 TIE = 1e-5
-"""Labels whose probabilities are this close are as good as each other: rounding decides which one comes first."""
-_FEW = 2
-"""A class may lose so many photos whatever their share: of the few that a class has, chance takes as many."""
+"""Probabilities closer than this count as equal: rounding errors decide which of two such labels comes first."""
+_MIN_CLASS_LOSS = 2
+"""Photos that any class may lose, however few it has: in a class of 10, one photo is already 10%."""
 
 
 @dataclass(frozen=True)
 class GateLimits:
-    """What a variant may lose. Counts are rounded up to one photo, for one is the smallest loss a small set can show.
+    """Maximum loss of a variant compared with the Keras model. A limit on photos is at least one photo, unless it is 0.
 
     Attributes:
-        difference: largest difference of a probability from the Keras model's.
-        accuracy: share of photos by which the accuracy may be lower.
-        recall: the same of any one class; two photos whatever their share, unless it is 0.
-        disagreement: share of photos on which another label may come out.
+        max_difference: largest difference of a probability.
+        max_accuracy_drop: drop in accuracy.
+        max_recall_drop: drop in any class's recall; at least two photos, unless it is 0.
+        max_disagreement: share of photos with another label.
     """
 
-    difference: float
-    accuracy: float
-    recall: float
-    disagreement: float
+    max_difference: float
+    max_accuracy_drop: float
+    max_recall_drop: float
+    max_disagreement: float
 
 
-EXACT = GateLimits(difference=1e-4, accuracy=0.0, recall=0.0, disagreement=0.0)
-"""Of what computes in float32 with the trained weights: the SavedModel and the float32 file."""
-REDUCED = GateLimits(difference=1.0, accuracy=0.01, recall=0.1, disagreement=0.05)
-"""Of variants whose weights or activations are rounded, unless the job says otherwise."""
+EXACT_LIMITS = GateLimits(max_difference=1e-4, max_accuracy_drop=0.0, max_recall_drop=0.0, max_disagreement=0.0)
+"""Limits of the variants that compute in float32 with the trained weights: the SavedModel and the float32 file."""
+ROUNDED_LIMITS = GateLimits(max_difference=1.0, max_accuracy_drop=0.01, max_recall_drop=0.1, max_disagreement=0.05)
+"""Default limits of the variants with rounded weights or activations: float16, dynamic and int8."""
 
 _EXACT_VARIANTS = frozenset({SAVED_MODEL, FLOAT32})
 
 
 @dataclass(frozen=True)
-class AgreementCounts:
-    """Counts of one variant in one runtime against the Keras model over the same photos.
+class Candidate:
+    """A variant in one runtime: what the gate compares with the Keras model."""
 
-    ``classes`` has the photos of each class and how many of them the variant and Keras got right, ``[C, 3]``.
+    variant: str
+    runtime: str
+
+
+@dataclass(frozen=True)
+class CandidateModel:
+    """A loaded candidate.
+
+    Attributes:
+        predict: its prediction function, or the error if it could not be loaded.
+        max_photos: it predicts the first ``max_photos`` photos only.
+    """
+
+    predict: PredictFunction | str
+    max_photos: int
+
+
+@dataclass(frozen=True)
+class AgreementCounts:
+    """Agreement of one candidate with the Keras model ("reference") on the same photos.
+
+    Attributes:
+        photos: photos compared.
+        right: photos that the candidate labels correctly.
+        reference_right: photos that the reference labels correctly.
+        agreed: photos that both give the same label.
+        difference: largest difference of a probability; infinite if one is not a finite number.
+        classes: for each class its photos, and how many of them the candidate and the reference label correctly.
     """
 
     photos: int = 0
@@ -62,48 +89,48 @@ class AgreementCounts:
     classes: tuple[tuple[int, int, int], ...] = ()
 
     @classmethod
-    def of(
-        cls, answer: NDArray[np.float32], reference: NDArray[np.float32], labels: NDArray[np.int32]
+    def count(
+        cls, probabilities: NDArray[np.float32], reference: NDArray[np.float32], labels: NDArray[np.int32]
     ) -> "AgreementCounts":
-        """Count probabilities ``[N, C]`` of the variant and of Keras, N at least 1, with the true labels ``[N]``."""
-        theirs = reference.argmax(axis=1)
-        mine = _label(answer, theirs)
-        difference = float(np.abs(answer.astype(np.float64) - reference).max())
-        kinds = [labels, labels[mine == labels], labels[theirs == labels]]
-        counts = np.stack([np.bincount(kind, minlength=reference.shape[1]) for kind in kinds], axis=1)
+        """Compare probabilities ``[N, C]`` of candidate and reference, N > 0, given the true labels ``[N]``."""
+        expected = reference.argmax(axis=1)
+        predicted = _predicted_labels(probabilities, expected)
+        difference = float(np.abs(probabilities.astype(np.float64) - reference).max())
+        subsets = [labels, labels[predicted == labels], labels[expected == labels]]
+        by_class = np.stack([np.bincount(subset, minlength=reference.shape[1]) for subset in subsets], axis=1)
         return cls(
             photos=len(labels),
-            right=len(kinds[1]),
-            reference_right=len(kinds[2]),
-            agreed=int((mine == theirs).sum()),
+            right=len(subsets[1]),
+            reference_right=len(subsets[2]),
+            agreed=int((predicted == expected).sum()),
             difference=difference if np.isfinite(difference) else float("inf"),
-            classes=tuple((int(photos), int(right), int(other)) for photos, right, other in counts),
+            classes=tuple((int(photos), int(right), int(expected)) for photos, right, expected in by_class),
         )
 
     @property
     def recall_drop(self) -> float:
-        """The most that a class's recall is below Keras's."""
-        return max(((other - right) / photos for photos, right, other in self.classes if photos), default=0.0)
+        """Largest drop in a class's recall compared with the reference."""
+        return max(((expected - right) / photos for photos, right, expected in self.classes if photos), default=0.0)
 
-    def failure(self, limits: GateLimits, labels: Sequence[str] = ()) -> str | None:
-        """In words, the first limit that does not hold; None when all do."""
-        if self.difference > limits.difference:
-            return f"a probability differs by {self.difference:.1e} from Keras (limit {limits.difference:.0e})"
-        if self.reference_right - self.right > _count(limits.accuracy, self.photos, 1):
+    def failed_limit(self, limits: GateLimits, labels: Sequence[str] = ()) -> str | None:
+        """Describe the first limit that is exceeded; None if all are kept."""
+        if self.difference > limits.max_difference:
+            return f"a probability differs by {self.difference:.1e} from Keras (limit {limits.max_difference:.0e})"
+        if self.reference_right - self.right > _allowed_photos(limits.max_accuracy_drop, self.photos, 1):
             return f"{self.right} of {self.photos} photos right where Keras has {self.reference_right}"
-        for place, (photos, right, other) in enumerate(self.classes):
-            if other - right > _count(limits.recall, photos, _FEW):
-                name = labels[place] if labels else place
-                return f"{right} of {photos} photos of {name!r} right where Keras has {other}"
-        if self.photos - self.agreed > _count(limits.disagreement, self.photos, 1):
+        for index, (photos, right, expected) in enumerate(self.classes):
+            if expected - right > _allowed_photos(limits.max_recall_drop, photos, _MIN_CLASS_LOSS):
+                name = labels[index] if labels else index
+                return f"{right} of {photos} photos of {name!r} right where Keras has {expected}"
+        if self.photos - self.agreed > _allowed_photos(limits.max_disagreement, self.photos, 1):
             return f"only {self.agreed} of {self.photos} photos have the label that Keras gives"
         return None
 
-    def proof(self, form: "ExportedFile", failure: str | None) -> GateResult:
-        """The manifest's line."""
+    def to_gate_result(self, candidate: Candidate, failure: str | None) -> GateResult:
+        """The manifest's entry for this comparison."""
         return GateResult(
-            variant=form.variant,
-            runtime=form.runtime,
+            variant=candidate.variant,
+            runtime=candidate.runtime,
             photos=self.photos,
             accuracy=self.right / self.photos,
             accuracy_drop=(self.reference_right - self.right) / self.photos,
@@ -114,98 +141,83 @@ class AgreementCounts:
         )
 
 
-def _count(share: float, photos: int, least: int) -> float:
-    return max(share * photos, least) if share else 0
+def _allowed_photos(share: float, photos: int, minimum: int) -> float:
+    return max(share * photos, minimum) if share else 0
 
 
-def _label(answer: NDArray[np.float32], expected: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The label of each row ``[N, C]``: the expected one where it is as probable as the best within :data:`TIE`."""
-    best = answer.max(axis=1)
-    level = answer[np.arange(len(answer)), expected] >= best - TIE
-    return np.where(level, expected, answer.argmax(axis=1))
-
-
-@dataclass(frozen=True)
-class ExportedFile:
-    """A variant in one runtime."""
-
-    variant: str
-    runtime: str
-
-
-@dataclass(frozen=True)
-class RuntimeUnderTest:
-    """How to ask a form: the function (or why there is none), and how many of the photos, from the first."""
-
-    answers: PredictFunction | str
-    most: int
+def _predicted_labels(probabilities: NDArray[np.float32], expected: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Class index of each row ``[N, C]``; the expected one if it is within :data:`TIE` of the highest probability."""
+    highest = probabilities.max(axis=1)
+    tied = probabilities[np.arange(len(probabilities)), expected] >= highest - TIE
+    return np.where(tied, expected, probabilities.argmax(axis=1))
 
 
 @dataclass(frozen=True)
 class GatePredictions:
-    """What every form of the model said of the same photos.
+    """Predictions of the Keras model and of every candidate for the same photos.
 
     Attributes:
-        labels: the true ones ``[N]``.
+        labels: true labels ``[N]``.
         reference: the Keras model's probabilities ``[N, C]``.
-        forms: the probabilities ``[n, C]`` of the first n photos by form, in the order asked.
-        failures: why a form could not be run.
+        candidates: probabilities ``[n, C]`` for the first n photos, by candidate, in the order of loading.
+        errors: why a candidate could not be loaded or run.
     """
 
     labels: NDArray[np.int32]
     reference: NDArray[np.float32]
-    forms: Mapping[ExportedFile, NDArray[np.float32]]
-    failures: Mapping[ExportedFile, str] = field(default_factory=dict)
+    candidates: Mapping[Candidate, NDArray[np.float32]]
+    errors: Mapping[Candidate, str] = field(default_factory=dict)
 
     @cached_property
-    def variants(self) -> dict[str, NDArray[np.float32]]:
-        """The probabilities of each variant in the runtime that was asked first: that which serves it."""
+    def by_variant(self) -> dict[str, NDArray[np.float32]]:
+        """Probabilities of each variant in its first runtime, the one that serves it."""
         first: dict[str, NDArray[np.float32]] = {}
-        for form, answer in self.forms.items():
-            first.setdefault(form.variant, answer)
+        for candidate, probabilities in self.candidates.items():
+            first.setdefault(candidate.variant, probabilities)
         return first
 
-    def tally(self, form: ExportedFile) -> AgreementCounts:
-        """One form's counts."""
-        answer = self.forms[form]
-        return AgreementCounts.of(answer, self.reference[: len(answer)], self.labels[: len(answer)])
+    def counts(self, candidate: Candidate) -> AgreementCounts:
+        """Count a candidate's agreement with the Keras model."""
+        probabilities = self.candidates[candidate]
+        count = len(probabilities)
+        return AgreementCounts.count(probabilities, self.reference[:count], self.labels[:count])
 
 
-def compare(
-    reference: PredictFunction, forms: Mapping[ExportedFile, RuntimeUnderTest], photos: Iterable[tuple[RGB, int]]
+def run_candidates(
+    reference: PredictFunction, models: Mapping[Candidate, CandidateModel], photos: Iterable[tuple[RGB, int]]
 ) -> GatePredictions:
-    """Run every form and the reference over ``(photo, true label)`` pairs, a chunk at a time, on all cores.
+    """Predict ``(photo, true label)`` pairs with the reference and all candidates, a chunk at a time, on all cores.
 
     Raises:
-        GateError: there was not one photo.
+        GateError: there are no photos.
     """
-    truth: list[NDArray[np.int32]] = []
+    labels: list[NDArray[np.int32]] = []
     expected: list[NDArray[np.float32]] = []
-    found: dict[ExportedFile, list[NDArray[np.float32]]] = {form: [] for form in forms}
-    failures = {form: asked.answers for form, asked in forms.items() if isinstance(asked.answers, str)}
+    predicted: dict[Candidate, list[NDArray[np.float32]]] = {candidate: [] for candidate in models}
+    errors = {candidate: model.predict for candidate, model in models.items() if isinstance(model.predict, str)}
     with ThreadPoolExecutor(usable_cores()) as pool:
         done = 0
-        for images, labels in _chunks(photos):
-            wanted = {
-                form: pool.submit(asked.answers, images[: asked.most - done])
-                for form, asked in forms.items()
-                if form not in failures and not isinstance(asked.answers, str) and done < asked.most
+        for images, chunk_labels in _chunks(photos):
+            running = {
+                candidate: pool.submit(model.predict, images[: model.max_photos - done])
+                for candidate, model in models.items()
+                if candidate not in errors and not isinstance(model.predict, str) and done < model.max_photos
             }
-            truth.append(labels)
+            labels.append(chunk_labels)
             expected.append(reference(images))
-            for form, answer in wanted.items():
+            for candidate, future in running.items():
                 try:
-                    found[form].append(answer.result())
+                    predicted[candidate].append(future.result())
                 except BundleError as error:
-                    failures[form] = str(error)
-            done += len(labels)
-    if not truth:
+                    errors[candidate] = str(error)
+            done += len(chunk_labels)
+    if not labels:
         raise GateError("there is no held-out photo to compare the models on")
-    together = {form: np.concatenate(several) for form, several in found.items() if form not in failures}
-    return GatePredictions(np.concatenate(truth), np.concatenate(expected), together, failures)
+    complete = {candidate: np.concatenate(chunks) for candidate, chunks in predicted.items() if candidate not in errors}
+    return GatePredictions(np.concatenate(labels), np.concatenate(expected), complete, errors)
 
 
-def _chunks(photos: Iterable[tuple[RGB, int]]) -> Iterable[tuple[NDArray[np.uint8], NDArray[np.int32]]]:
+def _chunks(photos: Iterable[tuple[RGB, int]]) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int32]]]:
     images: list[RGB] = []
     labels: list[int] = []
     for image, label in photos:
@@ -218,30 +230,34 @@ def _chunks(photos: Iterable[tuple[RGB, int]]) -> Iterable[tuple[NDArray[np.uint
         yield np.stack(images), np.array(labels, np.int32)
 
 
-def gate_failure(answered: GatePredictions, limits: GateLimits, labels: Sequence[str]) -> list[GateResult]:
-    """What was measured of each form, and whether it holds; ``limits`` are those of rounded variants."""
-    proofs = [GateResult(form.variant, form.runtime, failure=why) for form, why in answered.failures.items()]
-    for form in answered.forms:
-        tally = answered.tally(form)
-        failure = tally.failure(EXACT if base_variant(form.variant) in _EXACT_VARIANTS else limits, labels)
-        proofs.append(tally.proof(form, failure))
-    return proofs
+def gate_results(predictions: GatePredictions, limits: GateLimits, labels: Sequence[str]) -> list[GateResult]:
+    """Compare every candidate with its limits; ``limits`` are those of variants with rounded numbers."""
+    results = [
+        GateResult(candidate.variant, candidate.runtime, failure=error)
+        for candidate, error in predictions.errors.items()
+    ]
+    for candidate in predictions.candidates:
+        counts = predictions.counts(candidate)
+        exact = base_variant(candidate.variant) in _EXACT_VARIANTS
+        failure = counts.failed_limit(EXACT_LIMITS if exact else limits, labels)
+        results.append(counts.to_gate_result(candidate, failure))
+    return results
 
 
-def left_out(proofs: Iterable[GateResult]) -> dict[str, str]:
-    """The variants that fail somewhere, each with the first reason.
+def left_out_variants(results: Iterable[GateResult]) -> dict[str, str]:
+    """Variants that fail in some runtime, each with its first failure.
 
     Raises:
-        GateError: a form that must equal the Keras model (the SavedModel, float32) does not.
+        GateError: the SavedModel or the float32 file fails.
     """
     reasons: dict[str, str] = {}
-    for proof in proofs:
-        if proof.failure and base_variant(proof.variant) in _EXACT_VARIANTS:
+    for result in results:
+        if result.failure and base_variant(result.variant) in _EXACT_VARIANTS:
             raise GateError(
-                f"{proof.failure}, on {proof.runtime}",
-                where=proof.variant,
+                f"{result.failure}, on {result.runtime}",
+                where=result.variant,
                 hint="nothing was published; please report it",
             )
-        if proof.failure:
-            reasons.setdefault(proof.variant, f"on {proof.runtime}: {proof.failure}")
+        if result.failure:
+            reasons.setdefault(result.variant, f"on {result.runtime}: {result.failure}")
     return reasons

@@ -1,4 +1,4 @@
-"""Who is asked at the gate, and what becomes of it: each file in each runtime, and int8 once more where it failed."""
+"""Run the gate: load each variant in each runtime, compare it with Keras, and retry int8 partly in float32."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,153 +11,155 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from export.gate.compare_variants import (
-    ExportedFile,
+    Candidate,
+    CandidateModel,
     GateLimits,
     GatePredictions,
-    RuntimeUnderTest,
-    compare,
-    gate_failure,
-    left_out,
+    gate_results,
+    left_out_variants,
+    run_candidates,
 )
 from export.gate.other_python import other_python, runtime_of
 from export.gate.runtimes import PredictFunction, saved_model_predict, tensorflow_predict, tflite_predict
 from export.tflite.convert import Converted, write_variant
-from export.tflite.selective import rank_by_gain
+from export.tflite.selective_int8 import rank_by_gain
 from transferlite.errors import BundleError
 from transferlite.images.decoder import RGB
 from transferlite.inference.interpreter import runtime_version
 from transferlite.inference.variants import INT8, SAVED_MODEL, base_variant
 from transferlite.registry.manifest import GateResult
 
-ELSEWHERE_PHOTOS = 50
-"""On how many of the photos, at most, a runtime is asked that does not serve the file: enough to see a kernel that is
-wrong, where tflite-runtime 2.14 takes up to twenty times as long as LiteRT (int8)."""
-WINDOWS = (1, 2, 3)
-"""How many windows of operations, each an eighth of all, a selective int8 file keeps in float32, tried in turn."""
+OTHER_RUNTIME_PHOTOS = 50
+"""Maximum photos for runtimes that do not serve the file: enough to detect a wrong kernel. tflite-runtime 2.14 takes up
+to 20 times as long as LiteRT for int8."""
+INT8_WINDOWS = (1, 2, 3)
+"""Numbers of windows (an eighth of all operations each) that the retries of int8 keep in float32."""
 _GAIN_PHOTOS = 16
+_TENSORFLOW = f"tensorflow {tf.__version__}"
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the gate found.
+class GateOutcome:
+    """Outcome of the gate.
 
     Attributes:
-        answered: what every form said.
-        proofs: a line for each form.
-        refused: the variants that are left out, and why.
-        in_float: the operations of the int8 file that compute in float32.
+        predictions: predictions of the Keras model and of every candidate.
+        results: measurements of each variant in each runtime.
+        left_out: variants that failed, with the reason.
+        in_float: operations that the int8 file computes in float32.
     """
 
-    answered: GatePredictions
-    proofs: tuple[GateResult, ...]
-    refused: Mapping[str, str]
+    predictions: GatePredictions
+    results: tuple[GateResult, ...]
+    left_out: Mapping[str, str]
     in_float: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Gate:
-    """
+    """Compares exported files with the Keras model on held-out photos.
+
     Attributes:
-        photos: gives the held-out photos with the place of their true label in ``labels``, anew at each call.
-        labels: the class names.
-        limits: what a variant may lose whose weights or activations are rounded.
-        most: how many photos there are at most.
-        python: another Python's executable, whose TFLite runtime is asked as well; None if there is none.
+        photos: returns an iterator over the photos and their true label's index; called once per run.
+        labels: class names.
+        limits: limits of the variants with rounded weights or activations.
+        max_photos: maximum number of photos.
+        legacy_python: executable of another Python whose TFLite runtime is tested too, if any.
     """
 
     photos: Callable[[], Iterable[tuple[RGB, int]]]
     labels: Sequence[str]
     limits: GateLimits
-    most: int
-    python: str | None = None
+    max_photos: int
+    legacy_python: str | None = None
 
-    def ask(self, reference: PredictFunction, files: Mapping[str, Path]) -> Verdict:
-        """Compare files, by variant, with the Keras model in every runtime.
+    def run(self, reference: PredictFunction, files: Mapping[str, Path]) -> GateOutcome:
+        """Compare each file (by variant) in each runtime with the Keras model ``reference``.
 
         Raises:
-            GateError: there is no photo, or a form that must equal the Keras model does not.
+            GateError: there are no photos, or the SavedModel or the float32 file fails.
         """
-        with self._forms(files) as forms:
-            answered = compare(reference, forms, self.photos())
-        proofs = gate_failure(answered, self.limits, self.labels)
-        return Verdict(answered, tuple(proofs), left_out(proofs))
+        with self._load(files) as models:
+            predictions = run_candidates(reference, models, self.photos())
+        results = gate_results(predictions, self.limits, self.labels)
+        return GateOutcome(predictions, tuple(results), left_out_variants(results))
 
-    def rescue_int8(
-        self, verdict: Verdict, converted: Converted, calibration: Sequence[RGB], folder: Path, batch: int = 1
-    ) -> Verdict:
-        """Try int8 files that keep the operations which lose most in float32, until one passes; else it is left out.
+    def retry_int8(
+        self, outcome: GateOutcome, converted: Converted, calibration: Sequence[RGB], folder: Path, batch: int = 1
+    ) -> GateOutcome:
+        """Write int8 files that keep the most sensitive operations in float32, until a file passes.
 
-        The reason for which int8 is left out then says that too.
+        Returns the outcome with int8's part replaced. If no file passes, int8 stays left out, and its reason also names
+        the last retry's failure.
         """
-        assert converted.ranged is not None
-        windows = rank_by_gain(converted.ranged, calibration[:_GAIN_PHOTOS])
-        refused = dict(verdict.refused)
-        for count in WINDOWS:
-            kept = list(dict.fromkeys(name for window in windows[:count] for name in window))
-            files = write_variant(converted, [INT8], folder, batch, kept)
-            again = self.ask(_replayed(verdict.answered.reference), files)
-            if not again.refused:
-                return _replaced(verdict, again, kept)
-            said = f"with {len(kept)} operations in float32, {next(iter(again.refused.values()))}"
-            refused |= {name: f"{why}; {said}" for name, why in verdict.refused.items() if base_variant(name) == INT8}
-        return Verdict(verdict.answered, verdict.proofs, refused)
+        assert converted.content_with_ranges is not None
+        windows = rank_by_gain(converted.content_with_ranges, calibration[:_GAIN_PHOTOS])
+        left_out = dict(outcome.left_out)
+        for count in INT8_WINDOWS:
+            in_float = list(dict.fromkeys(name for window in windows[:count] for name in window))
+            files = write_variant(converted, [INT8], folder, batch, in_float)
+            retry = self.run(_replay(outcome.predictions.reference), files)
+            if not retry.left_out:
+                return _replace_int8(outcome, retry, in_float)
+            failure = f"with {len(in_float)} operations in float32, {next(iter(retry.left_out.values()))}"
+            left_out |= {
+                name: f"{reason}; {failure}" for name, reason in outcome.left_out.items() if base_variant(name) == INT8
+            }
+        return GateOutcome(outcome.predictions, outcome.results, left_out)
 
     @contextmanager
-    def _forms(self, files: Mapping[str, Path]) -> Iterator[dict[ExportedFile, RuntimeUnderTest]]:
-        """Every file in every runtime, the one that serves it first."""
-        forms: dict[ExportedFile, RuntimeUnderTest] = {}
-        elsewhere = min(self.most, ELSEWHERE_PHOTOS)
+    def _load(self, files: Mapping[str, Path]) -> Iterator[dict[Candidate, CandidateModel]]:
+        """Load each file in each runtime, the one that serves it first."""
+        models: dict[Candidate, CandidateModel] = {}
+        few = min(self.max_photos, OTHER_RUNTIME_PHOTOS)
         with ExitStack() as stack:
             for variant, path in files.items():
                 if variant == SAVED_MODEL:
-                    forms[ExportedFile(variant, _TENSORFLOW)] = RuntimeUnderTest(saved_model_predict(path), self.most)
+                    models[Candidate(variant, _TENSORFLOW)] = CandidateModel(saved_model_predict(path), self.max_photos)
                     continue
-                forms[ExportedFile(variant, runtime_version())] = _asked(tflite_predict, path, self.most)
-                forms[ExportedFile(variant, _TENSORFLOW)] = _asked(tensorflow_predict, path, elsewhere)
-                if self.python is not None:
-                    start = partial(self._other, stack)
-                    forms[ExportedFile(variant, self._other_runtime)] = _asked(start, path, elsewhere)
-            yield forms
+                models[Candidate(variant, runtime_version())] = _loaded(tflite_predict, path, self.max_photos)
+                models[Candidate(variant, _TENSORFLOW)] = _loaded(tensorflow_predict, path, few)
+                if self.legacy_python is not None:
+                    load = partial(self._load_in_legacy_python, stack)
+                    models[Candidate(variant, self._legacy_runtime)] = _loaded(load, path, few)
+            yield models
 
-    def _other(self, stack: ExitStack, path: Path, _threads: int) -> PredictFunction:
-        return stack.enter_context(other_python(str(self.python), path))
+    def _load_in_legacy_python(self, stack: ExitStack, path: Path, _threads: int) -> PredictFunction:
+        return stack.enter_context(other_python(str(self.legacy_python), path))
 
     @cached_property
-    def _other_runtime(self) -> str:
-        return runtime_of(str(self.python))
+    def _legacy_runtime(self) -> str:
+        return runtime_of(str(self.legacy_python))
 
 
-_TENSORFLOW = f"tensorflow {tf.__version__}"
-
-
-def _asked(load: Callable[[Path, int], PredictFunction], path: Path, most: int) -> RuntimeUnderTest:
-    """A file loaded on one thread: there are more files than cores."""
+def _loaded(load: Callable[[Path, int], PredictFunction], path: Path, max_photos: int) -> CandidateModel:
+    """Load a file on one thread: there are more files than cores, and they run at the same time."""
     try:
-        return RuntimeUnderTest(load(path, 1), most)
+        return CandidateModel(load(path, 1), max_photos)
     except BundleError as error:
-        return RuntimeUnderTest(str(error), most)
+        return CandidateModel(str(error), max_photos)
 
 
-def _replayed(reference: NDArray[np.float32]) -> PredictFunction:
-    """What the Keras model said of the photos, said again as they come in the same order."""
-    place = 0
+def _replay(reference: NDArray[np.float32]) -> PredictFunction:
+    """A function that returns the Keras model's known predictions for the same photos in the same order."""
+    done = 0
 
-    def answers(photos: NDArray[np.uint8]) -> NDArray[np.float32]:
-        nonlocal place
-        place += len(photos)
-        return reference[place - len(photos) : place]
+    def predict(photos: NDArray[np.uint8]) -> NDArray[np.float32]:
+        nonlocal done
+        done += len(photos)
+        return reference[done - len(photos) : done]
 
-    return answers
+    return predict
 
 
-def _replaced(verdict: Verdict, again: Verdict, kept: Sequence[str]) -> Verdict:
-    """The verdict with int8's part from another."""
-    before = verdict.answered
-    forms = {form: answer for form, answer in before.forms.items() if base_variant(form.variant) != INT8}
-    failures = {form: why for form, why in before.failures.items() if base_variant(form.variant) != INT8}
-    return Verdict(
-        GatePredictions(before.labels, before.reference, forms | dict(again.answered.forms), failures),
-        (*(proof for proof in verdict.proofs if base_variant(proof.variant) != INT8), *again.proofs),
-        {name: why for name, why in verdict.refused.items() if base_variant(name) != INT8},
-        tuple(name.split(";")[0] for name in kept),  # of operations that were fused, the first
+def _replace_int8(outcome: GateOutcome, retry: GateOutcome, in_float: Sequence[str]) -> GateOutcome:
+    """The outcome with int8's predictions and results taken from ``retry``."""
+    old = outcome.predictions
+    others = {name: value for name, value in old.candidates.items() if base_variant(name.variant) != INT8}
+    errors = {name: error for name, error in old.errors.items() if base_variant(name.variant) != INT8}
+    return GateOutcome(
+        GatePredictions(old.labels, old.reference, others | dict(retry.predictions.candidates), errors),
+        (*(result for result in outcome.results if base_variant(result.variant) != INT8), *retry.results),
+        {name: reason for name, reason in outcome.left_out.items() if base_variant(name) != INT8},
+        tuple(name.split(";")[0] for name in in_float),  # fused operations have several names; keep the first
     )

@@ -1,1 +1,1 @@
-"""Write the Keras classifier as a SavedModel."""
+"""Trace the Keras classifier into one graph and write it as a SavedModel."""

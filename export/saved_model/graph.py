@@ -1,4 +1,4 @@
-"""The trained classifier as one traced graph: what the SavedModel and the TFLite files are made of."""
+"""Trace the trained classifier into one graph, from which the SavedModel and the TFLite files are made."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,48 +15,50 @@ IMAGE, PROBABILITIES, FEATURES = "image", "probabilities", "features"
 class Graph(tf.Module):  # type: ignore[misc]
     """The classifier as one traced graph in which every weight is a constant.
 
-    Keras's own ``export`` saves each layer as an object and each weight as a variable: many times as long to write, to
-    convert and to load.
+    Keras's own ``export`` saves each layer as an object and each weight as a variable, which takes many times as long
+    to write, convert and load.
 
     Args:
-        base: the Keras model from float RGB 0 to 255 ``[N, H, W, 3]`` to rows ``[N, D]``; run in inference mode.
-        head: the Keras model from rows to probabilities ``[N, C]``.
-        spec: the photo's size.
+        feature_model: Keras model from float RGB 0 to 255 ``[N, H, W, 3]`` to features ``[N, D]``; run in inference
+            mode.
+        head: Keras model from features to probabilities ``[N, C]``.
+        spec: input size.
     """
 
-    def __init__(self, base: Any, head: Any, spec: InputSpec) -> None:
+    def __init__(self, feature_model: Any, head: Any, spec: InputSpec) -> None:
         super().__init__()
         self.spec = spec
-        values = [(variable, np.asarray(variable.value)) for model in (base, head) for variable in model.variables]
+        models = (feature_model, head)
+        values = [(variable, np.asarray(variable.value)) for model in models for variable in model.variables]
 
         def run(image: Any) -> Any:
             with keras.StatelessScope([(variable, tf.constant(value)) for variable, value in values]):
-                rows = base(image, training=False)
-                return rows, head(rows, training=False)
+                features = feature_model(image, training=False)
+                return features, head(features, training=False)
 
-        self._run = tf.function(run, autograph=False).get_concrete_function(self.image(None, tf.float32))
+        self._run = tf.function(run, autograph=False).get_concrete_function(self.image_spec(None, tf.float32))
         values.clear()
 
-    def image(self, batch: int | None, dtype: Any) -> Any:
-        """What the graph takes, ``[batch, H, W, 3]``."""
+    def image_spec(self, batch: int | None, dtype: Any) -> Any:
+        """Tensor specification of the input, ``[batch, H, W, 3]``."""
         return tf.TensorSpec((batch, self.spec.height, self.spec.width, 3), dtype, name=IMAGE)
 
-    def answers(self, image: Any) -> Mapping[str, Any]:
-        """The graph on photos ``[N, H, W, 3]`` of any type: their ``features`` and ``probabilities``."""
-        rows, probabilities = self._run(tf.cast(image, tf.float32))
-        return {FEATURES: rows, PROBABILITIES: probabilities}
+    def predict(self, image: Any) -> Mapping[str, Any]:
+        """Run the graph on photos ``[N, H, W, 3]`` of any type; returns ``features`` and ``probabilities``."""
+        features, probabilities = self._run(tf.cast(image, tf.float32))
+        return {FEATURES: features, PROBABILITIES: probabilities}
 
-    def definition(self) -> tuple[Any, tuple[str, list[int]], str]:
-        """The ``GraphDef`` on float pixels, its input's name with a batch of one as its shape, and its output's name.
+    def graph_def(self) -> tuple[Any, tuple[str, list[int]], str]:
+        """The ``GraphDef`` on float pixels, its input's name with shape ``[1, H, W, 3]``, and its output's name.
 
-        Tensors that the graph takes from outside, as the statistics of Normalization are, become constants.
+        Captured tensors, such as the statistics of Normalization, become constants.
         """
         definition = self._run.graph.as_graph_def()
-        outside = {placeholder.op.name: tensor for tensor, placeholder in self._run.graph.captures}
+        captured = {placeholder.op.name: tensor for tensor, placeholder in self._run.graph.captures}
         for node in definition.node:
-            if node.name in outside:
+            if node.name in captured:
                 with tf.Graph().as_default():
-                    constant = tf.constant(outside[node.name].numpy(), name=node.name).op.node_def
+                    constant = tf.constant(captured[node.name].numpy(), name=node.name).op.node_def
                 node.CopyFrom(constant)
-        image, answer = self._run.inputs[0].op.name, self._run.outputs[-1].op.name
-        return definition, (image, [1, self.spec.height, self.spec.width, 3]), answer
+        image, output = self._run.inputs[0].op.name, self._run.outputs[-1].op.name
+        return definition, (image, [1, self.spec.height, self.spec.width, 3]), output

@@ -1,4 +1,4 @@
-"""The SavedModel: for TensorFlow Serving, and for whoever has TensorFlow."""
+"""Write the SavedModel, for TensorFlow Serving and other users of TensorFlow."""
 
 import ctypes
 import gc
@@ -9,41 +9,39 @@ from typing import Any
 
 import tensorflow as tf
 
-from export.saved_model.encoded_photos import decoded
+from export.saved_model.encoded_photos import decode_photos
 from export.saved_model.graph import FEATURES, PROBABILITIES, Graph
 from transferlite.inference.variants import SAVED_MODEL
 from transferlite.registry.manifest import LABELS
 
 
 def release_memory() -> None:
-    """Return what is free to the system. glibc keeps it, and would add the next step's copies on top of it."""
+    """Return free memory to the system. glibc would keep it, and the next step's copies would add to it."""
     gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's own
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
     if trim is not None:
         trim(0)
 
 
 SERVE, SERVE_ENCODED = "serving_default", "serve_encoded"
 ENCODED = "image_bytes"
-"""The input of encoded photos; TensorFlow Serving takes base64 for inputs whose name ends in ``_bytes``."""
+"""Name of the input of encoded photos: TensorFlow Serving accepts base64 for inputs that end in ``_bytes``."""
 
 
 def write_saved_model(graph: Graph, labels: Sequence[str], folder: Path) -> Path:
-    """Write the SavedModel; returns its base path. Its signatures:
+    """Write the SavedModel with its labels as the asset ``labels.txt``; returns its base path. Its signatures:
 
     - ``serving_default``: ``image`` uint8 ``[N, H, W, 3]`` -> ``probabilities`` ``[N, C]``;
     - ``serve_encoded``: ``image_bytes`` string ``[N]``, JPEGs or PNGs of any size -> ``probabilities``;
-    - ``features``: ``image`` -> ``features`` ``[N, D]``, the pooled output of the base.
-
-    The labels, a line each, are its asset ``labels.txt``.
+    - ``features``: ``image`` -> ``features`` ``[N, D]``, the backbone's pooled output.
     """
-    image, encoded = graph.image(None, tf.uint8), tf.TensorSpec((None,), tf.string, name=ENCODED)
+    image, encoded = graph.image_spec(None, tf.uint8), tf.TensorSpec((None,), tf.string, name=ENCODED)
     signatures = {
-        SERVE: _signature(lambda photos: graph.answers(photos)[PROBABILITIES], image, PROBABILITIES),
+        SERVE: _signature(lambda photos: graph.predict(photos)[PROBABILITIES], image, PROBABILITIES),
         SERVE_ENCODED: _signature(
-            lambda data: graph.answers(decoded(data, graph.spec))[PROBABILITIES], encoded, PROBABILITIES
+            lambda data: graph.predict(decode_photos(data, graph.spec))[PROBABILITIES], encoded, PROBABILITIES
         ),
-        FEATURES: _signature(lambda photos: graph.answers(photos)[FEATURES], image, FEATURES),
+        FEATURES: _signature(lambda photos: graph.predict(photos)[FEATURES], image, FEATURES),
     }
     with tempfile.TemporaryDirectory(prefix="transferlite-") as assets:
         path = Path(assets, LABELS)
@@ -54,6 +52,6 @@ def write_saved_model(graph: Graph, labels: Sequence[str], folder: Path) -> Path
     return folder / SAVED_MODEL
 
 
-def _signature(answer: Callable[[Any], Any], source: Any, target: str) -> Any:
-    """``answer`` traced from the tensor ``source``, whose name is the input's, to one output of the name ``target``."""
-    return tf.function(lambda given: {target: answer(given)}, autograph=False).get_concrete_function(source)
+def _signature(function: Callable[[Any], Any], source: Any, output_name: str) -> Any:
+    """Trace ``function`` from the tensor ``source``, whose name becomes the input's, to one named output."""
+    return tf.function(lambda value: {output_name: function(value)}, autograph=False).get_concrete_function(source)

@@ -1,7 +1,8 @@
-"""Write TFLite Metadata into a file: what it takes and answers, its labels, and which model it is.
+"""Write TFLite Metadata into a file: its input and output, its labels, and the version it belongs to.
 
-MediaPipe Tasks and Android's tools read it; what each field is for: transferlite/inference/tflite_metadata.py, which
-reads it too."""
+MediaPipe Tasks and Android's tools read it, and ``transferlite/inference/tflite_metadata.py``, which explains the
+fields.
+"""
 
 import io
 import json
@@ -17,31 +18,31 @@ from ai_edge_litert import schema_py_generated as schema
 
 from export.tflite.tflite_file import Buffer, read_tflite, write_tflite
 from transferlite.images.input_spec import DECODER_VERSION, InputSpec
-from transferlite.inference.tflite_metadata import ABOUT, BUFFER, Kind, Slot
+from transferlite.inference.tflite_metadata import ABOUT_FILE, METADATA_NAME, Kind, Slot
 from transferlite.registry.manifest import LABELS
 
 _IDENTIFIER = b"M001"
 _MIN_PARSER = "1.0.0"
-"""The schema's first version has every field that is used here."""
-_LONG_AGO = (1980, 1, 1, 0, 0, 0)
-"""The date of each entry of the archive: the same model is the same file whenever it is made."""
+"""Oldest version of the schema with all fields that are used here."""
+_FIXED_DATE = (1980, 1, 1, 0, 0, 0)
+"""Date of the archive's entries, always the same so that equal models are equal files."""
 
 Value = str | np.generic | Mapping[int, Any] | Sequence[Any]
-"""A text, a NumPy number, a table as its values by slot, or a vector of floats or of tables."""
+"""A string, a NumPy number, a table (its values by slot), or a vector of floats or of tables."""
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a file is told of itself.
+    """Description of a model, stored in its TFLite files.
 
     Attributes:
-        model_id: the version that it belongs to.
-        created_at: when that was made, in ISO form.
-        backbone: the name of its base.
-        labels: one for each output.
-        input: what it takes, as uint8 RGB ``[1, H, W, 3]``.
-        threshold: the probability below which the answer is ``unknown``; 0 for none.
-        release: of TransferLite, that made it.
+        model_id: id of its version.
+        created_at: creation time in ISO format.
+        backbone: name of its backbone.
+        labels: class names, in the order of the outputs.
+        input: input size; the input is uint8 RGB ``[1, H, W, 3]``.
+        threshold: probability below which the prediction is ``unknown``; 0 for none.
+        release: version of TransferLite that made it.
     """
 
     model_id: str
@@ -53,35 +54,37 @@ class ModelInfo:
     release: str = ""
 
     def to_json(self) -> bytes:
-        """The archive's entry :data:`~transferlite.inference.tflite_metadata.ABOUT`."""
-        known = {"model_id": self.model_id, "created_at": self.created_at, "backbone": self.backbone}
+        """The archive's entry :data:`~transferlite.inference.tflite_metadata.ABOUT_FILE`."""
+        identity = {"model_id": self.model_id, "created_at": self.created_at, "backbone": self.backbone}
         made_by = {"transferlite": self.release} if self.release else {}
-        reading = {"decoder_version": DECODER_VERSION, "resize": self.input.resize, "threshold": self.threshold}
-        return json.dumps(known | made_by | reading, indent=2).encode() + b"\n"
+        decoding = {"decoder_version": DECODER_VERSION, "resize": self.input.resize, "threshold": self.threshold}
+        return json.dumps(identity | made_by | decoding, indent=2).encode() + b"\n"
 
 
-def add_metadata(path: Path, about: ModelInfo) -> None:
-    """Write the metadata into the TFLite file at ``path``, which has none, and the archive behind it."""
+def add_metadata(path: Path, info: ModelInfo) -> None:
+    """Add metadata to the TFLite file at ``path``, which has none, and append the archive with the labels."""
     model = read_tflite(path.read_bytes())
-    model.buffers.append(Buffer(np.frombuffer(_flatbuffer(_model(about)), np.uint8)))
-    model.metadata = [*(model.metadata or []), schema.MetadataT(BUFFER, len(model.buffers) - 1)]
-    labels = "".join(f"{label}\n" for label in about.labels).encode()
-    path.write_bytes(write_tflite(model) + _archive({LABELS: labels, ABOUT: about.to_json()}))
+    model.buffers.append(Buffer(np.frombuffer(_flatbuffer(_model(info)), np.uint8)))
+    model.metadata = [*(model.metadata or []), schema.MetadataT(METADATA_NAME, len(model.buffers) - 1)]
+    labels = "".join(f"{label}\n" for label in info.labels).encode()
+    path.write_bytes(write_tflite(model) + _archive({LABELS: labels, ABOUT_FILE: info.to_json()}))
 
 
-def _model(about: ModelInfo) -> Mapping[int, Value]:
-    size = f"{about.input.height}x{about.input.width}"
-    shown = ", ".join(about.labels[:10]) + (", …" if len(about.labels) > 10 else "")
+def _model(info: ModelInfo) -> Mapping[int, Value]:
+    size = f"{info.input.height}x{info.input.width}"
+    shown = ", ".join(info.labels[:10]) + (", …" if len(info.labels) > 10 else "")
     return {
         Slot.MODEL_NAME: "TransferLite image classifier",
         Slot.MODEL_DESCRIPTION: (
-            f"Tells {len(about.labels)} kinds of photo apart: {shown}. Model {about.model_id} on {about.backbone}, made"
-            f" {about.created_at}. It takes uint8 RGB of {size}, the whole upright photo resized ({about.input.resize},"
-            f" photo decoder {DECODER_VERSION}); the normalisation is inside."
+            f"Classifies photos into {len(info.labels)} classes: {shown}. Model {info.model_id} on {info.backbone},"
+            f" made {info.created_at}. Input: uint8 RGB of {size}, the whole upright photo resized"
+            f" ({info.input.resize}, photo decoder {DECODER_VERSION}), not normalised."
         ),
-        Slot.MODEL_VERSION: about.model_id,
-        Slot.MODEL_SUBGRAPHS: [{Slot.GRAPH_INPUTS: [_image()], Slot.GRAPH_OUTPUTS: [_probabilities(about.threshold)]}],
-        Slot.MODEL_FILES: [_file(ABOUT, "Model id, photo decoder and threshold, as JSON.", Kind.FILE_DESCRIPTIONS)],
+        Slot.MODEL_VERSION: info.model_id,
+        Slot.MODEL_SUBGRAPHS: [{Slot.GRAPH_INPUTS: [_image()], Slot.GRAPH_OUTPUTS: [_probabilities(info.threshold)]}],
+        Slot.MODEL_FILES: [
+            _file(ABOUT_FILE, "Model id, photo decoder and threshold, as JSON.", Kind.FILE_DESCRIPTIONS)
+        ],
         Slot.MODEL_MIN_PARSER: _MIN_PARSER,
     }
 
@@ -90,7 +93,7 @@ def _image() -> Mapping[int, Value]:
     normalisation = {Slot.NORMALISATION_MEAN: [0.0], Slot.NORMALISATION_STD: [1.0]}
     return {
         Slot.TENSOR_NAME: "image",
-        Slot.TENSOR_DESCRIPTION: "The photo: RGB pixels from 0 to 255, as they are.",
+        Slot.TENSOR_DESCRIPTION: "The photo: RGB pixels from 0 to 255, not normalised.",
         Slot.TENSOR_CONTENT: {
             Slot.CONTENT_TYPE: np.uint8(Kind.CONTENT_IMAGE),
             Slot.CONTENT: {Slot.IMAGE_COLOURS: np.int8(Kind.COLOURS_RGB)},
@@ -121,11 +124,11 @@ def _file(name: str, description: str, kind: int) -> Mapping[int, Value]:
 
 
 def _archive(files: Mapping[str, bytes]) -> bytes:
-    """A zip archive without compression, as MediaPipe reads it."""
+    """Make a zip archive without compression, which MediaPipe requires."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as entries:
         for name, content in files.items():
-            entries.writestr(zipfile.ZipInfo(name, _LONG_AGO), content)
+            entries.writestr(zipfile.ZipInfo(name, _FIXED_DATE), content)
     return archive.getvalue()
 
 
@@ -136,8 +139,8 @@ def _flatbuffer(root: Mapping[int, Value]) -> bytes:
 
 
 def _table(builder: Any, fields: Mapping[int, Value]) -> int:
-    """Write a table, what it refers to first; returns where it is."""
-    written = {slot: _referred(builder, value) for slot, value in fields.items()}
+    """Write a table, after everything it refers to; returns its offset."""
+    written = {slot: _offset_or_number(builder, value) for slot, value in fields.items()}
     builder.StartObject(max(fields, default=-1) + 1)
     for slot, value in written.items():
         if isinstance(value, np.generic):
@@ -148,8 +151,8 @@ def _table(builder: Any, fields: Mapping[int, Value]) -> int:
     return int(builder.EndObject())
 
 
-def _referred(builder: Any, value: Value) -> Any:
-    """Write what does not lie in a table itself, and return where it is; a number is returned as it is."""
+def _offset_or_number(builder: Any, value: Value) -> Any:
+    """Write a string, table or vector and return its offset; return a number unchanged."""
     if isinstance(value, np.generic):
         return value
     if isinstance(value, str):
@@ -162,8 +165,8 @@ def _referred(builder: Any, value: Value) -> Any:
 def _vector(builder: Any, value: Sequence[Any]) -> Any:
     if value and isinstance(value[0], float):
         return builder.CreateNumpyVector(np.array(value, np.float32))
-    places = [_table(builder, one) for one in value]
-    builder.StartVector(4, len(places), 4)
-    for place in reversed(places):
-        builder.PrependUOffsetTRelative(place)
+    offsets = [_table(builder, fields) for fields in value]
+    builder.StartVector(4, len(offsets), 4)
+    for offset in reversed(offsets):
+        builder.PrependUOffsetTRelative(offset)
     return builder.EndVector()

@@ -1,8 +1,8 @@
-"""Which operations a TFLite file needs, in which versions, and which runtimes take those.
+"""List the operations of a TFLite file with their versions, and the runtimes that load them.
 
-``op_versions.json`` has the table: what TensorFlow says is the oldest release for each version of an operation, and
-what each runtime was seen to load. ``python -m benchmarks.runtimes.op_versions`` makes it. That a runtime loads a
-file does not say that it computes it right: that is for the gate, and for the test pictures of a bundle.
+``op_versions.json`` holds, for each version of an operation, the oldest TensorFlow release that has it, and the
+versions that each runtime loaded in a test. ``python -m benchmarks.runtimes.op_versions`` makes it. A runtime that
+loads a file may still compute it wrongly; the gate and the bundle's test pictures detect that.
 """
 
 import functools
@@ -24,7 +24,7 @@ _NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if
 
 @dataclass(frozen=True, order=True)
 class Operation:
-    """One that a file needs: its name in the schema (``CUSTOM`` and its own name if it is none), and its version."""
+    """An operation of a file: its name in the schema (``CUSTOM NAME`` for a custom one) and its version."""
 
     name: str
     version: int
@@ -33,11 +33,11 @@ class Operation:
         return f"{self.name} {self.version}"
 
 
-def needs(path: Path) -> list[Operation]:
+def required_operations(path: Path) -> list[Operation]:
     """The operations of a TFLite file, in alphabetical order.
 
     Raises:
-        InputError: there is no such file, or it is no TFLite file.
+        InputError: the file does not exist, or is not a TFLite file.
     """
     if not path.is_file():
         raise InputError("there is no such file", where=str(path))
@@ -46,7 +46,7 @@ def needs(path: Path) -> list[Operation]:
         raise InputError("is not a TFLite file", where=str(path))
     try:
         model = schema.Model.GetRootAs(content, 0)
-        return sorted({_operation(model.OperatorCodes(place)) for place in range(model.OperatorCodesLength())})
+        return sorted({_operation(model.OperatorCodes(index)) for index in range(model.OperatorCodesLength())})
     except (struct.error, IndexError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise InputError(f"is a damaged TFLite file ({error})", where=str(path)) from error
 
@@ -64,30 +64,32 @@ def _table() -> Mapping[str, Any]:
     return dict(json.loads(TABLE.read_text()))
 
 
-def profiles() -> dict[str, str]:
-    """The runtimes that the table knows, by the name of their profile: what each of them is."""
+def runtime_profiles() -> dict[str, str]:
+    """The runtimes of the table: name and version by profile name."""
     return {name: profile["runtime"] for name, profile in _table()["profiles"].items()}
 
 
-def oldest_runtime(needed: Sequence[Operation]) -> str | None:
-    """The oldest TensorFlow Lite that has all of them, as ``2.3.0``; None where one of them is in no release known."""
+def oldest_runtime(operations: Sequence[Operation]) -> str | None:
+    """The oldest TensorFlow Lite release that has all the operations, such as ``2.3.0``; None if no known one has."""
     oldest = _table()["oldest"]
-    releases = [oldest.get(one.name, {}).get(str(one.version)) for one in needed]
+    releases = [oldest.get(operation.name, {}).get(str(operation.version)) for operation in operations]
     if None in releases:
         return None
     return max(releases, key=lambda release: [int(part) for part in release.split(".")], default=None)
 
 
-def refused(needed: Sequence[Operation], profile: str) -> list[str]:
-    """Why a runtime does not take a file with these operations: one reason for each; empty if it does."""
-    known = _table()["profiles"][profile]["operations"]
-    return [reason for one in needed if (reason := _refused(one, known.get(one.name)))]
+def incompatibilities(operations: Sequence[Operation], profile: str) -> list[str]:
+    """Why a runtime does not load a file with these operations, one reason per operation; empty if it does."""
+    supported = _table()["profiles"][profile]["operations"]
+    reasons = (_incompatibility(operation, supported.get(operation.name)) for operation in operations)
+    return [reason for reason in reasons if reason]
 
 
-def _refused(one: Operation, known: Sequence[int] | None) -> str | None:
-    if known is None:
-        return f"it has no {one.name}"
-    first, last = known
-    if first <= one.version <= last:
+def _incompatibility(operation: Operation, versions: Sequence[int] | None) -> str | None:
+    """The reason why a runtime with the given first and last version does not load the operation."""
+    if versions is None:
+        return f"it has no {operation.name}"
+    first, last = versions
+    if first <= operation.version <= last:
         return None
-    return f"{one.name} is needed in version {one.version}, and it has {first} to {last}"
+    return f"{operation.name} is needed in version {operation.version}, and it has {first} to {last}"

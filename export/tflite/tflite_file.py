@@ -1,6 +1,6 @@
-"""TFLite files as objects: read one, change it, write it again.
+"""Read, change and write TFLite files as objects of the FlatBuffers schema.
 
-Source: the schema https://github.com/tensorflow/tensorflow/blob/master/tensorflow/compiler/mlir/lite/schema/schema.fbs
+Source: https://github.com/tensorflow/tensorflow/blob/master/tensorflow/compiler/mlir/lite/schema/schema.fbs
 """
 
 from typing import Any
@@ -15,10 +15,10 @@ _SPARE_BYTES = 2**20
 
 
 class Buffer(schema.BufferT):  # type: ignore[misc]
-    """A buffer whose content begins at a multiple of 16 bytes, as kernels expect of their weights."""
+    """A buffer aligned to 16 bytes, as kernels expect of their weights."""
 
     def Pack(self, builder: Any) -> Any:  # noqa: N802 - the name that the generated code calls
-        """Write the buffer; returns where it is."""
+        """Write the buffer; returns its offset."""
         data = None
         if self.data is not None:
             builder.StartVector(1, len(self.data), 16)
@@ -32,15 +32,15 @@ class Buffer(schema.BufferT):  # type: ignore[misc]
 
 
 def read_tflite(content: bytes) -> Any:
-    """The file as the schema's ``ModelT``."""
+    """Parse a file into the schema's ``ModelT``."""
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
-    for number, buffer in enumerate(model.buffers):
-        model.buffers[number] = Buffer(buffer.data)
+    for index, buffer in enumerate(model.buffers):
+        model.buffers[index] = Buffer(buffer.data)
     return model
 
 
 def write_tflite(model: Any) -> bytes:
-    """The content of a file, whose buffers are :class:`Buffer`."""
+    """Serialise a model whose buffers are :class:`Buffer`."""
     size = sum(len(buffer.data) for buffer in model.buffers if buffer.data is not None)
     builder = flatbuffers.Builder(size + _SPARE_BYTES)
     builder.Finish(model.Pack(builder), file_identifier=_IDENTIFIER)
@@ -48,13 +48,13 @@ def write_tflite(model: Any) -> bytes:
 
 
 def operator_code(name: str, version: int = 1) -> Any:
-    """The builtin operation ``name``."""
+    """The operator code of the built-in operation ``name``."""
     number = getattr(schema.BuiltinOperator, name)
     return schema.OperatorCodeT(builtinCode=number, deprecatedBuiltinCode=min(number, 127), version=version)
 
 
 def constant(model: Any, tensor: Any) -> NDArray[np.float32] | None:
-    """The values of a float32 constant, in its shape; None of any other tensor."""
+    """Values of a float32 constant, in its shape; None for any other tensor."""
     data = model.buffers[tensor.buffer].data
     if tensor.type != schema.TensorType.FLOAT32 or data is None:
         return None
@@ -62,7 +62,7 @@ def constant(model: Any, tensor: Any) -> NDArray[np.float32] | None:
 
 
 def set_constant(model: Any, tensor: Any, values: NDArray[Any], kind: int) -> None:
-    """Give a constant other values, of the schema's type ``kind``. What it had goes with its last user."""
+    """Replace the values of a constant by ``values`` of the schema's type ``kind``; free its old buffer if unused."""
     old, new = tensor.buffer, Buffer(np.ascontiguousarray(values).reshape(-1).view(np.uint8))
     model.buffers.append(new)
     tensor.buffer, tensor.type = len(model.buffers) - 1, kind
@@ -70,17 +70,17 @@ def set_constant(model: Any, tensor: Any, values: NDArray[Any], kind: int) -> No
         model.buffers[old].data = None
 
 
-def name_ends(model: Any, key: str, image: str, answer: str) -> None:
-    """Name the only input and the only output, and describe both by the signature ``key``."""
+def set_signature(model: Any, key: str, input_name: str, output_name: str) -> None:
+    """Name the model's input and output, and make them the signature ``key``."""
     (graph,) = model.subgraphs
     (source,), (target,) = graph.inputs, graph.outputs
-    graph.tensors[source].name, graph.tensors[target].name = image, answer
-    maps = [[schema.TensorMapT(name, int(tensor))] for name, tensor in ((image, source), (answer, target))]
+    graph.tensors[source].name, graph.tensors[target].name = input_name, output_name
+    maps = [[schema.TensorMapT(name, int(tensor))] for name, tensor in ((input_name, source), (output_name, target))]
     model.signatureDefs = [schema.SignatureDefT(*maps, signatureKey=key, subgraphIndex=0)]
 
 
-def take_uint8(model: Any) -> None:
-    """Give a model on float pixels an input of uint8 pixels, which its first operation casts."""
+def add_uint8_input(model: Any) -> None:
+    """Replace the float input of a model by a uint8 one, which a new first operation casts to float."""
     (graph,) = model.subgraphs
     (pixels,) = graph.inputs
     image = schema.TensorT(shape=graph.tensors[pixels].shape, type=schema.TensorType.UINT8, buffer=0, name="uint8")
@@ -94,36 +94,37 @@ def take_uint8(model: Any) -> None:
     graph.inputs = cast.inputs
 
 
-def take_batch(model: Any, count: int) -> None:
-    """Make a model on a batch of one take ``count`` photos at once: the shapes of what it computes, and of reshapings.
+def set_batch_size(model: Any, batch: int) -> None:
+    """Change the batch size of a model from 1 to ``batch``: in the shapes of all computed tensors and of RESHAPE.
 
-    An operation that holds its batch elsewhere gives a file that cannot be loaded, or answers otherwise.
+    Assumes that the batch is the first dimension. Where an operation needs it elsewhere, the file does not load or
+    fails the gate.
     """
     (graph,) = model.subgraphs
     for tensor in graph.tensors:
         if model.buffers[tensor.buffer].data is None and len(tensor.shape) > 1 and tensor.shape[0] == 1:
-            tensor.shape = np.array([count, *tensor.shape[1:]], np.int32)
+            tensor.shape = np.array([batch, *tensor.shape[1:]], np.int32)
             tensor.shapeSignature = None
     for operator in graph.operators:
         if model.operatorCodes[operator.opcodeIndex].builtinCode == schema.BuiltinOperator.RESHAPE:
             shape = graph.tensors[operator.inputs[1]]
             sides = np.asarray(model.buffers[shape.buffer].data).view(np.int32).copy()
             if sides[0] == 1:
-                sides[0] = count
+                sides[0] = batch
                 set_constant(model, shape, sides, schema.TensorType.INT32)
             operator.builtinOptions, operator.builtinOptionsType = None, 0
 
 
-def activations(model: Any) -> list[int]:
-    """The numbers of the float32 tensors that are computed or given, and not constant."""
+def activation_tensors(model: Any) -> list[int]:
+    """Indices of the float32 tensors that are not constants: the input and all computed tensors."""
     return [
-        number
-        for number, tensor in enumerate(model.subgraphs[0].tensors)
+        index
+        for index, tensor in enumerate(model.subgraphs[0].tensors)
         if tensor.type == schema.TensorType.FLOAT32 and model.buffers[tensor.buffer].data is None
     ]
 
 
 def set_range(model: Any, tensor: int, low: float, high: float) -> None:
-    """Note from where to where the values of a tensor go, for a quantiser to read."""
-    noted = schema.QuantizationParametersT(min=np.array([low], np.float32), max=np.array([high], np.float32))
-    model.subgraphs[0].tensors[tensor].quantization = noted
+    """Store the range of a tensor's values, for the quantiser."""
+    limits = schema.QuantizationParametersT(min=np.array([low], np.float32), max=np.array([high], np.float32))
+    model.subgraphs[0].tensors[tensor].quantization = limits

@@ -1,4 +1,4 @@
-"""What the tests of the export share."""
+"""Fixtures of the export tests."""
 
 import pytest
 

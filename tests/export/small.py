@@ -1,4 +1,4 @@
-"""A small network with random weights, written in every form; its answers to the pictures differ widely."""
+"""A small network with random weights, exported as every variant; its predictions for the pictures differ widely."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ LABELS = ("Käfer", "two words", "third")
 
 @dataclass(frozen=True)
 class Exported:
-    features: Any
+    feature_model: Any
     keras: Any
     saved_model: Path
     converted: Any
@@ -30,7 +30,7 @@ def pictures(count: int) -> list[Any]:
 
 
 def export(folder: Path) -> Exported:
-    """Build it and write its files to ``folder``."""
+    """Build the network and export it to ``folder``."""
     import keras
     from keras import layers
 
@@ -39,15 +39,15 @@ def export(folder: Path) -> Exported:
     from export.tflite.convert import convert, write_variant
 
     keras.utils.set_random_seed(0)
-    scaled = [layers.Rescaling(1 / 127.5, -1), layers.Normalization(mean=[0.1, 0.0, -0.1], variance=[1.2, 1.0, 0.8])]
-    stack = [*scaled, layers.Conv2D(8, 3, 2), layers.BatchNormalization(), layers.ReLU(6.0)]
-    features = keras.Sequential([keras.Input((32, 40, 3)), *stack, layers.GlobalAveragePooling2D()])
+    scaling = [layers.Rescaling(1 / 127.5, -1), layers.Normalization(mean=[0.1, 0.0, -0.1], variance=[1.2, 1.0, 0.8])]
+    stack = [*scaling, layers.Conv2D(8, 3, 2), layers.BatchNormalization(), layers.ReLU(6.0)]
+    feature_model = keras.Sequential([keras.Input((32, 40, 3)), *stack, layers.GlobalAveragePooling2D()])
     head = keras.Sequential([keras.Input((8,)), layers.Dense(16, "relu"), layers.Dense(3, "softmax")])
     kernel = head.layers[-1].get_weights()[0] * 30
-    hidden = head.layers[0](features(np.stack(pictures(9)).astype(np.float32)))
+    hidden = head.layers[0](feature_model(np.stack(pictures(9)).astype(np.float32)))
     head.layers[-1].set_weights([kernel, -np.asarray(hidden).mean(axis=0) @ kernel])
-    graph = Graph(features, head, SPEC)
+    graph = Graph(feature_model, head, SPEC)
     saved_model = write_saved_model(graph, LABELS, folder)
     converted = convert(graph, pictures(12))
     tflite = write_variant(converted, TFLITE_VARIANTS, folder)
-    return Exported(features, keras.Sequential([features, head]), saved_model, converted, tflite)
+    return Exported(feature_model, keras.Sequential([feature_model, head]), saved_model, converted, tflite)

@@ -1,39 +1,40 @@
-// The page: a photo in, labels with bars out.
+// The page: shows a photo and its predicted labels with bars.
 
 import { open } from "./classifier.js";
 import { pixels } from "./photo.js";
 
-const SHOWN = 5;
+const MAX_LABELS = 5;
 const find = (id) => document.getElementById(id);
 const [file, drop, photo, message, answer] = ["file", "drop", "photo", "message", "answer"].map(find);
 let classifier;
-let newest = 0;
+let lastRequest = 0;
 
-async function label(blob) {
-  const mine = ++newest; // of several photos in a row, only the last is answered
+async function classify(blob) {
+  const request = ++lastRequest; // results for earlier photos are dropped
   message.textContent = "";
   answer.replaceChildren();
-  show(blob);
+  showPhoto(blob);
   try {
-    const { height, width } = classifier.about;
-    const found = await classifier.answer(await pixels(blob, height, width));
-    if (mine === newest) tell(found);
+    const { height, width } = classifier.info;
+    const prediction = await classifier.predict(await pixels(blob, height, width));
+    if (request === lastRequest) showPrediction(prediction);
   } catch (error) {
     const unreadable = error.name === "InvalidStateError" || error.name === "EncodingError";
-    if (mine === newest) fail(unreadable ? "This browser cannot read that file as a picture." : `It failed: ${error.message}`);
+    const text = unreadable ? "This browser cannot read the file as a photo." : `Prediction failed: ${error.message}`;
+    if (request === lastRequest) showError(text);
   }
 }
 
-function show(blob) {
+function showPhoto(blob) {
   URL.revokeObjectURL(photo.src);
   photo.src = URL.createObjectURL(blob);
   photo.hidden = false;
 }
 
-function tell(found) {
+function showPrediction(prediction) {
   const heading = document.createElement("h2");
-  heading.textContent = found.label;
-  answer.replaceChildren(heading, ...found.top.slice(0, SHOWN).map(row));
+  heading.textContent = prediction.label;
+  answer.replaceChildren(heading, ...prediction.top.slice(0, MAX_LABELS).map(row));
 }
 
 function row({ label, score }) {
@@ -43,38 +44,38 @@ function row({ label, score }) {
   name.textContent = label;
   bar.value = score;
   bar.setAttribute("aria-label", label);
-  share.textContent = `${(100 * score).toFixed(1)} %`;
+  share.textContent = `${(100 * score).toFixed(1)}%`;
   line.append(name, bar, share);
   return line;
 }
 
-function fail(text) {
+function showError(text) {
   photo.hidden = true;
   message.textContent = text;
 }
 
-function taken(files) {
+function classifyFirst(files) {
   const [first] = files;
-  if (first && classifier) label(first);
+  if (first && classifier) classify(first);
 }
 
-file.addEventListener("change", () => taken(file.files));
-document.addEventListener("paste", (event) => taken(event.clipboardData.files));
+file.addEventListener("change", () => classifyFirst(file.files));
+document.addEventListener("paste", (event) => classifyFirst(event.clipboardData.files));
 document.addEventListener("dragover", (event) => event.preventDefault());
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   drop.classList.remove("over");
-  taken(event.dataTransfer.files);
+  classifyFirst(event.dataTransfer.files);
 });
 drop.addEventListener("dragenter", () => drop.classList.add("over"));
 drop.addEventListener("dragleave", () => drop.classList.remove("over"));
 
 try {
   classifier = await open();
-  const { model_id, labels } = classifier.about;
+  const { model_id, labels } = classifier.info;
   find("model").textContent = `Model ${model_id}: ${labels.slice(0, 10).join(", ")}${labels.length > 10 ? ", …" : ""}`;
   file.disabled = false;
 } catch (error) {
   find("model").textContent = "";
-  fail(`The model could not be loaded: ${error.message}`);
+  showError(`The model could not be loaded: ${error.message}`);
 }

@@ -1,16 +1,16 @@
-// A photo as the model takes it: upright uint8 RGB of its size, resized as Pillow resizes the photos it was trained on.
+// Decodes a photo to the model's input: upright uint8 RGB, resized bit for bit as Pillow resizes the training photos.
 
-const MOST_SIDE = 4096; // browsers refuse larger canvases: iOS at 16.7 million pixels
+const MAX_SIDE = 4096; // browsers refuse larger canvases: iOS above 16.7 million pixels
 
-/** An image file or blob as RGB bytes [height, width, 3]. Throws what createImageBitmap throws of a file that is none. */
+/** Decode a file or blob to RGB bytes [height, width, 3]. Throws createImageBitmap's error if it is not an image. */
 export async function pixels(blob, height, width) {
   // EXIF's orientation is applied; a colour profile is not, as it was not in training.
   let bitmap = await createImageBitmap(blob, { imageOrientation: "from-image", colorSpaceConversion: "none" });
-  const shrink = MOST_SIDE / Math.max(bitmap.width, bitmap.height);
+  const shrink = MAX_SIDE / Math.max(bitmap.width, bitmap.height);
   const [across, down] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * Math.min(1, shrink))));
   const context = new OffscreenCanvas(across, down).getContext("2d", { willReadFrequently: true });
   context.imageSmoothingQuality = "high";
-  context.fillStyle = "white"; // what is transparent lies on white
+  context.fillStyle = "white"; // transparency is put over white
   context.fillRect(0, 0, across, down);
   context.drawImage(bitmap, 0, 0, across, down);
   bitmap.close();
@@ -27,18 +27,18 @@ function rgb(rgba) {
   return out;
 }
 
-/** RGB bytes [height, width, 3] of another size, bit for bit what Pillow's Image.resize(..., BICUBIC) gives. */
+/** Resize RGB bytes [height, width, 3], bit for bit as Pillow's Image.resize(..., BICUBIC). */
 export function resize(image, height, width, toHeight, toWidth) {
-  if (height > toHeight && width < toWidth) { // fewer rows first, as Pillow does
-    image = restacked(image, height, width, toHeight);
+  if (height > toHeight && width < toWidth) { // reduces the rows first, as Pillow does
+    image = resizeColumns(image, height, width, toHeight);
     height = toHeight;
   }
-  if (width !== toWidth) image = resampled(image, { lines: height, line: 3 * width, step: 3, from: width, to: toWidth });
-  return height === toHeight ? image : restacked(image, height, toWidth, toHeight);
+  if (width !== toWidth) image = resizeLines(image, { lines: height, line: 3 * width, step: 3, from: width, to: toWidth });
+  return height === toHeight ? image : resizeColumns(image, height, toWidth, toHeight);
 }
 
-/** Each line of `from` pixels as one of `to` pixels. */
-function resampled(image, { lines, line, step, from, to }) {
+/** Resize each line from `from` to `to` pixels. */
+function resizeLines(image, { lines, line, step, from, to }) {
   const out = new Uint8Array(lines * to * step);
   const windows = coefficients(from, to);
   for (let row = 0; row < lines; row++) {
@@ -56,9 +56,9 @@ function resampled(image, { lines, line, step, from, to }) {
   return out;
 }
 
-/** The same down the columns: what is a pixel there is a whole row here. */
-function restacked(image, height, width, toHeight) {
-  return resampled(image, { lines: 1, line: 0, step: 3 * width, from: height, to: toHeight });
+/** Resize all columns: the image is one line whose "pixels" are whole rows. */
+function resizeColumns(image, height, width, toHeight) {
+  return resizeLines(image, { lines: 1, line: 0, step: 3 * width, from: height, to: toHeight });
 }
 
 // Source: https://github.com/python-pillow/Pillow/blob/main/src/libImaging/Resample.c
@@ -77,12 +77,12 @@ function bicubic(x) {
   return 0;
 }
 
-/** For each pixel of the result, the first one that it is made of, and the weights of that and the next. */
+/** For each output pixel, the index of its first input pixel, and the weights of that pixel and those after it. */
 function coefficients(from, to) {
   const scale = from / to;
   const wide = Math.max(scale, 1);
-  return Array.from({ length: to }, (_, place) => {
-    const centre = (place + 0.5) * scale;
+  return Array.from({ length: to }, (_, index) => {
+    const centre = (index + 0.5) * scale;
     const first = Math.max(0, Math.trunc(centre - SUPPORT * wide + 0.5));
     const end = Math.min(from, Math.trunc(centre + SUPPORT * wide + 0.5));
     const raw = Array.from({ length: end - first }, (_, tap) => bicubic((tap + first - centre + 0.5) * (1 / wide)));

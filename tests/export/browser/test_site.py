@@ -1,4 +1,4 @@
-"""The page in a real browser, with LiteRT.js as npm has it, beside the predictor."""
+"""The web page in a real browser, with LiteRT.js from npm, compared with the predictor."""
 
 import hashlib
 import io
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.runtimes.web_page import WebPage, opened
+from benchmarks.runtimes.web_page import WebPage, open_page
 from export.browser import site as site_module
 from export.browser.site import write_site
 from tests.conftest import Trained
@@ -35,10 +35,10 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """LiteRT.js in a ``node_modules``, from npm."""
+    """Folder ``node_modules`` with LiteRT.js, from npm."""
     try:
-        with site_module.downloaded() as fetched:
-            return Path(shutil.copytree(fetched, tmp_path_factory.mktemp("npm") / "node_modules"))
+        with site_module.downloaded_packages() as downloaded:
+            return Path(shutil.copytree(downloaded, tmp_path_factory.mktemp("npm") / "node_modules"))
     except (InputError, UnavailableError) as error:
         pytest.skip(str(error))
 
@@ -52,12 +52,12 @@ def page(
         pytest.skip("no chromium on this machine")
     folder = tmp_path_factory.mktemp("site")
     assert set(write_site(trained.bundle, folder, request.param, modules)) == FILES
-    with opened(folder) as opened_page:
+    with open_page(folder) as opened_page:
         yield opened_page, Predictor.load(trained.bundle, request.param)
 
 
 @pytest.mark.enable_socket
-def test_the_page_answers_as_the_predictor_does(page: tuple[WebPage, Predictor], tmp_path: Path) -> None:
+def test_the_page_shows_the_predictors_predictions(page: tuple[WebPage, Predictor], tmp_path: Path) -> None:
     web, predictor = page
     for number, colour in enumerate(("blue", "red", "blue")):
         photo = tmp_path / f"{number}.jpg"
@@ -65,18 +65,18 @@ def test_the_page_answers_as_the_predictor_does(page: tuple[WebPage, Predictor],
         web.page.set_input_files("#file", str(photo))
         web.page.wait_for_selector(f"#answer h2:text-is('{colour}')")
         shown = web.page.inner_text("#answer .row:first-of-type span:last-child")
-        assert float(shown.removesuffix(" %")) == pytest.approx(100 * predictor(photo).score, abs=1)
-    web.page.locator("#answer .row span:last-child").first.evaluate("(one) => { one.textContent = '100.0 %'; }")
-    fits = "(all) => all.every((one) => one.scrollWidth <= one.clientWidth && one.clientHeight < 40)"
+        assert float(shown.removesuffix("%")) == pytest.approx(100 * predictor(photo).score, abs=1)
+    web.page.locator("#answer .row span:last-child").first.evaluate("(span) => { span.textContent = '100.0%'; }")
+    fits = "(spans) => spans.every((span) => span.scrollWidth <= span.clientWidth && span.clientHeight < 40)"
     assert web.page.locator("#answer .row span").evaluate_all(fits)
-    assert web.failed == []
+    assert web.errors == []
     origin = web.url.rpartition("/")[0]
-    assert {url for url in web.asked if not url.removeprefix("blob:").startswith(origin)} == set()
-    assert any(url.endswith("model.tflite") for url in web.asked)
+    assert {url for url in web.requests if not url.removeprefix("blob:").startswith(origin)} == set()
+    assert any(url.endswith("model.tflite") for url in web.requests)
 
 
 @pytest.mark.enable_socket
-def test_the_same_pixels_have_the_same_probabilities(page: tuple[WebPage, Predictor]) -> None:
+def test_the_page_computes_the_predictors_probabilities(page: tuple[WebPage, Predictor]) -> None:
     web, predictor = page
     random = np.random.default_rng(0)
     for _ in range(5):
@@ -87,7 +87,7 @@ def test_the_same_pixels_have_the_same_probabilities(page: tuple[WebPage, Predic
 
 @pytest.mark.enable_socket
 @pytest.mark.parametrize("shape", [(48, 64), (64, 64), (300, 500), (7, 9), (64, 1000), (65, 63), (63, 90)])
-def test_the_page_resizes_bit_for_bit_as_pillow_does(shape: tuple[int, int], page: tuple[WebPage, Predictor]) -> None:
+def test_the_page_resizes_exactly_as_pillow(shape: tuple[int, int], page: tuple[WebPage, Predictor]) -> None:
     image = np.random.default_rng(1).integers(0, 256, (*shape, 3), np.uint8)
     np.testing.assert_array_equal(page[0].resized(image, 64, 80), resize_to(image, InputSpec(64, 80)))
 
@@ -115,43 +115,45 @@ def encoded(kind: str) -> bytes:
 
 @pytest.mark.enable_socket
 @pytest.mark.parametrize("kind", ["turned", "transparent", "grey", "palette", "large"])
-def test_the_page_sees_the_picture_that_the_decoder_sees(kind: str, page: tuple[WebPage, Predictor]) -> None:
+def test_the_page_decodes_photos_as_the_decoder(kind: str, page: tuple[WebPage, Predictor]) -> None:
     photo = encoded(kind)
-    mine = decode(photo, InputSpec(64, 64)).astype(int)
-    theirs = page[0].pixels(photo, 64, 64).astype(int)
-    assert np.abs(mine - theirs).mean() < 1.5
-    assert np.ptp(mine) > 50 or kind == "large"
+    expected = decode(photo, InputSpec(64, 64)).astype(int)
+    pixels = page[0].pixels(photo, 64, 64).astype(int)
+    assert np.abs(expected - pixels).mean() < 1.5
+    assert np.ptp(expected) > 50 or kind == "large"
 
 
 @pytest.mark.enable_socket
-def test_a_file_that_is_no_picture_is_said_to_be_none(page: tuple[WebPage, Predictor], tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_image_gives_an_error(page: tuple[WebPage, Predictor], tmp_path: Path) -> None:
     web, _ = page
     (tmp_path / "notes.jpg").write_text("no picture")
     web.page.set_input_files("#file", str(tmp_path / "notes.jpg"))
-    web.page.wait_for_selector("#message:text('cannot read that file')")
+    web.page.wait_for_selector("#message:text('cannot read the file')")
     assert web.page.query_selector("#answer h2") is None
-    assert web.failed == []
+    assert web.errors == []
 
 
-def test_below_the_threshold_the_page_says_unknown(trained: Trained, modules: Path, tmp_path: Path) -> None:
+def test_predictions_below_the_threshold_are_unknown(trained: Trained, modules: Path, tmp_path: Path) -> None:
     from dataclasses import replace
 
     bundle = Path(shutil.copytree(trained.bundle, tmp_path / "bundle"))
     (bundle / MANIFEST).write_bytes(replace(read_manifest(bundle), threshold=0.75).to_json())
     write_site(bundle, tmp_path / "site", "int8", modules)
-    about = json.loads((tmp_path / "site" / "model.json").read_text(encoding="utf-8"))
-    assert about["threshold"] == 0.75
-    assert about["labels"] == ["blue", "red"]
-    assert (about["scale"], about["height"]) == (Predictor.load(bundle, "int8").resolution, 64)
+    model_json = json.loads((tmp_path / "site" / "model.json").read_text(encoding="utf-8"))
+    assert model_json["threshold"] == 0.75
+    assert model_json["labels"] == ["blue", "red"]
+    assert (model_json["scale"], model_json["height"]) == (Predictor.load(bundle, "int8").resolution, 64)
     script = f"""
-import {{ Classifier }} from "{tmp_path}/site/judge.mjs";
-const classifier = new Classifier({json.dumps(about)}, null);
+import {{ Classifier }} from "{tmp_path}/site/classifier_without_litert.mjs";
+const classifier = new Classifier({json.dumps(model_json)}, null);
 for (const scores of [[0.7, 0.3], [0.2, 0.8]]) {{
   classifier.probabilities = async () => scores;
-  console.log((await classifier.answer(null)).label);
+  console.log((await classifier.predict(null)).label);
 }}"""
     source = (tmp_path / "site" / "classifier.js").read_text()
-    (tmp_path / "site" / "judge.mjs").write_text(source.replace("import { Tensor", "// import { Tensor"))
+    (tmp_path / "site" / "classifier_without_litert.mjs").write_text(
+        source.replace("import { Tensor", "// import { Tensor")
+    )
     if (node := shutil.which("node")) is None:
         pytest.skip("no node on this machine")
     command = [node, "--input-type=module", "-e", script]
@@ -159,24 +161,28 @@ for (const scores of [[0.7, 0.3], [0.2, 0.8]]) {{
     assert done.stdout.split() == ["unknown", "red"]
 
 
-def test_the_command_needs_the_runtime(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_node_modules_folder_without_the_runtime_is_rejected(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["export", "web", "--bundle", str(trained.bundle), "--dest", str(tmp_path / "site")]
     assert run([*words, "--litert", str(tmp_path)]) == 2
     assert "has no @litertjs/core/dist/index.js; npm install @litertjs/core@" in capsys.readouterr().err
 
 
-def test_without_npm_the_command_says_what_to_do(
+def test_without_npm_the_error_says_what_to_do(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
     assert run(["export", "web", "--bundle", str(trained.bundle), "--dest", str(tmp_path / "site")]) == 2
-    assert "npm is not installed; install Node.js, or give --litert" in capsys.readouterr().err
+    assert "npm is not installed; install Node.js, or pass a node_modules folder to --litert" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("status", "reason"), [(0, "something else than was expected"), (1, "npm did not download it")]
+    ("status", "reason"), [(0, "an archive with another sha256"), (1, "npm could not download it")]
 )
-def test_what_npm_gives_is_checked(status: int, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_and_wrong_downloads_are_rejected(
+    status: int, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def pack(command: list[str], **_options: Any) -> subprocess.CompletedProcess[str]:
         folder = command[command.index("--pack-destination") + 1]
         (Path(folder) / "core.tgz").write_bytes(hashlib.sha256(b"another").digest())

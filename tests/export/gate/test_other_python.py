@@ -13,7 +13,7 @@ from transferlite.inference.interpreter import TFLiteClassifier, runtime_version
 
 @pytest.fixture
 def script(tmp_path: Path) -> Callable[[str], str]:
-    """Makes a shell script that stands for a Python."""
+    """Function that writes a shell script to use in place of a Python executable."""
 
     def write(body: str) -> str:
         path = tmp_path / "python"
@@ -24,20 +24,20 @@ def script(tmp_path: Path) -> Callable[[str], str]:
     return write
 
 
-def test_another_python_names_its_runtime() -> None:
+def test_runtime_of_names_the_runtime_and_its_version() -> None:
     assert runtime_of(sys.executable) == runtime_version()
 
 
 @pytest.mark.parametrize("variant", ["float32", "int8"])
-def test_another_python_answers_as_this_one(exported: Exported, variant: str) -> None:
-    photos = np.stack(pictures(7))
-    expected = TFLiteClassifier(exported.tflite[variant]).predict_batch(photos)
-    with other_python(sys.executable, exported.tflite[variant]) as ask:
-        np.testing.assert_array_equal(ask(photos), expected)
-        np.testing.assert_array_equal(ask(photos[:1]), expected[:1])
+def test_another_python_predicts_the_same(exported: Exported, variant: str) -> None:
+    images = np.stack(pictures(7))
+    expected = TFLiteClassifier(exported.tflite[variant]).predict_batch(images)
+    with other_python(sys.executable, exported.tflite[variant]) as predict:
+        np.testing.assert_array_equal(predict(images), expected)
+        np.testing.assert_array_equal(predict(images[:1]), expected[:1])
 
 
-def test_it_sees_nothing_of_this_python_but_the_runtime_package(
+def test_another_python_sees_only_the_package_transferlite(
     script: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
@@ -46,34 +46,34 @@ def test_it_sees_nothing_of_this_python_but_the_runtime_package(
     assert runtime_of(python) == "['transferlite'] False"
 
 
-def test_what_is_no_python_with_a_runtime_is_told(script: Callable[[str], str]) -> None:
+def test_a_program_that_is_not_a_python_with_a_runtime_is_rejected(script: Callable[[str], str]) -> None:
     with pytest.raises(InputError, match="/nowhere/python: cannot be run"):
         runtime_of("/nowhere/python")
-    with pytest.raises(InputError, match=r"no Python with a TFLite runtime \(.*No module named 'numpy'"):
+    with pytest.raises(InputError, match=r"is not a Python with a TFLite runtime \(.*No module named 'numpy'"):
         runtime_of(script(f'exec {sys.executable} -S "$@"'))
 
 
-def test_a_file_that_its_runtime_cannot_load_is_told_in_its_words(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_loaded_raises_the_runtimes_error(tmp_path: Path) -> None:
     path = tmp_path / "model.tflite"
     path.write_bytes(b"\0" * 100)
     with pytest.raises(BundleError, match="the runtime cannot load it"), other_python(sys.executable, path):
         pass
 
 
-def test_a_runtime_that_crashes_is_told(exported: Exported, script: Callable[[str], str]) -> None:
+def test_a_crash_of_the_runtime_is_reported(exported: Exported, script: Callable[[str], str]) -> None:
     crash = script("kill -SEGV $$")
-    loading = pytest.raises(BundleError, match=r"ended as it loaded it \(status -11\)")
+    loading = pytest.raises(BundleError, match=r"ended while it loaded the file \(status -11\)")
     with loading, other_python(crash, exported.tflite["float32"]):
         pass
     dies = script("echo '{\"classes\": 3}'; read line; kill -SEGV $$")
-    running = pytest.raises(BundleError, match=r"ended while it ran it \(status -11\)")
-    with other_python(dies, exported.tflite["float32"]) as ask, running:
-        ask(np.stack(pictures(7)))
+    running = pytest.raises(BundleError, match=r"ended while it ran the file \(status -11\)")
+    with other_python(dies, exported.tflite["float32"]) as predict, running:
+        predict(np.stack(pictures(7)))
 
 
-def test_nothing_is_left_running_or_lying_about(exported: Exported) -> None:
-    with other_python(sys.executable, exported.tflite["float32"]) as ask:
-        process, folder = ask._process, Path(f"/proc/{ask._process.pid}/cwd").resolve()
+def test_the_process_and_its_folder_are_removed(exported: Exported) -> None:
+    with other_python(sys.executable, exported.tflite["float32"]) as predict:
+        process, folder = predict._process, Path(f"/proc/{predict._process.pid}/cwd").resolve()
         assert folder.is_dir()
     assert process.returncode is not None
     assert not folder.exists()

@@ -17,18 +17,18 @@ from tests.pictures import COLOURS, jpeg
 from transferlite.images.decoder import decode
 from transferlite.images.input_spec import InputSpec
 
-WHOLE_NUMBER = 2
-"""By how much a sample of 0 to 255 may differ from Pillow's: two passes round, in an order of Pillow's choice."""
+MAX_DIFFERENCE = 2
+"""Maximum difference of a value of 0 to 255 from Pillow's: both round after each of two passes."""
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
-def test_the_saved_model_takes_any_batch(exported: Exported, count: int) -> None:
+def test_the_saved_model_accepts_any_batch_size(exported: Exported, count: int) -> None:
     from export.gate.runtimes import saved_model_predict
 
     photos = pictures(count)
-    answers = saved_model_predict(exported.saved_model)(np.stack(photos))
+    outputs = saved_model_predict(exported.saved_model)(np.stack(photos))
     expected = np.asarray(exported.keras(np.stack(photos).astype(np.float32), training=False))
-    np.testing.assert_allclose(answers, expected, atol=1e-5)
+    np.testing.assert_allclose(outputs, expected, atol=1e-5)
 
 
 LOAD = """
@@ -39,46 +39,46 @@ import numpy as np
 import tensorflow as tf
 loaded = tf.saved_model.load(sys.argv[1])
 signatures = loaded.signatures
-def described(one):
-    taken = one.structured_input_signature[1].items()
-    return [{key: [value.shape.as_list(), value.dtype.name] for key, value in taken}, list(one.structured_outputs)]
-told = {name: described(one) for name, one in signatures.items()}
+def described(signature):
+    inputs = signature.structured_input_signature[1].items()
+    specs = {key: [value.shape.as_list(), value.dtype.name] for key, value in inputs}
+    return [specs, list(signature.structured_outputs)]
 labels = open(loaded.labels.asset_path.numpy(), encoding="utf-8").read().splitlines()
-given = np.load(sys.argv[2])
-encoded = [base64.b64decode(one["b64"]) for one in json.load(open(sys.argv[3]))]
+photos = np.load(sys.argv[2])
+encoded = [base64.b64decode(photo["b64"]) for photo in json.load(open(sys.argv[3]))]
 np.savez(
     sys.argv[4],
-    default=signatures["serving_default"](image=tf.constant(given))["probabilities"].numpy(),
-    features=signatures["features"](image=tf.constant(given))["features"].numpy(),
+    default=signatures["serving_default"](image=tf.constant(photos))["probabilities"].numpy(),
+    features=signatures["features"](image=tf.constant(photos))["features"].numpy(),
     encoded=signatures["serve_encoded"](image_bytes=tf.constant(encoded))["probabilities"].numpy(),
 )
-print(json.dumps({"signatures": told, "labels": labels}))
+print(json.dumps({"signatures": {name: described(value) for name, value in signatures.items()}, "labels": labels}))
 """
 
 
-def test_the_saved_model_loads_in_a_process_without_keras_and_answers_by_each_signature(
+def test_the_saved_model_works_without_keras_and_each_signature_returns_its_output(
     exported: Exported, tmp_path: Path
 ) -> None:
     files = [jpeg(colour, 50, size) for colour, size in zip(COLOURS, ((90, 70), (40, 32), (33, 64)), strict=True)]
     photos = np.stack([decode(file, SPEC) for file in files])
     np.save(tmp_path / "photos.npy", photos)
     (tmp_path / "encoded.json").write_text(json.dumps([{"b64": base64.b64encode(file).decode()} for file in files]))
-    paths = [exported.saved_model / "1", *(tmp_path / name for name in ("photos.npy", "encoded.json", "answers.npz"))]
+    paths = [exported.saved_model / "1", *(tmp_path / name for name in ("photos.npy", "encoded.json", "outputs.npz"))]
     command = [sys.executable, "-c", LOAD, *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    told = json.loads(done.stdout)
+    reply = json.loads(done.stdout)
     image = {"image": [[None, 32, 40, 3], "uint8"]}
-    assert told["signatures"] == {
+    assert reply["signatures"] == {
         "serving_default": [image, ["probabilities"]],
         "serve_encoded": [{"image_bytes": [[None], "string"]}, ["probabilities"]],
         "features": [image, ["features"]],
     }
-    assert told["labels"] == list(LABELS)
-    answers = np.load(tmp_path / "answers.npz")
+    assert reply["labels"] == list(LABELS)
+    outputs = np.load(tmp_path / "outputs.npz")
     expected = np.asarray(exported.keras(photos.astype(np.float32), training=False))
-    np.testing.assert_allclose(answers["default"], expected, atol=1e-5)
-    np.testing.assert_allclose(answers["encoded"], expected, atol=0.01)
-    np.testing.assert_allclose(answers["features"], exported.features(photos.astype(np.float32)), atol=1e-5)
+    np.testing.assert_allclose(outputs["default"], expected, atol=1e-5)
+    np.testing.assert_allclose(outputs["encoded"], expected, atol=0.01)
+    np.testing.assert_allclose(outputs["features"], exported.feature_model(photos.astype(np.float32)), atol=1e-5)
 
 
 def file_of(image: Image.Image, kind: str, **options: Any) -> bytes:
@@ -93,7 +93,7 @@ def picture(width: int, height: int) -> Image.Image:
 
 
 def turned(orientation: int, order: str) -> bytes:
-    """A JPEG with an EXIF orientation, in a block of either byte order."""
+    """JPEG with an EXIF orientation; ``order`` is its byte order, II or MM."""
 
     def number(value: int, length: int) -> bytes:
         return value.to_bytes(length, "little" if order == "II" else "big")
@@ -115,11 +115,11 @@ def sixteen_bits(image: Image.Image) -> Image.Image:
 
 FILES: dict[str, Callable[[], bytes]] = {
     "a JPEG": lambda: file_of(picture(90, 60), "JPEG"),
-    "a small one": lambda: file_of(picture(20, 13), "JPEG"),
-    "one of the model's size": lambda: file_of(picture(40, 32), "JPEG", quality=95),
-    "one that is scaled as it is decoded": lambda: file_of(picture(801, 640), "JPEG"),
-    "one scaled by eight": lambda: file_of(picture(999, 777), "JPEG"),
-    "a grey one": lambda: file_of(picture(90, 60).convert("L"), "JPEG"),
+    "a small JPEG": lambda: file_of(picture(20, 13), "JPEG"),
+    "a JPEG of the model's size": lambda: file_of(picture(40, 32), "JPEG", quality=95),
+    "a JPEG scaled by two while decoding": lambda: file_of(picture(801, 640), "JPEG"),
+    "a JPEG scaled by eight": lambda: file_of(picture(999, 777), "JPEG"),
+    "a grey JPEG": lambda: file_of(picture(90, 60).convert("L"), "JPEG"),
     "CMYK": lambda: file_of(picture(90, 60).convert("CMYK"), "JPEG"),
     "progressive": lambda: file_of(picture(90, 60), "JPEG", progressive=True),
     "a PNG": lambda: file_of(picture(90, 60), "PNG"),
@@ -127,12 +127,12 @@ FILES: dict[str, Callable[[], bytes]] = {
     "grey and transparent": lambda: file_of(transparent("LA"), "PNG"),
     "a palette": lambda: file_of(picture(90, 60).convert("P"), "PNG"),
     "a palette of 16": lambda: file_of(picture(90, 60).quantize(16), "PNG", bits=4),
-    "a clear colour": lambda: file_of(picture(90, 60).convert("P"), "PNG", transparency=3),
+    "a transparent palette colour": lambda: file_of(picture(90, 60).convert("P"), "PNG", transparency=3),
     "black and white": lambda: file_of(picture(90, 60).convert("1"), "PNG"),
     "16 bits": lambda: file_of(sixteen_bits(picture(90, 60)), "PNG"),
     **{f"EXIF {turn} {order}": partial(turned, turn, order) for turn in range(10) for order in ("II", "MM")},
     "a damaged EXIF block": lambda: file_of(picture(90, 60), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff"),
-    "no EXIF block's end": lambda: file_of(picture(90, 60), "JPEG", exif=b"Exif\0\0MM"),
+    "a truncated EXIF block": lambda: file_of(picture(90, 60), "JPEG", exif=b"Exif\0\0MM"),
 }
 
 
@@ -140,23 +140,23 @@ FILES: dict[str, Callable[[], bytes]] = {
 def decoder() -> Any:
     import tensorflow as tf
 
-    from export.saved_model.encoded_photos import decoded
+    from export.saved_model.encoded_photos import decode_photos
 
-    return tf.function(lambda data: decoded(data, SPEC), autograph=False)
+    return tf.function(lambda data: decode_photos(data, SPEC), autograph=False)
 
 
-def test_the_saved_model_decodes_as_the_decoder_does(decoder: Any) -> None:
+def test_the_saved_model_decodes_photos_as_the_decoder(decoder: Any) -> None:
     import tensorflow as tf
 
     files = {name: make() for name, make in FILES.items()}
-    found = decoder(tf.constant(list(files.values()))).numpy()
-    for (name, file), pixels in zip(files.items(), found, strict=True):
+    images = decoder(tf.constant(list(files.values()))).numpy()
+    for (name, file), pixels in zip(files.items(), images, strict=True):
         difference = np.abs(pixels.astype(int) - decode(file, SPEC))
-        assert difference.max() <= WHOLE_NUMBER, name
+        assert difference.max() <= MAX_DIFFERENCE, name
         assert difference.mean() < 0.3, name
 
 
-def test_a_photo_that_is_none_fails_the_request(decoder: Any) -> None:
+def test_a_file_that_is_not_a_photo_fails_the_request(decoder: Any) -> None:
     import tensorflow as tf
 
     for bad in (b"", b"%PDF-1.7", file_of(picture(90, 60), "JPEG")[:400]):
@@ -165,13 +165,13 @@ def test_a_photo_that_is_none_fails_the_request(decoder: Any) -> None:
 
 
 @pytest.mark.photos
-def test_real_photos_are_decoded_within_a_whole_number_on_average(photo_sets: Path) -> None:
+def test_real_photos_are_decoded_within_half_a_step_on_average(photo_sets: Path) -> None:
     import tensorflow as tf
 
-    from export.saved_model.encoded_photos import decoded
+    from export.saved_model.encoded_photos import decode_photos
 
     spec = InputSpec(224, 224)
     files = [path.read_bytes() for path in sorted((photo_sets / "catsdogs" / "train_img").iterdir())[::5]]
-    found = tf.function(lambda data: decoded(data, spec), autograph=False)(tf.constant(files)).numpy()
-    differences = [np.abs(one.astype(int) - decode(file, spec)) for one, file in zip(found, files, strict=True)]
-    assert max(one.mean() for one in differences) < 0.5
+    images = tf.function(lambda data: decode_photos(data, spec), autograph=False)(tf.constant(files)).numpy()
+    differences = [np.abs(image.astype(int) - decode(file, spec)) for image, file in zip(images, files, strict=True)]
+    assert max(difference.mean() for difference in differences) < 0.5

@@ -17,7 +17,7 @@ def interpreter(path: Path) -> Any:
     return loaded
 
 
-def test_the_files_are_named_for_their_variant(exported: Exported) -> None:
+def test_files_are_named_after_their_variant(exported: Exported) -> None:
     assert {name: path.name for name, path in exported.tflite.items()} == {
         "float32": "float32.tflite",
         "float16": "float16.tflite",
@@ -29,53 +29,56 @@ def test_the_files_are_named_for_their_variant(exported: Exported) -> None:
 
 
 @pytest.mark.parametrize("name", TFLITE_VARIANTS)
-def test_a_tflite_file_takes_one_uint8_photo(exported: Exported, name: str) -> None:
+def test_the_input_of_a_tflite_file_is_one_uint8_photo(exported: Exported, name: str) -> None:
     loaded = interpreter(exported.tflite[name])
     (image,) = loaded.get_input_details()
-    (answer,) = loaded.get_output_details()
+    (probabilities,) = loaded.get_output_details()
     assert (image["shape"].tolist(), image["dtype"]) == ([1, 32, 40, 3], np.uint8)
-    assert (answer["shape"].tolist(), answer["dtype"]) == ([1, 3], np.uint8 if name == "int8" else np.float32)
+    assert (probabilities["shape"].tolist(), probabilities["dtype"]) == (
+        [1, 3],
+        np.uint8 if name == "int8" else np.float32,
+    )
 
 
 @pytest.mark.parametrize("name", TFLITE_VARIANTS)
-def test_a_tflite_file_answers_by_its_signature(exported: Exported, name: str) -> None:
+def test_a_tflite_file_can_be_run_through_its_signature(exported: Exported, name: str) -> None:
     from export.gate.runtimes import tflite_predict
 
     loaded = interpreter(exported.tflite[name])
     signature = {"inputs": ["image"], "outputs": ["probabilities"]}
     assert loaded.get_signature_list() == {"serving_default": signature}
-    assert [one["name"] for one in (*loaded.get_input_details(), *loaded.get_output_details())] == [
+    assert [tensor["name"] for tensor in (*loaded.get_input_details(), *loaded.get_output_details())] == [
         "image",
         "probabilities",
     ]
     runner, photo = loaded.get_signature_runner(), pictures(1)[0]
     (output,) = runner.get_output_details().values()
     scale, zero = output["quantization"]
-    answer = runner(image=photo[None])["probabilities"]
-    answer = answer if name != "int8" else (answer.astype(np.float32) - zero) * np.float32(scale)
-    np.testing.assert_array_equal(answer, tflite_predict(exported.tflite[name])(photo[None]))
+    probabilities = runner(image=photo[None])["probabilities"]
+    probabilities = probabilities if name != "int8" else (probabilities.astype(np.float32) - zero) * np.float32(scale)
+    np.testing.assert_array_equal(probabilities, tflite_predict(exported.tflite[name])(photo[None]))
 
 
 def int8_files(exported: Exported, trained: Trained) -> dict[str, Path]:
     return {"small": exported.tflite["int8"], "EfficientNet-Lite0": trained.bundle / "int8.tflite"}
 
 
-def test_the_int8_files_take_raw_pixels(exported: Exported, trained: Trained) -> None:
+def test_the_input_of_int8_files_is_raw_pixels(exported: Exported, trained: Trained) -> None:
     for name, path in int8_files(exported, trained).items():
         (image,) = interpreter(path).get_input_details()
         assert image["quantization"] == (1.0, 0), name
 
 
-def test_the_int8_files_are_integer_throughout(exported: Exported, trained: Trained) -> None:
+def test_int8_files_have_integer_tensors_only(exported: Exported, trained: Trained) -> None:
     for name, path in int8_files(exported, trained).items():
         tensors = interpreter(path).get_tensor_details()
-        assert [one["name"] for one in tensors if not np.issubdtype(one["dtype"], np.integer)] == [], name
+        assert [tensor["name"] for tensor in tensors if not np.issubdtype(tensor["dtype"], np.integer)] == [], name
 
 
-def test_the_int8_files_have_a_scale_for_each_channel_of_a_convolution(exported: Exported, trained: Trained) -> None:
+def test_int8_files_have_a_scale_per_channel_of_a_convolution(exported: Exported, trained: Trained) -> None:
     for name, path in int8_files(exported, trained).items():
-        kernels = [one for one in interpreter(path).get_tensor_details() if len(one["shape"]) == 4]
-        scales = {tuple(one["shape"]): one["quantization_parameters"]["scales"] for one in kernels}
+        kernels = [tensor for tensor in interpreter(path).get_tensor_details() if len(tensor["shape"]) == 4]
+        scales = {tuple(tensor["shape"]): tensor["quantization_parameters"]["scales"] for tensor in kernels}
         each = [shape for shape, found in scales.items() if len(found) > 1]
         assert each, name
         for shape in each:
@@ -83,23 +86,23 @@ def test_the_int8_files_have_a_scale_for_each_channel_of_a_convolution(exported:
             assert len(set(scales[shape])) > 1, name
 
 
-def keras_answers(exported: Exported, photos: list[Any]) -> Any:
+def keras_probabilities(exported: Exported, photos: list[Any]) -> Any:
     return np.asarray(exported.keras(np.stack(photos).astype(np.float32), training=False))
 
 
 @pytest.mark.parametrize(
     ("name", "tolerance"), [("float32", 1e-5), ("float16", 0.01), ("dynamic", 0.05), ("int8", 0.05)]
 )
-def test_a_tflite_file_answers_as_keras_does(exported: Exported, name: str, tolerance: float) -> None:
+def test_a_tflite_file_predicts_as_keras(exported: Exported, name: str, tolerance: float) -> None:
     from export.gate.runtimes import tflite_predict
 
     photos = pictures(9)
-    expected = keras_answers(exported, photos)
+    expected = keras_probabilities(exported, photos)
     assert np.ptp(expected, axis=0).max() > 0.2
     np.testing.assert_allclose(tflite_predict(exported.tflite[name])(np.stack(photos)), expected, atol=tolerance)
 
 
-def test_the_exported_weights_do_not_follow_the_model_afterwards(exported: Exported) -> None:
+def test_exported_weights_are_independent_of_the_model(exported: Exported) -> None:
     from export.gate.runtimes import saved_model_predict
 
     photos = pictures(2)
@@ -112,7 +115,7 @@ def test_the_exported_weights_do_not_follow_the_model_afterwards(exported: Expor
     np.testing.assert_array_equal(before, after)
 
 
-def test_converting_writes_nothing_on_the_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_converting_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     import keras
     from keras import layers
 
@@ -120,8 +123,8 @@ def test_converting_writes_nothing_on_the_terminal(tmp_path: Path, capfd: pytest
     from export.saved_model.write import write_saved_model
     from export.tflite.convert import convert, write_variant
 
-    base = keras.Sequential([keras.Input((32, 40, 3)), layers.GlobalAveragePooling2D()])
-    graph = Graph(base, keras.Sequential([keras.Input((3,)), layers.Dense(2, "softmax")]), SPEC)
+    backbone = keras.Sequential([keras.Input((32, 40, 3)), layers.GlobalAveragePooling2D()])
+    graph = Graph(backbone, keras.Sequential([keras.Input((3,)), layers.Dense(2, "softmax")]), SPEC)
     write_saved_model(graph, LABELS, tmp_path)
     write_variant(convert(graph, pictures(2)), TFLITE_VARIANTS, tmp_path)
     captured = capfd.readouterr()
@@ -131,7 +134,7 @@ def test_converting_writes_nothing_on_the_terminal(tmp_path: Path, capfd: pytest
 
 @pytest.mark.parametrize("batch", [2, 5])
 @pytest.mark.parametrize("variant", TFLITE_VARIANTS)
-def test_a_file_of_a_batch_answers_each_photo_as_the_file_of_one(
+def test_a_batch_file_predicts_the_same_as_the_single_photo_file(
     exported: Exported, tmp_path: Path, variant: str, batch: int
 ) -> None:
     from export.gate.runtimes import tensorflow_predict, tflite_predict
@@ -141,7 +144,7 @@ def test_a_file_of_a_batch_answers_each_photo_as_the_file_of_one(
     assert list(files) == [variant, f"{variant}_batch{batch}"]
     assert interpreter(files[f"{variant}_batch{batch}"]).get_input_details()[0]["shape"].tolist() == [batch, 32, 40, 3]
     photos = np.stack(pictures(7))
-    for answers in (tflite_predict, tensorflow_predict):
-        expected = answers(files[variant])(photos)
-        np.testing.assert_allclose(answers(files[f"{variant}_batch{batch}"])(photos), expected, atol=1e-6)
-        np.testing.assert_allclose(answers(files[f"{variant}_batch{batch}"])(photos[:1]), expected[:1], atol=1e-6)
+    for load in (tflite_predict, tensorflow_predict):
+        expected = load(files[variant])(photos)
+        np.testing.assert_allclose(load(files[f"{variant}_batch{batch}"])(photos), expected, atol=1e-6)
+        np.testing.assert_allclose(load(files[f"{variant}_batch{batch}"])(photos[:1]), expected[:1], atol=1e-6)

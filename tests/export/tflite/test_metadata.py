@@ -19,7 +19,7 @@ from transferlite.registry.local_bundle import read_manifest
 LABELS = ("chat", "狗", "a, b; c", "with\u2028separator", " spaces ")
 
 
-def about(**changes: object) -> ModelInfo:
+def model_info(**changes: object) -> ModelInfo:
     known = {"model_id": "20260131-235959-3f9a1c07", "created_at": "2026-01-31T23:59:59+00:00", "backbone": "lite0"}
     return ModelInfo(**known | {"labels": LABELS, "input": InputSpec(64, 64)} | changes)  # type: ignore[arg-type]
 
@@ -40,20 +40,20 @@ def tflite_files(trained: Trained) -> list[Path]:
     return sorted(trained.bundle.glob("*.tflite"))
 
 
-def test_every_tflite_file_of_a_bundle_names_its_version_and_its_labels(trained: Trained) -> None:
+def test_every_tflite_file_of_a_bundle_contains_its_version_and_labels(trained: Trained) -> None:
     manifest = read_manifest(trained.bundle)
     assert len(tflite_files(trained)) >= 2
     for path in tflite_files(trained):
-        said = read_metadata(path)
-        assert said.labels == manifest.labels
-        assert (said.mean, said.std) == ((0.0,), (1.0,))
-        assert said.about["model_id"] == manifest.model_id == trained.bundle.name
-        assert said.about["created_at"] == manifest.created_at
-        assert said.about["decoder_version"] == DECODER_VERSION
-        assert said.about["transferlite"] == manifest.software["transferlite"] != ""
+        metadata = read_metadata(path)
+        assert metadata.labels == manifest.labels
+        assert (metadata.mean, metadata.std) == ((0.0,), (1.0,))
+        assert metadata.about["model_id"] == manifest.model_id == trained.bundle.name
+        assert metadata.about["created_at"] == manifest.created_at
+        assert metadata.about["decoder_version"] == DECODER_VERSION
+        assert metadata.about["transferlite"] == manifest.software["transferlite"] != ""
 
 
-def test_the_labels_are_an_entry_of_the_file_read_as_a_zip(trained: Trained) -> None:
+def test_a_tflite_file_is_a_zip_archive_with_the_labels(trained: Trained) -> None:
     for path in tflite_files(trained):
         with zipfile.ZipFile(path) as archive:
             assert archive.testzip() is None
@@ -61,24 +61,24 @@ def test_the_labels_are_an_entry_of_the_file_read_as_a_zip(trained: Trained) -> 
             assert json.loads(archive.read("transferlite.json"))["model_id"] == trained.bundle.name
 
 
-def test_any_label_comes_back_as_it_was(bare: Path) -> None:
-    add_metadata(bare, about())
+def test_any_label_is_read_back_unchanged(bare: Path) -> None:
+    add_metadata(bare, model_info())
     assert read_metadata(bare).labels == LABELS
 
 
-def test_a_file_without_metadata_says_nothing(bare: Path) -> None:
-    said = read_metadata(bare)
-    assert (said.labels, said.mean, said.std, said.about) == ((), (), (), {})
+def test_a_file_without_metadata_has_empty_fields(bare: Path) -> None:
+    metadata = read_metadata(bare)
+    assert (metadata.labels, metadata.mean, metadata.std, metadata.about) == ((), (), (), {})
 
 
-def test_metadata_change_no_answer_and_are_the_same_bytes_each_time(bare: Path, tmp_path: Path) -> None:
-    again = Path(shutil.copy(bare, tmp_path / "again.tflite"))
+def test_metadata_change_no_prediction_and_are_reproducible(bare: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copy(bare, tmp_path / "copy.tflite"))
     photos = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
     before = tflite_predict(bare)(photos)
-    add_metadata(bare, about(labels=("blue", "red")))
-    add_metadata(again, about(labels=("blue", "red")))
+    add_metadata(bare, model_info(labels=("blue", "red")))
+    add_metadata(copy, model_info(labels=("blue", "red")))
     np.testing.assert_array_equal(tflite_predict(bare)(photos), before)
-    assert bare.read_bytes() == again.read_bytes()
+    assert bare.read_bytes() == copy.read_bytes()
 
 
 def test_tensorflow_loads_a_file_with_metadata(trained: Trained) -> None:
@@ -89,12 +89,12 @@ def test_tensorflow_loads_a_file_with_metadata(trained: Trained) -> None:
     assert loaded.get_signature_list() == {"serving_default": {"inputs": ["image"], "outputs": ["probabilities"]}}
 
 
-def test_the_metadatas_own_bytes_are_as_the_schema_has_them(bare: Path) -> None:
-    """Read with the flatbuffers package, slot by slot, where the product reads with its own few lines."""
+def test_the_metadata_follow_the_schema(bare: Path) -> None:
+    """Reads slot by slot with the flatbuffers package; the product has its own short reader."""
     from flatbuffers.number_types import Float32Flags, Int8Flags, Uint8Flags
     from flatbuffers.table import Table
 
-    add_metadata(bare, about(threshold=0.75))
+    add_metadata(bare, model_info(threshold=0.75))
     model = read_tflite(bare.read_bytes())
     (entry,) = [one for one in model.metadata if one.name == b"TFLITE_METADATA"]
     data = model.buffers[entry.buffer].data.tobytes()
@@ -102,8 +102,8 @@ def test_the_metadatas_own_bytes_are_as_the_schema_has_them(bare: Path) -> None:
 
     def follow(table: Table, slot: int, item: int | None = None) -> Table:
         offset = table.Offset(4 + 2 * slot)
-        place = table.Vector(offset) + 4 * item if item is not None else offset + table.Pos
-        return Table(data, table.Indirect(place))
+        position = table.Vector(offset) + 4 * item if item is not None else offset + table.Pos
+        return Table(data, table.Indirect(position))
 
     def text(table: Table, slot: int) -> str:
         return bytes(table.String(table.Offset(4 + 2 * slot) + table.Pos)).decode()
@@ -123,14 +123,14 @@ def test_the_metadatas_own_bytes_are_as_the_schema_has_them(bare: Path) -> None:
     assert text(follow(probabilities, 6, 0), 0) == "labels.txt"
 
 
-def test_damaged_metadata_never_end_in_another_error(bare: Path) -> None:
-    add_metadata(bare, about())
+def test_damaged_metadata_raise_no_other_error(bare: Path) -> None:
+    add_metadata(bare, model_info())
     content = bare.read_bytes()
     start, end = content.index(b"M001") - 4, content.index(b"PK\x03\x04")
     near = [*range(start, start + 1000, 9), *range(end, len(content), 9)]
     refused = 0
-    for place in near:
-        bare.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+    for position in near:
+        bare.write_bytes(content[:position] + bytes([content[position] ^ 0xFF]) + content[position + 1 :])
         with contextlib.suppress(BundleError):
             read_metadata(bare)
             continue
