@@ -1,8 +1,8 @@
-"""What the predictor costs on a device over NumPy, Pillow and ai-edge-litert used by hand: start, latency, memory.
+"""Overhead of the predictor over NumPy, Pillow and ai-edge-litert used by hand: start, latency and memory.
 
-Both sides run in one edge install, made for this in an environment of its own, on one thread, and take turns. The start
-is that of a new process, from its first line to its first answer: imports, loading, one photo. Ours also checks the
-sha256 of each file and asks the bundle's test pictures.
+Both sides run in the same new edge installation, on one thread, and take turns. The start is the time of a new process
+from its first line to its first prediction: imports, loading, one photo. Our side also checks the sha256 of each file
+and runs the self-test.
 """
 
 import json
@@ -18,10 +18,10 @@ from pathlib import Path
 
 import click
 
-from benchmarks.photos import real_photos, seed_photos
-from benchmarks.sides.processes import ROOT, Side, once, print_table
+from benchmarks.helpers.photos import real_photos, seed_photos
+from benchmarks.helpers.processes import ROOT, Side, print_table, run_module
 
-SCRIPT = str(ROOT / "benchmarks" / "edge_side.py")
+SCRIPT = str(ROOT / "benchmarks" / "sides" / "edge.py")
 SIDES = ("bare", "ours")
 PHOTOS = 40
 VARIANTS = ("float32", "int8")
@@ -30,14 +30,14 @@ BACKBONES = ("efficientnet_lite0", "mobilenet_v2", "inception_v3")
 
 @dataclass(frozen=True)
 class Model:
-    """A trained bundle for a benchmark. Its accuracy plays no part."""
+    """A trained bundle for a benchmark. Its accuracy does not matter."""
 
     name: str
     bundle: Path
 
 
 def edge_install(folder: Path) -> str:
-    """The Python of a new environment with the extra ``edge``, bytecode and all, as pip installs it."""
+    """Make an environment with the extra ``edge``, with bytecode, as pip installs it; returns its Python."""
     python = str(folder / "bin" / "python")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--python", python]
@@ -46,33 +46,24 @@ def edge_install(folder: Path) -> str:
 
 
 def train(backbone: str, photos: Path, registry: Path) -> Model:
-    """A bundle of that backbone; its base has no weights unless they come with the package."""
-    words = ["train", "--labels", f"{photos}/label-train.csv", "--images", f"{photos}/train_img", "--epochs", "3"]
-    words += [
-        "--registry",
-        str(registry),
-        "--backbone",
-        backbone,
-        "--image-size",
-        "224",
-        "--promote",
-        "always",
-        "--json",
-    ]
-    weights = [] if backbone == "efficientnet_lite0" else ["--weights", "none"]
-    return Model(backbone, registry / "models" / once("transferlite", *words, *weights)["model_id"])
+    """Train a bundle with this backbone, with random weights unless the package contains ImageNet's."""
+    options = ["--labels", f"{photos}/label-train.csv", "--images", f"{photos}/train_img", "--epochs", "3"]
+    options += ["--registry", str(registry), "--promote", "always", "--json"]
+    options += ["--backbone", backbone, "--image-size", "224"]
+    options += [] if backbone == "efficientnet_lite0" else ["--weights", "none"]
+    return Model(backbone, registry / "models" / run_module("transferlite", "train", *options)["model_id"])
 
 
 def start_row(python: str, model: Model, variant: str, photo: Path, rounds: int) -> list[str]:
-    """Milliseconds to the first answer, medians; of a whole process, and from its first line on."""
+    """A table row: median ms to the first prediction, of the whole process and from its first line on."""
     whole: dict[str, list[float]] = {side: [] for side in SIDES}
     inside: dict[str, list[float]] = {side: [] for side in SIDES}
-    for turn in range(rounds + 1):
+    for round_number in range(rounds + 1):
         for side in SIDES:
             command = [python, "-I", SCRIPT, "first", side, str(model.bundle), variant, str(photo)]
             start = time.perf_counter()
             done = subprocess.run(command, capture_output=True, check=True)
-            if turn:  # the first of each reads the files from the disk
+            if round_number:  # the first round reads the files from disk
                 whole[side].append(time.perf_counter() - start)
                 inside[side].append(json.loads(done.stdout)["seconds"])
     size = (model.bundle / f"{variant}.tflite").stat().st_size / 2**20
@@ -80,23 +71,25 @@ def start_row(python: str, model: Model, variant: str, photo: Path, rounds: int)
 
 
 def warm_row(python: str, model: Model, variant: str, photos: Sequence[Path], rounds: int) -> list[str]:
-    """Milliseconds a photo, medians, and the peaks of memory."""
-    words = [str(model.bundle), variant, *map(str, photos)]
+    """A table row: median ms per photo, and peak memory."""
+    arguments = [str(model.bundle), variant, *map(str, photos)]
     seconds: dict[str, list[float]] = {side: [] for side in SIDES}
     with ExitStack() as stack:
-        sides = {side: stack.enter_context(Side(SCRIPT, "warm", side, *words, python=[python, "-I"])) for side in SIDES}
-        for turn in range(rounds + 1):
+        sides = {
+            side: stack.enter_context(Side(SCRIPT, "warm", side, *arguments, python=[python, "-I"])) for side in SIDES
+        }
+        for round_number in range(rounds + 1):
             for side, process in sides.items():
-                answer = process.ask("round")
-                if turn:
-                    seconds[side] += answer["seconds"]
-        peaks = {side: process.ask("round")["peak_kib"] / 1024 for side, process in sides.items()}
+                result = process.request("round")
+                if round_number:
+                    seconds[side] += result["seconds"]
+        peaks = {side: process.request("round")["peak_kib"] / 1024 for side, process in sides.items()}
     memory = [f"{peaks['bare']:.1f} MiB", f"{peaks['ours']:.1f} MiB", f"**{peaks['ours'] / peaks['bare']:.2f}x**"]
     return [f"{model.name} {variant}", *_compared(seconds), *memory]
 
 
 def _compared(seconds: Mapping[str, Sequence[float]]) -> list[str]:
-    """Both medians, and the median of the ratios of measurements that were taken next to each other."""
+    """Both medians, and the median ratio of measurements that were taken one after the other."""
     ratio = statistics.median(ours / bare for ours, bare in zip(seconds["ours"], seconds["bare"], strict=True))
     return [*(f"{statistics.median(seconds[side]) * 1e3:.1f} ms" for side in SIDES), f"**{ratio:.2f}x**"]
 
@@ -105,7 +98,7 @@ def _compared(seconds: Mapping[str, Sequence[float]]) -> list[str]:
 @click.option("--rounds", default=15, show_default=True)
 @click.option("--quick", is_flag=True, help="EfficientNet-Lite0 only, five rounds.")
 def main(rounds: int, quick: bool) -> None:
-    """Print a table of first answers and one of latencies and memory."""
+    """Print two tables: time to the first prediction; latency and memory."""
     rounds, backbones = (5, BACKBONES[:1]) if quick else (rounds, BACKBONES)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -115,7 +108,7 @@ def main(rounds: int, quick: bool) -> None:
         photos = sorted((data / "train_img").glob("*.jpg"))[:PHOTOS]
         cases = [(model, variant) for model in models for variant in VARIANTS]
         header = (
-            "start to first answer",
+            "start to first prediction",
             "size",
             *SIDES,
             "ratio",
@@ -123,7 +116,7 @@ def main(rounds: int, quick: bool) -> None:
         )
         rows = (start_row(python, *case, photos[0], rounds) for case in cases)
         print_table("python -m benchmarks.edge", (*header, "ratio"), rows)
-        header = ("a photo", *SIDES, "ratio", *(f"peak memory, {side}" for side in SIDES), "ratio")
+        header = ("per photo", *SIDES, "ratio", *(f"peak memory, {side}" for side in SIDES), "ratio")
         rows = (warm_row(python, *case, photos, rounds) for case in cases)
         print_table("python -m benchmarks.edge", header, rows)
 

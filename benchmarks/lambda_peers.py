@@ -1,7 +1,8 @@
-"""The Lambda function against the same on other runtimes, and against its floor: a bare interpreter and Pillow.
+"""The Lambda function compared with other runtimes, and with its floor: a bare interpreter and Pillow.
 
-Every side is a package of its own with its bytecode, run by AWS's runtime client against a Runtime API on loopback, and
-they take turns. Cold is from the start of the process to its first answer, warm from an event to its answer.
+Each side is a package of its own with bytecode, run by AWS's runtime client against a Runtime API on loopback. The
+sides take turns. "Cold" is the time from the start of the process to the first response, "warm" from an event to its
+response.
 """
 
 import base64
@@ -23,8 +24,8 @@ import numpy as np
 import simplejson
 import snapshot_restore_py
 
-from benchmarks.photos import USUAL, real_photos, seed_photos
-from benchmarks.sides.processes import ROOT, once, print_table
+from benchmarks.helpers.photos import USUAL, real_photos, seed_photos
+from benchmarks.helpers.processes import ROOT, print_table, run_module
 from tests.inference_lambda.runtime_api import HANDLER, Function
 from transferlite.packaging import device_folder
 from transferlite.packaging.demo import local_s3
@@ -38,12 +39,12 @@ CORES = 2
 MEGABYTES = CORES * 1769
 BUCKET = "models"
 COLD_TF, COLD_FLOOR, WARM_FLOOR = 12.0, 1.3, 1.15
-"""What is aimed at: the cold start against TensorFlow's and the floor's, the warm answer against the floor's."""
+"""Targets: cold start compared with TensorFlow's and with the floor's, warm response compared with the floor's."""
 
 
 @dataclass
 class Side:
-    """One function: how it is started, how large its package is, and what each round measured (seconds, bytes)."""
+    """A function: its command, the size of its package in bytes, and the seconds and bytes measured in each round."""
 
     name: str
     command: list[str]
@@ -56,7 +57,7 @@ class Side:
 
 
 def client(folder: Path) -> Path:
-    """AWS's runtime client alone, as Lambda's own Python has it."""
+    """Make a folder with AWS's runtime client only, as in Lambda's Python."""
     folder.mkdir()
     site = Path(awslambdaric.__file__).parents[1]
     parts = [Path(awslambdaric.__file__).parent, Path(simplejson.__file__).parent, Path(snapshot_restore_py.__file__)]
@@ -66,7 +67,7 @@ def client(folder: Path) -> Path:
 
 
 def installed(folder: Path, *packages: str) -> Path:
-    """Packages of pip in a folder of their own, with their bytecode."""
+    """Install packages with pip into ``folder``, with bytecode."""
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", str(folder)]
     subprocess.run([*pip, *packages], check=True, stderr=subprocess.DEVNULL)
     subprocess.run([sys.executable, "-m", "compileall", "-q", str(folder)], check=False)
@@ -74,27 +75,27 @@ def installed(folder: Path, *packages: str) -> Path:
 
 
 def size(folder: Path) -> int:
-    """Bytes of all files below."""
+    """Size of all files in a folder in bytes."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def trained(folder: Path) -> Path:
-    """A registry with a model of the usual size."""
+    """Train a model of the usual size; returns its registry."""
     photos = real_photos() or seed_photos(folder, 200)
-    words = ["--labels", str(photos / "label-train.csv"), "--images", str(photos / "train_img")]
-    once("transferlite", "train", *words, "--registry", str(folder / "registry"), "--json")
+    options = ["--labels", str(photos / "label-train.csv"), "--images", str(photos / "train_img")]
+    run_module("transferlite", "train", *options, "--registry", str(folder / "registry"), "--json")
     return folder / "registry"
 
 
 def to_onnx(saved_model: Path, dest: Path) -> Path:
-    """The SavedModel by ``tf2onnx``."""
-    words = ["--saved-model", str(saved_model), "--output", str(dest), "--opset", "17"]
-    subprocess.run([sys.executable, "-m", "tf2onnx.convert", *words], check=True, capture_output=True)
+    """Convert the SavedModel with ``tf2onnx``."""
+    options = ["--saved-model", str(saved_model), "--output", str(dest), "--opset", "17"]
+    subprocess.run([sys.executable, "-m", "tf2onnx.convert", *options], check=True, capture_output=True)
     return dest
 
 
 def sides(folder: Path, registry: Path, packages: Path) -> Iterator[Side]:
-    """Every function, ready to be started."""
+    """All functions, ready to start."""
     bundle = registry / "models" / Registry.open(str(registry)).channel("production").model_id
     spec, runtime, ours = read_manifest(bundle).input, client(folder / "client"), packages / "ours"
     if not ours.exists():
@@ -103,8 +104,8 @@ def sides(folder: Path, registry: Path, packages: Path) -> Iterator[Side]:
     def side(name: str, handler: str, package: Path, **environment: str) -> Side:
         path = f"{package}:{runtime}:{ROOT / 'benchmarks' / 'lambda_sides'}"
         command = [sys.executable, "-P", "-S", "-m", "awslambdaric", handler]
-        given = {"SIZE": str(spec.width), "THREADS": str(CORES), "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "2"}
-        return Side(name, command, given | environment, size(package))
+        common = {"SIZE": str(spec.width), "THREADS": str(CORES), "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "2"}
+        return Side(name, command, common | environment, size(package))
 
     yield side("floor: bare LiteRT + Pillow", "litert.handler", ours, MODEL=str(bundle / "float32.tflite"))
     yield side("this function, model in its image", HANDLER, ours, TRANSFERLITE_REGISTRY=str(registry))
@@ -120,8 +121,8 @@ def sides(folder: Path, registry: Path, packages: Path) -> Iterator[Side]:
     yield side("TensorFlow + SavedModel", "savedmodel.handler", other, MODEL=str(bundle / "saved_model" / "1"))
 
 
-def one_round(side: Side, event: Mapping[str, Any], answers: int, expected: float) -> None:
-    """A cold start and some warm answers. Raises ClickException when the function fails, or answers otherwise."""
+def one_round(side: Side, event: Mapping[str, Any], responses: int, expected: float) -> None:
+    """Measure a cold start and warm responses. Raises ClickException if the function fails or its score is wrong."""
     shutil.rmtree(Path(tempfile.gettempdir()) / "transferlite", ignore_errors=True)
     with Function(side.environment, side.command, timeout=120, memory=MEGABYTES) as function:
         first = function.invoke(event)
@@ -129,18 +130,18 @@ def one_round(side: Side, event: Mapping[str, Any], answers: int, expected: floa
             raise click.ClickException(f"{side.name}: {first.error or first.payload}\n{function.log[-2000:]}")
         side.init.append(first.init_seconds)
         side.cold.append(first.init_seconds + first.seconds)
-        side.warm += [function.invoke(event).seconds for _ in range(answers)]
+        side.warm += [function.invoke(event).seconds for _ in range(responses)]
         status = Path(f"/proc/{function.pid}/status").read_text().splitlines()
         side.memory.append(1024 * int(next(line for line in status if line.startswith("VmHWM:")).split()[1]))
 
 
-def ratio(one: list[float], other: list[float]) -> float:
-    """Of two sides' rounds that took turns: the median of the rounds' ratios."""
-    return statistics.median(a / b for a, b in zip(one, other, strict=True))
+def ratio(numerators: list[float], denominators: list[float]) -> float:
+    """Median of the ratios of two sides' rounds, which took turns."""
+    return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
 
 
-def table(measured: list[Side], answers: int) -> Iterator[list[str]]:
-    """The table's rows."""
+def table(measured: list[Side], responses: int) -> Iterator[list[str]]:
+    """Format the table rows."""
     floor, tensorflow = measured[0], measured[-1]
     for side in measured:
         yield [
@@ -149,28 +150,28 @@ def table(measured: list[Side], answers: int) -> Iterator[list[str]]:
             f"{ratio(side.cold, floor.cold):.2f}x",
             f"{ratio(tensorflow.cold, side.cold):.1f}x",
             f"{1000 * statistics.median(side.warm):.1f} ms",
-            f"{ratio(halves(side, answers), halves(floor, answers)):.2f}x",
+            f"{ratio(round_medians(side, responses), round_medians(floor, responses)):.2f}x",
             f"{1000 * float(np.percentile(side.warm, 99)):.1f} ms",
             f"{statistics.median(side.memory) / 2**20:.0f} MiB",
             f"{side.package / 2**20:.0f} MiB",
         ]
 
 
-def halves(side: Side, answers: int) -> list[float]:
-    """The median of the warm answers of each round."""
-    return [statistics.median(side.warm[i : i + answers]) for i in range(0, len(side.warm), answers)]
+def round_medians(side: Side, responses: int) -> list[float]:
+    """Median of the warm responses of each round."""
+    return [statistics.median(side.warm[i : i + responses]) for i in range(0, len(side.warm), responses)]
 
 
 @click.command()
 @click.option("--rounds", default=9, show_default=True)
-@click.option("--answers", default=50, show_default=True, help="Warm ones in each round.")
-@click.option("--packages", type=click.Path(path_type=Path), help="Keep the sides' packages there for another run.")
-@click.option("--quick", is_flag=True, help="Two rounds of ten answers.")
-def main(rounds: int, answers: int, packages: Path | None, quick: bool) -> None:
-    """Print a table: cold start, warm answer, memory and package of every side, and their ratios."""
-    rounds, answers = (2, 10) if quick else (rounds, answers)
+@click.option("--responses", "responses", default=50, show_default=True, help="Warm responses per round.")
+@click.option("--packages", type=click.Path(path_type=Path), help="Folder to keep the sides' packages for another run.")
+@click.option("--quick", is_flag=True, help="Two rounds of ten responses.")
+def main(rounds: int, responses: int, packages: Path | None, quick: bool) -> None:
+    """Print a table: cold start, warm response, memory and package size of every side, and their ratios."""
+    rounds, responses = (2, 10) if quick else (rounds, responses)
     if not importlib.util.find_spec("tf2onnx"):
-        click.echo("onnxruntime is left out: install the extra `bench`", err=True)
+        click.echo("onnxruntime is skipped: install the extra `bench`", err=True)
     with tempfile.TemporaryDirectory() as temporary, local_s3():
         folder = Path(temporary)
         registry = trained(folder)
@@ -178,22 +179,22 @@ def main(rounds: int, answers: int, packages: Path | None, quick: bool) -> None:
         for entry in FolderStore(registry).entries():
             if entry.key.startswith(("models/", "channels/")):
                 s3_client().upload_file(str(registry / entry.key), BUCKET, f"registry/{entry.key}")
-        found = real_photos()
-        photo = next((found / "test_img").rglob("*.jpg")).read_bytes() if found else USUAL.jpeg(7)
+        real = real_photos()
+        photo = next((real / "test_img").rglob("*.jpg")).read_bytes() if real else USUAL.jpeg(7)
         bundle = registry / "models" / Registry.open(str(registry)).channel("production").model_id
         expected = Predictor.load(bundle)(photo).score
         measured = list(sides(folder, registry, packages or folder / "packages"))
         for number in range(rounds + 1):
             for side in measured:
-                one_round(side, {"image": base64.b64encode(photo).decode()}, answers, expected)
+                one_round(side, {"image": base64.b64encode(photo).decode()}, responses, expected)
                 if number == 0:  # the first round reads every file from disk
                     for figures in (side.init, side.cold, side.warm, side.memory):
                         figures.clear()
             click.echo(f"{time.strftime('%H:%M:%S')} round {number} of {rounds}", err=True)
     header = ["side", "cold", "/ floor", "TensorFlow /", "warm p50", "/ floor", "p99", "memory", "package"]
-    print_table("python -m benchmarks.lambda_peers", header, table(measured, answers))
-    wanted = f"wanted: cold at least {COLD_TF:g}x faster than TensorFlow and at most {COLD_FLOOR}x of the floor"
-    click.echo(f"{wanted} (the model in the image, as the floor has it), warm at most {WARM_FLOOR}x of the floor")
+    print_table("python -m benchmarks.lambda_peers", header, table(measured, responses))
+    cold = f"cold at least {COLD_TF:g}x faster than TensorFlow and at most {COLD_FLOOR}x of the floor"
+    click.echo(f"targets: {cold} (model in the image, as for the floor), warm at most {WARM_FLOOR}x of the floor")
 
 
 if __name__ == "__main__":

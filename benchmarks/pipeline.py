@@ -1,8 +1,8 @@
-"""Photos a second from an S3 server to rows, against each of its parts alone: fetch, decode, forward.
+"""Speed of feature extraction from an S3 server, compared with its parts alone: fetch, decode, forward pass.
 
-The server runs on the same cores, and so takes its share of the pipeline's; its fetch limit is measured the same way.
-Where parts share the cores, they cannot be as fast together as the slowest is alone. So the smaller base is measured
-once more with its forward pass on a core of its own, as a GPU is one, and all else, the server too, on the first.
+The server runs on the same cores and takes part of them, also when the fetch limit is measured. Parts that share cores
+cannot be as fast together as the slowest part alone. The smaller backbone is therefore measured again with its forward
+pass on a core of its own, like a GPU, and everything else, including the server, on the first core.
 """
 
 import os
@@ -19,10 +19,10 @@ from typing import Any
 import click
 from obstore.store import S3Store
 
+from benchmarks.helpers.photos import USUAL
+from benchmarks.helpers.processes import print_table
+from benchmarks.helpers.s3_server import put_photos, running_s3
 from benchmarks.limits import decode_limit, fetch_limit
-from benchmarks.photos import USUAL
-from benchmarks.sides.processes import print_table
-from benchmarks.sides.s3_server import put_photos, running_s3
 from train_job.data.labels.read_labels import read_dataset
 from train_job.extraction.extract_features import extract_features
 from train_job.extraction.forward_pass import ForwardPass, Source
@@ -36,35 +36,35 @@ from transferlite.images.input_spec import InputSpec
 
 class _Quiet(Reporter):
     def line(self, text: str) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 @contextmanager
 def on_core(core: int) -> Iterator[None]:
-    """This thread, and all threads and processes that it starts, on one core."""
-    before = os.sched_getaffinity(0)
+    """Pin this thread, and all threads and processes that it starts, to a core."""
+    previous = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:
         yield
     finally:
-        os.sched_setaffinity(0, before)
+        os.sched_setaffinity(0, previous)
 
 
 def with_own_core(forward: ForwardPass, core: int) -> ForwardPass:
-    """The same on threads that keep to ``core``: an image is asked for on the thread that then runs it."""
+    """Pin the threads of a forward pass to ``core``. It requests each image on the thread that then runs it."""
 
-    def moved(image: Any) -> Any:
+    def pin_thread(image: Any) -> Any:
         os.sched_setaffinity(0, {core})
         return image()
 
     def run(items: Source[Any]) -> Iterator[tuple[Any, Any]]:
-        return forward.run((name, partial(moved, image)) for name, image in items)
+        return forward.run((name, partial(pin_thread, image)) for name, image in items)
 
     return replace(forward, run=run)
 
 
 def forward_limit(forward: ForwardPass, blobs: list[bytes], spec: InputSpec) -> float:
-    """Seconds to run every photo forward that is decoded already."""
+    """Seconds of the forward pass over photos that are already decoded."""
     images = [decode(blob, spec) for blob in blobs]
     start = time.perf_counter()
     for _ in forward.run((number, partial(lambda image: image, image)) for number, image in enumerate(images)):
@@ -72,35 +72,37 @@ def forward_limit(forward: ForwardPass, blobs: list[bytes], spec: InputSpec) -> 
     return time.perf_counter() - start
 
 
-def whole(base: FrozenBackbone, forward: ForwardPass, folder: Path) -> float:
-    """Seconds from the S3 server to rows in a new feature store."""
+def extraction_seconds(backbone: FrozenBackbone, forward: ForwardPass, folder: Path) -> float:
+    """Seconds from the S3 server to feature rows in a new feature store."""
     examples = read_dataset("s3://photos").examples
     store = FeatureStore.open(str(folder))
-    return extract_features(examples, base.feature_request, store, base.spec, lambda: forward, _Quiet()).counts.seconds
+    return extract_features(
+        examples, backbone.feature_request, store, backbone.spec, lambda: forward, _Quiet()
+    ).counts.seconds
 
 
-def measure(backbone: str, bucket: S3Store, keys: list[str], rounds: int, own_core: int | None = None) -> list[str]:
-    """A row of the table: medians of rounds that take turns."""
-    weights = "default" if backbone == "efficientnet_lite0" else "none"
-    base = FrozenBackbone(TrainOptions("s3://photos", "", backbone=backbone, weights=weights))
-    forward = base.forward_pass() if own_core is None else with_own_core(base.forward_pass(), own_core)
+def measure(name: str, bucket: S3Store, keys: list[str], rounds: int, own_core: int | None = None) -> list[str]:
+    """Measure a table row: medians over rounds in which the parts take turns."""
+    weights = "default" if name == "efficientnet_lite0" else "none"
+    backbone = FrozenBackbone(TrainOptions("s3://photos", "", backbone=name, weights=weights))
+    forward = backbone.forward_pass() if own_core is None else with_own_core(backbone.forward_pass(), own_core)
     blobs = [USUAL.jpeg(number) for number in range(len(keys))]
     seconds: list[list[float]] = []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
             parts = [
                 fetch_limit(bucket, keys),
-                decode_limit(blobs, base.spec),
-                forward_limit(forward, blobs, base.spec),
+                decode_limit(blobs, backbone.spec),
+                forward_limit(forward, blobs, backbone.spec),
             ]
-            seconds.append([*parts, whole(base, forward, Path(folder))])
-    *parts, all_of_it = (statistics.median(column) for column in zip(*seconds, strict=True))
-    rates = [f"{len(keys) / part:.0f}" for part in (*parts, all_of_it)]
+            seconds.append([*parts, extraction_seconds(backbone, forward, Path(folder))])
+    *parts, extraction = (statistics.median(column) for column in zip(*seconds, strict=True))
+    rates = [f"{len(keys) / part:.0f}" for part in (*parts, extraction)]
     return [
-        f"{backbone} {base.spec.width}{'' if own_core is None else ', forward on its own core'}",
+        f"{name} {backbone.spec.width}{'' if own_core is None else ', forward pass on its own core'}",
         *rates,
-        f"**{max(parts) / all_of_it:.2f}**",
-        f"{sum(parts) / all_of_it:.2f}",
+        f"**{max(parts) / extraction:.2f}**",
+        f"{sum(parts) / extraction:.2f}",
     ]
 
 
@@ -109,7 +111,7 @@ def measure(backbone: str, bucket: S3Store, keys: list[str], rounds: int, own_co
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--quick", is_flag=True, help="EfficientNet-Lite0 only, one round.")
 def main(photos: int, rounds: int, quick: bool) -> None:
-    """Print photos a second of each part alone and of the pipeline, and its share of the slowest and of their sum."""
+    """Print photos/s of each part and of the extraction, and its speed relative to the slowest part and to the sum."""
     backbones = ("efficientnet_lite0",) if quick else ("efficientnet_lite0", "inception_v3")
     with tempfile.TemporaryDirectory() as folder, running_s3(Path(folder)) as server:
         bucket = server.bucket("photos")
@@ -121,7 +123,7 @@ def main(photos: int, rounds: int, quick: bool) -> None:
             bucket = server.bucket("photos")
             keys = put_photos(bucket, photos, USUAL)
             rows.append(measure("efficientnet_lite0", bucket, keys, 1 if quick else rounds, others[0]))
-    header = ("photos/s", "fetch", "decode", "forward", "S3 to rows", "of the slowest part", "of the parts' sum")
+    header = ("photos/s", "fetch", "decode", "forward", "S3 to features", "of the slowest part", "of the parts' sum")
     print_table(f"python -m benchmarks.pipeline ({server.name} on loopback)", header, rows)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import click
 import numpy as np
 
-from benchmarks.sides.processes import print_table
+from benchmarks.helpers.processes import print_table
 from benchmarks.sides.promotion_models import Setting, trials
 from benchmarks.sides.promotion_rules import RULES
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import click
 import obstore
 
-from benchmarks.sides.s3_server import running_s3
-from benchmarks.sides.processes import Side, once, print_table
+from benchmarks.helpers.processes import Side, print_table, run_module
+from benchmarks.helpers.s3_server import running_s3
 from benchmarks.sides.s3_engines_side import CLIENTS, OBJECTS
 
 ENGINES = ("boto3", "obstore")
@@ -42,7 +42,7 @@ def measure(uri: str, rounds: int) -> dict[str, Measured]:
     with Side(SIDE, "boto3", uri, "rounds") as boto3, Side(SIDE, "obstore", uri, "rounds") as quick:
         for number in range(rounds + 1):
             for engine, side in zip(ENGINES, (boto3, quick), strict=True):
-                found = once(SIDE, engine, uri, "cold") | side.ask("round")
+                found = run_module(SIDE, engine, uri, "cold") | side.request("round")
                 for name, value in found.items() if number else ():
                     getattr(measured[engine], name).append(value)
     return measured

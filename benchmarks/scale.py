@@ -1,4 +1,4 @@
-"""The whole job on more and more generated photos: seconds and peak memory, which should grow as the photos, or not."""
+"""Seconds and peak memory of the training job for growing numbers of generated photos."""
 
 import json
 import tempfile
@@ -7,17 +7,17 @@ from typing import Any
 
 import click
 
-from benchmarks.photos import Kind, write_folders
-from benchmarks.sides.processes import once, print_table
+from benchmarks.helpers.photos import PhotoStyle, write_folders
+from benchmarks.helpers.processes import print_table, run_module
 
-KIND = Kind(classes=10, width=96, height=72)
+KIND = PhotoStyle(classes=10, width=96, height=72)
 
 
 def train(photos: Path, registry: Path, epochs: int) -> dict[str, Any]:
-    """The record of one training."""
-    words = ["train", "--images", str(photos), "--registry", str(registry), "--image-size", "64", "--json"]
-    words += ["--epochs", str(epochs), "--batch-size", "256"]
-    model_id = once("transferlite", *words)["model_id"]
+    """Run a training job and return its ``run.json``."""
+    options = ["--images", str(photos), "--registry", str(registry), "--image-size", "64", "--json"]
+    options += ["--epochs", str(epochs), "--batch-size", "256"]
+    model_id = run_module("transferlite", "train", *options)["model_id"]
     return dict(json.loads((registry / "models" / model_id / "training" / "run.json").read_text()))
 
 
@@ -26,7 +26,7 @@ def train(photos: Path, registry: Path, epochs: int) -> dict[str, Any]:
 @click.option("--epochs", default=10, show_default=True)
 @click.option("--quick", is_flag=True, help="1,000 and 3,000 photos.")
 def main(counts: str, epochs: int, quick: bool) -> None:
-    """Print seconds by phase, milliseconds a photo and peak memory for each count."""
+    """Print seconds by phase, milliseconds per photo and peak memory for each count."""
     sizes = [1000, 3000] if quick else [int(count) for count in counts.split(",")]
 
     def row(count: int) -> list[str]:
@@ -43,7 +43,7 @@ def main(counts: str, epochs: int, quick: bool) -> None:
             f"{record['peak_memory_bytes'] / 2**20:,.0f} MiB",
         ]
 
-    header = ("photos", "data", "features", f"head, {epochs} epochs", "a photo", "peak memory of the whole job")
+    header = ("photos", "data", "features", f"head, {epochs} epochs", "per photo", "peak memory of the job")
     print_table("python -m benchmarks.scale", header, map(row, sizes))
 
 

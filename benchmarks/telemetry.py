@@ -1,6 +1,6 @@
-"""What logs and metrics add to a cold start: our telemetry module beside Powertools for AWS Lambda.
+"""Time that logs and metrics add to a cold start: our telemetry module, and Powertools for AWS Lambda.
 
-Each side is a process from its start to its end, by turns with the others: the floor is a bare interpreter with Pillow.
+Each side is a process, measured from start to end; the sides take turns. The floor is a bare interpreter with Pillow.
 """
 
 import statistics
@@ -10,7 +10,7 @@ import time
 
 import click
 
-from benchmarks.sides.processes import ROOT, print_table
+from benchmarks.helpers.processes import ROOT, print_table
 
 _FLOOR = "from PIL import Image; Image.preinit()"
 SIDES = {
@@ -24,10 +24,10 @@ SIDES = {
 
 
 def seconds(code: str) -> float:
-    """One process, from its start to its end. Raises CalledProcessError where a package is not installed."""
-    begun = time.perf_counter()
+    """Seconds of a process that runs ``code``. Raises CalledProcessError if a package is not installed."""
+    start = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
-    return time.perf_counter() - begun
+    return time.perf_counter() - start
 
 
 @click.command()
@@ -35,13 +35,13 @@ def seconds(code: str) -> float:
 @click.option("--quick", is_flag=True, help="Five rounds.")
 def main(rounds: int, quick: bool) -> None:
     """Print the medians, and their ratios to the floor."""
-    taken: dict[str, list[float]] = {name: [] for name in SIDES}
+    measured: dict[str, list[float]] = {name: [] for name in SIDES}
     for code in SIDES.values():
-        seconds(code)  # its bytecode is written, its files are in the page cache
+        seconds(code)  # writes bytecode and fills the page cache
     for _ in range(5 if quick else rounds):
         for name, code in SIDES.items():
-            taken[name].append(seconds(code))
-    medians = {name: statistics.median(values) for name, values in taken.items()}
+            measured[name].append(seconds(code))
+    medians = {name: statistics.median(values) for name, values in measured.items()}
     floor = next(iter(medians.values()))
     rows = [(name, f"{value * 1000:.0f} ms", f"{value / floor:.2f}x") for name, value in medians.items()]
     print_table("python -m benchmarks.telemetry", ("process", "median", "of the floor"), rows)

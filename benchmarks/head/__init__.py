@@ -1,1 +1,1 @@
-"""Benchmarks of head training."""
+"""Benchmarks of training the head on feature rows."""

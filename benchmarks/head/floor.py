@@ -1,8 +1,7 @@
-"""The head's steps as one compiled program of matrix products and updates: what no training of it can be faster than.
+"""Speed limit of training the head: its steps as one compiled program of matrix products and updates.
 
-Dense relu, Dense softmax and RMSprop, with the derivatives written out: five matrix products a step and no more
-arithmetic than the recipe has. Nothing is measured, nothing is asked between steps, and the program is compiled before
-the clock starts.
+Dense relu, Dense softmax and RMSprop, with explicit derivatives: five matrix products per step, and no arithmetic that
+the recipe does not need. It computes no metrics, and is compiled before the time is taken.
 """
 
 import os
@@ -11,15 +10,15 @@ from typing import Any
 
 import click
 
-from benchmarks.sides.processes import answer
+from benchmarks.helpers.processes import serve
 
 _RATE, _DECAY, _EPSILON = 1e-3, 0.9, 1e-7
 
 
 def program(batch: int, shapes: list[tuple[int, ...]]) -> Any:
-    """A compiled function of rows ``[N, D]``, one-hot labels ``[N, C]`` and an order ``[steps, batch]`` of rows.
+    """Make a function of feature rows ``[N, D]``, one-hot labels ``[N, C]`` and row indices ``[steps, batch]``.
 
-    It takes all the steps and returns the last gradient of the output's bias.
+    The compiled function runs all steps and returns the last gradient of the output's bias.
     """
     import tensorflow as tf
 
@@ -36,13 +35,13 @@ def program(batch: int, shapes: list[tuple[int, ...]]) -> Any:
         return [products[0], tf.reduce_sum(back, 0), products[1], tf.reduce_sum(error, 0)]
 
     def run(rows: Any, labels: Any, order: Any) -> Any:
-        found = [tf.zeros(shape) for shape in shapes]
+        current = [tf.zeros(shape) for shape in shapes]
         for step in tf.range(tf.shape(order)[0]):
-            found = gradients(tf.cast(tf.gather(rows, order[step]), tf.float32), tf.gather(labels, order[step]))
-            for weight, square, gradient in zip(weights, squares, found, strict=True):
+            current = gradients(tf.cast(tf.gather(rows, order[step]), tf.float32), tf.gather(labels, order[step]))
+            for weight, square, gradient in zip(weights, squares, current, strict=True):
                 square.assign(_DECAY * square + (1 - _DECAY) * gradient * gradient)
                 weight.assign_sub(_RATE * gradient * tf.math.rsqrt(square + _EPSILON))
-        return found[-1]
+        return current[-1]
 
     return tf.function(run, jit_compile=True)
 
@@ -55,7 +54,7 @@ def program(batch: int, shapes: list[tuple[int, ...]]) -> Any:
 @click.option("--batch", default=50, show_default=True)
 @click.option("--steps", default=1000, show_default=True)
 def main(rows: int, width: int, hidden: int, classes: int, batch: int, steps: int) -> None:
-    """Answer ``ready`` and ``round``: the seconds to trace and compile, and those of all the steps."""
+    """Serve ``ready``, the seconds to trace and compile, and ``round``, the seconds of all steps."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import numpy as np
     import tensorflow as tf
@@ -72,9 +71,9 @@ def main(rows: int, width: int, hidden: int, classes: int, batch: int, steps: in
         run(table, one_hot, order).numpy()
         return time.perf_counter() - start
 
-    both = timed()
-    ready = both - timed()
-    answer({"ready": lambda: ready, "round": timed})
+    compile_and_run = timed()
+    ready = compile_and_run - timed()
+    serve({"ready": lambda: ready, "round": timed})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Training the head on many rows, against its arithmetic alone, by turns in one process.
+"""Training the head on many feature rows, compared with its arithmetic alone, by turns in one process.
 
-That is once the five matrix products of a step and nothing else, and once these with the update of the weights that the
-recipe asks for (benchmarks/head/floor.py).
+The arithmetic is measured twice: the five matrix products of a step only, and the products with the recipe's update of
+the weights (``benchmarks/head/floor.py``).
 """
 
 import os
@@ -14,13 +14,13 @@ import click
 import numpy as np
 
 from benchmarks.head.floor import program
-from benchmarks.sides.processes import print_table
+from benchmarks.helpers.processes import print_table
 
 WIDTH, HIDDEN, CLASSES = 1280, 1024, 10
 
 
 def products(rows: Any, batch: int) -> Any:
-    """A compiled function of an order ``[steps, batch]`` that does a step's five matrix products and no more."""
+    """Make a compiled function of row indices ``[steps, batch]`` with only the five matrix products of each step."""
     import tensorflow as tf
 
     weights = tf.random.normal((WIDTH, HIDDEN), stddev=0.01)
@@ -41,7 +41,7 @@ def products(rows: Any, batch: int) -> Any:
 
 
 def ours(table: Any, labels: Any, batch: int, epochs: int, memory: int) -> float:
-    """Seconds of ``fit_head``, its program compiled before, as a job has it compiled while rows are made."""
+    """Seconds of ``fit_head`` without compilation, which a training job does while it extracts features."""
     import keras
 
     from train_job.head.compiled_loop import PreparedProgram, ResourceLimits
@@ -53,19 +53,19 @@ def ours(table: Any, labels: Any, batch: int, epochs: int, memory: int) -> float
 
     keras.utils.set_random_seed(0)
     train = RowSet(table, np.arange(len(table)), labels)
-    nothing = RowSet(table, train.ids[:0], labels[:0])
+    no_validation = RowSet(table, train.ids[:0], labels[:0])
     head = head_model(WIDTH, HIDDEN, CLASSES)
     recipe = recipe_from_options(TrainOptions(images="", registry="", epochs=epochs, batch_size=batch))
     limits = ResourceLimits(memory)
     prepared = PreparedProgram(head, len(table), recipe, limits)
     prepared.program()
     start = time.perf_counter()
-    fit_head(head, train, nothing, recipe, lambda _: None, limits=limits, prepared=prepared)
+    fit_head(head, train, no_validation, recipe, lambda _: None, limits=limits, prepared=prepared)
     return time.perf_counter() - start
 
 
 def floor(run: Callable[[Any], Any], count: int, batch: int, epochs: int) -> float:
-    """Seconds of as many epochs of a program of an order ``[steps, batch]``, without compilation."""
+    """Seconds of a compiled program of row indices ``[steps, batch]``, for the same number of epochs."""
     import tensorflow as tf
 
     start = time.perf_counter()
@@ -77,11 +77,11 @@ def floor(run: Callable[[Any], Any], count: int, batch: int, epochs: int) -> flo
 
 @click.command()
 @click.option("--rows", default=100_000, show_default=True)
-@click.option("--epochs", default=1, show_default=True, help="Of each round; 100 take as much longer on both sides.")
+@click.option("--epochs", default=1, show_default=True, help="Epochs per round; the ratios do not depend on it.")
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--quick", is_flag=True, help="A tenth of the rows.")
 def main(rows: int, epochs: int, rounds: int, quick: bool) -> None:
-    """Print the least seconds of all sides and their ratios, for two sizes of batch, rows in memory and streamed."""
+    """Print the minimum seconds of all sides and their ratios, for two batch sizes, rows in memory and streamed."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow as tf
 
@@ -94,14 +94,14 @@ def main(rows: int, epochs: int, rounds: int, quick: bool) -> None:
     def row(batch: int, memory: int, name: str) -> list[str]:
         update = program(batch, [(WIDTH, HIDDEN), (HIDDEN,), (HIDDEN, CLASSES), (CLASSES,)])
         floors = products(device, batch), partial(update, device, one_hot)
-        for each in floors:
-            floor(each, count, batch, 1)
+        for run in floors:
+            floor(run, count, batch, 1)
         sides: list[Callable[[], float]] = [lambda: ours(table, labels, batch, epochs, memory)]
-        sides += [partial(floor, each, count, batch, epochs) for each in floors]
-        mine, *least = (
+        sides += [partial(floor, run, count, batch, epochs) for run in floors]
+        mine, *minima = (
             min(column) for column in zip(*([side() for side in sides] for _ in range(rounds)), strict=True)
         )
-        compared = [text for seconds in least for text in (f"{seconds:.1f} s", f"**{mine / seconds:.2f}x**")]
+        compared = [text for seconds in minima for text in (f"{seconds:.1f} s", f"**{mine / seconds:.2f}x**")]
         return [f"{batch}", name, f"{mine:.1f} s", *compared]
 
     table_rows = (

@@ -1,1 +1,1 @@
-"""The function as others would write it in twenty lines, each on another runtime: what ``lambda_peers`` measures."""
+"""Minimal Lambda functions on other runtimes, 20 lines each, which ``benchmarks.lambda_peers`` compares with ours."""

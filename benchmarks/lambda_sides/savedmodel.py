@@ -1,9 +1,9 @@
-"""Pillow and TensorFlow with a SavedModel."""
+"""Minimal function with Pillow and TensorFlow, which loads a SavedModel."""
 
 import os
 
 import tensorflow as tf
-from photo import answer, batch
+from photo import batch, response
 
 tf.config.threading.set_intra_op_parallelism_threads(int(os.environ["THREADS"]))
 _model = tf.saved_model.load(os.environ["MODEL"])
@@ -12,5 +12,5 @@ _serve = _model.signatures["serving_default"]
 
 
 def handler(event, context):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201, D103
-    (found,) = _serve(**{_input: tf.constant(batch(event))}).values()
-    return answer(found.numpy()[0])
+    (output,) = _serve(**{_input: tf.constant(batch(event))}).values()
+    return response(output.numpy()[0])

@@ -1,1 +1,1 @@
-"""Benchmarks and tables of TFLite runtimes: compatibility, operator versions, variants."""
+"""Compare TFLite runtimes: predictions (``compatibility``), operator versions, and size and time of the variants."""

@@ -1,4 +1,4 @@
-"""Python environments of a runtime's own, as pip installs it: they do not go together, nor with TensorFlow."""
+"""Make a Python environment per runtime: the runtimes cannot be installed together, nor beside TensorFlow."""
 
 import shutil
 import subprocess
@@ -9,13 +9,15 @@ import click
 
 
 def environment(folder: Path, *requirements: str, version: str | None = None) -> Path:
-    """The Python of a new environment in ``folder`` with these packages; this one itself where there are none.
+    """Make an environment in ``folder`` with these packages; returns its Python, or this one without packages.
 
     Args:
-        version: of a Python on PATH, ``3.12``; that of this one if None.
+        folder: new folder for the environment.
+        requirements: packages for pip.
+        version: version of a Python on PATH, such as ``3.12``; None for this Python.
 
     Raises:
-        ClickException: there is no such Python, or pip cannot install them.
+        ClickException: the Python does not exist, or pip cannot install the packages.
     """
     if not requirements:
         return Path(sys.executable)

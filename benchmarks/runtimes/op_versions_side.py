@@ -1,6 +1,6 @@
-"""Which of a folder's TFLite files a runtime loads: run by its path in that runtime's environment.
+"""Try to load each TFLite file of a folder in a runtime. Run as a script in that runtime's environment.
 
-``python op_versions_side.py RUNTIME FOLDER``; the last line is the names of the files, as JSON.
+``python op_versions_side.py RUNTIME FOLDER`` prints the names of the files that load, as JSON in the last line.
 """
 
 import importlib
@@ -17,7 +17,7 @@ INTERPRETERS = {
 
 
 def loads(runtime: str, path: Path) -> bool:
-    """Whether a runtime has all operations of a file: it looks for them when it is given it, used or not."""
+    """Whether a runtime has all operations of a file; it looks them up when it loads the file, used or not."""
     try:
         if runtime == "mediapipe":
             from mediapipe.tasks.python import BaseOptions, vision
@@ -34,10 +34,10 @@ def loads(runtime: str, path: Path) -> bool:
 
 
 def main() -> None:
-    """Try each file."""
+    """Try to load each file."""
     runtime, folder = sys.argv[1:]
-    found = [path.name for path in sorted(Path(folder).iterdir()) if loads(runtime, path)]
-    print(json.dumps({"runtime": f"{runtime} {version(runtime)}", "loaded": found}))
+    loaded = [path.name for path in sorted(Path(folder).iterdir()) if loads(runtime, path)]
+    print(json.dumps({"runtime": f"{runtime} {version(runtime)}", "loaded": loaded}))
 
 
 if __name__ == "__main__":

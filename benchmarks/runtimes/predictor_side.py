@@ -1,8 +1,8 @@
-"""Our predictor in another Python, maybe of an emulated processor: run by its path, with ``runtime`` beside.
+"""Run our predictor in another Python, possibly of an emulated processor. Run as a script.
 
-``python predictor_side.py BUNDLE VARIANT PATHS.txt PIXELS.npy ANSWERS.npy``; PATHS are photos, which are decoded there,
-PIXELS uint8 ``[N, H, W, 3]`` what they were decoded to here. The answers are probabilities ``[N, C]``; a line of JSON
-says by what they were made, and how far the test pictures' answers and the pixels are off.
+``python predictor_side.py BUNDLE VARIANT PATHS.txt PIXELS.npy PROBABILITIES.npy``: PATHS lists the photos to decode and
+predict, PIXELS has them as decoded by the calling Python, uint8 ``[N, H, W, 3]``. Writes the probabilities ``[N, C]``.
+Prints a line of JSON with the runtime, and the largest differences of the self-test's probabilities and of the pixels.
 """
 
 import json
@@ -28,9 +28,10 @@ def main() -> None:
     self_test = SelfTest.from_json((Path(bundle) / str(manifest.golden)).read_bytes())
     photos = [decode(Path(path).read_bytes(), manifest.input) for path in Path(paths).read_text().splitlines()]
     np.save(target, np.stack([predictor.probabilities(photo) for photo in photos]))
-    off = int(np.abs(np.stack(photos).astype(np.int16) - np.load(pixels)).max())
-    said = {"runtime": runtime_version(), "python": platform.python_version(), "cpu": platform.machine()}
-    print(json.dumps({**said, "golden": self_test.check(variant, predictor.probabilities), "pixels": off}))
+    difference = int(np.abs(np.stack(photos).astype(np.int16) - np.load(pixels)).max())
+    info = {"runtime": runtime_version(), "python": platform.python_version(), "cpu": platform.machine()}
+    golden = self_test.check(variant, predictor.probabilities)
+    print(json.dumps({**info, "golden": golden, "pixels": difference}))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""One TFLite file on one runtime: run by its path in that runtime's environment, with nothing but NumPy beside it.
+"""Predict photos with one TFLite file in one runtime. Run as a script in that runtime's environment, with NumPy only.
 
-``python runtime_side.py RUNTIME MODEL.tflite PHOTOS ANSWERS.npy``; PHOTOS are uint8 ``[N, H, W, 3]`` of the model's
-size in a ``.npy`` file, or, of MediaPipe, which decodes and resizes by itself, also the paths of photos in a text file.
-The answers are probabilities ``[N, C]``; a line of JSON says by what they were made.
+``python runtime_side.py RUNTIME MODEL.tflite PHOTOS PROBABILITIES.npy``: PHOTOS is a ``.npy`` file with uint8
+``[N, H, W, 3]`` of the model's size. For MediaPipe it may be a text file with paths instead; MediaPipe then decodes and
+resizes them itself. Writes the probabilities ``[N, C]`` and prints a line of JSON with the runtime.
 """
 
 import importlib
@@ -22,28 +22,28 @@ INTERPRETERS = {
 }
 
 
-def interpreted(module: str, model: str, photos: Any) -> Any:
-    """The answers of an interpreter of TFLite's own API to pixels."""
+def predict_with_interpreter(module: str, model: str, photos: Any) -> Any:
+    """Predict pixels with a runtime that has TFLite's Interpreter class."""
     interpreter = importlib.import_module(module).Interpreter(model_path=model)
     interpreter.allocate_tensors()
     (image,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
     scale, zero = output["quantization"]
-    answers = []
+    probabilities = []
     for photo in photos:
         interpreter.set_tensor(image["index"], photo[None])
         interpreter.invoke()
         raw = interpreter.get_tensor(output["index"])[0].astype(np.float32)
-        answers.append((raw - zero) * scale if scale else raw)
-    return np.stack(answers)
+        probabilities.append((raw - zero) * scale if scale else raw)
+    return np.stack(probabilities)
 
 
-def classified(model: str, photos: Any) -> Any:
-    """The answers of MediaPipe Tasks' ImageClassifier to pixels or to files, and the labels it has read, by index."""
+def predict_with_mediapipe(model: str, photos: Any) -> Any:
+    """Predict pixels or files with MediaPipe Tasks' ImageClassifier; also returns the labels that it read."""
     import mediapipe
     from mediapipe.tasks.python import BaseOptions, vision
 
     options = vision.ImageClassifierOptions(base_options=BaseOptions(model_asset_path=model))
-    answers: list[dict[int, float]] = []
+    scores: list[dict[int, float]] = []
     labels: dict[int, str] = {}
     with vision.ImageClassifier.create_from_options(options) as classifier:
         for photo in photos:
@@ -52,26 +52,26 @@ def classified(model: str, photos: Any) -> Any:
                 if isinstance(photo, str)
                 else mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(photo))
             )
-            found = classifier.classify(image).classifications[0].categories
-            answers.append({one.index: one.score for one in found})
-            labels |= {one.index: one.category_name for one in found}
+            categories = classifier.classify(image).classifications[0].categories
+            scores.append({category.index: category.score for category in categories})
+            labels |= {category.index: category.category_name for category in categories}
     width = max(labels) + 1
-    rows = [[row.get(index, 0.0) for index in range(width)] for row in answers]
+    rows = [[row.get(index, 0.0) for index in range(width)] for row in scores]
     return np.array(rows, np.float32), [labels.get(index, "") for index in range(width)]
 
 
 def main() -> None:
-    """Answer, and say by what."""
+    """Predict the photos, and print the runtime."""
     runtime, model, source, target = sys.argv[1:]
     photos = np.load(source) if source.endswith(".npy") else Path(source).read_text().splitlines()
     labels: list[str] = []
     if runtime == "mediapipe":
-        answers, labels = classified(model, photos)
+        probabilities, labels = predict_with_mediapipe(model, photos)
     else:
-        answers = interpreted(INTERPRETERS[runtime], model, photos)
-    np.save(target, answers)
-    where = {"python": platform.python_version(), "cpu": platform.machine()}
-    print(json.dumps({"runtime": f"{runtime} {version(runtime)}", "labels": labels, **where}))
+        probabilities = predict_with_interpreter(INTERPRETERS[runtime], model, photos)
+    np.save(target, probabilities)
+    info = {"runtime": f"{runtime} {version(runtime)}", "labels": labels}
+    print(json.dumps({**info, "python": platform.python_version(), "cpu": platform.machine()}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The page that ``transferlite export web`` makes, served on loopback and open in a headless Chromium."""
+"""Open the page that ``transferlite export web`` makes in a headless Chromium, served on loopback."""
 
 import base64
 import functools
@@ -18,54 +18,54 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 _QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-_BYTES = "const bytes = (text) => Uint8Array.from(atob(text), (one) => one.charCodeAt(0));"
+_BYTES = "const bytes = (text) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0));"
 
 
 class WebPage:
-    """An open page. ``asked`` are the URLs that it requested, ``failed`` the errors that it did not catch."""
+    """An open page. ``requests`` are the URLs that it requested, ``errors`` the exceptions that it did not catch."""
 
     def __init__(self, page: "Page", url: str) -> None:
         self.page, self.url = page, url
-        self.asked: list[str] = []
-        self.failed: list[str] = []
-        page.on("request", lambda request: self.asked.append(request.url))
-        page.on("pageerror", lambda error: self.failed.append(str(error)))
+        self.requests: list[str] = []
+        self.errors: list[str] = []
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.goto(url)
         page.wait_for_selector("#file:not([disabled]), #message:not(:empty)", state="attached")
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The page's model on uint8 RGB ``[H, W, 3]`` of its size: ``[N]``."""
-        call = "const { open } = await import('./classifier.js'); return (await open()).probabilities(bytes(given));"
-        said = self._run(f"return Array.from(await (async () => {{ {call} }})());", pixels.tobytes())
-        return np.array(said, np.float32)
+        """Predict uint8 RGB ``[H, W, 3]`` of the model's size with the page's model; returns probabilities ``[C]``."""
+        call = "const { open } = await import('./classifier.js'); return (await open()).probabilities(bytes(data));"
+        result = self._run(f"return Array.from(await (async () => {{ {call} }})());", pixels.tobytes())
+        return np.array(result, np.float32)
 
     def pixels(self, photo: bytes, height: int, width: int) -> NDArray[np.uint8]:
-        """What the page makes of an encoded photo: uint8 ``[height, width, 3]``."""
-        call = f"const found = await pixels(new Blob([bytes(given)]), {height}, {width});"
+        """Decode an encoded photo with the page's code: uint8 ``[height, width, 3]``."""
+        call = f"const result = await pixels(new Blob([bytes(data)]), {height}, {width});"
         return self._array(f"const {{ pixels }} = await import('./photo.js'); {call}", photo).reshape(height, width, 3)
 
     def resized(self, image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-        """The page's resizing of uint8 RGB ``[H, W, 3]``."""
+        """Resize uint8 RGB ``[H, W, 3]`` with the page's code."""
         sizes = ", ".join(map(str, (*image.shape[:2], height, width)))
-        call = f"const {{ resize }} = await import('./photo.js'); const found = resize(bytes(given), {sizes});"
+        call = f"const {{ resize }} = await import('./photo.js'); const result = resize(bytes(data), {sizes});"
         return self._array(call, image.tobytes()).reshape(height, width, 3)
 
-    def _array(self, call: str, given: bytes) -> NDArray[np.uint8]:
-        text = "let text = ''; for (const one of found) text += String.fromCharCode(one); return btoa(text);"
-        return np.frombuffer(base64.b64decode(self._run(call + text, given)), np.uint8)
+    def _array(self, call: str, data: bytes) -> NDArray[np.uint8]:
+        text = "let text = ''; for (const byte of result) text += String.fromCharCode(byte); return btoa(text);"
+        return np.frombuffer(base64.b64decode(self._run(call + text, data)), np.uint8)
 
-    def _run(self, body: str, given: bytes) -> Any:
-        return self.page.evaluate(f"async (given) => {{ {_BYTES} {body} }}", base64.b64encode(given).decode())
+    def _run(self, body: str, data: bytes) -> Any:
+        return self.page.evaluate(f"async (data) => {{ {_BYTES} {body} }}", base64.b64encode(data).decode())
 
 
 class _Silent(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_words: object) -> None:
-        """Say nothing of each request."""
+        """Print nothing."""
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The URL of a folder on loopback."""
+def serve_folder(folder: Path) -> Iterator[str]:
+    """Serve a folder on loopback; yields the URL of its ``index.html``."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Silent, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -76,14 +76,14 @@ def served(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def opened(site: Path) -> Iterator[WebPage]:
-    """The site's page in a browser. Raises ClickException where there is no Chromium."""
+def open_page(site: Path) -> Iterator[WebPage]:
+    """Open a site in a browser. Raises ClickException if Chromium is not installed."""
     from playwright.sync_api import sync_playwright
 
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         raise click.ClickException("no chromium on this machine")
-    with served(site) as url, sync_playwright() as running:
+    with serve_folder(site) as url, sync_playwright() as running:
         browser = running.chromium.launch(executable_path=program, headless=True, args=_QUIET)
         yield WebPage(browser.new_page(), url)
         browser.close()

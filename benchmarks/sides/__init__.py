@@ -1,1 +1,1 @@
-"""Programs that a benchmark starts as separate processes, one per side."""
+"""The sides that a benchmark compares: programs that it runs in processes of their own, and models of other rules."""

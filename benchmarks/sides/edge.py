@@ -1,6 +1,6 @@
-"""A side of benchmarks/edge.py, run as a script by the Python of an edge install: our predictor, or the bare packages.
+"""Sides of ``benchmarks.edge``: our predictor, and the bare packages. Run as a script by an edge installation's Python.
 
-Each side imports nothing but what it needs, for its imports are part of what is measured.
+Each side imports only what it needs, because its imports are measured.
 """
 
 import time
@@ -18,7 +18,7 @@ THREADS = 1
 
 
 def ours(bundle: str, variant: str) -> Predict:
-    """The verified bundle."""
+    """Load a verified bundle with our predictor."""
     from transferlite import Predictor
 
     predictor = Predictor.load(bundle, variant, THREADS)
@@ -26,7 +26,7 @@ def ours(bundle: str, variant: str) -> Predict:
 
 
 def bare(bundle: str, variant: str) -> Predict:
-    """What one writes by hand with NumPy, Pillow and ai-edge-litert: the same answer without any check."""
+    """Load the model by hand with NumPy, Pillow and ai-edge-litert: the same predictions without any checks."""
     import io
 
     import numpy as np
@@ -35,15 +35,15 @@ def bare(bundle: str, variant: str) -> Predict:
 
     interpreter = Interpreter(model_path=f"{bundle}/{variant}.tflite", num_threads=THREADS)
     interpreter.allocate_tensors()
-    (given,), (answer,) = interpreter.get_input_details(), interpreter.get_output_details()
-    _, height, width, _ = given["shape"]
+    (image_input,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
+    _, height, width, _ = image_input["shape"]
     labels = Path(bundle, "labels.txt").read_text().splitlines()
 
     def predict(data: bytes) -> str:
         image = Image.open(io.BytesIO(data)).convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
-        interpreter.set_tensor(given["index"], np.asarray(image)[None])
+        interpreter.set_tensor(image_input["index"], np.asarray(image)[None])
         interpreter.invoke()
-        return labels[int(interpreter.get_tensor(answer["index"])[0].argmax())]
+        return labels[int(interpreter.get_tensor(output["index"])[0].argmax())]
 
     return predict
 
@@ -52,19 +52,19 @@ SIDES: dict[str, Callable[[str, str], Predict]] = {"ours": ours, "bare": bare}
 
 
 def peak_kib() -> int:
-    """The most memory that this process has had in use."""
+    """Peak resident memory of this process in KiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 def first(side: str, bundle: str, variant: str, photo: str) -> None:
-    """Answer one photo; print its label and the seconds since this script began."""
+    """Predict one photo; print its label and the seconds since this script started."""
     label = SIDES[side](bundle, variant)(Path(photo).read_bytes())
     print(f'{{"label": "{label}", "seconds": {time.perf_counter() - STARTED}}}')
 
 
 def warm(side: str, bundle: str, variant: str, *photos: str) -> None:
-    """For each line that comes in answer all photos again; print the seconds of each, and the peak of memory."""
+    """For each line of standard input, predict all photos; print the seconds of each, and the peak memory."""
     predict = SIDES[side](bundle, variant)
     blobs = [Path(photo).read_bytes() for photo in photos]
     for _ in sys.stdin:

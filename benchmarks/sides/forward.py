@@ -1,7 +1,7 @@
-"""One way to run a frozen base, in a process of its own: what ``forward_table.py`` and ``limits.py`` compare.
+"""Run a frozen backbone in one of three ways, for ``benchmarks.forward_table`` and ``benchmarks.limits``.
 
-``tensorflow``: a ``tf.function`` on batches of 32. ``ours``: what a training job on a CPU runs. ``converter``: nothing
-but LiteRT interpreters, one a core, on the file that the official converter makes, and ready float arrays.
+``tensorflow`` is a ``tf.function`` on batches of 32. ``ours`` is the forward pass of a training job on a CPU.
+``converter`` is a LiteRT interpreter per core on the official converter's file, with float arrays in memory.
 """
 
 import json
@@ -17,20 +17,20 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.photos import decoded
-from benchmarks.sides.processes import answer
+from benchmarks.helpers.photos import decoded_photos
+from benchmarks.helpers.processes import serve
 from train_job.backbones.catalog import BACKBONES, Backbone
 
 Images = NDArray[np.uint8]
 Rows = NDArray[np.float32]
 Run = Callable[[Images], Rows]
-"""From images ``[N, H, W, 3]`` to rows ``[N, D]``."""
+"""From images ``[N, H, W, 3]`` to feature rows ``[N, D]``."""
 
 _BATCH = 32
 
 
 def feature_model(backbone: Backbone, weights: str, size: int) -> Any:
-    """The Keras model that all ways are made from."""
+    """Build the Keras model that all ways run."""
     from train_job.backbones import build
     from transferlite.images.input_spec import InputSpec
 
@@ -40,7 +40,7 @@ def feature_model(backbone: Backbone, weights: str, size: int) -> Any:
 
 
 def tensorflow(model: Any) -> Run:
-    """Batches of 32."""
+    """A ``tf.function`` on batches of 32."""
     import tensorflow as tf
 
     forward = tf.function(lambda images: model(tf.cast(images, tf.float32), training=False))
@@ -53,21 +53,21 @@ def tensorflow(model: Any) -> Run:
 
 
 def ours(model: Any) -> Run:
-    """``train_job.extraction.forward_pass`` on the file that ``train_job.backbones.litert.translate_model`` writes."""
+    """The training job's forward pass: LiteRT on the file of ``train_job.backbones.litert.translate_model``."""
     from train_job.backbones.litert.translate_model import translate_to_tflite
     from train_job.extraction.forward_pass import available_cores, litert_forward_pass
 
     forward = litert_forward_pass(translate_to_tflite(model), available_cores())
 
     def run(images: Images) -> Rows:
-        outputs = forward.run((place, partial(images.__getitem__, place)) for place in range(len(images)))
+        outputs = forward.run((i, partial(images.__getitem__, i)) for i in range(len(images)))
         return np.stack([rows[0] for _, rows in outputs])
 
     return run
 
 
 def converter(model: Any) -> Run:
-    """The official converter on the frozen graph, which gives a smaller file than from the variables."""
+    """Bare LiteRT on the official converter's file, made from the frozen graph: smaller than from variables."""
     import tensorflow as tf
     from ai_edge_litert.interpreter import Interpreter
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
@@ -83,17 +83,17 @@ def converter(model: Any) -> Run:
 
 
 def _on_threads(interpreters: list[Any], images: Images) -> Rows:
-    """Every interpreter on its own share of the images, and nothing between them."""
+    """Run each interpreter on its own share of the images, without synchronisation."""
     pixels = images.astype(np.float32)
     rows = np.empty((len(images), interpreters[0].get_output_details()[0]["shape"][-1]), np.float32)
 
-    def work(interpreter: Any, places: range) -> None:
+    def work(interpreter: Any, indices: range) -> None:
         input_index = interpreter.get_input_details()[0]["index"]
         output_index = interpreter.get_output_details()[0]["index"]
-        for place in places:
-            interpreter.set_tensor(input_index, pixels[place : place + 1])
+        for i in indices:
+            interpreter.set_tensor(input_index, pixels[i : i + 1])
             interpreter.invoke()
-            rows[place] = interpreter.get_tensor(output_index)[0]
+            rows[i] = interpreter.get_tensor(output_index)[0]
 
     shares = [range(number, len(images), len(interpreters)) for number in range(len(interpreters))]
     threads = [Thread(target=work, args=pair) for pair in zip(interpreters, shares, strict=True)]
@@ -108,18 +108,18 @@ WAYS: dict[str, Callable[[Any], Run]] = {"tensorflow": tensorflow, "ours": ours,
 
 
 def prepare(backbone: Backbone, size: int, file: str) -> None:
-    """Save random weights under which rows are of a usual size: BatchNormalization measures its input once."""
+    """Save random weights that give features of a usual size: BatchNormalization is fitted to a few images."""
     import keras
 
     from train_job.backbones.build import build_backbone, normalise
 
-    base = build_backbone(backbone, (size, size, 3), "none")
-    base.trainable = True
-    for layer in base.layers:
+    model = build_backbone(backbone, (size, size, 3), "none")
+    model.trainable = True
+    for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0
-    base(normalise(decoded(None, 8, size).astype(np.float32), backbone.normalisation), training=True)
-    base.save_weights(file)
+    model(normalise(decoded_photos(None, 8, size).astype(np.float32), backbone.normalisation), training=True)
+    model.save_weights(file)
 
 
 @click.command()
@@ -127,18 +127,18 @@ def prepare(backbone: Backbone, size: int, file: str) -> None:
 @click.option("--backbone", required=True, type=click.Choice(list(BACKBONES)))
 @click.option("--weights", required=True)
 @click.option("--size", required=True, type=int)
-@click.option("--photos", type=click.Path(path_type=Path), help="A folder of JPEGs; generated ones by default.")
+@click.option("--photos", type=click.Path(path_type=Path), help="Folder of JPEGs  [default: generated photos].")
 @click.option("--count", default=64, show_default=True)
-@click.option("--rows", type=click.Path(path_type=Path), help="Where to leave the rows, as .npy.")
+@click.option("--rows", type=click.Path(path_type=Path), help="File for the feature rows, as .npy.")
 def main(way: str, backbone: str, weights: str, size: int, photos: Path | None, count: int, rows: Path | None) -> None:
-    """Answer ``ready`` and ``round``: the seconds it took to get ready, and those of all the images once.
+    """Serve ``ready``, the seconds of preparation, and ``round``, the seconds of one pass over all images.
 
-    ``prepare`` only makes the file of weights that ``--weights`` names.
+    ``prepare`` only writes the file of weights given by ``--weights``.
     """
     if way == "prepare":
         prepare(BACKBONES[backbone], size, weights)
         return click.echo(json.dumps(weights))
-    images = decoded(photos, count, size)
+    images = decoded_photos(photos, count, size)
     model = feature_model(BACKBONES[backbone], weights, size)
     start = time.perf_counter()
     run = WAYS[way](model)
@@ -152,7 +152,7 @@ def main(way: str, backbone: str, weights: str, size: int, photos: Path | None, 
         run(images)
         return time.perf_counter() - start
 
-    return answer({"ready": lambda: ready, "round": timed})
+    return serve({"ready": lambda: ready, "round": timed})
 
 
 if __name__ == "__main__":

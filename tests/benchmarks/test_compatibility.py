@@ -1,4 +1,4 @@
-"""The compatibility table's rows, with this very Python as the other one."""
+"""Rows of the compatibility table, with this Python in the role of the other one."""
 
 import shlex
 import sys
@@ -8,25 +8,25 @@ import numpy as np
 import pytest
 
 from benchmarks.runtimes import environments
-from benchmarks.runtimes.compatibility import Photos, look, other_rows, predictor_row, wrong_labels
+from benchmarks.runtimes.compatibility import Photos, load_photos, other_rows, predictor_row, wrong_labels
 from tests.conftest import Trained
 
 PYTHON = "{}.{}.{}".format(*sys.version_info)
 PIXELS = np.zeros((2, 4, 4, 3), np.uint8)
 
 
-def said(labels: tuple[str, ...] = ("blue", "red")) -> Photos:
-    """Two photos of which float32 says the first label, then the second."""
+def two_photos(labels: tuple[str, ...] = ("blue", "red")) -> Photos:
+    """Two photos: float32 predicts the first label, then the second."""
     return Photos(["one", "two"], PIXELS, {"float32": np.array([[0.9, 0.1], [0.3, 0.7]], np.float32)}, labels)
 
 
-def test_a_cell_counts_the_labels_that_agree_and_has_the_largest_difference() -> None:
-    answers = np.array([[0.8, 0.2], [0.6, 0.4]], np.float32)
-    assert said().cell("float32", answers) == "1/2, 3e-01"
+def test_a_cell_has_the_number_of_equal_labels_and_the_largest_difference() -> None:
+    probabilities = np.array([[0.8, 0.2], [0.6, 0.4]], np.float32)
+    assert two_photos().cell("float32", probabilities) == "1/2, 3e-01"
 
 
-def test_our_predictor_in_another_python_answers_the_photos_as_here(trained: Trained, tmp_path: Path) -> None:
-    photos = look(trained.bundle, str(trained.photos))
+def test_our_predictor_in_another_python_predicts_the_same(trained: Trained, tmp_path: Path) -> None:
+    photos = load_photos(trained.bundle, str(trained.photos))
     assert photos.labels == ("blue", "red")
     count = len(photos.paths)
     runtime, python, cpu, *cells = predictor_row(shlex.quote(sys.executable), trained.bundle, photos, tmp_path)
@@ -39,26 +39,26 @@ def test_our_predictor_in_another_python_answers_the_photos_as_here(trained: Tra
         assert float(tested.removeprefix("test pictures ")) < 0.05
 
 
-def test_pixels_that_another_python_decodes_otherwise_are_told(trained: Trained, tmp_path: Path) -> None:
-    photos = look(trained.bundle, str(next(trained.photos.rglob("*.jpg"))))
+def test_different_pixels_in_another_python_are_reported(trained: Trained, tmp_path: Path) -> None:
+    photos = load_photos(trained.bundle, str(next(trained.photos.rglob("*.jpg"))))
     other = Photos(photos.paths, photos.pixels ^ np.uint8(1), {"int8": photos.expected["int8"]}, photos.labels)
     (cell,) = predictor_row(shlex.quote(sys.executable), trained.bundle, other, tmp_path)[3:]
     assert cell.endswith("pixels 1")
 
 
 @pytest.mark.parametrize(
-    ("words", "cell"),
+    ("command", "cell"),
     [
         ("/no/such/python", "not run: No such file or directory"),
         (f"{shlex.quote(sys.executable)} -c 'raise SystemExit(\"a reason\")'", "no: a reason"),
         (f"{shlex.quote(sys.executable)} -c 'raise SystemExit(3)'", "no: status 3"),
     ],
 )
-def test_a_python_that_does_not_answer_has_its_reason_in_each_cell(words: str, cell: str, tmp_path: Path) -> None:
-    assert predictor_row(words, tmp_path, said(), tmp_path) == [f"our predictor on {words}", "", "", cell]
+def test_a_python_that_fails_has_the_reason_in_each_cell(command: str, cell: str, tmp_path: Path) -> None:
+    assert predictor_row(command, tmp_path, two_photos(), tmp_path) == [f"our predictor on {command}", "", "", cell]
 
 
-def test_another_python_has_a_row_of_its_own_or_the_reason_why_not(
+def test_each_further_python_has_a_row_with_cells_or_the_reason(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def environment(folder: Path, *requirements: str, version: str | None = None) -> Path:
@@ -69,7 +69,7 @@ def test_another_python_has_a_row_of_its_own_or_the_reason_why_not(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("benchmarks.runtimes.compatibility.environment", environment)
     monkeypatch.setattr("benchmarks.runtimes.compatibility.OTHER_PYTHONS", {"ai-edge-litert": ("3.11", "3.99")})
-    photos = look(trained.bundle, str(next(trained.photos.rglob("*.jpg"))))
+    photos = load_photos(trained.bundle, str(next(trained.photos.rglob("*.jpg"))))
     np.save(tmp_path / "pixels.npy", photos.pixels)
     there, not_there = other_rows("ai-edge-litert", trained.bundle, photos, tmp_path)
     assert (there[1], there[3:]) == (PYTHON, ["1/1, 0e+00"] * 4)
@@ -77,7 +77,7 @@ def test_another_python_has_a_row_of_its_own_or_the_reason_why_not(
     assert list(other_rows("tflite-runtime", trained.bundle, photos, tmp_path)) == []
 
 
-def test_a_runtime_that_reads_other_labels_is_told() -> None:
+def test_a_runtime_that_reads_other_labels_is_reported() -> None:
     assert wrong_labels(None, ("blue", "red")) == wrong_labels([], ("blue", "red")) == ""
     assert wrong_labels(["blue", "red"], ("blue", "red")) == ""
     assert wrong_labels(["red", "blue"], ("blue", "red")) == ", labels red, blue"

@@ -1,4 +1,4 @@
-"""A benchmark's sides: processes of their own, so that memory and threads are theirs, whose rounds can take turns."""
+"""Run a benchmark's sides in processes of their own, so that they share neither memory nor threads, and take turns."""
 
 import json
 import subprocess
@@ -15,22 +15,22 @@ ROOT = Path(__file__).parents[2]
 
 
 class Side:
-    """A Python module that runs until it is closed, and does a round when it is asked to. :func:`answer` serves it."""
+    """A Python module in a process of its own that runs until it is closed. The module calls :func:`serve`."""
 
-    def __init__(self, module: str, *words: str, python: Sequence[str] = (sys.executable, "-m")) -> None:
-        self.name = " ".join([module, *words])
+    def __init__(self, module: str, *arguments: str, python: Sequence[str] = (sys.executable, "-m")) -> None:
+        self.name = " ".join([module, *arguments])
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
-        command = [*python, module, *words]
+        command = [*python, module, *arguments]
         self._process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True
         )
 
-    def ask(self, question: str) -> Any:
-        """The answer to one question. Raises ClickException, with what the process wrote, when it has ended."""
+    def request(self, name: str) -> Any:
+        """Send a request and return its result. Raises ClickException with the process's log if it has ended."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
-            print(question, file=self._process.stdin, flush=True)
+            print(name, file=self._process.stdin, flush=True)
             return json.loads(self._process.stdout.readline())
         except (OSError, ValueError):
             self._errors.seek(0)
@@ -42,27 +42,28 @@ class Side:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.kill()  # it holds nothing that has to be put away
+        self._process.kill()  # safe: it has no state to save
         self._process.communicate()
         self._errors.close()
 
 
-def answer(questions: Mapping[str, Callable[[], Any]]) -> None:
-    """Serve a :class:`Side`: a question a line in, its answer as a line of JSON out."""
+def serve(functions: Mapping[str, Callable[[], Any]]) -> None:
+    """Serve the requests of a :class:`Side`: read a function's name per line, print its result as a line of JSON."""
     for line in sys.stdin:
-        print(json.dumps(questions[line.strip()]()), flush=True)
+        print(json.dumps(functions[line.strip()]()), flush=True)
 
 
-def once(module: str, *words: str) -> Any:
-    """Run a module to its end and return the JSON on its last line. Raises ClickException when it fails."""
-    done = subprocess.run([sys.executable, "-m", module, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+def run_module(module: str, *arguments: str) -> Any:
+    """Run a module to its end and return the JSON on its last line. Raises ClickException if it fails."""
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise click.ClickException(f"{module} {' '.join(words)}: {done.stderr[-2000:]}")
+        raise click.ClickException(f"{module} {' '.join(arguments)}: {done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def print_table(command: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A markdown table under the command that prints it; a row is printed as soon as it is there."""
+    """Print a markdown table, headed by the command that makes it; each row as soon as it is measured."""
     click.echo(f"`{command}`\n\n| {' | '.join(header)} |\n|{'---|' * len(header)}")
     for row in rows:
         click.echo(f"| {' | '.join(row)} |")
