@@ -1,1 +1,1 @@
-"""The training job, step by step: read data, train, export, compare, report, publish."""
+"""The steps of the training job: prepare data, train, export, compare, report, publish; and SageMaker's entry point."""

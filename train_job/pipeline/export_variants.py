@@ -1,4 +1,4 @@
-"""From a trained classifier to proven files: convert, and run every variant on held-out photos."""
+"""Export the trained classifier: write the SavedModel and the TFLite variants, and run them all through the gate."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,8 +10,8 @@ from statistics import median
 import numpy as np
 
 from export.gate.compare_variants import GateLimits, GatePredictions
-from export.gate.golden_pictures import write_golden
-from export.gate.run_gate import Gate, Verdict
+from export.gate.golden_pictures import write_test_pictures
+from export.gate.run_gate import Gate, GateOutcome
 from export.gate.runtimes import PredictFunction, keras_predict, tflite_predict
 from export.saved_model.graph import Graph
 from export.saved_model.write import write_saved_model
@@ -20,7 +20,7 @@ from export.tflite.metadata import ModelInfo
 from train_job.data.dataset import Example, Split
 from train_job.options import TrainOptions
 from train_job.pipeline.prepare_data import JobContext
-from train_job.pipeline.run_record import versions
+from train_job.pipeline.run_json import software_versions
 from train_job.pipeline.train_classifier import TrainedClassifier
 from train_job.progress import Reporter
 from train_job.scores import Scores
@@ -34,176 +34,188 @@ from transferlite.registry.manifest import GateResult, Variant
 from transferlite.registry.versions import new_model_id, utc_now
 
 CALIBRATION_PHOTOS = 100
-ROWS_MAY_DIFFER = 0.01
+"""Training photos that set the ranges of int8 activations."""
+MAX_ACCURACY_GAP = 0.01
+"""Maximum difference between the head's accuracy on cached features and the SavedModel's on the photos themselves."""
 
 
 @dataclass(frozen=True)
 class ExportedVariants:
-    """The files of a bundle that is not sealed yet, and what the gate found.
+    """The exported model files, with the results of the gate.
 
     Attributes:
-        about: what each TFLite file says of itself, the version's id above all.
-        folder: where they lie.
-        variants: those that passed.
-        left_out: those that did not, and why.
-        gate: what was measured of each variant in each runtime.
-        examples: the test photos of the gate.
-        answered: what every form said of them.
-        golden: the file of test pictures, below the folder.
+        model_info: id, labels and input size, as written into each TFLite file.
+        folder: folder of the files.
+        variants: variants that passed the gate.
+        left_out: variants that failed it, with the reason.
+        gate: measurements of each variant in each runtime.
+        gate_photos: test photos that the gate used.
+        predictions: predictions of every variant for these photos.
+        golden: path of the file of test pictures, relative to ``folder``.
     """
 
-    about: ModelInfo
+    model_info: ModelInfo
     folder: Path
     variants: Mapping[str, Variant]
     left_out: Mapping[str, str]
     gate: tuple[GateResult, ...]
-    examples: Sequence[Example]
-    answered: GatePredictions
+    gate_photos: Sequence[Example]
+    predictions: GatePredictions
     golden: str
 
-    def best(self, example: Example, image: RGB) -> int:
-        """The class that the float32 file gives a photo; one of the gate's is not run again."""
-        place = self._places.get(example.sha256)
-        said = self._float32(image[None])[0] if place is None else self.answered.variants[FLOAT32][place]
-        return int(said.argmax())
+    def predicted_class(self, example: Example, image: RGB) -> int:
+        """Class index that the float32 file predicts; the gate's own prediction if it used the photo."""
+        index = self._gate_index.get(example.sha256)
+        probabilities = self._float32(image[None])[0] if index is None else self.predictions.by_variant[FLOAT32][index]
+        return int(probabilities.argmax())
 
     @cached_property
     def _float32(self) -> PredictFunction:
         return tflite_predict(self.folder / self.variants[FLOAT32].path)
 
     @cached_property
-    def _places(self) -> dict[str, int]:
-        return {example.sha256: place for place, example in enumerate(self.examples)}
+    def _gate_index(self) -> dict[str, int]:
+        return {example.sha256: i for i, example in enumerate(self.gate_photos)}
 
 
-def export_variants(job: JobContext, learned: TrainedClassifier, folder: Path) -> ExportedVariants:
-    """Write the model files to ``folder`` and run each of them on held-out photos.
+def export_variants(job: JobContext, trained: TrainedClassifier, folder: Path) -> ExportedVariants:
+    """Write the model files to ``folder`` and compare their predictions for test photos with the Keras model's.
 
     Raises:
-        GateError: the SavedModel or the float32 file does not answer as the Keras model does.
+        GateError: the SavedModel or the float32 file does not predict what the Keras model predicts.
     """
-    classifier, options = learned.classifier, job.options
+    classifier, options = trained.classifier, job.options
     job.report.line(f"exporting: SavedModel, {', '.join(options.variants)}")
     store = FeatureStore.open(options.feature_store, job.report.warning)
-    sample = _sample(learned, Split.TRAIN, CALIBRATION_PHOTOS)
+    sample = _sample(trained, Split.TRAIN, CALIBRATION_PHOTOS)
     calibration = list(decoded_photos(sample, classifier.input, store)) if INT8 in options.variants else []
-    graph = Graph(classifier.features, classifier.head, classifier.input)
+    graph = Graph(classifier.feature_model, classifier.head, classifier.input)
     saved_model = write_saved_model(graph, classifier.labels, folder)
     job.stop.check()
-    about = _about(learned)
-    converted = convert(graph, calibration, about)
+    model_info = _model_info(trained)
+    converted = convert(graph, calibration, model_info)
     files = {SAVED_MODEL: saved_model} | write_variant(converted, options.variants, folder, options.batch)
     job.stop.check()
-    examples = _sample(learned, Split.TEST, MAX_GATE_PHOTOS)
+    gate_photos = _sample(trained, Split.TEST, MAX_GATE_PHOTOS)
     gate = Gate(
-        photos=lambda: _pictures(examples, learned, store, job),
+        photos=lambda: _labelled_images(gate_photos, trained, store, job),
         labels=classifier.labels,
-        limits=limits(options),
-        most=MAX_GATE_PHOTOS,
-        python=options.legacy_python,
+        limits=gate_limits(options),
+        max_photos=MAX_GATE_PHOTOS,
+        legacy_python=options.legacy_python,
     )
-    verdict = gate.ask(keras_predict(classifier.model), files)
-    if failing := [why for name, why in verdict.refused.items() if base_variant(name) == INT8]:
-        job.report.line(f"int8 does not hold ({failing[0]}): trying with some operations in float32")
-        verdict = gate.rescue_int8(verdict, converted, calibration, folder, options.batch)
-    variants = {name: _variant(path, name, verdict) for name, path in files.items() if name not in verdict.refused}
-    check_rows(learned.evaluation.scores[Split.TEST], variants[SAVED_MODEL])
-    _announce(verdict, job.report)
-    golden = write_golden(folder, variants, classifier.input)
+    outcome = gate.run(keras_predict(classifier.model), files)
+    if int8_failures := [reason for name, reason in outcome.left_out.items() if base_variant(name) == INT8]:
+        job.report.line(f"int8 failed the gate ({int8_failures[0]}): retrying with some operations in float32")
+        outcome = gate.retry_int8(outcome, converted, calibration, folder, options.batch)
+    variants = {name: _variant(path, name, outcome) for name, path in files.items() if name not in outcome.left_out}
+    check_features(trained.evaluation.scores[Split.TEST], variants[SAVED_MODEL])
+    _report_gate(outcome, job.report)
+    golden = write_test_pictures(folder, variants, classifier.input)
     return ExportedVariants(
-        about, folder, variants, verdict.refused, verdict.proofs, examples, verdict.answered, golden
+        model_info, folder, variants, outcome.left_out, outcome.results, gate_photos, outcome.predictions, golden
     )
 
 
-def _about(learned: TrainedClassifier) -> ModelInfo:
-    now, classifier = utc_now(), learned.classifier
-    version = (new_model_id(now), now.isoformat(), str(learned.backbone["name"]))
-    release = versions().get("transferlite", "")
-    return ModelInfo(*version, classifier.labels, classifier.input, learned.evaluation.threshold, release)
+def _model_info(trained: TrainedClassifier) -> ModelInfo:
+    now, classifier = utc_now(), trained.classifier
+    return ModelInfo(
+        model_id=new_model_id(now),
+        created_at=now.isoformat(),
+        backbone=str(trained.backbone["name"]),
+        labels=classifier.labels,
+        input=classifier.input,
+        threshold=trained.evaluation.threshold,
+        release=software_versions().get("transferlite", ""),
+    )
 
 
-def _sample(learned: TrainedClassifier, split: Split, most: int) -> list[Example]:
-    """Photos of a split, from the classes in turn, by content: those of a day lie together, and are like each other."""
-    mixed = sorted(learned.examples(split), key=lambda example: example.sha256)
-    return balanced_sample(mixed, learned.classifier.labels, most)
+def _sample(trained: TrainedClassifier, split: Split, max_photos: int) -> list[Example]:
+    """Sample photos of a split evenly over the classes, in the order of their hash: photos of one day look alike."""
+    shuffled = sorted(trained.examples(split), key=lambda example: example.sha256)
+    return balanced_sample(shuffled, trained.classifier.labels, max_photos)
 
 
-def limits(options: TrainOptions) -> GateLimits:
-    """What a variant may lose whose weights or activations are rounded."""
+def gate_limits(options: TrainOptions) -> GateLimits:
+    """The gate's limits for variants with rounded weights or activations."""
     return GateLimits(
-        difference=options.max_difference,
-        accuracy=options.max_accuracy_drop,
-        recall=options.max_recall_drop,
-        disagreement=1 - options.min_agreement,
+        max_difference=options.max_difference,
+        max_accuracy_drop=options.max_accuracy_drop,
+        max_recall_drop=options.max_recall_drop,
+        max_disagreement=1 - options.min_agreement,
     )
 
 
-def _variant(path: Path, name: str, verdict: Verdict) -> Variant:
-    """A variant that passed, with what was measured in the runtime that serves it."""
-    proof = next(one for one in verdict.proofs if one.variant == name)
+def _variant(path: Path, name: str, outcome: GateOutcome) -> Variant:
+    """The manifest's entry of a variant, with the gate's measurements in the runtime that serves it."""
+    result = next(result for result in outcome.results if result.variant == name)
     files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
     return Variant(
         path=path.name,
         size=sum(file.stat().st_size for file in files),
-        runtime=proof.runtime,
-        photos=proof.photos,
-        accuracy=proof.accuracy,
-        agreement=proof.agreement,
-        max_difference=float(proof.max_difference or 0),
+        runtime=result.runtime,
+        photos=result.photos,
+        accuracy=result.accuracy,
+        agreement=result.agreement,
+        max_difference=float(result.max_difference or 0),
         milliseconds=None if path.is_dir() else one_thread_milliseconds(path),
-        in_float=verdict.in_float if base_variant(name) == INT8 else (),
+        in_float=outcome.in_float if base_variant(name) == INT8 else (),
     )
 
 
 def one_thread_milliseconds(path: Path) -> float:
-    """What one photo takes a TFLite file here, on one thread: the median of five runs or more in 0.3 s.
+    """Median milliseconds per photo of a TFLite file on one thread, over at least five runs and 0.3 s.
 
-    Of a file that takes a batch, its share of one.
+    The time of a file with a larger batch is divided by its batch size.
     """
     model = TFLiteClassifier(path, threads=1)
     photo = np.full((model.height, model.width, 3), 127, np.uint8)
-    model(photo)  # the first run also sets memory aside
-    took: list[float] = []
-    while len(took) < 5 or sum(took) < 0.3:
+    model(photo)  # the first run also allocates memory
+    seconds: list[float] = []
+    while len(seconds) < 5 or sum(seconds) < 0.3:
         started = time.perf_counter()
         model(photo)
-        took.append(time.perf_counter() - started)
-    return 1000 * median(took) / model.batch
+        seconds.append(time.perf_counter() - started)
+    return 1000 * median(seconds) / model.batch
 
 
-def _announce(verdict: Verdict, report: Reporter) -> None:
-    for proof in verdict.proofs:
-        if not proof.failure:
+def _report_gate(outcome: GateOutcome, report: Reporter) -> None:
+    for result in outcome.results:
+        if not result.failure:
             report.line(
-                f"{proof.variant} on {proof.runtime}: accuracy {proof.accuracy:.4f}, agrees with Keras on"
-                f" {proof.agreement:.2%} of {proof.photos} photos, largest difference {proof.max_difference:.1e}"
+                f"{result.variant} on {result.runtime}: accuracy {result.accuracy:.4f}, agrees with Keras on"
+                f" {result.agreement:.2%} of {result.photos} photos, largest difference {result.max_difference:.1e}"
             )
-    if verdict.in_float:
-        report.line(f"int8 keeps {len(verdict.in_float)} operations in float32")
-    for name, reason in verdict.refused.items():
+    if outcome.in_float:
+        report.line(f"int8 keeps {len(outcome.in_float)} operations in float32")
+    for name, reason in outcome.left_out.items():
         report.warning(f"{name} is left out: {reason}")
 
 
-def check_rows(rows: Scores, photos: Variant) -> None:
-    """Raises GateError unless the rows that the head learnt from were what the base makes of the photos.
+def check_features(features: Scores, saved_model: Variant) -> None:
+    """Check that the cached features belong to this backbone, by comparing accuracies on the same test photos.
 
-    The accuracy of the head on rows is held against that of the whole model on the same photos, where all were run.
+    Skipped if the gate used only a sample of the test photos.
+
+    Raises:
+        GateError: the head's accuracy on the features differs from the SavedModel's on the photos.
     """
-    allowed = max(ROWS_MAY_DIFFER, 1 / max(photos.photos, 1))
-    if rows.photos == photos.photos and abs(rows.accuracy - photos.accuracy) > allowed + 1e-9:
+    allowed = max(MAX_ACCURACY_GAP, 1 / max(saved_model.photos, 1))
+    gap = abs(features.accuracy - saved_model.accuracy)
+    if features.photos == saved_model.photos and gap > allowed + 1e-9:
         raise GateError(
-            f"the head is right on {rows.accuracy:.2%} of the rows and the whole model on {photos.accuracy:.2%} of the"
-            " photos they came from",
-            hint="the feature store's rows are not this base's: train with another --features, and report it",
+            f"test accuracy is {features.accuracy:.2%} on cached features but {saved_model.accuracy:.2%} on the photos",
+            hint="the feature store was made with other weights: pass another --features, and report this",
         )
 
 
-def _pictures(
-    examples: Sequence[Example], learned: TrainedClassifier, store: FeatureStore, job: JobContext
+def _labelled_images(
+    examples: Sequence[Example], trained: TrainedClassifier, store: FeatureStore, job: JobContext
 ) -> Iterator[tuple[RGB, int]]:
-    labels = learned.classifier.labels
-    with job.report.counting("gate", len(examples)) as advance:
-        for example, image in zip(examples, decoded_photos(examples, learned.classifier.input, store), strict=True):
+    """Decode photos one after another, each with the index of its class."""
+    labels, spec = trained.classifier.labels, trained.classifier.input
+    with job.report.progress("gate", len(examples)) as advance:
+        for example, image in zip(examples, decoded_photos(examples, spec, store), strict=True):
             job.stop.check()
             yield image, labels.index(example.label)
             advance()

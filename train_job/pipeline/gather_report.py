@@ -1,6 +1,7 @@
-"""What the report of a version shows: its facts, and the photos worth looking at, small and as the model sees them."""
+"""Gather the content of a version's report: metrics, and thumbnails of mistakes, label issues and near-duplicates."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,9 @@ import numpy as np
 from train_job.data.dataset import Example, Split
 from train_job.pipeline.prepare_data import JobContext
 from train_job.pipeline.train_classifier import TrainedClassifier
-from train_job.reporting import grad_cam as saliency
-from train_job.reporting.cost import receipt
-from train_job.reporting.html_report import MOST_GROUPS, MOST_IN_GROUP, MOST_MISTAKES, MOST_SUSPECTS
+from train_job.reporting import grad_cam
+from train_job.reporting.cost import cost_receipt
+from train_job.reporting.html_report import MAX_GROUPS, MAX_LABEL_ISSUES, MAX_MISTAKES, MAX_PHOTOS_PER_GROUP
 from train_job.reporting.report_data import LabelIssuePhoto, Mistake, NearDuplicate, ReportData
 from train_job.store.feature_store import FeatureStore
 from train_job.store.pixel_cache import available_photos, cached_photos, decoded_photos
@@ -18,50 +19,49 @@ from transferlite.images.decoder import RGB
 from transferlite.registry.manifest import Manifest
 
 
-def gather_report(
-    job: JobContext, learned: TrainedClassifier, manifest: Manifest, evaluation: Mapping[str, Any]
-) -> ReportData:
-    """The report's content.
+@dataclass(frozen=True)
+class WrongPrediction:
+    """A test photo with the wrong class index that the model predicted, and its confidence."""
 
-    A photo is named without a picture if it has gone since it was trained on, or if it would have to be fetched for
-    nothing else: a training downloads what is new.
+    example: Example
+    predicted: int
+    confidence: float
+
+
+def gather_report(
+    job: JobContext, trained: TrainedClassifier, manifest: Manifest, evaluation: Mapping[str, Any]
+) -> ReportData:
+    """Gather the report's content.
+
+    A photo is listed without a thumbnail if it is gone, or if it would have to be fetched only for the report.
     """
-    mistakes = worst_mistakes(learned)[:MOST_MISTAKES]
-    suspects = learned.suspects[:MOST_SUSPECTS]
-    examples = learned.dataset.examples
-    alike = _alike(learned)
-    shown = [example for example, _, _ in mistakes] + [examples[one.place] for one in suspects]
-    shown += [example for group in alike for example in group]
-    images = _images(shown, learned, FeatureStore.open(job.options.feature_store, job.report.warning))
-    small = {sha256: saliency.thumbnail(image) for sha256, image in images.items()}
-    labels = learned.classifier.labels
+    wrong = worst_predictions(trained)[:MAX_MISTAKES]
+    issues = trained.label_issues[:MAX_LABEL_ISSUES]
+    examples = trained.dataset.examples
+    groups = _largest_groups(trained)
+    shown = [mistake.example for mistake in wrong] + [examples[issue.index] for issue in issues]
+    shown += [example for group in groups for example in group]
+    images = _images(shown, trained, FeatureStore.open(job.options.feature_store, job.report.warning))
+    thumbnails = {sha256: grad_cam.thumbnail(image) for sha256, image in images.items()}
     return ReportData(
         manifest=manifest,
         evaluation=evaluation,
-        history=learned.history,
-        rejects=learned.dataset.rejected,
-        mistakes=_with_maps(mistakes, images, small, learned),
-        suspects=[
-            LabelIssuePhoto(
-                uri=examples[one.place].image,
-                label=labels[one.given],
-                suggested=labels[one.suggested],
-                score=one.score,
-                row=examples[one.place].row,
-                thumbnail=small.get(examples[one.place].sha256, b""),
-            )
-            for one in suspects
-        ],
-        findings=learned.checked.summary,
+        history=trained.history,
+        rejected_photos=trained.dataset.rejected,
+        mistakes=_mistakes(wrong, images, thumbnails, trained),
+        label_issues=_label_issue_photos(trained, thumbnails),
+        findings=trained.check.summary,
         near_duplicates=[
             [
-                NearDuplicate(one.image, one.label, learned.splits[one.sha256], small.get(one.sha256, b""))
-                for one in group
+                NearDuplicate(
+                    example.image, example.label, trained.splits[example.sha256], thumbnails.get(example.sha256, b"")
+                )
+                for example in group
             ]
-            for group in alike
+            for group in groups
         ],
         seconds=dict(job.phases.seconds),
-        receipt=receipt(
+        receipt=cost_receipt(
             job.phases.seconds,
             len(examples),
             {name: variant.milliseconds for name, variant in manifest.variants.items()},
@@ -70,54 +70,80 @@ def gather_report(
     )
 
 
-def _alike(learned: TrainedClassifier) -> list[list[Example]]:
-    """The largest groups of photos that look alike, a few of each."""
-    by_hash = {one.sha256: one for one in learned.dataset.examples}
-    largest = sorted(learned.near.groups, key=len, reverse=True)[:MOST_GROUPS]
-    return [[by_hash[sha256] for sha256 in group[:MOST_IN_GROUP]] for group in largest]
+def _label_issue_photos(trained: TrainedClassifier, thumbnails: Mapping[str, bytes]) -> list[LabelIssuePhoto]:
+    labels, examples = trained.classifier.labels, trained.dataset.examples
+    return [
+        LabelIssuePhoto(
+            uri=examples[issue.index].image,
+            label=labels[issue.given],
+            suggested=labels[issue.suggested],
+            score=issue.score,
+            row=examples[issue.index].row,
+            thumbnail=thumbnails.get(examples[issue.index].sha256, b""),
+        )
+        for issue in trained.label_issues[:MAX_LABEL_ISSUES]
+    ]
 
 
-def worst_mistakes(learned: TrainedClassifier) -> list[tuple[Example, int, float]]:
-    """Each test photo that was called wrongly, with the class it was called and its probability, the surest first."""
-    probabilities, truth = learned.evaluation.answers[Split.TEST]
-    tests = [one for one in learned.dataset.examples if learned.splits[one.sha256] is Split.TEST]
-    called, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    wrong = np.flatnonzero(called != truth)
-    return [(tests[one], int(called[one]), float(sure[one])) for one in wrong[np.argsort(-sure[wrong], kind="stable")]]
+def _largest_groups(trained: TrainedClassifier) -> list[list[Example]]:
+    """The largest groups of near-duplicates, with the first few photos of each."""
+    by_hash = {example.sha256: example for example in trained.dataset.examples}
+    largest = sorted(trained.near_duplicates.groups, key=len, reverse=True)[:MAX_GROUPS]
+    return [[by_hash[sha256] for sha256 in group[:MAX_PHOTOS_PER_GROUP]] for group in largest]
 
 
-def _images(examples: Sequence[Example], learned: TrainedClassifier, store: FeatureStore) -> dict[str, RGB]:
+def worst_predictions(trained: TrainedClassifier) -> list[WrongPrediction]:
+    """Wrong predictions for test photos, the most confident first."""
+    probabilities, truth = trained.evaluation.predictions[Split.TEST]
+    tests = [example for example in trained.dataset.examples if trained.splits[example.sha256] is Split.TEST]
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero(predicted != truth)
+    order = wrong[np.argsort(-confidence[wrong], kind="stable")]
+    return [WrongPrediction(tests[i], int(predicted[i]), float(confidence[i])) for i in order]
+
+
+def _images(examples: Sequence[Example], trained: TrainedClassifier, store: FeatureStore) -> dict[str, RGB]:
+    """Decoded photos by sha256: those in the pixel cache, and new ones, which this job has fetched anyway."""
+    spec = trained.classifier.input
     distinct = list({example.sha256: example for example in examples}.values())
-    known = set(cached_photos(distinct, learned.classifier.input, store))
-    wanted = [example for example in distinct if example in known or example.image in learned.new]
-    there = available_photos(wanted, learned.classifier.input, store)
-    pictures = decoded_photos(there, learned.classifier.input, store)
-    return {example.sha256: image for example, image in zip(there, pictures, strict=True)}
+    cached = set(cached_photos(distinct, spec, store))
+    wanted = [example for example in distinct if example in cached or example.image in trained.new_uris]
+    available = available_photos(wanted, spec, store)
+    images = decoded_photos(available, spec, store)
+    return {example.sha256: image for example, image in zip(available, images, strict=True)}
 
 
-def _with_maps(
-    mistakes: Sequence[tuple[Example, int, float]],
+def _mistakes(
+    wrong: Sequence[WrongPrediction],
     images: Mapping[str, RGB],
-    small: Mapping[str, bytes],
-    learned: TrainedClassifier,
+    thumbnails: Mapping[str, bytes],
+    trained: TrainedClassifier,
 ) -> list[Mistake]:
-    seen = [(example, called) for example, called, _ in mistakes if example.sha256 in images]
-    heat: dict[str, bytes] = {}
-    if seen:
-        pictures = np.stack([images[example.sha256] for example, _ in seen])
-        classes = np.array([called for _, called in seen])
-        maps = saliency.activation_maps(learned.classifier.maps, learned.classifier.head, pictures, classes)
-        pairs = zip(seen, pictures, maps, strict=True)
-        heat = {example.sha256: saliency.overlay(picture, spoken) for (example, _), picture, spoken in pairs}
-    labels = learned.classifier.labels
+    heat_maps = _heat_maps([mistake for mistake in wrong if mistake.example.sha256 in images], images, trained)
+    labels = trained.classifier.labels
     return [
         Mistake(
-            uri=example.image,
-            label=example.label,
-            predicted=labels[called],
-            confidence=sure,
-            thumbnail=small.get(example.sha256, b""),
-            heat_map=heat.get(example.sha256, b""),
+            uri=mistake.example.image,
+            label=mistake.example.label,
+            predicted=labels[mistake.predicted],
+            confidence=mistake.confidence,
+            thumbnail=thumbnails.get(mistake.example.sha256, b""),
+            heat_map=heat_maps.get(mistake.example.sha256, b""),
         )
-        for example, called, sure in mistakes
+        for mistake in wrong
     ]
+
+
+def _heat_maps(
+    wrong: Sequence[WrongPrediction], images: Mapping[str, RGB], trained: TrainedClassifier
+) -> dict[str, bytes]:
+    """Grad-CAM overlays by sha256: the regions that led to the wrong class."""
+    if not wrong:
+        return {}
+    batch = np.stack([images[mistake.example.sha256] for mistake in wrong])
+    classes = np.array([mistake.predicted for mistake in wrong])
+    maps = grad_cam.activation_maps(trained.classifier.activation_maps, trained.classifier.head, batch, classes)
+    return {
+        mistake.example.sha256: grad_cam.overlay(image, heat)
+        for mistake, image, heat in zip(wrong, batch, maps, strict=True)
+    }

@@ -1,4 +1,4 @@
-"""From labelled photos to rows, each in its split: what the training of the head starts from."""
+"""Turn labelled photos into feature rows with a split each: the data that the head is trained and evaluated on."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from train_job.data.augmentation import PLAIN
 from train_job.data.dataset import Dataset, Split, rejected_summary
-from train_job.data.split import Shares, assign_splits
+from train_job.data.split import SplitShares, assign_splits
 from train_job.extraction.extract_features import ExtractionCounts, ExtractionResult
-from train_job.extraction.frozen_backbone import FrozenBackbone, extract_new, gather_rows
-from train_job.head.row_sets import RowSet, Table
+from train_job.extraction.frozen_backbone import FrozenBackbone, extract_missing, gather_feature_rows
+from train_job.head.row_sets import FeatureTable, RowSet
 from train_job.options import TrainOptions
-from train_job.pipeline.csv_records import PreviousVersion
-from train_job.progress import Phases, Reporter
+from train_job.pipeline.previous_version import PreviousVersion
+from train_job.progress import PhaseTimer, Reporter
 from train_job.quality.codes import Note
 from train_job.quality.duplicates import NearDuplicates, deduplicate, near_duplicates
 from train_job.quality.findings import CheckResult, count_by_code, find_problems
@@ -25,134 +25,144 @@ from train_job.store.feature_store import FeatureStore
 from transferlite.errors import AccessDeniedError, InputError, UnavailableError
 from transferlite.registry.open_registry import Registry
 
-_ATTEMPTS = 3
+_MAX_EXTRACTIONS = 3
+"""Extractions before the job fails because rows are missing from the feature store again and again."""
 
 
 @dataclass(frozen=True)
 class JobContext:
-    """What the parts of one training share."""
+    """Objects that every step of one training job uses."""
 
     options: TrainOptions
     registry: Registry
-    phases: Phases
+    phases: PhaseTimer
     report: Reporter
     stop: StopRequest
 
 
 @dataclass(frozen=True)
 class PreparedData:
-    """The usable photos, each in its split, and their rows.
+    """The usable photos with their splits and feature rows.
 
     Attributes:
-        dataset: the usable photos.
-        splits: of each photo's sha256.
-        tables: one for each output of the base: a row for each photo in order, then for each augmented view one for
-            each photo of the training split.
-        counts: what the features cost.
-        checked: what there is to say of the photos.
-        near: which of them look alike.
-        new: the URIs of photos that no earlier training has fetched.
+        dataset: usable photos.
+        splits: split of each photo by its sha256.
+        tables: one table of feature rows for each output of the backbone. Its first rows are the photos in the data
+            set's order. Below them, each augmented view has one row for each training photo.
+        extraction_counts: photos fetched, images forwarded, seconds.
+        check: findings about the photos and labels.
+        near_duplicates: groups of photos that look alike.
+        new_uris: URIs of photos that no earlier training has fetched.
     """
 
     dataset: Dataset
     splits: dict[str, Split]
-    tables: Sequence[Table]
-    counts: ExtractionCounts
-    checked: CheckResult
-    near: NearDuplicates
-    new: frozenset[str]
+    tables: Sequence[FeatureTable]
+    extraction_counts: ExtractionCounts
+    check: CheckResult
+    near_duplicates: NearDuplicates
+    new_uris: frozenset[str]
 
-    def of(self, split: Split) -> list[int]:
-        """The places of the split's photos in the data set."""
-        return [place for place, one in enumerate(self.dataset.examples) if self.splits[one.sha256] is split]
+    def indices(self, split: Split) -> list[int]:
+        """Indices of the split's photos in the data set."""
+        return [i for i, example in enumerate(self.dataset.examples) if self.splits[example.sha256] is split]
 
-    def rows(self, split: Split, output: int = 0) -> RowSet:
-        """The split's rows and labels; those to train on include the augmented views."""
-        photos = self.photos(split, output)
+    def row_set(self, split: Split, output: int = 0) -> RowSet:
+        """Feature rows and labels of a split; those of the training split include the augmented views."""
+        photos = self.photo_row_set(split, output)
         if split is not Split.TRAIN:
             return photos
         augmented = np.arange(len(self.dataset.examples), len(photos.table))
         labels = np.tile(photos.labels, 1 + len(augmented) // len(photos))
         return RowSet(photos.table, np.concatenate([photos.ids, augmented]), labels)
 
-    def photos(self, split: Split, output: int = 0) -> RowSet:
-        """A row and a label for each of the split's photos, as they are."""
-        return self._plain(self.of(split), output)
+    def photo_row_set(self, split: Split, output: int = 0) -> RowSet:
+        """Feature rows and labels of a split's photos, without augmented views."""
+        return self._row_set(self.indices(split), output)
 
-    def all_photos(self, output: int = 0) -> RowSet:
-        """A row and a label for each photo."""
-        return self._plain(range(len(self.dataset.examples)), output)
+    def full_row_set(self, output: int = 0) -> RowSet:
+        """Feature rows and labels of all photos, without augmented views."""
+        return self._row_set(range(len(self.dataset.examples)), output)
 
-    def groups(self) -> NDArray[np.int64]:
-        """A number for each photo, equal for those that look alike: what judges one must not have learnt another."""
-        first = {sha256: group[0] for group in self.near.groups for sha256 in group}
+    def duplicate_groups(self) -> NDArray[np.int64]:
+        """Group number of each photo ``[N]``; near-duplicates share one, so that no fold separates them."""
+        first_of_group = {sha256: group[0] for group in self.near_duplicates.groups for sha256 in group}
         numbers: dict[str, int] = {}
-        hashes = (first.get(one.sha256, one.sha256) for one in self.dataset.examples)
+        hashes = (first_of_group.get(example.sha256, example.sha256) for example in self.dataset.examples)
         return np.array([numbers.setdefault(sha256, len(numbers)) for sha256 in hashes], np.int64)
 
-    def _plain(self, places: Sequence[int], output: int) -> RowSet:
-        index = {label: number for number, label in enumerate(self.dataset.labels)}
-        labels = np.array([index[self.dataset.examples[place].label] for place in places], np.int32)
-        return RowSet(self.tables[output], np.array(places, np.int64), labels)
+    def _row_set(self, indices: Sequence[int], output: int) -> RowSet:
+        class_of = {label: i for i, label in enumerate(self.dataset.labels)}
+        labels = np.array([class_of[self.dataset.examples[i].label] for i in indices], np.int32)
+        return RowSet(self.tables[output], np.array(indices, np.int64), labels)
 
 
 def prepare_data(
-    job: JobContext, base: FrozenBackbone, dataset: Dataset, shares: Shares, before: PreviousVersion, folder: Path
+    job: JobContext,
+    backbone: FrozenBackbone,
+    dataset: Dataset,
+    shares: SplitShares,
+    previous: PreviousVersion,
+    folder: Path,
 ) -> PreparedData:
-    """Make the rows that are not there yet, leave out what cannot be used, assign splits, gather tables in ``folder``.
+    """Extract missing features, drop unusable photos, assign splits and gather the feature rows in ``folder``.
 
     Raises:
-        InputError: too many photos cannot be used, or a class or split has none left.
-        StoppedError: the job was told to stop.
+        InputError: too many photos are rejected, or a class or split has none left.
+        StoppedError: the job was stopped.
+        UnavailableError: rows disappear from the feature store while the job runs.
     """
     store = FeatureStore.open(job.options.feature_store, job.report.warning)
-    for _ in range(_ATTEMPTS):
+    for _ in range(_MAX_EXTRACTIONS):
         with job.phases("features"):
-            extracted = extract_new(base, dataset.examples, store, job.report, job.stop)
+            extracted = extract_missing(backbone, dataset.examples, store, job.report, job.stop)
         with job.phases("data"):
             usable, notes = _usable(dataset, extracted, job)
-            facts = store.facts().of([one.sha256 for one in usable.examples])
-            near = near_duplicates(usable.examples, facts, before.splits)
-            splits = assign_splits(usable.examples, shares, before.splits, near.groups)
-            _check(usable, splits)
+            facts = store.facts().known([example.sha256 for example in usable.examples])
+            duplicates = near_duplicates(usable.examples, facts, previous.splits)
+            splits = assign_splits(usable.examples, shares, previous.splits, duplicates.groups)
+            _check_splits(usable, splits)
         with job.phases("features"):
-            train = [one.sha256 for one in usable.examples if splits[one.sha256] is Split.TRAIN]
-            hashes = dict.fromkeys(base.views, train) | {PLAIN: [one.sha256 for one in usable.examples]}
-            tables, lost = gather_rows(base.wanted, store, hashes, folder)
-        if not lost:
-            checked = find_problems(usable, facts, near, splits, notes)
-            _announce(usable, splits, checked, job.report)
-            return PreparedData(usable, splits, tables, extracted.counts, checked, near, extracted.new)
-        job.report.warning(f"{len(lost)} rows were damaged or removed meanwhile, and are made again")
-    raise UnavailableError("rows vanish as they are written", where=job.options.feature_store)
+            train = [example.sha256 for example in usable.examples if splits[example.sha256] is Split.TRAIN]
+            hashes = dict.fromkeys(backbone.views, train) | {PLAIN: [example.sha256 for example in usable.examples]}
+            tables, missing = gather_feature_rows(backbone.feature_request, store, hashes, folder)
+        if not missing:
+            check = find_problems(usable, facts, duplicates, splits, notes)
+            _report_splits(usable, splits, check, job.report)
+            return PreparedData(usable, splits, tables, extracted.counts, check, duplicates, extracted.new_uris)
+        job.report.warning(f"{len(missing)} feature rows are damaged or were removed; extracting them again")
+    raise UnavailableError(
+        f"feature rows were still missing after {_MAX_EXTRACTIONS} extractions", where=job.options.feature_store
+    )
 
 
 def _usable(dataset: Dataset, extracted: ExtractionResult, job: JobContext) -> tuple[Dataset, tuple[Note, ...]]:
-    if not extracted.examples and all(reject.code == "forbidden" for reject in extracted.rejects):
-        first = extracted.rejects[0]
+    """Data set without rejected photos and copies, and the notes about copies that were kept."""
+    if not extracted.examples and all(photo.code == "forbidden" for photo in extracted.rejected):
+        first = extracted.rejected[0]
         raise AccessDeniedError(
             "no photo may be read: " + first.reason, where=first.uri, hint="check the role's policy"
         )
-    once = deduplicate(extracted.examples)
-    rejects = (*extracted.rejects, *once.rejects)
-    usable = dataset.of_those(once.examples, rejects)
-    usable.check_share(job.options.fail_over)
-    if rejects:
-        job.report.warning(rejected_summary(rejects))
-    return usable, once.notes
+    unique = deduplicate(extracted.examples)
+    rejected = (*extracted.rejected, *unique.rejected)
+    usable = dataset.restrict_to(unique.examples, rejected)
+    usable.check_rejected_share(job.options.fail_over)
+    if rejected:
+        job.report.warning(rejected_summary(rejected))
+    return usable, unique.notes
 
 
-def _check(dataset: Dataset, splits: dict[str, Split]) -> None:
+def _check_splits(dataset: Dataset, splits: dict[str, Split]) -> None:
     counts = Counter((splits[example.sha256], example.label) for example in dataset.examples)
     for label in dataset.labels:
         if not counts[Split.TRAIN, label]:
             raise InputError(f"no photo of {label!r} is left to train on", hint="add photos or change --split")
     if Split.TEST not in splits.values():
-        raise InputError("no photo is left to test on", hint="add photos, change --split or give --test-images")
+        raise InputError("no photo is left to test on", hint="add photos, change --split or pass --test-images")
 
 
-def _announce(dataset: Dataset, splits: dict[str, Split], checked: CheckResult, report: Reporter) -> None:
+def _report_splits(dataset: Dataset, splits: dict[str, Split], check: CheckResult, report: Reporter) -> None:
     counts = Counter(splits[example.sha256] for example in dataset.examples)
     report.line("split: " + ", ".join(f"{counts[split]} {split}" for split in Split))
-    if checked.notes:
-        report.line(f"check: {count_by_code(checked.notes)}; all in notes.csv")
+    if check.notes:
+        report.line(f"check: {count_by_code(check.notes)}; all in notes.csv")

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train_job.data.dataset import Example, Split
-from train_job.pipeline.previous_version import read_dataset_csv
 from train_job.pipeline.export_variants import ExportedVariants
 from train_job.pipeline.non_inferiority import (
     CLASS_LEVEL,
@@ -26,6 +25,7 @@ from train_job.pipeline.non_inferiority import (
     detectable_drop,
 )
 from train_job.pipeline.prepare_data import JobContext
+from train_job.pipeline.previous_version import read_dataset_csv
 from train_job.pipeline.train_classifier import TrainedClassifier
 from train_job.store.feature_store import FeatureStore
 from train_job.store.pixel_cache import MAX_GATE_PHOTOS, available_photos, balanced_sample, decoded_photos

@@ -1,4 +1,8 @@
-"""From a data set to a trained classifier with its scores: the frozen base once a photo, then the head on rows."""
+"""Train and evaluate the classifier: features, splits, head, fine-tuning, evaluation.
+
+The frozen backbone runs once per photo, and the head is trained on the resulting feature rows. With
+``--fine-tune-from``, a second stage also trains the top of the backbone, on activations cached at the cut.
+"""
 
 import hashlib
 import json
@@ -15,242 +19,190 @@ import tensorflow as tf
 from train_job.backbones.catalog import BACKBONES
 from train_job.data.augmentation import view_names
 from train_job.data.dataset import Dataset, Example, Split
-from train_job.data.split import Shares
+from train_job.data.split import SplitShares
 from train_job.evaluation.cross_validation import cross_validate
 from train_job.evaluation.evaluate import Evaluation, evaluate_head
 from train_job.extraction.extract_features import ExtractionCounts
 from train_job.extraction.frozen_backbone import FrozenBackbone
 from train_job.head.checkpoint import Arrays, Checkpoint
 from train_job.head.compiled_loop import PreparedProgram, ResourceLimits
-from train_job.head.fine_tune import CHUNK_ROWS, MOMENTUM, fine_tune
+from train_job.head.fine_tune import ROWS_PER_CALL, fine_tune
 from train_job.head.fit import fit_head
 from train_job.head.model import Classifier, head_model
-from train_job.head.recipe import Epoch, Recipe, recipe_of
+from train_job.head.recipe import Epoch, Recipe, fine_tune_recipe_from_options, recipe_from_options
 from train_job.head.warm_start import head_arrays, warm_start
 from train_job.options import TrainOptions
-from train_job.pipeline.csv_records import PreviousVersion, read_previous_version
 from train_job.pipeline.prepare_data import JobContext, PreparedData, prepare_data
+from train_job.pipeline.previous_version import PreviousVersion, read_previous_version
 from train_job.quality.duplicates import NearDuplicates
 from train_job.quality.findings import CheckResult
 from train_job.quality.label_issues import LabelIssue, find_label_issues
 from transferlite.errors import InputError
 
+_POOLED, _AT_CUT = 0, 1
+"""Outputs of the backbone: pooled features, and the activations at the fine-tuning cut."""
+
 
 @dataclass(frozen=True)
 class TrainedClassifier:
-    """A trained classifier, the photos behind it and how well it did.
+    """A trained classifier with its data and evaluation.
 
     Attributes:
         classifier: the model, calibrated.
-        dataset: the usable photos.
-        shares: of the splits.
-        splits: of each photo's sha256.
-        evaluation: how good it is on each split.
-        folds: what cross-validation said, where it was asked for.
-        suspects: photos whose label looks wrong, the worst first; places are those of the data set's examples.
-        history: of all epochs, those of the second stage after those of the head.
-        backbone: the base for the manifest.
-        head: the weights of the head on the frozen base, before calibration: where a later training may start.
-        counts: what the features cost.
-        checked: what there is to say of the photos.
-        near: which of them look alike.
-        new: the URIs of photos that no earlier training has fetched.
-        earlier: the splits of all photos that earlier versions had.
+        dataset: usable photos.
+        shares: shares of the splits.
+        splits: split of each photo by its sha256.
+        evaluation: predictions and scores on each split.
+        cross_validation: accuracies of the folds; None without ``--folds``.
+        label_issues: photos that are probably labelled wrong, the most certain first.
+        history: all epochs, those of fine-tuning after those of the head.
+        backbone: the manifest's entry for the backbone.
+        head_weights: weights of the head on the frozen backbone, before calibration; a later job may start from them.
+        extraction_counts: photos fetched, images forwarded, seconds.
+        check: findings about the photos and labels.
+        near_duplicates: groups of photos that look alike.
+        new_uris: URIs of photos that no earlier training has fetched.
+        previous_splits: split by sha256 of all photos of earlier versions.
     """
 
     classifier: Classifier
     dataset: Dataset
-    shares: Shares
+    shares: SplitShares
     splits: dict[str, Split]
     evaluation: Evaluation
-    folds: Mapping[str, Any] | None
-    suspects: list[LabelIssue]
+    cross_validation: Mapping[str, Any] | None
+    label_issues: list[LabelIssue]
     history: list[Epoch]
     backbone: dict[str, Any]
-    head: Arrays
-    counts: ExtractionCounts
-    checked: CheckResult
-    near: NearDuplicates
-    new: frozenset[str]
-    earlier: Mapping[str, Split]
+    head_weights: Arrays
+    extraction_counts: ExtractionCounts
+    check: CheckResult
+    near_duplicates: NearDuplicates
+    new_uris: frozenset[str]
+    previous_splits: Mapping[str, Split]
 
     def examples(self, split: Split) -> list[Example]:
-        """The photos of one split, in the order of their hash: any first few of them are an even sample."""
+        """Photos of a split ordered by sha256, so that the first few are a random sample."""
         chosen = [example for example in self.dataset.examples if self.splits[example.sha256] is split]
         return sorted(chosen, key=lambda example: (example.sha256, example.image))
 
 
 def train_classifier(job: JobContext, dataset: Dataset) -> TrainedClassifier:
-    """Features, split, head, the second stage if it is asked for, scores.
+    """Extract features, assign splits, train the head, fine-tune if ``--fine-tune-from`` is given, and evaluate.
 
     Raises:
-        InputError: too many photos cannot be used, a class or split has none left, or the weights do not fit.
-        StoppedError: the job was told to stop; it goes on from there when it is run again.
+        InputError: too many photos are rejected, a class or split has none left, or the weights do not fit.
+        StoppedError: the job was stopped; the same command resumes from the saved state.
     """
-    tf.config.experimental.enable_tensor_float_32_execution(False)  # a GPU's answers must be a CPU's within 1e-4
+    tf.config.experimental.enable_tensor_float_32_execution(False)  # keeps GPU and CPU predictions within 1e-4
     options = job.options
-    recipe = recipe_of(options)
+    recipe, limits = recipe_from_options(options), ResourceLimits(options.memory_limit)
     with job.phases("data"):
-        shares = options.split.used_for(dataset.examples)
-        earlier = read_previous_version(job.registry, options.channel, shares)
+        shares = options.split.adjust_for(dataset.examples)
+        previous = read_previous_version(job.registry, options.channel, shares)
         if not options.classes:
-            dataset = replace(dataset, labels=earlier.order(dataset.labels))
-    limits = ResourceLimits(options.memory_limit)
+            dataset = replace(dataset, labels=previous.ordered_labels(dataset.labels))
     with job.phases("features"):
-        head, prepared = _begin(options, dataset, recipe, limits)
-        base = FrozenBackbone(options)
+        head, program = _new_head(options, dataset, recipe, limits)
+        backbone = FrozenBackbone(options)
     with tempfile.TemporaryDirectory(prefix="transferlite-") as folder:
-        divided = prepare_data(job, base, dataset, shares, earlier, Path(folder))
-        _check_precision(options, divided)
-        checkpoint = partial(_checkpoint, job, _fingerprint(base, divided, earlier, options))
+        data = prepare_data(job, backbone, dataset, shares, previous, Path(folder))
+        _check_precision(options, data)
+        checkpoint = partial(_checkpoint, job, _fingerprint(backbone, data, previous, options))
         with job.phases("head"):
-            prepared.program()  # which, as it is compiled, writes the head's weights back as it found them
-            _warm_start(job, head, base, divided, earlier)
-            history = _fit(job, head, divided, recipe, limits, prepared, checkpoint("head"))
-        described = base.described()
-        frozen_head, scored, output = head_arrays(head), head, 0
-        if base.cut is not None:
+            program.program()  # wait for the compilation: it restores the head's weights, and would undo a warm start
+            if options.warm_start:
+                manifest = previous.manifest
+                job.report.line(warm_start(head, data.dataset.labels, backbone.sha256, manifest, job.registry))
+            history = _train_head(job, head, data, recipe, limits, program, checkpoint("head"))
+        head_weights, backbone_entry = head_arrays(head), backbone.manifest_entry()
+        top, output = head, _POOLED
+        if backbone.cut is not None:
             with job.phases("fine-tune"):
-                scored, epochs = _fine_tune(job, base, head, divided, checkpoint("fine-tune"))
-            output = 1
+                top, epochs = _fine_tune(job, backbone, head, data, checkpoint("fine-tune"))
+            output = _AT_CUT
             history = [*history, *(replace(epoch, epoch=len(history) + epoch.epoch) for epoch in epochs)]
-            described |= {"fine_tuned_from": base.cut.first} if epochs else {}
+            backbone_entry |= {"fine_tuned_from": backbone.cut.first} if epochs else {}
         with job.phases("evaluate"):
-            rows = {split: divided.photos(split, output) for split in Split}
-            evaluation = evaluate_head(scored, head, rows, divided.dataset.labels, options.precision)
-            folds = _cross_validate(job, divided, recipe, limits) if options.folds else None
-            suspects = _doubted(divided, options.seed)
-    _announce(evaluation, job)
+            rows = {split: data.photo_row_set(split, output) for split in Split}
+            evaluation = evaluate_head(top, head, rows, data.dataset.labels, options.precision)
+            cross_validation = _cross_validate(job, data, recipe, limits) if options.folds else None
+            label_issues = _label_issues(data, options.seed)
+    _report_evaluation(evaluation, job)
     with job.phases("export"):
-        classifier = Classifier(divided.dataset.labels, base.spec, base.features, head)
+        classifier = Classifier(data.dataset.labels, backbone.spec, backbone.feature_model, head)
     return TrainedClassifier(
         classifier=classifier,
-        dataset=divided.dataset,
+        dataset=data.dataset,
         shares=shares,
-        splits=divided.splits,
+        splits=data.splits,
         evaluation=evaluation,
-        folds=folds,
-        suspects=suspects,
+        cross_validation=cross_validation,
+        label_issues=label_issues,
         history=history,
-        backbone=described,
-        head=frozen_head,
-        counts=divided.counts,
-        checked=divided.checked,
-        near=divided.near,
-        new=divided.new,
-        earlier=earlier.splits,
+        backbone=backbone_entry,
+        head_weights=head_weights,
+        extraction_counts=data.extraction_counts,
+        check=data.check,
+        near_duplicates=data.near_duplicates,
+        new_uris=data.new_uris,
+        previous_splits=previous.splits,
     )
 
 
-def _begin(
+def _new_head(
     options: TrainOptions, dataset: Dataset, recipe: Recipe, limits: ResourceLimits
 ) -> tuple[Any, PreparedProgram]:
-    """A new head, and its program, which is compiled from now on."""
+    """Build the head and start compiling its training loop on a thread while features are extracted."""
     keras.utils.set_random_seed(options.seed)
     head = head_model(BACKBONES[options.backbone].width, options.hidden_units, len(dataset.labels))
-    most_rows = len(dataset.examples) * len(view_names(options.augment, options.views))
-    return head, PreparedProgram(head, most_rows, recipe, limits)
+    max_rows = len(dataset.examples) * len(view_names(options.augment, options.views))
+    return head, PreparedProgram(head, max_rows, recipe, limits)
 
 
-def _check_precision(options: TrainOptions, divided: PreparedData) -> None:
-    if options.precision is not None and not divided.of(Split.VALIDATION):
+def _check_precision(options: TrainOptions, data: PreparedData) -> None:
+    if options.precision is not None and not data.indices(Split.VALIDATION):
         raise InputError("--precision needs validation photos", hint="give them a share: --split 80/10/10")
 
 
-def _announce(evaluation: Evaluation, job: JobContext) -> None:
-    test = evaluation.scores[Split.TEST]
-    job.report.line(f"test accuracy {test.accuracy:.4f}, log loss {test.log_loss:.4f} on {test.photos} photos")
-    if Split.VALIDATION in evaluation.scores:
-        error = evaluation.errors[Split.TEST.value]
-        job.report.line(
-            f"calibrated with temperature {evaluation.temperature:.2f}: calibration error {error['before']:.3f} ->"
-            f" {error['after']:.3f} on the test photos"
-        )
-    chosen = evaluation.chosen
-    if chosen is not None and chosen["threshold"] is not None:
-        kept = chosen["test"]
-        job.report.line(
-            f"below {chosen['threshold']:.3f} the answer is unknown: {kept['answered']} of {kept['photos']} test photos"
-            f" are answered, {kept['right']} rightly"
-        )
-
-
-def _doubted(divided: PreparedData, seed: int) -> list[LabelIssue]:
-    photos = divided.all_photos()
-    return find_label_issues(photos.table[: len(photos)], photos.labels, seed, divided.groups())
-
-
-def _cross_validate(
-    job: JobContext, divided: PreparedData, recipe: Recipe, limits: ResourceLimits
-) -> Mapping[str, Any] | None:
-    options = job.options
-    with job.report.counting("folds", recipe.epochs * options.folds) as advance:
-        found = cross_validate(
-            divided.all_photos(),
-            divided.groups(),
-            len(divided.dataset.labels),
-            recipe,
-            options.hidden_units,
-            options.folds,
-            limits,
-            advance,
-            job.stop,
-        )
-    if found is None:
-        job.report.warning("no cross-validation: a class has fewer than two photos")
-    else:
-        low, high = found["interval"]
-        job.report.line(
-            f"{found['count']} folds: accuracy {found['mean']:.4f} on average, 95 % interval {low:.3f} to {high:.3f}"
-        )
-    return found
-
-
-def _fingerprint(base: FrozenBackbone, divided: PreparedData, earlier: PreviousVersion, options: TrainOptions) -> str:
-    """What a saved state has to agree with for the training to go on from it: all that the result depends on."""
-    started = earlier.manifest.model_id if options.warm_start and earlier.manifest else None
-    photos = [(one.sha256, one.label, divided.splits[one.sha256].value) for one in divided.dataset.examples]
-    spaces = [space.id for spaces in base.wanted.spaces.values() for space in spaces]
-    facts = [options.to_dict(), divided.dataset.labels, photos, spaces, started, tf.__version__]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+def _fingerprint(backbone: FrozenBackbone, data: PreparedData, previous: PreviousVersion, options: TrainOptions) -> str:
+    """Hash everything the result depends on: a saved state with another fingerprint is not resumed."""
+    warm_start_id = previous.manifest.model_id if options.warm_start and previous.manifest else None
+    photos = [(example.sha256, example.label, data.splits[example.sha256].value) for example in data.dataset.examples]
+    spaces = [space.id for spaces in backbone.feature_request.spaces.values() for space in spaces]
+    inputs = [options.to_dict(), data.dataset.labels, photos, spaces, warm_start_id, tf.__version__]
+    return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
 
 
 def _checkpoint(job: JobContext, fingerprint: str, stage: str) -> Checkpoint:
     return Checkpoint(job.registry.store, f"checkpoints/{job.options.channel}.{stage}.npz", fingerprint)
 
 
-def forget_checkpoints(job: JobContext) -> None:
-    """The job is done: remove the states of its stages."""
+def remove_checkpoints(job: JobContext) -> None:
+    """Remove the saved states of a job that has finished."""
     for stage in ("head", "fine-tune"):
         _checkpoint(job, "", stage).remove()
 
 
-def _warm_start(
-    job: JobContext, head: Any, base: FrozenBackbone, divided: PreparedData, earlier: PreviousVersion
-) -> None:
-    if job.options.warm_start:
-        job.report.line(warm_start(head, divided.dataset.labels, base.sha256, earlier.manifest, job.registry))
-
-
-def _fit(
+def _train_head(
     job: JobContext,
     head: Any,
-    divided: PreparedData,
+    data: PreparedData,
     recipe: Recipe,
     limits: ResourceLimits,
-    prepared: PreparedProgram,
+    program: PreparedProgram,
     checkpoint: Checkpoint,
 ) -> list[Epoch]:
-    train, validation = divided.rows(Split.TRAIN), divided.rows(Split.VALIDATION)
-    with job.report.counting("epochs", recipe.epochs) as advance:
+    train, validation = data.row_set(Split.TRAIN), data.row_set(Split.VALIDATION)
+    with job.report.progress("epochs", recipe.epochs) as advance:
         fitted = fit_head(
             head,
             train,
             validation,
             recipe,
-            lambda epoch: advance(_in_words(epoch)),
+            lambda epoch: advance(_epoch_metrics(epoch)),
             limits=limits,
-            prepared=prepared,
+            prepared=program,
             checkpoint=checkpoint,
             stop=job.stop,
         )
@@ -258,39 +210,87 @@ def _fit(
 
 
 def _fine_tune(
-    job: JobContext, base: FrozenBackbone, head: Any, divided: PreparedData, checkpoint: Checkpoint
+    job: JobContext, backbone: FrozenBackbone, head: Any, data: PreparedData, checkpoint: Checkpoint
 ) -> tuple[Any, list[Epoch]]:
-    options, validation = job.options, divided.rows(Split.VALIDATION, 1)
-    assert base.cut is not None
-    recipe = Recipe(
-        epochs=options.fine_tune_epochs,
-        batch_size=options.batch_size,
-        optimizer="sgd",
-        momentum=MOMENTUM,
-        learning_rate=options.fine_tune_learning_rate,
-        keep_best=bool(len(validation)),
-        seed=options.seed,
-    )
-    with job.report.counting("fine-tune", recipe.epochs) as advance:
+    """Train the backbone above the cut together with the head.
+
+    Returns the model from activations at the cut to probabilities, and the epochs. Without epochs the validation loss
+    did not improve, and the frozen backbone is kept.
+    """
+    assert backbone.cut is not None
+    validation = data.row_set(Split.VALIDATION, _AT_CUT)
+    recipe = fine_tune_recipe_from_options(job.options, keep_best=bool(len(validation)))
+    with job.report.progress("fine-tune", recipe.epochs) as advance:
         top, fitted = fine_tune(
-            base.keras,
-            base.cut,
+            backbone.keras_model,
+            backbone.cut,
             head,
-            divided.rows(Split.TRAIN, 1),
+            data.row_set(Split.TRAIN, _AT_CUT),
             validation,
             recipe,
-            lambda epoch: advance(_in_words(epoch)),
-            limits=ResourceLimits(options.memory_limit, CHUNK_ROWS, compiled=bool(base.gpus)),
+            lambda epoch: advance(_epoch_metrics(epoch)),
+            limits=ResourceLimits(job.options.memory_limit, ROWS_PER_CALL, compiled=bool(backbone.gpus)),
             checkpoint=checkpoint,
             stop=job.stop,
         )
     if fitted is None:
-        job.report.line("fine-tuning made the validation loss no better: the frozen base is kept")
+        job.report.line("fine-tuning did not improve the validation loss; keeping the frozen backbone")
     return top, [] if fitted is None else fitted.history
 
 
-def _in_words(epoch: Epoch) -> str:
-    words = f"loss {epoch.loss:.4f}, accuracy {epoch.accuracy:.4f}"
+def _epoch_metrics(epoch: Epoch) -> str:
+    metrics = f"loss {epoch.loss:.4f}, accuracy {epoch.accuracy:.4f}"
     if epoch.val_loss is None:
-        return words
-    return f"{words}, val_loss {epoch.val_loss:.4f}, val_accuracy {epoch.val_accuracy:.4f}"
+        return metrics
+    return f"{metrics}, val_loss {epoch.val_loss:.4f}, val_accuracy {epoch.val_accuracy:.4f}"
+
+
+def _cross_validate(
+    job: JobContext, data: PreparedData, recipe: Recipe, limits: ResourceLimits
+) -> Mapping[str, Any] | None:
+    options = job.options
+    with job.report.progress("folds", recipe.epochs * options.folds) as advance:
+        result = cross_validate(
+            data.full_row_set(),
+            data.duplicate_groups(),
+            len(data.dataset.labels),
+            recipe,
+            options.hidden_units,
+            options.folds,
+            limits,
+            advance,
+            job.stop,
+        )
+    if result is None:
+        job.report.warning("no cross-validation: a class has fewer than two photos")
+    else:
+        low, high = result["interval"]
+        job.report.line(
+            f"cross-validation: mean accuracy {result['mean']:.4f} over {result['count']} folds,"
+            f" 95% interval {low:.3f} to {high:.3f}"
+        )
+    return result
+
+
+def _label_issues(data: PreparedData, seed: int) -> list[LabelIssue]:
+    photos = data.full_row_set()
+    return find_label_issues(photos.table[: len(photos)], photos.labels, seed, data.duplicate_groups())
+
+
+def _report_evaluation(evaluation: Evaluation, job: JobContext) -> None:
+    test = evaluation.scores[Split.TEST]
+    job.report.line(f"test accuracy {test.accuracy:.4f}, log loss {test.log_loss:.4f} on {test.photos} photos")
+    if Split.VALIDATION in evaluation.scores:
+        error = evaluation.calibration_errors[Split.TEST.value]
+        job.report.line(
+            f"calibrated with temperature {evaluation.temperature:.2f}: calibration error {error['before']:.3f} ->"
+            f" {error['after']:.3f} on the test photos"
+        )
+    chosen = evaluation.chosen_threshold
+    if chosen is not None and chosen["threshold"] is not None:
+        test_counts = chosen["test"]
+        unknown = test_counts["photos"] - test_counts["answered"]
+        job.report.line(
+            f"predictions below {chosen['threshold']:.3f} are unknown: {unknown} of {test_counts['photos']} on the test"
+            f" photos; of the others, {test_counts['right']} are right"
+        )

@@ -1,7 +1,8 @@
-"""The main job: labels and photos in, a proven version published and, if it is as good as the last, promoted.
+"""The training job, from labels and photos to a published model version.
 
-It reads top to bottom: data, features, head, evaluate, export, compare, report, publish. Everything that the user may
-have got wrong and that can be seen without TensorFlow is seen before TensorFlow is imported.
+The steps, in order: read the labels, extract features, train and evaluate the head, export the variants, compare the
+new version with the one in the channel, write the report, publish, promote. Mistakes in options and labels are reported
+before TensorFlow is imported, which takes seconds.
 """
 
 import gc
@@ -17,11 +18,11 @@ from export.gate.other_python import runtime_of
 from export.native_logs import quiet_native_logs
 from train_job.backbones.catalog import BACKBONES, has_packaged_weights
 from train_job.backbones.efficientnet_lite import imagenet_sha256
-from train_job.data.labels.read_labels import read_data
+from train_job.data.labels.read_labels import read_job_dataset
 from train_job.options import TrainOptions
-from train_job.pipeline.run_record import BATCH_JOB, attempt, batch_job
-from train_job.progress import Phases, Reporter
-from train_job.sigterm import StopRequest, on_sigterm
+from train_job.pipeline.run_json import BATCH_JOB, batch_attempt, batch_job
+from train_job.progress import PhaseTimer, Reporter
+from train_job.sigterm import StopRequest, stop_on_sigterm
 from transferlite.errors import BundleError, NotFoundError
 from transferlite.registry.channels import check_channel
 from transferlite.registry.manifest import Manifest
@@ -31,7 +32,15 @@ from transferlite.storage.locations import open_store
 
 @dataclass(frozen=True)
 class JobResult:
-    """What a finished job has to say; ``refused`` holds the reasons why the channel stays as it was, if it does."""
+    """Result of a finished job.
+
+    Attributes:
+        manifest: manifest of the published version.
+        registry: location of the registry it was published to.
+        seconds: wall seconds by phase, and their ``total``.
+        promoted: whether the channel points to the version.
+        refused: reasons why the channel was left unchanged; empty unless the promotion check failed.
+    """
 
     manifest: Manifest
     registry: str
@@ -54,93 +63,95 @@ class JobResult:
 
 
 def train(options: TrainOptions, report: Reporter) -> JobResult:
-    """Run the whole job. Nothing is published unless every step succeeds, and the channel changes last, if at all.
+    """Run the training job. Nothing is published unless every step succeeds; the channel is changed last, if at all.
 
-    Told to stop by SIGTERM, it keeps the features and the training's state: the same command goes on from there.
+    After SIGTERM the job keeps the features and the state of the head's training, so that the same command resumes.
 
     Raises:
-        StoppedError: it was told to stop.
+        StoppedError: SIGTERM was received.
         InputError: the options or the data have to change.
         GateError: the exported model does not agree with the trained one.
-        TransferLiteError: the store refused or did not answer.
+        TransferLiteError: the store refused a request or did not answer.
     """
-    with on_sigterm() as stop:
+    with stop_on_sigterm() as stop:
         return _train(options, report, stop)
 
 
 def _train(options: TrainOptions, report: Reporter, stop: StopRequest) -> JobResult:
     started = time.perf_counter()
-    phases = Phases()
+    phases = PhaseTimer()
     with phases("data"):
         if options.legacy_python is not None:
-            report.line(f"the files will be proven on {runtime_of(options.legacy_python)} too")
+            report.line(f"the gate also runs the variants on {runtime_of(options.legacy_python)}")
         registry = _open_registry(options, report)
-        dataset = read_data(options, report)
-        dataset.check_share(options.fail_over)
-    if attempt() > 1:
-        if done := _done_before(registry, options):
-            report.line(f"an earlier attempt of this job promoted {done.model_id}: nothing is left to do")
-            return JobResult(done, options.registry, phases.seconds, promoted=True)
-        report.line(f"attempt {attempt()}: going on from what is kept")
+        dataset = read_job_dataset(options, report)
+        dataset.check_rejected_share(options.fail_over)
+    if batch_attempt() > 1:
+        if finished := _promoted_by_earlier_attempt(registry, options):
+            report.line(f"an earlier attempt of this job promoted {finished.model_id}: nothing left to do")
+            return JobResult(finished, options.registry, phases.seconds, promoted=True)
+        report.line(f"attempt {batch_attempt()}: resuming from the saved features and state")
     report.line("loading TensorFlow")
-    with quiet_native_logs(), ThreadPoolExecutor(1) as other_core:
+    with quiet_native_logs(), ThreadPoolExecutor(1) as background:
         if has_packaged_weights(BACKBONES[options.backbone], options.weights):
-            other_core.submit(imagenet_sha256)  # which keeps them for the base; what is wrong is said there
+            # Read the packaged weights while TensorFlow is imported. The result is cached; an error is raised again
+            # where the backbone is built.
+            background.submit(imagenet_sha256)
         from train_job.pipeline.export_variants import export_variants
         from train_job.pipeline.prepare_data import JobContext
         from train_job.pipeline.promotion import compare_with_champion, refusals
-        from train_job.pipeline.train_classifier import forget_checkpoints, train_classifier
-        from train_job.pipeline.write_records import write_records
-    gc.freeze()  # what was imported stays: no collection has to look at a million objects again
+        from train_job.pipeline.train_classifier import remove_checkpoints, train_classifier
+        from train_job.pipeline.write_bundle import write_bundle
+    gc.freeze()  # imported modules live as long as the process: garbage collection skips their million objects
 
     job = JobContext(options, registry, phases, report, stop)
-    learned = train_classifier(job, dataset)
+    trained = train_classifier(job, dataset)
     stop.check()
     with tempfile.TemporaryDirectory(prefix="transferlite-") as folder:
         with phases("export"):
-            exported = export_variants(job, learned, Path(folder))
+            exported = export_variants(job, trained, Path(folder))
         stop.check()
         with phases("compare"):
-            comparison = compare_with_champion(job, learned, exported)
-            refused = refusals(job, learned, exported, comparison) if options.promote == "auto" else ()
+            comparison = compare_with_champion(job, trained, exported)
+            refused = refusals(job, trained, exported, comparison) if options.promote == "auto" else ()
         promoted = options.promote != "never" and not refused
         with phases("report"):
-            manifest = write_records(job, learned, exported, comparison, promoted)
+            manifest = write_bundle(job, trained, exported, comparison, promoted)
         stop.check()
         with phases("publish"):
             registry.publish(Path(folder), manifest)
             report.line(f"published {manifest.model_id} to {options.registry}, {registry.signed}")
             if promoted:
                 _promote(job, manifest)
-            forget_checkpoints(job)
+            remove_checkpoints(job)
     for reason in refused:
-        report.warning(f"{options.channel} stays as it is: {reason}")
+        report.warning(f"{options.channel} is unchanged: {reason}")
     phases.seconds["total"] = time.perf_counter() - started
     return JobResult(manifest, options.registry, phases.seconds, promoted, refused)
 
 
 def _open_registry(options: TrainOptions, report: Reporter) -> Registry:
-    """The registry, to which all that will be written can be written."""
+    """Open the registry; check that the job may write to it and to the feature store, and that the channel is valid."""
     registry = Registry.open(options.registry, signing_key=options.signing_key)
     registry.store.check_writable()
     if options.features is not None:
         open_store(options.features).check_writable()
     check_channel(options.channel)
     if options.promote != "never" and registry.loses_history(options.channel):
-        report.warning(f"what {options.channel} names was not signed with this key; its history will end here")
+        report.warning(f"{options.channel} is not signed with this key; promoting ends its history")
     return registry
 
 
-def _done_before(registry: Registry, options: TrainOptions) -> Manifest | None:
-    """The channel's version if this AWS Batch job made it: the attempt before was ended after its last step."""
-    job = batch_job()
+def _promoted_by_earlier_attempt(registry: Registry, options: TrainOptions) -> Manifest | None:
+    """The channel's version if this AWS Batch job published it: an earlier attempt was killed after its last step."""
+    job_id = batch_job()
     with suppress(NotFoundError, BundleError):
-        serving = registry.manifest(registry.resolve(options.channel))
-        return serving if job and serving.training.get(BATCH_JOB) == job else None
+        current = registry.manifest(registry.resolve(options.channel))
+        return current if job_id and current.training.get(BATCH_JOB) == job_id else None
     return None
 
 
 def _promote(job: Any, manifest: Manifest) -> None:
     pointer = job.registry.promote(manifest.model_id, job.options.channel)
-    was = f" (was {pointer.previous[0]})" if pointer.previous else ""
-    job.report.line(f"{job.options.channel} -> {pointer.model_id}{was}")
+    previous = f" (was {pointer.previous[0]})" if pointer.previous else ""
+    job.report.line(f"{job.options.channel} -> {pointer.model_id}{previous}")

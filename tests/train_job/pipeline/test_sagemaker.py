@@ -16,14 +16,14 @@ from transferlite.cli import main as front_door
 from transferlite.errors import InputError
 from transferlite.registry.local_bundle import check_files, read_manifest
 
-Lay = Callable[..., Path]
+WriteJob = Callable[..., Path]
 
 
 @pytest.fixture
-def lay(tmp_path: Path) -> Lay:
-    """Lay ``/opt/ml`` out for a job: hyperparameters, files by channel, machines."""
+def write_job(tmp_path: Path) -> WriteJob:
+    """Function that writes ``/opt/ml`` as SageMaker does: hyperparameters, files by channel, machines."""
 
-    def lay(
+    def write_job(
         hyperparameters: dict[str, str] | None = None, channels: dict[str, list[str]] | None = None, **resources: Any
     ) -> Path:
         config = tmp_path / "input" / "config"
@@ -41,11 +41,11 @@ def lay(tmp_path: Path) -> Lay:
                 path.touch()
         return tmp_path
 
-    return lay
+    return write_job
 
 
-def test_hyperparameters_are_options_and_channels_are_folders(lay: Lay) -> None:
-    root = lay(
+def test_hyperparameters_become_options_and_channels_become_folders(write_job: WriteJob) -> None:
+    root = write_job(
         {
             "epochs": "20",
             "learning_rate": "0.001",
@@ -70,8 +70,8 @@ def test_hyperparameters_are_options_and_channels_are_folders(lay: Lay) -> None:
     ]
 
 
-def test_without_a_registry_it_is_where_checkpoints_are_kept(lay: Lay) -> None:
-    root = lay({}, {"train": ["a/1.jpg"]})
+def test_the_default_registry_is_in_the_checkpoints_folder(write_job: WriteJob) -> None:
+    root = write_job({}, {"train": ["a/1.jpg"]})
     assert "/tmp/registry" in arguments(root)
     (root / "checkpoints").mkdir()
     assert str(root / "checkpoints" / "registry") in arguments(root)
@@ -80,32 +80,34 @@ def test_without_a_registry_it_is_where_checkpoints_are_kept(lay: Lay) -> None:
 @pytest.mark.parametrize(
     ("channels", "resources", "message"),
     [
-        ({"pictures": ["1.jpg"]}, {}, "there is no channel 'pictures'; name them images, train"),
-        ({"labels": ["a.csv", "b.csv"]}, {}, "holds 2 files where one of labels is needed"),
+        ({"pictures": ["1.jpg"]}, {}, "unknown channel 'pictures'; known: images, train"),
+        ({"labels": ["a.csv", "b.csv"]}, {}, "holds 2 files instead of a single file of labels"),
         ({"images": []}, {}, "there is no such folder; is the channel's S3 prefix empty"),
-        ({}, {"hosts": ["algo-1", "algo-2"]}, "a training runs on one machine, not on 2"),
+        ({}, {"hosts": ["algo-1", "algo-2"]}, "a training job runs on one machine, not on 2"),
     ],
 )
-def test_what_the_job_cannot_be_is_said_and_written_to_the_failure_file(
-    lay: Lay, channels: dict[str, list[str]], resources: dict[str, Any], message: str
+def test_invalid_jobs_are_rejected_and_the_reason_is_in_the_failure_file(
+    write_job: WriteJob, channels: dict[str, list[str]], resources: dict[str, Any], message: str
 ) -> None:
-    root = lay({}, channels, **resources)
+    root = write_job({}, channels, **resources)
     with pytest.raises(InputError, match=message):
         arguments(root)
     assert run_job(lambda _: 0, root) == 2
     assert message in (root / "output" / "failure").read_text()
 
 
-def test_a_pipe_is_refused(lay: Lay) -> None:
-    root = lay({}, {"images": ["1.jpg"]})
+def test_pipe_mode_is_rejected(write_job: WriteJob) -> None:
+    root = write_job({}, {"images": ["1.jpg"]})
     config = root / "input" / "config" / "inputdataconfig.json"
     config.write_text(config.read_text().replace("File", "Pipe"))
-    with pytest.raises(InputError, match="the channel images is a pipe"):
+    with pytest.raises(InputError, match="the channel images is in Pipe mode"):
         arguments(root)
 
 
-def test_the_command_s_last_error_is_the_failure(lay: Lay, capsys: pytest.CaptureFixture[str]) -> None:
-    root = lay({"registry": "s3://models"}, {"images": ["1.jpg"]})
+def test_the_last_error_of_the_command_is_in_the_failure_file(
+    write_job: WriteJob, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_job({"registry": "s3://models"}, {"images": ["1.jpg"]})
 
     def fail(words: Sequence[str]) -> int:
         assert words[0] == "train"
@@ -119,11 +121,11 @@ def test_the_command_s_last_error_is_the_failure(lay: Lay, capsys: pytest.Captur
 
 
 @pytest.mark.parametrize("status", [0, 3])
-def test_the_version_that_was_made_is_handed_over_whole_and_no_earlier_one(
-    lay: Lay, bucket: object, trained: Trained, status: int
+def test_the_new_version_is_copied_to_the_model_folder_and_no_earlier_one(
+    write_job: WriteJob, bucket: object, trained: Trained, status: int
 ) -> None:
     publish(f"s3://{BUCKET}/registry", trained, "20260101-000000-before")
-    root = lay({"registry": f"s3://{BUCKET}/registry"}, {"images": ["1.jpg"]})
+    root = write_job({"registry": f"s3://{BUCKET}/registry"}, {"images": ["1.jpg"]})
 
     def succeed(_: Sequence[str]) -> int:
         publish(f"s3://{BUCKET}/registry", trained, "20260102-000000-made")
@@ -136,8 +138,8 @@ def test_the_version_that_was_made_is_handed_over_whole_and_no_earlier_one(
     assert (root / "output" / "failure").exists() is (status == 3)
 
 
-def test_the_image_s_command_trains_where_sagemaker_is_and_asks_for_options_elsewhere(
-    lay: Lay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_outside_sagemaker_the_command_requires_options(
+    write_job: WriteJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["transferlite", "train"])
     monkeypatch.setattr(sagemaker, "ROOT", tmp_path)
@@ -148,8 +150,10 @@ def test_the_image_s_command_trains_where_sagemaker_is_and_asks_for_options_else
     assert "Missing option '--images'" in capsys.readouterr().err
 
 
-def test_a_job_of_sagemaker_trains_and_leaves_its_model(lay: Lay) -> None:
-    root = lay({"image-size": "64", "epochs": "3", "backbone": "mobilenet_v3_small", "weights": "none"}, {"train": []})
+def test_a_sagemaker_job_trains_and_writes_its_model(write_job: WriteJob) -> None:
+    root = write_job(
+        {"image-size": "64", "epochs": "3", "backbone": "mobilenet_v3_small", "weights": "none"}, {"train": []}
+    )
     write_folders(root / "input" / "data" / "train", 6)
     (root / "checkpoints").mkdir()
     assert run_job(front_door.run, root) == 0

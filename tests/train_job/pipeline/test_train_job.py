@@ -16,7 +16,7 @@ from tests.pictures import jpeg, write_folders
 from tests.train_job.small_backbones import share_built_backbones
 from transferlite.errors import GateError, InputError
 from transferlite.images.decoder import decode
-from transferlite.inference.interpreter import runtime_version, name_and_version
+from transferlite.inference.interpreter import name_and_version, runtime_version
 from transferlite.inference.variants import TFLITE_VARIANTS
 from transferlite.registry.local_bundle import describe_files, read_manifest
 from transferlite.registry.open_registry import Registry
@@ -60,39 +60,39 @@ def published(registry: Path) -> list[str]:
     return [path.name for path in registry.glob("models/*")] + [path.name for path in registry.glob("channels/*")]
 
 
-def test_an_attempt_after_the_promotion_has_nothing_left_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_attempt_after_the_promotion_does_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photos = write_folders(tmp_path / "photos", 10)
     monkeypatch.setenv("AWS_BATCH_JOB_ID", "job-1")
     first = train(photos, tmp_path / "registry")
     monkeypatch.setenv("AWS_BATCH_JOB_ATTEMPT", "2")
-    again = train(photos, tmp_path / "registry")
-    assert (again.manifest.model_id, again.promoted) == (first.manifest.model_id, True)
+    second = train(photos, tmp_path / "registry")
+    assert (second.manifest.model_id, second.promoted) == (first.manifest.model_id, True)
     monkeypatch.setenv("AWS_BATCH_JOB_ID", "job-2")
     assert train(photos, tmp_path / "registry").manifest.model_id != first.manifest.model_id
 
 
-# -- the model that is trained once for all tests ---------------------------------------------------------------------
+# -- the version that the session fixture trained ---------------------------------------------------------------------
 
 
-def test_the_bundle_holds_the_manifests_files_and_no_others(trained: Trained) -> None:
+def test_the_bundle_contains_exactly_the_manifests_files(trained: Trained) -> None:
     assert describe_files(trained.bundle) == read_manifest(trained.bundle).files
 
 
-def test_the_manifest_that_was_written_is_the_results(trained: Trained) -> None:
+def test_the_written_manifest_equals_the_results(trained: Trained) -> None:
     assert read_manifest(trained.bundle) == trained.result.manifest
 
 
-def test_labels_are_those_of_the_photos_in_order(trained: Trained) -> None:
+def test_labels_are_the_folder_names_in_order(trained: Trained) -> None:
     assert (trained.bundle / "labels.txt").read_text() == "blue\nred\n"
     assert trained.result.manifest.labels == ("blue", "red")
 
 
-def test_the_channel_names_the_new_version(trained: Trained) -> None:
+def test_the_channel_points_to_the_new_version(trained: Trained) -> None:
     pointer = Registry.open(str(trained.registry)).channel("production")
     assert (pointer.model_id, pointer.previous) == (trained.result.manifest.model_id, ())
 
 
-def test_every_phase_is_timed_and_none_is_missing_from_the_total(trained: Trained) -> None:
+def test_every_phase_is_timed_and_part_of_the_total(trained: Trained) -> None:
     seconds = trained.result.seconds
     assert list(seconds) == [*PHASES, "total"]
     assert all(value > 0 for value in seconds.values())
@@ -108,7 +108,7 @@ def test_metrics_count_every_photo_of_each_split(trained: Trained) -> None:
         assert sum(one["right"] for one in scores["classes"].values()) == scores["photos"]
 
 
-def test_the_manifest_says_what_the_model_was_made_of(trained: Trained) -> None:
+def test_the_manifest_records_input_backbone_data_options_and_software(trained: Trained) -> None:
     manifest = trained.result.manifest
     assert (manifest.input.height, manifest.input.width) == (64, 64)
     assert (manifest.backbone["name"], manifest.backbone["weights"]) == ("efficientnet_lite0", "default")
@@ -118,7 +118,7 @@ def test_the_manifest_says_what_the_model_was_made_of(trained: Trained) -> None:
     assert manifest.software.keys() >= {"python", "tensorflow", "keras", "transferlite"}
 
 
-def test_every_variant_was_run_on_the_held_out_photos(trained: Trained) -> None:
+def test_every_variant_was_evaluated_on_the_test_photos(trained: Trained) -> None:
     variants = trained.result.manifest.variants
     assert list(variants) == ["saved_model", "float32", "float16", "dynamic", "int8"]
     assert {variant.photos for variant in variants.values()} == {2}
@@ -127,7 +127,7 @@ def test_every_variant_was_run_on_the_held_out_photos(trained: Trained) -> None:
     assert {variant.in_float for variant in variants.values()} == {()}
 
 
-def test_every_file_was_run_in_every_runtime_here(trained: Trained) -> None:
+def test_the_gate_ran_every_file_in_every_installed_runtime(trained: Trained) -> None:
     gate = trained.result.manifest.gate
     here, tensorflow = runtime_version(), name_and_version("tensorflow")
     expected = [(name, at) for name in TFLITE_VARIANTS for at in (here, tensorflow)]
@@ -138,7 +138,7 @@ def test_every_file_was_run_in_every_runtime_here(trained: Trained) -> None:
     assert read_manifest(trained.bundle).gate == gate
 
 
-def test_the_data_sets_table_has_each_photo_with_its_hash_and_split(trained: Trained) -> None:
+def test_dataset_csv_lists_each_photo_with_its_hash_and_split(trained: Trained) -> None:
     rows = table(trained.registry, trained.result.manifest.model_id, "dataset.csv")
     photos = sorted(map(str, trained.photos.rglob("*.jpg")))
     assert sorted(row["image"] for row in rows) == photos
@@ -153,18 +153,18 @@ def test_the_data_sets_table_has_each_photo_with_its_hash_and_split(trained: Tra
     }
 
 
-def test_the_history_has_a_line_an_epoch_that_goes_down(trained: Trained) -> None:
+def test_history_csv_has_a_line_per_epoch_and_the_loss_falls(trained: Trained) -> None:
     rows = table(trained.registry, trained.result.manifest.model_id, "history.csv")
     assert [row["epoch"] for row in rows] == [str(number) for number in range(1, 11)]
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
     assert all(float(row["val_loss"]) >= 0 for row in rows)
 
 
-def test_nothing_is_in_quarantine_when_every_photo_is_good(trained: Trained) -> None:
+def test_the_quarantine_is_empty_if_every_photo_is_usable(trained: Trained) -> None:
     assert table(trained.registry, trained.result.manifest.model_id, "quarantine.csv") == []
 
 
-def test_the_commands_json_has_the_numbers_a_script_needs(trained: Trained) -> None:
+def test_the_json_result_has_id_labels_metrics_registry_and_seconds(trained: Trained) -> None:
     printed = json.loads(json.dumps(trained.result.to_dict()))
     assert printed["model_id"] == trained.result.manifest.model_id
     assert printed["labels"] == ["blue", "red"]
@@ -174,7 +174,7 @@ def test_the_commands_json_has_the_numbers_a_script_needs(trained: Trained) -> N
     assert "total" in printed["seconds"]
 
 
-def test_every_form_of_the_model_is_measured_and_said_to_be_calibrated(trained: Trained) -> None:
+def test_evaluation_json_has_metrics_of_every_variant_and_the_calibration(trained: Trained) -> None:
     found = evaluation(trained.registry, trained.result)
     assert list(found["models"]) == ["keras", "saved_model", *TFLITE_VARIANTS]
     for measured in found["models"].values():
@@ -193,49 +193,49 @@ def test_tflite_files_were_timed_on_one_thread(trained: Trained) -> None:
     assert all((variants[name].milliseconds or 0) > 0 for name in TFLITE_VARIANTS)
 
 
-# -- the next run, with more photos and a bad one ----------------------------------------------------------------------
+# -- a second run, with more photos and an unreadable one --------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Again:
+class SecondRun:
     registry: Path
     before: Any
     result: Any
 
 
 @pytest.fixture(scope="module")
-def again(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Again:
-    """A run on a copy of the trained model's registry, with its photos, 48 more a class and an unreadable one.
+def second(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> SecondRun:
+    """A second run in a copy of the trained registry: the same photos, 48 more per class and an unreadable one.
 
-    Its head learns next to nothing and gives all photos one label. The test photos are enough for the promotion check.
+    Its head hardly learns anything and predicts a single class. The test photos are enough for the promotion check.
     """
-    root = tmp_path_factory.mktemp("again")
+    root = tmp_path_factory.mktemp("second")
     shutil.copytree(trained.registry, root / "registry")
     photos = write_folders(root / "photos", count=60)
     (photos / "red" / "broken.jpg").write_bytes(jpeg("red", 50)[:700])
     (photos / "blue" / "blue.1.jpg").rename(photos / "blue" / "zzz.jpg")
     (photos / "red" / "copy.jpg").write_bytes(jpeg("red", 3))
     settings: dict[str, Any] = {"promote": "auto", "learning_rate": 1e-9}
-    return Again(root / "registry", trained.result, train(photos, root / "registry", **settings))
+    return SecondRun(root / "registry", trained.result, train(photos, root / "registry", **settings))
 
 
-def test_an_unreadable_photo_is_quarantined_and_the_job_ends_well(again: Again) -> None:
-    row, copy = table(again.registry, again.result.manifest.model_id, "quarantine.csv")
+def test_an_unreadable_photo_is_quarantined_and_the_job_succeeds(second: SecondRun) -> None:
+    row, copy = table(second.registry, second.result.manifest.model_id, "quarantine.csv")
     assert row["uri"].endswith("red/broken.jpg")
     assert (row["row"], row["code"]) == ("", "truncated")
     assert copy["code"] == "duplicate"
-    assert again.result.manifest.dataset["rejected"] == 2
-    assert len(splits(again.registry, again.result)) == 120
+    assert second.result.manifest.dataset["rejected"] == 2
+    assert len(splits(second.registry, second.result)) == 120
 
 
-def test_the_next_run_keeps_every_photos_split(again: Again) -> None:
-    before, after = splits(again.registry, again.before), splits(again.registry, again.result)
+def test_the_next_run_keeps_every_photos_split(second: SecondRun) -> None:
+    before, after = splits(second.registry, second.before), splits(second.registry, second.result)
     assert len(before) == 24
     assert before.items() <= after.items()
 
 
-def test_a_version_says_what_the_check_found_also_of_photos_that_were_not_fetched_again(again: Again) -> None:
-    folder = again.registry / "models" / again.result.manifest.model_id / "training"
+def test_check_json_includes_photos_that_were_not_fetched_again(second: SecondRun) -> None:
+    folder = second.registry / "models" / second.result.manifest.model_id / "training"
     summary = json.loads((folder / "check.json").read_text())
     assert summary["rejects"] == {"truncated": 1, "duplicate": 1}
     assert (summary["formats"], summary["unknown"]) == ({"JPEG": 120}, 0)
@@ -243,31 +243,31 @@ def test_a_version_says_what_the_check_found_also_of_photos_that_were_not_fetche
     assert (folder / "departed.csv").read_text() == "sha256,split\n"
 
 
-def test_a_worse_version_is_published_and_the_channel_stays(again: Again) -> None:
-    before, now = again.before.manifest.model_id, again.result.manifest.model_id
-    assert not again.result.promoted
-    assert Registry.open(str(again.registry)).channel("production").model_id == before
-    assert Registry.open(str(again.registry)).manifest(now) == again.result.manifest
-    of_class, overall = again.result.refused
+def test_a_worse_version_is_published_but_not_promoted(second: SecondRun) -> None:
+    before, now = second.before.manifest.model_id, second.result.manifest.model_id
+    assert not second.result.promoted
+    assert Registry.open(str(second.registry)).channel("production").model_id == before
+    assert Registry.open(str(second.registry)).manifest(now) == second.result.manifest
+    of_class, overall = second.result.refused
     assert re.match(r"'(blue|red)': recall fell from \d+.0% to 0.0%: of (\d) test photos \2 got worse, 0 got", of_class)
     assert re.match(r"accuracy fell from \d+.\d% to \d+.\d%: of \d+ test photos", overall)
-    assert again.result.to_dict()["refused"] == list(again.result.refused)
+    assert second.result.to_dict()["refused"] == list(second.result.refused)
 
 
-def test_the_comparison_is_kept_with_the_version(again: Again) -> None:
-    kept = evaluation(again.registry, again.result)["comparison"]
-    assert kept["champion"] == again.before.manifest.model_id
-    assert kept["reasons"] == list(again.result.refused)
-    assert kept["photos"] == again.result.manifest.metrics["test"]["photos"]
+def test_the_comparison_is_stored_in_evaluation_json(second: SecondRun) -> None:
+    kept = evaluation(second.registry, second.result)["comparison"]
+    assert kept["champion"] == second.before.manifest.model_id
+    assert kept["reasons"] == list(second.result.refused)
+    assert kept["photos"] == second.result.manifest.metrics["test"]["photos"]
 
 
-def test_a_version_that_was_refused_can_be_promoted_by_hand(again: Again, tmp_path: Path) -> None:
-    shutil.copytree(again.registry, tmp_path / "registry")
-    pointer = Registry.open(str(tmp_path / "registry")).promote(again.result.manifest.model_id, "production")
-    assert pointer.previous == (again.before.manifest.model_id,)
+def test_a_refused_version_can_be_promoted_by_hand(second: SecondRun, tmp_path: Path) -> None:
+    shutil.copytree(second.registry, tmp_path / "registry")
+    pointer = Registry.open(str(tmp_path / "registry")).promote(second.result.manifest.model_id, "production")
+    assert pointer.previous == (second.before.manifest.model_id,)
 
 
-# -- the user's own test photos, by CSV --------------------------------------------------------------------------------
+# -- test photos chosen by the user, with a CSV ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -302,7 +302,7 @@ def own_test(tmp_path_factory: pytest.TempPathFactory) -> OwnTest:
     return OwnTest(root / "registry", root / "tests", result)
 
 
-def test_the_users_test_photos_are_the_ones_tested_on(own_test: OwnTest) -> None:
+def test_the_users_test_photos_are_the_test_split(own_test: OwnTest) -> None:
     rows = table(own_test.registry, own_test.result.manifest.model_id, "dataset.csv")
     tested = {row["image"] for row in rows if row["split"] == "test"}
     assert tested == {str(path) for path in own_test.tests.glob("*.jpg")}
@@ -310,17 +310,17 @@ def test_the_users_test_photos_are_the_ones_tested_on(own_test: OwnTest) -> None
     assert {variant.photos for variant in own_test.result.manifest.variants.values()} == {6}
 
 
-def test_absent_photos_of_both_csvs_are_quarantined_with_their_rows(own_test: OwnTest) -> None:
+def test_missing_photos_of_both_csvs_are_quarantined_with_their_rows(own_test: OwnTest) -> None:
     rows = table(own_test.registry, own_test.result.manifest.model_id, "quarantine.csv")
     assert [(row["row"], row["code"]) for row in rows] == [("22", "missing"), ("8", "missing")]
 
 
-def test_the_labels_come_in_the_order_of_the_classes_asked_for(own_test: OwnTest) -> None:
+def test_labels_are_in_the_order_of_the_classes_option(own_test: OwnTest) -> None:
     labels = own_test.registry / "models" / own_test.result.manifest.model_id / "labels.txt"
     assert labels.read_text() == "red\nblue\n"
 
 
-def test_cross_validation_and_the_threshold_are_kept(own_test: OwnTest) -> None:
+def test_cross_validation_and_the_threshold_are_stored(own_test: OwnTest) -> None:
     found = evaluation(own_test.registry, own_test.result)
     assert found["folds"]["count"] == len(found["folds"]["accuracies"]) == 3
     assert found["folds"]["interval"][0] <= found["folds"]["mean"] <= found["folds"]["interval"][1]
@@ -328,14 +328,14 @@ def test_cross_validation_and_the_threshold_are_kept(own_test: OwnTest) -> None:
     assert own_test.result.manifest.threshold == found["abstention"]["threshold"]
 
 
-def test_only_the_channel_asked_for_is_changed(own_test: OwnTest) -> None:
+def test_only_the_channel_of_the_options_is_changed(own_test: OwnTest) -> None:
     assert Registry.open(str(own_test.registry)).channels().keys() == {"staging"}
 
 
-# -- jobs that stop ---------------------------------------------------------------------------------------------------
+# -- jobs that end with an error --------------------------------------------------------------------------------------
 
 
-def test_too_many_bad_photos_stop_the_job_and_publish_nothing(tmp_path: Path) -> None:
+def test_too_many_rejected_photos_stop_the_job_and_publish_nothing(tmp_path: Path) -> None:
     photos = write_folders(tmp_path / "photos", count=4)
     for number in range(3):
         (photos / "red" / f"bad.{number}.jpg").write_bytes(b"")
@@ -344,13 +344,13 @@ def test_too_many_bad_photos_stop_the_job_and_publish_nothing(tmp_path: Path) ->
     assert published(tmp_path / "registry") == []
 
 
-def test_what_the_gate_does_not_let_pass_is_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A float32 file that answers otherwise than Keras stops the job; a rounded one is left out of the version."""
+def test_variants_that_fail_the_gate_are_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A float32 file that differs from Keras stops the job; a float16 file is left out of the version."""
     from export.gate.runtimes import keras_predict
 
     off = np.array([1e-3, -1e-3], np.float32)
     monkeypatch.setattr(
-        "train_job.pipeline.export_variants.keras_answers",
+        "train_job.pipeline.export_variants.keras_predict",
         lambda model: lambda images: keras_predict(model)(images) + off,
     )
     photos, registry = write_folders(tmp_path / "photos", count=4), tmp_path / "registry"
@@ -358,7 +358,7 @@ def test_what_the_gate_does_not_let_pass_is_not_published(tmp_path: Path, monkey
     with pytest.raises(GateError, match=r"a probability differs by .* nothing was published"):
         train(photos, registry, **chosen)
     assert published(registry) == []
-    off *= 0.05  # as much as an exact form may differ by rounding, and more than this job allows a rounded one
+    off *= 0.05  # within the limit of exact variants, and above this job's limit for float16
     result = train(photos, registry, **chosen)
     assert list(result.manifest.variants) == ["saved_model", "float32"]
     assert "a probability differs by" in result.manifest.left_out["float16"]
@@ -369,9 +369,7 @@ def test_what_the_gate_does_not_let_pass_is_not_published(tmp_path: Path, monkey
         assert "a probability differs by" in (bundle / page).read_text(encoding="utf-8").replace("\u00a0", " ")
 
 
-def test_int8_is_calibrated_with_the_training_photos_and_no_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_int8_is_calibrated_with_training_photos_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from export.tflite.convert import convert
 
     photos, registry = write_folders(tmp_path / "photos", 20), tmp_path / "registry"
@@ -391,17 +389,17 @@ def test_int8_is_calibrated_with_the_training_photos_and_no_others(
     assert sorted(calibrated_with) == sorted(expected)
 
 
-def test_a_share_of_bad_photos_just_at_the_limit_is_allowed() -> None:
+def test_a_rejected_share_at_the_limit_is_allowed() -> None:
     from train_job.data.dataset import Dataset, Example, RejectedPhoto
 
     examples = (Example("a", "cat"), Example("b", "dog"), Example("c", "dog"))
     rejects = (RejectedPhoto("d", 5, "empty", "the file is empty"),)
     Dataset(examples, ("cat", "dog"), rejects).check_rejected_share(0.25)
-    with pytest.raises(InputError, match=r"1 of 4 photos.*the first: d: the file is empty"):
+    with pytest.raises(InputError, match=r"1 of 4 photos.*the first is d: the file is empty"):
         Dataset(examples, ("cat", "dog"), rejects).check_rejected_share(0.24)
 
 
-def test_rows_that_say_the_same_again_are_no_bad_photos(tmp_path: Path) -> None:
+def test_repeated_csv_rows_do_not_count_as_rejected_photos(tmp_path: Path) -> None:
     from train_job.data.labels.read_labels import read_dataset
 
     (tmp_path / "photos").mkdir()
@@ -412,7 +410,7 @@ def test_rows_that_say_the_same_again_are_no_bad_photos(tmp_path: Path) -> None:
     read_dataset(str(tmp_path / "photos"), str(tmp_path / "labels.csv")).check_rejected_share(0.5)
 
 
-def test_photos_that_are_all_unreadable_stop_the_job_with_the_reason(tmp_path: Path) -> None:
+def test_a_job_without_readable_photos_stops_with_the_reason(tmp_path: Path) -> None:
     photos = write_folders(tmp_path / "photos", count=2)
     for path in photos.rglob("*.jpg"):
         path.write_bytes(b"")
@@ -421,25 +419,25 @@ def test_photos_that_are_all_unreadable_stop_the_job_with_the_reason(tmp_path: P
     assert published(tmp_path / "registry") == []
 
 
-def test_a_registry_that_cannot_be_written_is_refused_before_any_photo_is_read(tmp_path: Path) -> None:
+def test_an_unwritable_registry_is_reported_before_photos_are_read(tmp_path: Path) -> None:
     (tmp_path / "registry").write_text("a file")
     with pytest.raises(InputError, match="registry: is a file"):
         train(tmp_path / "nowhere", tmp_path / "registry")
 
 
-def test_a_channel_that_cannot_be_is_refused_before_any_photo_is_read(tmp_path: Path) -> None:
+def test_an_invalid_channel_is_reported_before_photos_are_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a channel name"):
         train(tmp_path / "nowhere", tmp_path / "registry", channel="Not a channel")
 
 
-def test_a_precision_without_validation_photos_is_refused(tmp_path: Path) -> None:
+def test_precision_without_validation_photos_is_rejected(tmp_path: Path) -> None:
     from train_job.data.split import SplitShares
 
     with pytest.raises(InputError, match="--precision needs validation photos"):
         train(write_folders(tmp_path / "photos", 4), tmp_path / "registry", precision=0.9, split=SplitShares(50, 0, 50))
 
 
-def test_an_unknown_optimizer_is_refused_before_any_photo_is_decoded(tmp_path: Path) -> None:
+def test_an_unknown_optimizer_is_reported_before_photos_are_decoded(tmp_path: Path) -> None:
     photos = write_folders(tmp_path / "photos", count=2)
     for path in photos.rglob("*.jpg"):
         path.write_bytes(b"")
@@ -447,11 +445,11 @@ def test_an_unknown_optimizer_is_refused_before_any_photo_is_decoded(tmp_path: P
         train(photos, tmp_path / "registry", optimizer="nosuch")
 
 
-def test_a_csv_of_absent_photos_is_refused_before_tensorflow_is_asked(
+def test_a_csv_of_missing_photos_is_reported_before_the_backbone_is_built(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def built(*_: Any) -> None:
-        raise AssertionError("the base was built")
+        raise AssertionError("the backbone was built")
 
     monkeypatch.setattr("train_job.extraction.frozen_backbone.build_backbone", built)
     photos = write_folders(tmp_path / "photos", count=2)
@@ -461,7 +459,7 @@ def test_a_csv_of_absent_photos_is_refused_before_tensorflow_is_asked(
         train(photos, tmp_path / "registry", labels=str(tmp_path / "labels.csv"))
 
 
-def test_what_a_training_publishes_and_promotes_is_signed(trained: Trained, tmp_path: Path) -> None:
+def test_published_versions_and_channels_are_signed(trained: Trained, tmp_path: Path) -> None:
     keys = create_key(tmp_path / "key.pem", tmp_path / "key.pub.pem")
     key = str(tmp_path / "key.pem")
     model_id = train(trained.photos, tmp_path / "registry", signing_key=key).manifest.model_id

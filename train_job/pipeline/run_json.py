@@ -1,4 +1,4 @@
-"""``training/run.json``: what one run was and what it took, for machines to read."""
+"""Format ``training/run.json``: software versions, seed, seconds by phase and peak memory of one training job."""
 
 import contextlib
 import importlib.metadata
@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import resource
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,46 +18,48 @@ if TYPE_CHECKING:
 
 RUN_JSON = "training/run.json"
 BATCH_JOB = "batch_job"
-"""Among what a manifest says of the training: the AWS Batch job that made it."""
+"""Key in the manifest's ``training`` object: id of the AWS Batch job that made the version."""
 
-_SOFTWARE = ("tensorflow", "tensorflow-cpu", "keras", "numpy", "pillow", "ai-edge-litert", "pyarrow", "transferlite")
+_PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "numpy", "pillow", "ai-edge-litert", "pyarrow", "transferlite")
 
 
-def attempt() -> int:
-    """Which attempt of an AWS Batch job this is; 1 elsewhere."""
+def batch_attempt() -> int:
+    """Number of this attempt of the AWS Batch job; 1 elsewhere."""
     text = os.environ.get("AWS_BATCH_JOB_ATTEMPT", "1")
     return int(text) if text.isdigit() else 1
 
 
 def batch_job() -> str:
-    """The AWS Batch job of which this is an attempt; empty elsewhere."""
+    """Id of the AWS Batch job, the same for all its attempts; empty elsewhere."""
     return os.environ.get("AWS_BATCH_JOB_ID", "")
 
 
-def versions() -> dict[str, str]:
-    """The release of each package of interest that is installed; TensorFlow has more than one name."""
-    found = {}
-    for name in _SOFTWARE:
+def software_versions() -> dict[str, str]:
+    """Installed versions of the packages that influence a model. TensorFlow has two package names."""
+    versions = {}
+    for name in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+            versions[name] = importlib.metadata.version(name)
+    return versions
 
 
 def peak_memory() -> int:
-    """The most bytes that this process has had in memory at once."""
-    with contextlib.suppress(OSError):  # what getrusage says on Linux begins at the peak of who started the process
+    """Peak resident memory of this process in bytes.
+
+    ``getrusage`` is only the fallback: on Linux its maximum starts at the peak of the parent process.
+    """
+    with contextlib.suppress(OSError):
         line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def run_json(job: "JobContext", counts: "ExtractionCounts", manifest: Manifest) -> str:
-    """Versions, seed, hash of the data, seconds by phase so far, what the features cost, peak memory."""
+    """Format the record of this run. Its ``seconds`` lack the phases after the report, which are still to come."""
     record = {
         "model_id": manifest.model_id,
         "created_at": manifest.created_at,
-        "attempt": attempt(),
+        "attempt": batch_attempt(),
         "seed": job.options.seed,
         "dataset_sha256": manifest.dataset["sha256"],
         "photos": manifest.dataset["photos"],
@@ -68,6 +69,6 @@ def run_json(job: "JobContext", counts: "ExtractionCounts", manifest: Manifest) 
         "cpus": os.cpu_count(),
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "versions": versions(),
+        "versions": software_versions(),
     }
     return json.dumps(record, indent=2) + "\n"

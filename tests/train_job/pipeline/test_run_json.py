@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import Trained
-from train_job.pipeline.run_record import attempt, peak_memory
+from train_job.pipeline.run_json import batch_attempt, peak_memory
 
 
-def test_a_runs_record_has_what_it_took(trained: Trained) -> None:
+def test_run_json_records_features_seconds_memory_and_versions(trained: Trained) -> None:
     record = json.loads((trained.bundle / "training" / "run.json").read_text())
     assert record["model_id"] == trained.result.manifest.model_id
     assert record["dataset_sha256"] == trained.result.manifest.dataset["sha256"]
@@ -25,31 +25,31 @@ def test_a_runs_record_has_what_it_took(trained: Trained) -> None:
     assert (record["seed"], record["attempt"]) == (0, 1)
 
 
-def test_memory_that_was_used_is_counted() -> None:
+def test_peak_memory_includes_a_large_allocation() -> None:
     before = peak_memory()
     block = bytearray(before + 2**27)
     block[::4096] = b"\1" * len(block[::4096])
     assert peak_memory() > before + 2**26
 
 
-def test_the_peak_is_not_that_of_who_started_the_process() -> None:
+def test_peak_memory_excludes_the_parent_process() -> None:
     block = bytearray(2**28)
     block[::4096] = b"\1" * len(block[::4096])
-    words = [sys.executable, "-c", "from train_job.pipeline.run_record import peak_memory; print(peak_memory())"]
+    words = [sys.executable, "-c", "from train_job.pipeline.run_json import peak_memory; print(peak_memory())"]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert 2**22 < int(done.stdout) < 2**27 < len(block)
 
 
-@pytest.mark.parametrize(("told", "number"), [(None, 1), ("1", 1), ("3", 3), ("", 1), ("x", 1)])
-def test_the_attempt_is_what_aws_batch_says(told: str | None, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("value", "number"), [(None, 1), ("1", 1), ("3", 3), ("", 1), ("x", 1)])
+def test_the_attempt_is_read_from_aws_batch(value: str | None, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_BATCH_JOB_ATTEMPT", raising=False)
-    if told is not None:
-        monkeypatch.setenv("AWS_BATCH_JOB_ATTEMPT", told)
-    assert attempt() == number
+    if value is not None:
+        monkeypatch.setenv("AWS_BATCH_JOB_ATTEMPT", value)
+    assert batch_attempt() == number
 
 
 def scalars(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """Tag -> (step, value) of every event in a file."""
+    """Every event of a file, as lists of (step, value) by tag."""
     import tensorflow as tf
     from tensorflow.core.util import event_pb2
 
@@ -62,7 +62,7 @@ def scalars(path: Path) -> dict[str, list[tuple[int, float]]]:
     return found
 
 
-def test_tensorboard_finds_each_epochs_measures(tmp_path: Path) -> None:
+def test_tensorboard_reads_the_metrics_of_each_epoch(tmp_path: Path) -> None:
     from train_job.head.recipe import Epoch
     from train_job.reporting.tensorboard import EVENTS, write_events
 
@@ -77,7 +77,7 @@ def test_tensorboard_finds_each_epochs_measures(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / EVENTS).parent.iterdir()] == ["events.out.tfevents"]
 
 
-def test_a_version_has_the_events_and_the_heads_weights(trained: Trained) -> None:
+def test_a_version_contains_tensorboard_events_and_the_heads_weights(trained: Trained) -> None:
     from train_job.head.checkpoint import from_npz
 
     assert len(scalars(trained.bundle / "training/tensorboard/events.out.tfevents")["loss"]) == 10
