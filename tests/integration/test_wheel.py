@@ -143,7 +143,7 @@ def test_the_bundle_of_the_demo_becomes_a_page_and_its_operations_are_known(
     installed: Install, demo: tuple[str, Path], tmp_path: Path
 ) -> None:
     _, bundle = demo
-    for name, _ in site._RUNTIME:
+    for name, _ in site._RUNTIME_FILES:
         (tmp_path / "modules" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "modules" / name).write_text("")
     words = ["--bundle", bundle, "--dest", tmp_path / "site", "--litert", tmp_path / "modules"]
