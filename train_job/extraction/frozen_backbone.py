@@ -24,7 +24,7 @@ from train_job.extraction.forward_pass import (
     gpu_names,
     litert_forward_pass,
 )
-from train_job.head.row_sets import Table
+from train_job.head.row_sets import FeatureTable
 from train_job.options import TrainOptions
 from train_job.progress import Reporter
 from train_job.store.compaction import compact, count_small_parts
@@ -153,13 +153,13 @@ def _compact(request: FeatureRequest, store: FeatureStore, report: Reporter) -> 
 
 def gather_feature_rows(
     request: FeatureRequest, store: FeatureStore, hashes: Mapping[str, Sequence[str]], folder: Path
-) -> tuple[list[Table], list[str]]:
+) -> tuple[list[FeatureTable], list[str]]:
     """Read a table for each output of the feature model: the rows of ``hashes[view]``, view after view.
 
     The tables are files in ``folder`` mapped into memory. Also returns the hashes whose rows the store has lost.
     """
     total = sum(map(len, hashes.values()))
-    tables: list[Table] = []
+    tables: list[FeatureTable] = []
     lost: list[str] = []
     for output, space in enumerate(next(iter(request.spaces.values()))):
         table = np.lib.format.open_memmap(folder / f"rows-{output}.npy", "w+", np.float16, (total, space.width))
