@@ -1,4 +1,4 @@
-"""The user's mistakes and the world's refusals: one clear line, the right exit status, nothing published."""
+"""User errors and refused requests: one error line, the right exit status, and nothing published."""
 
 import json
 from pathlib import Path
@@ -12,13 +12,13 @@ from transferlite.cli.main import run
 
 
 def train(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
-    """Run ``transferlite train``; the exit status and what it wrote to standard error."""
+    """Run ``transferlite train``; returns the exit status and standard error."""
     status = run(["train", *words])
     return status, capsys.readouterr().err
 
 
 def one_error(text: str) -> str:
-    """The only error in a text, which has no traceback."""
+    """The only error line of a text without a traceback."""
     assert "Traceback" not in text
     (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
     return line
@@ -37,7 +37,7 @@ def test_a_missing_csv_is_named(photos: Path, tmp_path: Path, capsys: pytest.Cap
     assert not (tmp_path / "models").exists()
 
 
-def test_a_missing_column_is_named_with_those_there_are(
+def test_a_missing_column_is_named_with_the_existing_ones(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = tmp_path / "labels.csv"
@@ -50,7 +50,7 @@ def test_a_missing_column_is_named_with_those_there_are(
     assert "--x-col" in line
 
 
-def test_a_csv_of_photos_that_are_not_there_names_the_first(
+def test_a_csv_of_missing_photos_names_the_first(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = tmp_path / "labels.csv"
@@ -62,7 +62,7 @@ def test_a_csv_of_photos_that_are_not_there_names_the_first(
 
 
 @pytest.mark.parametrize("make", ["empty", "absent", "flat"])
-def test_a_folder_without_classes_is_refused(make: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_classes_is_rejected(make: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "photos"
     if make != "absent":
         folder.mkdir()
@@ -73,14 +73,14 @@ def test_a_folder_without_classes_is_refused(make: str, tmp_path: Path, capsys: 
     assert str(folder) in one_error(text)
 
 
-def test_one_class_is_not_enough(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_single_class_is_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photos = write_folders(tmp_path / "photos", 3, ("red",))
     status, text = train(capsys, "--images", str(photos), "--registry", str(tmp_path / "m"))
     assert status == 2
     assert "1 class ('red')" in one_error(text)
 
 
-def test_a_registry_below_no_folder_is_refused(
+def test_a_registry_in_a_missing_folder_is_rejected(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     registry = tmp_path / "no" / "such" / "registry"
@@ -90,7 +90,7 @@ def test_a_registry_below_no_folder_is_refused(
     assert not (tmp_path / "no").exists()
 
 
-def test_a_registry_in_a_bucket_that_does_not_exist_is_refused(
+def test_a_registry_in_a_missing_bucket_is_rejected(
     photos: Path, bucket: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     status, text = train(capsys, "--images", str(photos), "--registry", "s3://no-such-bucket/models")
@@ -108,7 +108,7 @@ def test_a_registry_without_permission_to_write_fails_before_the_training(
     assert "access denied" in one_error(text)
 
 
-def test_photos_without_permission_to_read_fail(
+def test_photos_without_permission_to_read_fail_the_job(
     photos: Path, tmp_path: Path, bucket: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for path in photos.rglob("*.jpg"):
@@ -122,7 +122,7 @@ def test_photos_without_permission_to_read_fail(
     assert not (tmp_path / "models").exists()
 
 
-def test_an_unknown_scheme_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_url_scheme_is_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, text = train(capsys, "--images", "gs://bucket/photos", "--registry", str(tmp_path / "m"))
     assert status == 2
     assert "gs://" in one_error(text)
@@ -131,7 +131,7 @@ def test_an_unknown_scheme_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     "words", [["--split", "80-20"], ["--fail-over", "many"], ["--backbone", "vgg"], ["--epochs", "0"]]
 )
-def test_a_bad_option_is_refused(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_option_is_rejected(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, text = train(capsys, "--images", str(tmp_path), "--registry", str(tmp_path / "m"), *words)
     assert status == 2
     assert words[1].replace("vgg", "'vgg'") in text

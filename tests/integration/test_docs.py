@@ -1,4 +1,4 @@
-"""The commands of the README and of every page of the documentation do what is said there."""
+"""Commands, options and files that the README and the documentation mention exist and work."""
 
 import dataclasses
 import importlib.util
@@ -27,19 +27,19 @@ PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in sorted(
 
 
 def blocks(text: str, language: str) -> list[str]:
-    """The fenced blocks in a language, those within lists too."""
+    """The fenced blocks in a language, also within lists."""
     return re.findall(rf"^ *```{language}\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
 
 
 def commands(text: str) -> list[list[str]]:
-    """The words of each ``$ transferlite`` line, in order."""
+    """Arguments of each ``$ transferlite`` line, in order."""
     lines = [line.strip() for block in blocks(text, "console") for line in block.splitlines()]
     assert all(line.startswith("$ transferlite ") for line in lines)
     return [shlex.split(line)[2:] for line in lines]
 
 
 @pytest.fixture
-def a_users_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket: Any) -> None:
+def users_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket: Any) -> None:
     """A working directory with ``photos/``, ``photo.jpg``, the seed's files, and the buckets of the documentation."""
     write_folders(tmp_path / "photos", 10)
     (tmp_path / "photo.jpg").write_bytes(jpeg("red", 100))
@@ -58,8 +58,8 @@ def a_users_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket: Any
 
 
 @pytest.fixture
-def with_models(a_users_machine: None, trained: Trained) -> None:
-    """The same after two trainings: the channel names the second version, in ``models/`` as in ``my-models``."""
+def with_models(users_machine: None, trained: Trained) -> None:
+    """The same after two trainings: the channel points to the second version, in ``models/`` and in ``my-models``."""
     shutil.copytree(trained.registry, "models")
     registry = Registry.open("models")
     (first,) = registry.versions()
@@ -77,8 +77,8 @@ def with_models(a_users_machine: None, trained: Trained) -> None:
     assert run(["models", "pull", "--registry", "models", "--dest", "device"]) == 0
 
 
-@pytest.mark.usefixtures("a_users_machine")
-def test_the_readmes_commands_work_in_their_order(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("users_machine")
+def test_the_commands_of_the_readme_work_in_order(capsys: pytest.CaptureFixture[str]) -> None:
     for words in commands(README):
         assert run(words) == 0, words
         out, err = capsys.readouterr()
@@ -92,7 +92,7 @@ def test_the_readmes_commands_work_in_their_order(capsys: pytest.CaptureFixture[
 
 @pytest.mark.usefixtures("with_models")
 @pytest.mark.parametrize("page", [name for name, text in PAGES.items() if commands(text) or blocks(text, "python")])
-def test_a_pages_commands_and_programs_work_in_their_order(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_and_programs_of_a_page_work_in_order(page: str, capsys: pytest.CaptureFixture[str]) -> None:
     for words in commands(PAGES[page]):
         assert run(words) == 0, (words, capsys.readouterr().err)
     for program in blocks(PAGES[page], "python"):
@@ -129,18 +129,18 @@ NOT_RUN = {
     "for deb in ROOT": "as debootstrap",
     "export": "sets a variable for a shell",
 }
-"""How a command of an ``sh`` block begins, and why it is not run as it stands."""
+"""Commands of ``sh`` blocks that these tests do not run, by their first words, with the reason."""
 
 NO_COMMANDS = {"text", "json", "sql", "ini", "dockerfile"}
 
 
 def not_run(text: str) -> list[str]:
-    """The commands of the ``sh`` blocks, comments and line breaks taken off."""
+    """The commands of the ``sh`` blocks, without comments and line breaks."""
     joined = "\n".join(blocks(text, "sh")).replace("\\\n", " ")
     return [line for line in (re.sub(r"\s+# .*|^# .*", "", line).strip() for line in joined.splitlines()) if line]
 
 
-def test_every_block_is_run_or_has_no_commands_or_has_a_reason_for_each() -> None:
+def test_every_command_is_run_or_has_a_reason_why_not() -> None:
     used = set()
     for page, text in {"README.md": README, **PAGES}.items():
         languages = re.findall(r"^ *```([^\n]*)\n.*?^ *```$", text, re.MULTILINE | re.DOTALL)
@@ -152,7 +152,7 @@ def test_every_block_is_run_or_has_no_commands_or_has_a_reason_for_each() -> Non
     assert used == set(NOT_RUN)
 
 
-def test_what_is_not_run_names_what_there_is() -> None:
+def test_commands_that_are_not_run_use_existing_targets_extras_and_options() -> None:
     targets = re.findall(r"^([\w.-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for line in (line for text in (README, *PAGES.values()) for line in not_run(text)):
@@ -168,7 +168,7 @@ def test_what_is_not_run_names_what_there_is() -> None:
 
 
 def assert_exists(words: list[str]) -> None:
-    """A command's words name commands and options that the console script has."""
+    """Check that a command line uses existing commands and options."""
     command: click.Command = transferlite
     while isinstance(command, click.Group):
         found = command.get_command(click.Context(command), words.pop(0))
@@ -179,7 +179,7 @@ def assert_exists(words: list[str]) -> None:
 
 
 def _options(command: click.Command, context: click.Context) -> set[str]:
-    """Every option of a command and of those below it."""
+    """Every option of a command and of its subcommands."""
     found = {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
@@ -191,12 +191,12 @@ def _options(command: click.Command, context: click.Context) -> set[str]:
 
 ELSEWHERE = {"--model_base_path", "--logdir", "--build-arg", "--guided", "--image-repository"}
 ELSEWHERE |= {"--debug", "--help", "--quick", "--photos"}
-"""Options of TensorFlow Serving, TensorBoard, Docker, SAM; of the console script itself and the benchmarks."""
+"""Options of TensorFlow Serving, TensorBoard, Docker and SAM, of the console script itself and of the benchmarks."""
 
 OTHERS_COMMAND = re.compile(r"\b(aws|sam|debootstrap|docker|pip|podman|make|npm|curl|openssl|ssh|git)\b|python -m")
 
 
-def test_every_option_that_is_named_exists() -> None:
+def test_every_mentioned_option_exists() -> None:
     known = _options(transferlite, click.Context(transferlite)) | ELSEWHERE
     for page, text in {"README.md": README, **PAGES}.items():
         prose = "\n".join(line for line in text.replace("\\\n", " ").splitlines() if not OTHERS_COMMAND.search(line))

@@ -1,4 +1,4 @@
-"""What a training costs as its photos grow, counted at the S3 server; and shards that together are the whole."""
+"""Cost of retraining with new photos, counted at the S3 server; and extraction in shards."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.pictures import COLOURS, jpeg, write_folders
-from tests.train_job.bases import bases_built_once
+from tests.train_job.small_backbones import share_built_backbones
 from transferlite.cli.main import run
 from transferlite.errors import StoppedError
 from transferlite.packaging.demo import local_s3
@@ -24,7 +24,7 @@ SMALL: dict[str, Any] = {"backbone": "mobilenet_v3_small", "weights": "none", "i
 
 
 class Requests(logging.Handler):
-    """What the S3 server was asked for, as its own log has it."""
+    """Requests from the S3 server's log."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,10 +34,10 @@ class Requests(logging.Handler):
         self.lines.append(record.getMessage())
 
     def downloads(self) -> list[str]:
-        """The photos that were downloaded since the last time this was asked."""
-        found = [re.search(r"GET /data/photos/(\S+\.jpg)", line) for line in self.lines]
+        """Photos downloaded since the last call."""
+        matches = [re.search(r"GET /data/photos/(\S+\.jpg)", line) for line in self.lines]
         self.lines.clear()
-        return [match[1] for match in found if match]
+        return [match[1] for match in matches if match]
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def train(**settings: Any) -> Any:
     from train_job.progress import Reporter
 
     all_settings = SMALL | {"epochs": 3} | settings
-    with bases_built_once():
+    with share_built_backbones():
         return job.train(
             TrainOptions(images="s3://data/photos", registry="s3://data/models", **all_settings), Reporter()
         )
@@ -81,7 +81,7 @@ def splits(result: Any) -> dict[str, str]:
     return {row["image"]: row["split"] for row in csv.DictReader(io.StringIO(record(result, "dataset.csv")))}
 
 
-def test_a_retrain_costs_only_the_new_photos_and_goes_on_from_what_was_learnt(
+def test_a_retrain_fetches_only_new_photos_and_starts_warm(
     server: Requests, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for colour in ("green", "red"):
@@ -91,8 +91,8 @@ def test_a_retrain_costs_only_the_new_photos_and_goes_on_from_what_was_learnt(
     cost = json.loads(record(first))["features"]
     assert (cost["fetched"], cost["forwarded"], cost["reused"]) == (40, 40, 0)
     photos = first.manifest.dataset["photos"]
-    proof = photos["train"] + photos["test"]  # fetched a second time, to calibrate the export and to judge it
-    assert len(server.downloads()) == 40 + proof
+    export = photos["train"] + photos["test"]  # fetched again for int8 calibration and for the gate
+    assert len(server.downloads()) == 40 + export
 
     for number in range(6):
         put("blue", number)
@@ -115,12 +115,12 @@ def test_a_retrain_costs_only_the_new_photos_and_goes_on_from_what_was_learnt(
 
 
 def rows_in(location: Path) -> dict[str, bytes]:
-    """Every row of a feature store's only space, by the photo's sha256."""
+    """Feature rows of a store with a single space, by the photo's sha256."""
     from train_job.store.feature_store import FeatureStore
 
     store = FeatureStore.open(str(location))
     (space,) = store.spaces()
-    hashes = [one.hex() for one in known_digests(store.keys(space))]
+    hashes = [one.hex() for one in known_digests(store.row_index(space))]
     out = np.zeros((len(hashes), space.width), np.float16)
     assert store.read(space, hashes, out) == []
     return {sha256: row.tobytes() for sha256, row in zip(hashes, out, strict=True)}
@@ -136,11 +136,11 @@ def extract(photos: Path, location: Path, shard: str) -> None:
     from train_job.progress import Reporter
 
     options = TrainOptions(images=str(photos), registry="", features=str(location), **SMALL)
-    with bases_built_once():
+    with share_built_backbones():
         extract_shard(options, Shard.parse(shard), Reporter())
 
 
-def test_shards_of_which_two_died_and_were_run_again_equal_one_process(
+def test_shards_two_of_which_were_killed_and_rerun_equal_one_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photos = write_folders(tmp_path / "photos", 20, tuple(COLOURS))
@@ -149,10 +149,10 @@ def test_shards_of_which_two_died_and_were_run_again_equal_one_process(
     from train_job.extraction import extract_features as features
 
     done = [0]
-    plain = features._Work._note
+    finish = features._Extraction._finish
 
-    def dying(self: Any, *arguments: Any) -> None:
-        plain(self, *arguments)
+    def finish_until_killed(self: Any, *arguments: Any) -> None:
+        finish(self, *arguments)
         done[0] += 1
         if done[0] % 7 == 6:
             raise StoppedError("a Spot machine went away")
@@ -160,14 +160,14 @@ def test_shards_of_which_two_died_and_were_run_again_equal_one_process(
     for shard in ("0/4", "1/4", "2/4", "3/4"):
         if shard in {"1/4", "2/4"}:
             with monkeypatch.context() as patch:
-                patch.setattr(features._Work, "_note", dying)
+                patch.setattr(features._Extraction, "_finish", finish_until_killed)
                 with pytest.raises(StoppedError):
                     extract(photos, tmp_path / "shards", shard)
         extract(photos, tmp_path / "shards", shard)
     assert rows_in(tmp_path / "shards") == rows_in(tmp_path / "whole")
 
 
-def test_a_child_of_an_array_job_takes_its_shard_and_processes_share_the_rest(
+def test_an_array_job_extracts_its_shard_and_workers_extract_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photos = write_folders(tmp_path / "photos", 10)

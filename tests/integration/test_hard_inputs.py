@@ -1,4 +1,4 @@
-"""Odd, damaged and hostile files: judged without harm, left out of a training, and predicted as what they show."""
+"""Unusual, damaged and hostile files: decoded safely or rejected, quarantined in training, and predicted correctly."""
 
 import csv
 import io
@@ -18,24 +18,24 @@ from transferlite.cli.main import run
 
 pytestmark = pytest.mark.photos
 
-MOST_MEMORY = 600 * 2**20
+MAX_MEMORY = 600 * 2**20
 BEYOND_PILLOW = {"made-here/bomb_12000x12000_rgb.png"}
-"""What the manifest, which goes by Pillow, calls decodable, and we refuse: 144 million pixels are over our limit."""
+"""Files that Pillow decodes and we reject: 144 million pixels exceed our limit. The manifest follows Pillow."""
 
-JUDGE = """
+DECODE_ALL = """
 import json, sys
 from pathlib import Path
 from transferlite.errors import PhotoError
 from transferlite.images.decoder import InputSpec, decode
-from train_job.data.photo_facts import examine
-from train_job.pipeline.run_record import peak_memory
+from train_job.data.photo_facts import decode_with_facts
+from train_job.pipeline.run_json import peak_memory
 
 codes = {}
 for name in json.load(sys.stdin):
     data = Path(sys.argv[1], name).read_bytes()
-    for look in (decode, examine):
+    for function in (decode, decode_with_facts):
         try:
-            look(data, InputSpec(224, 224))
+            function(data, InputSpec(224, 224))
             code = ""
         except PhotoError as error:
             code = error.code
@@ -48,10 +48,10 @@ def manifest(photo_sets: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO((photo_sets / "hard_inputs" / "MANIFEST.csv").read_text())))
 
 
-def test_every_hard_file_is_judged_in_little_memory_and_as_the_manifest_says(photo_sets: Path) -> None:
+def test_every_hard_file_is_decoded_or_rejected_as_expected_in_little_memory(photo_sets: Path) -> None:
     rows = manifest(photo_sets)
     done = subprocess.run(
-        [sys.executable, "-c", JUDGE, str(photo_sets / "hard_inputs")],
+        [sys.executable, "-c", DECODE_ALL, str(photo_sets / "hard_inputs")],
         input=json.dumps([row["file"] for row in rows]),
         capture_output=True,
         text=True,
@@ -59,17 +59,17 @@ def test_every_hard_file_is_judged_in_little_memory_and_as_the_manifest_says(pho
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    judged = json.loads(done.stdout)
-    assert judged["memory"] < MOST_MEMORY
-    assert len(judged["codes"]) == len(rows) == 209
+    result = json.loads(done.stdout)
+    assert result["memory"] < MAX_MEMORY
+    assert len(result["codes"]) == len(rows) == 209
     decodable = {row["file"] for row in rows if row["decodable"] == "yes"}
-    assert decodable - {name for name, (code, _) in judged["codes"].items() if not code} == BEYOND_PILLOW
-    assert {name for name, (code, _) in judged["codes"].items() if not code} <= decodable
-    for code, in_training in judged["codes"].values():
+    assert decodable - {name for name, (code, _) in result["codes"].items() if not code} == BEYOND_PILLOW
+    assert {name for name, (code, _) in result["codes"].items() if not code} <= decodable
+    for code, in_training in result["codes"].values():
         assert in_training == code or (code, in_training) == ("", "too-small")
 
 
-# -- in a training ----------------------------------------------------------------------------------------------------
+# -- in training ------------------------------------------------------------------------------------------------------
 
 BAD = {
     "pillow/truncated_jpeg.jpg": "truncated",
@@ -105,11 +105,11 @@ ODD = {
     "pillow/hopper_orientation_6.jpg": "exif-rotated",
     "made-here/noise.png": "",
 }
-"""Files that are used. None is made from the two photos that the model is asked about afterwards."""
+"""Usable files, with their note. None is made from the two photos that the model predicts afterwards."""
 
 
 @dataclass(frozen=True)
-class Mess:
+class MixedDataset:
     """The 200 cats and dogs with 30 hard files, 5 rows of missing files, 3 conflicts and 4 duplicates."""
 
     images: Path
@@ -122,8 +122,8 @@ class Mess:
 
 
 @pytest.fixture(scope="session")
-def mess(photo_sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Mess:
-    root = tmp_path_factory.mktemp("mess")
+def mixed(photo_sets: Path, tmp_path_factory: pytest.TempPathFactory) -> MixedDataset:
+    root = tmp_path_factory.mktemp("mixed")
     images = root / "images"
     shutil.copytree(photo_sets / "catsdogs" / "train_img", images, copy_function=shutil.copyfile)
     images.chmod(0o755)
@@ -138,7 +138,7 @@ def mess(photo_sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Mess:
     found.update(BAD.items())
     rows += [(f"gone {number}.jpg", "cat") for number in range(5)]
     found.update((f"gone {number}.jpg", "missing") for number in range(5))
-    for name in cats[:2]:  # a second row that says otherwise; then the same bytes under another name and label
+    for name in cats[:2]:  # a second row with another label; below, the same bytes with another name and label
         rows.append((name, "dog"))
         found[name, "conflicting-labels"] += 2
     shutil.copyfile(images / dogs[0], images / "a cat.jpg")
@@ -152,7 +152,7 @@ def mess(photo_sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Mess:
         found[f"copy {number}.jpg", "duplicate"] += 1
     with (root / "labels.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("File Name", "Label"), *rows])
-    return Mess(images, root / "labels.csv", found)
+    return MixedDataset(images, root / "labels.csv", found)
 
 
 def quarantined(path: Path, images: Path) -> Counter[tuple[str, str]]:
@@ -160,18 +160,18 @@ def quarantined(path: Path, images: Path) -> Counter[tuple[str, str]]:
     return Counter((Path(row["uri"]).relative_to(images).as_posix(), row["code"]) for row in rows)
 
 
-def test_a_check_finds_exactly_what_is_bad(mess: Mess, tmp_path: Path) -> None:
-    assert run(["check", *mess.words, "--out", str(tmp_path)]) == 0
-    assert quarantined(tmp_path / "quarantine.csv", mess.images) == mess.quarantined
-    notes = quarantined(tmp_path / "notes.csv", mess.images)
+def test_check_finds_exactly_the_bad_files(mixed: MixedDataset, tmp_path: Path) -> None:
+    assert run(["check", *mixed.words, "--out", str(tmp_path)]) == 0
+    assert quarantined(tmp_path / "quarantine.csv", mixed.images) == mixed.quarantined
+    notes = quarantined(tmp_path / "notes.csv", mixed.images)
     assert {(name, code) for name, code in ODD.items() if code} <= notes.keys()
-    assert run(["check", *mess.words, "--out", str(tmp_path), "--fail-over", "5%"]) == 2
+    assert run(["check", *mixed.words, "--out", str(tmp_path), "--fail-over", "5%"]) == 2
 
 
 @pytest.fixture(scope="session")
-def pets(mess: Mess, photo_sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A model trained on the mess with everything by default: its bundle and its manifest."""
-    from train_job.data.split import Shares
+def pets(mixed: MixedDataset, photo_sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Bundle and manifest of a model trained on the mixed photos with default options."""
+    from train_job.data.split import SplitShares
     from train_job.options import TrainOptions
     from train_job.pipeline.train_job import train
     from train_job.progress import Reporter
@@ -179,26 +179,26 @@ def pets(mess: Mess, photo_sets: Path, tmp_path_factory: pytest.TempPathFactory)
     registry = tmp_path_factory.mktemp("pets")
     tests = str(photo_sets / "catsdogs" / "test_img")
     options = TrainOptions(
-        images=str(mess.images),
-        labels=str(mess.labels),
+        images=str(mixed.images),
+        labels=str(mixed.labels),
         test_images=tests,
         registry=str(registry),
-        split=Shares(100, 0, 0),
+        split=SplitShares(100, 0, 0),
     )
     result = train(options, Reporter())
     return registry / "models" / result.manifest.model_id, result.manifest
 
 
-def test_a_training_on_it_ends_well_and_is_as_good_as_without(mess: Mess, pets: Any) -> None:
+def test_training_on_it_succeeds_with_the_usual_accuracy(mixed: MixedDataset, pets: Any) -> None:
     bundle, trained = pets
-    assert quarantined(bundle / "training" / "quarantine.csv", mess.images) == mess.quarantined
+    assert quarantined(bundle / "training" / "quarantine.csv", mixed.images) == mixed.quarantined
     assert trained.metrics["train"]["photos"] == 200 + len(ODD) - 3
     assert trained.metrics["test"]["accuracy"] >= 0.97
 
 
-def test_every_form_of_a_photo_is_predicted_like_the_photo(pets: Any, photo_sets: Path) -> None:
+def test_every_version_of_a_photo_is_predicted_like_the_photo(pets: Any, photo_sets: Path) -> None:
     predictor = Predictor.load(pets[0])
     label_of = {row["file"]: row["label"] for row in manifest(photo_sets) if row["decodable"] == "yes" and row["label"]}
-    answers = {name: predictor(photo_sets / "hard_inputs" / name) for name in label_of}
-    assert len(answers) > 60
-    assert {name: one for name, one in answers.items() if one.label != label_of[name]} == {}
+    predictions = {name: predictor(photo_sets / "hard_inputs" / name) for name in label_of}
+    assert len(predictions) > 60
+    assert {name: found for name, found in predictions.items() if found.label != label_of[name]} == {}

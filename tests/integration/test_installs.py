@@ -1,4 +1,4 @@
-"""What a device installs, in an environment of its own: small, without TensorFlow, and able to predict."""
+"""An edge installation in an environment of its own: without TensorFlow, with the same predictions."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from transferlite.inference.interpreter import TFLiteClassifier
 from transferlite.inference.variants import TFLITE_VARIANTS
 
 NO_PATH = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-"""Where only what is installed can be imported."""
+"""Environment in which only installed packages can be imported."""
 
 
 @pytest.mark.parametrize("extra", ["edge", "edge-legacy"])
@@ -45,24 +45,24 @@ def test_an_edge_install_predicts_as_the_training_machine_does(
             env=NO_PATH,
         )
         assert done.returncode == 0, done.stderr
-        answer = json.loads(done.stdout)
+        prediction = json.loads(done.stdout)
         expected = Predictor.load(trained.bundle, variant)(photo)
-        assert answer["label"] == expected.label
-        assert answer["score"] == pytest.approx(expected.score, abs=1e-4 if variant == "float32" else 0.02)
-    assert_the_gate_can_ask(python, extra, trained)
+        assert prediction["label"] == expected.label
+        assert prediction["score"] == pytest.approx(expected.score, abs=1e-4 if variant == "float32" else 0.02)
+    assert_the_gate_can_use(python, extra, trained)
     installed = distributions(path=[str(next((tmp_path / "venv").glob("lib/python*/site-packages")))])
     names = {package.name.lower() for package in installed}
     assert names >= {"transferlite", "numpy", "pillow"}
     assert not names & {"tensorflow", "keras", "pandas", "boto3"}
 
 
-def assert_the_gate_can_ask(python: Path, extra: str, trained: Trained) -> None:
-    """What was installed for a device is a runtime to prove files on, from a machine with TensorFlow."""
+def assert_the_gate_can_use(python: Path, extra: str, trained: Trained) -> None:
+    """Check that the gate, on a machine with TensorFlow, can run files in the edge installation's runtime."""
     name = {"edge": "ai-edge-litert", "edge-legacy": "tflite-runtime 2.14.0"}[extra]
     assert runtime_of(str(python)).startswith(name)
     paths = sorted(trained.photos.rglob("*.jpg"))
     photos = np.stack([decode(path.read_bytes(), trained.result.manifest.input) for path in paths])
     for variant in TFLITE_VARIANTS:
         path = trained.bundle / f"{variant}.tflite"
-        with other_python(str(python), path) as ask:
-            np.testing.assert_allclose(ask(photos), TFLiteClassifier(path).predict_batch(photos), atol=0.05)
+        with other_python(str(python), path) as predict:
+            np.testing.assert_allclose(predict(photos), TFLiteClassifier(path).predict_batch(photos), atol=0.05)

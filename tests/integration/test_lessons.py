@@ -1,4 +1,4 @@
-"""Things that once went wrong, or nearly: one test each."""
+"""Regressions: faults that occurred before, or nearly did."""
 
 import io
 import os
@@ -21,7 +21,7 @@ from transferlite.storage.s3_boto3 import S3Store
 from transferlite.storage.store import Blob
 
 
-def test_a_webp_with_a_cut_exif_block_is_decoded() -> None:
+def test_a_webp_with_a_truncated_exif_block_is_decoded() -> None:
     file = io.BytesIO()
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(file, "WEBP", exif=b"Exif\0\0II*\0")
     assert decode(file.getvalue()).shape == (8, 8, 3)
@@ -39,14 +39,14 @@ def test_a_channel_is_not_moved_to_a_version_that_lacks_a_variant_it_serves(trai
     assert unserved(registry, "a-new-channel", poorer, {}) == ()
 
 
-def test_training_keeps_float32_exact_on_gpus(trained: Trained) -> None:
+def test_training_disables_tensor_float_32(trained: Trained) -> None:
     import tensorflow as tf
 
     assert trained.result
     assert not tf.config.experimental.tensor_float_32_execution_enabled()
 
 
-def test_a_name_that_is_not_utf_8_and_one_without_a_photos_ending_are_left_out(tmp_path: Path) -> None:
+def test_names_that_are_not_utf_8_and_other_extensions_are_rejected(tmp_path: Path) -> None:
     from train_job.data.labels.read_labels import read_dataset
 
     photos = write_folders(tmp_path / "photos", 2)
@@ -56,10 +56,10 @@ def test_a_name_that_is_not_utf_8_and_one_without_a_photos_ending_are_left_out(t
     assert len(dataset.examples) == 4
     assert sorted(reject.code for reject in dataset.rejected) == ["bad-name", "not-photo-name"]
     assert all(reject.uri.isprintable() for reject in dataset.rejected)
-    dataset.check_share(0.2)
+    dataset.check_rejected_share(0.2)
 
 
-def test_a_link_to_a_folder_above_is_not_followed(tmp_path: Path) -> None:
+def test_a_link_to_a_parent_folder_is_not_followed(tmp_path: Path) -> None:
     photos = write_folders(tmp_path / "photos", 1)
     (photos / "red" / "self").symlink_to(".")
     (photos / "red" / "up").symlink_to(photos)
@@ -67,11 +67,11 @@ def test_a_link_to_a_folder_above_is_not_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"{}", b'{"schema": 99}'])
-def test_a_channel_that_names_what_cannot_be_read_does_not_stop_the_next_training(
+def test_a_channel_with_an_unreadable_version_does_not_stop_the_next_training(
     trained: Trained, tmp_path: Path, content: bytes | None
 ) -> None:
     from train_job.options import DEFAULT_SPLIT
-    from train_job.pipeline.csv_records import PreviousVersion, read_previous_version
+    from train_job.pipeline.previous_version import PreviousVersion, read_previous_version
     from train_job.pipeline.promotion import unserved
 
     registry = Registry.open(str(tmp_path))
@@ -84,13 +84,13 @@ def test_a_channel_that_names_what_cannot_be_read_does_not_stop_the_next_trainin
     assert registry.promote(trained.result.manifest.model_id, "production").previous == ("gone",)
 
 
-def test_one_object_that_s3_will_not_give_stops_no_job(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_object_that_s3_refuses_does_not_stop_the_job(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from train_job.data.dataset import Example, RejectedPhoto
     from train_job.data.load_photos import load_photos
 
     assert bucket
 
-    def refuse(self: S3Store, key: str, most: int | None = None) -> Blob:
+    def refuse(self: S3Store, key: str, max_bytes: int | None = None) -> Blob:
         raise TransferLiteError("S3 answered 400 KMS.DisabledException", where=key)
 
     monkeypatch.setattr(S3Store, "get", refuse)
@@ -99,7 +99,7 @@ def test_one_object_that_s3_will_not_give_stops_no_job(bucket: Any, monkeypatch:
     assert (reject.row, reject.code) == (7, "unusable")
 
 
-def test_a_registry_in_a_folder_that_may_not_be_written_is_refused_at_once(
+def test_a_registry_in_an_unwritable_folder_is_rejected_immediately(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)

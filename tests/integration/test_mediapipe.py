@@ -1,4 +1,4 @@
-"""MediaPipe Tasks, as pip installs it, takes the bundle's files as they are."""
+"""MediaPipe Tasks loads the bundle's TFLite files unchanged."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ from transferlite.images.decoder import decode
 from transferlite.images.input_spec import InputSpec
 
 CASES = (("float32", "pixels.npy", 1e-3), ("int8", "pixels.npy", 0.05), ("float32", "photos.txt", 0.5))
-"""The last decodes and resizes by itself, otherwise than our decoder."""
+"""Variant, photos and tolerance. With photos.txt MediaPipe decodes and resizes itself, differently from our decoder."""
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def mediapipes_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
-def test_mediapipe_answers_as_the_predictor_does_with_the_labels_names(
+def test_mediapipe_predicts_as_the_predictor_and_reads_the_labels(
     mediapipes_python: Path, trained: Trained, tmp_path: Path
 ) -> None:
     photos = sorted(trained.photos.rglob("*.jpg"))
@@ -41,10 +41,10 @@ def test_mediapipe_answers_as_the_predictor_does_with_the_labels_names(
         predictor = Predictor.load(trained.bundle, variant)
         expected = np.stack([predictor.probabilities(photo) for photo in photos])
         model = trained.bundle / f"{variant}.tflite"
-        command = [mediapipes_python, side, "mediapipe", model, tmp_path / source, tmp_path / "answers.npy"]
+        command = [mediapipes_python, side, "mediapipe", model, tmp_path / source, tmp_path / "probabilities.npy"]
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout.splitlines()[-1])["labels"] == ["blue", "red"]
-        answers = np.load(tmp_path / "answers.npy")
-        np.testing.assert_allclose(answers, expected, atol=tolerance)
-        assert (answers.argmax(1) == expected.argmax(1)).mean() >= 0.99
+        probabilities = np.load(tmp_path / "probabilities.npy")
+        np.testing.assert_allclose(probabilities, expected, atol=tolerance)
+        assert (probabilities.argmax(1) == expected.argmax(1)).mean() >= 0.99

@@ -1,4 +1,4 @@
-"""Whole ``train`` processes that race or are killed: the channel names one whole version, or what it named."""
+"""``train`` processes that race or are killed: the channel points to a complete version, or is unchanged."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def start(photos: Path, registry: str) -> subprocess.Popen[str]:
-    """A ``transferlite train`` process whose output can be read line by line."""
+    """Start a ``transferlite train`` process whose output can be read line by line."""
     words = [
         sys.executable,
         "-u",
@@ -47,11 +47,11 @@ def s3_registry() -> Iterator[str]:
         yield "s3://models/registry"
 
 
-def test_two_jobs_that_race_both_publish_and_the_channel_names_one(photos: Path, s3_registry: str) -> None:
+def test_two_racing_jobs_both_publish_and_the_channel_points_to_one(photos: Path, s3_registry: str) -> None:
     jobs = [start(photos, s3_registry) for _ in range(2)]
     for job in jobs:
-        said, _ = job.communicate()
-        assert job.returncode == 0, said
+        output, _ = job.communicate()
+        assert job.returncode == 0, output
     registry = Registry.open(s3_registry)
     ids = {manifest.model_id for manifest in registry.versions()}
     assert len(ids) == 2
@@ -62,7 +62,7 @@ def test_two_jobs_that_race_both_publish_and_the_channel_names_one(photos: Path,
 
 
 @pytest.mark.parametrize("moment", ["loading TensorFlow", "exporting", "gate"])
-def test_a_killed_job_leaves_the_channel_as_it_was(moment: str, photos: Path, tmp_path: Path) -> None:
+def test_a_killed_job_leaves_the_channel_unchanged(moment: str, photos: Path, tmp_path: Path) -> None:
     registry = tmp_path / "registry"
     (registry / "channels").mkdir(parents=True)
     before = b'{"model_id": "old", "previous": [], "updated_at": "2026-01-01T00:00:00+00:00"}'

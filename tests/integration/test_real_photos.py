@@ -1,4 +1,4 @@
-"""The seed's job on real photos: what accuracy a user can count on."""
+"""Training on real photos reaches the accuracy that users can expect."""
 
 import json
 import os
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.photos
 
 
 def train(*words: str, status: int = 0) -> Any:
-    """The JSON that ``transferlite train`` prints last."""
+    """Run ``transferlite train`` and return its JSON."""
     done = subprocess.run(
         [sys.executable, "-m", "transferlite", "train", "--json", *words],
         capture_output=True,
@@ -33,16 +33,16 @@ def train(*words: str, status: int = 0) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def check(result: Any, least: float) -> None:
-    """Keras, SavedModel and float32 reach ``least``; the others are all there and lose at most 0.01."""
+def assert_accuracy(result: Any, minimum: float) -> None:
+    """Keras, SavedModel and float32 reach ``minimum``; the other variants exist and lose at most 0.01."""
     keras = result["metrics"]["test"]["accuracy"]
     variants = result["metrics"]["variants"]
-    assert keras >= least
+    assert keras >= minimum
     assert variants["saved_model"] == variants["float32"] == keras
     assert min(variants[name] for name in TFLITE_VARIANTS) >= keras - 0.01
 
 
-def test_cats_and_dogs_through_s3(photo_sets: Path) -> None:
+def test_cats_and_dogs_from_s3(photo_sets: Path) -> None:
     with local_s3():
         s3_client().create_bucket(Bucket="photos")
         source, target = FolderStore(photo_sets / "catsdogs"), open_store("s3://photos")
@@ -51,24 +51,24 @@ def test_cats_and_dogs_through_s3(photo_sets: Path) -> None:
         where = {name: f"s3://photos/{name}" for name in ("label-train.csv", "train_img", "test_img", "models")}
         words = ["--labels", where["label-train.csv"], "--images", where["train_img"], "--registry", where["models"]]
         result = train(*words, "--test-images", where["test_img"], "--split", "100/0/0")
-    check(result, 0.97)
+    assert_accuracy(result, 0.97)
     assert result["metrics"]["train"]["photos"] == 200
     assert result["metrics"]["test"]["photos"] == 200
     assert sum(result["seconds"].values()) <= 2 * result["seconds"]["total"]
 
 
-def test_flowers_from_a_folder_a_class(photo_sets: Path, tmp_path: Path) -> None:
+def test_flowers_from_a_folder_per_class(photo_sets: Path, tmp_path: Path) -> None:
     flowers = photo_sets / "flowers"
     words = ["--images", str(flowers / "train"), "--test-images", str(flowers / "test"), "--split", "85/15/0"]
     result = train(*words, "--registry", str(tmp_path / "models"), "--precision", "95%")
-    check(result, 0.89)
+    assert_accuracy(result, 0.89)
     assert result["labels"] == ["daisy", "dandelion", "roses", "sunflowers", "tulips"]
     assert_calibrated(tmp_path / "models", result)
-    assert_a_poor_challenger_is_refused(flowers, tmp_path, result)
+    assert_a_poor_challenger_is_not_promoted(flowers, tmp_path, result)
 
 
 def assert_calibrated(registry: Path, result: Any) -> None:
-    """Calibration has lowered the error on test photos, and the threshold for 95 % reaches it within sampling error."""
+    """Calibration lowers the test error, and the threshold for 95% precision reaches it within sampling error."""
     path = registry / "models" / result["model_id"] / "training" / "evaluation.json"
     found = json.loads(path.read_text(encoding="utf-8"))
     assert found["calibration"]["test"]["after"] < found["calibration"]["test"]["before"]
@@ -78,7 +78,7 @@ def assert_calibrated(registry: Path, result: Any) -> None:
     assert wilson_interval(kept["right"], kept["answered"])[1] >= 0.95
 
 
-def assert_a_poor_challenger_is_refused(flowers: Path, folder: Path, champion: Any) -> None:
+def assert_a_poor_challenger_is_not_promoted(flowers: Path, folder: Path, champion: Any) -> None:
     """Four photos a class against all of them, on the same test photos."""
     rows = [f"{label}/{path.name},{label}" for label in champion["labels"] for path in four(flowers / "train" / label)]
     (folder / "few.csv").write_text("\n".join(["File Name,Label", *rows]))

@@ -1,6 +1,6 @@
-"""Whole ``train`` processes that are stopped or killed and started again: they end as one that was left alone.
+"""``train`` processes that are stopped or killed and run again give the same model as an uninterrupted one.
 
-``TRANSFERLITE_TEST_KILLS=10`` tries ten random moments with each signal instead of one.
+``TRANSFERLITE_TEST_KILLS=10`` tries ten random moments per signal instead of one.
 """
 
 import json
@@ -35,7 +35,7 @@ def start(photos: Path, registry: Path, attempt: int = 1) -> subprocess.Popen[st
 
 @dataclass(frozen=True)
 class Outcome:
-    """What has to be the same: the head's weights to the bit, and every split's scores; and what the features cost."""
+    """Result of a job: the head's weights and all scores, which must be equal, and the number of images forwarded."""
 
     head: dict[str, bytes]
     metrics: Any
@@ -53,57 +53,57 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Alone:
+class Uninterrupted:
     photos: Path
     outcome: Outcome
     seconds: float
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Alone:
-    root = tmp_path_factory.mktemp("alone")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Uninterrupted:
+    root = tmp_path_factory.mktemp("uninterrupted")
     photos = write_folders(root / "photos", PHOTOS // 2)
     started = time.monotonic()
     job = start(photos, root / "registry")
-    said, _ = job.communicate()
-    assert job.returncode == 0, said
-    return Alone(photos, Outcome.of(root / "registry"), time.monotonic() - started)
+    output, _ = job.communicate()
+    assert job.returncode == 0, output
+    return Uninterrupted(photos, Outcome.of(root / "registry"), time.monotonic() - started)
 
 
-def rows_kept(registry: Path) -> int:
+def count_rows(registry: Path) -> int:
     from train_job.store.feature_store import FeatureStore
 
     store = FeatureStore.open(str(registry / "features"))
-    return sum(len(store.keys(space)) for space in store.spaces() if space.layer == "pool")
+    return sum(len(store.row_index(space)) for space in store.spaces() if space.layer == "pool")
 
 
 @pytest.mark.parametrize("number", range(KILLS))
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGKILL])
-def test_a_job_that_was_ended_at_any_moment_goes_on_to_the_same_model(
-    kind: signal.Signals, number: int, alone: Alone, tmp_path: Path
+def test_a_job_killed_at_any_moment_resumes_to_the_same_model(
+    kind: signal.Signals, number: int, uninterrupted: Uninterrupted, tmp_path: Path
 ) -> None:
     moments = random.Random(f"{kind} {number}")
-    for _ in range(5):  # a job that ended before its moment is begun anew
+    for _ in range(5):  # a job that ended before its moment is started again
         shutil.rmtree(tmp_path / "registry", ignore_errors=True)
-        job = start(alone.photos, tmp_path / "registry")
-        time.sleep(moments.uniform(0.2, 0.95) * alone.seconds)
+        job = start(uninterrupted.photos, tmp_path / "registry")
+        time.sleep(moments.uniform(0.2, 0.95) * uninterrupted.seconds)
         job.send_signal(kind)
-        said, _ = job.communicate()
+        output, _ = job.communicate()
         if job.returncode in {143, -kind}:
             break
     else:
-        pytest.fail(f"the job always ended before its moment: {said}")
+        pytest.fail(f"the job always ended before its moment: {output}")
     if job.returncode == 143:
-        assert said.endswith("stopped by SIGTERM; run the same command again: it goes on from here\n"), said
-    kept = rows_kept(tmp_path / "registry") if (tmp_path / "registry").exists() else 0
+        assert output.endswith("stopped by SIGTERM; run the same command again to resume\n"), output
+    rows = count_rows(tmp_path / "registry") if (tmp_path / "registry").exists() else 0
     done = (tmp_path / "registry" / "channels" / "production.json").exists()  # it was ended after its last step
 
-    again = start(alone.photos, tmp_path / "registry", attempt=2)
-    said, _ = again.communicate()
-    assert again.returncode == 0, said
-    assert ("nothing is left to do" if done else "attempt 2: going on from what is kept") in said
+    second = start(uninterrupted.photos, tmp_path / "registry", attempt=2)
+    output, _ = second.communicate()
+    assert second.returncode == 0, output
+    assert ("nothing left to do" if done else "attempt 2: resuming from the saved features and state") in output
     outcome = Outcome.of(tmp_path / "registry")
-    assert outcome.head == alone.outcome.head
-    assert outcome.metrics == alone.outcome.metrics
-    assert outcome.forwarded == PHOTOS - (0 if done else kept)
+    assert outcome.head == uninterrupted.outcome.head
+    assert outcome.metrics == uninterrupted.outcome.metrics
+    assert outcome.forwarded == PHOTOS - (0 if done else rows)
     assert not list((tmp_path / "registry" / "checkpoints").glob("*.npz"))

@@ -1,4 +1,4 @@
-"""One photo, one answer: from the command line, the Lambda handler, the Python API and the export gate."""
+"""The command line, the Lambda handler, the Python API and the export gate give the same prediction for a photo."""
 
 import base64
 import json
@@ -23,7 +23,7 @@ from transferlite.registry.manifest import MANIFEST
 
 
 @pytest.mark.parametrize("variant", TFLITE_VARIANTS)
-def test_every_way_gives_the_same_answer(
+def test_every_interface_gives_the_same_prediction(
     variant: str,
     trained: Trained,
     tmp_path: Path,
@@ -51,7 +51,7 @@ def test_every_way_gives_the_same_answer(
     np.testing.assert_array_equal(gate, predictor.probabilities(photo))
 
 
-def test_the_same_photos_are_unknown_everywhere(
+def test_the_same_photos_are_unknown_in_every_interface(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     registry, photos = tmp_path / "registry", tmp_path / "photos"

@@ -1,4 +1,4 @@
-"""`transferlite predict --watch` as a process: photos come, half ones and bad ones too, and a signal ends it."""
+"""`transferlite predict --watch` as a process: whole, partly written and bad photos arrive, and a signal ends it."""
 
 import json
 import signal
@@ -22,7 +22,7 @@ PROGRAM = (
 
 @contextmanager
 def watching(*words: object) -> Iterator[subprocess.Popen[str]]:
-    """The command, ended by SIGKILL if the test fails."""
+    """Run the command; kill it at the end of the block."""
     command = [sys.executable, "-c", PROGRAM, "predict", "--watch", "--every", "0.1", *map(str, words)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
@@ -36,43 +36,43 @@ def lines(path: Path) -> list[Any]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.05)
 
 
-def test_each_photo_that_comes_is_answered_once_and_a_signal_ends_it_well(trained: Trained, tmp_path: Path) -> None:
+def test_each_arriving_photo_is_predicted_once_and_a_signal_ends_the_command(trained: Trained, tmp_path: Path) -> None:
     folder, out = tmp_path / "in", tmp_path / "answers" / "out.jsonl"
     folder.mkdir()
     (folder / "there.jpg").write_bytes(jpeg("red", 1))
     with watching(folder, "--bundle", trained.bundle, "--out", out) as process:
-        until(lambda: len(lines(out)) == 1)
+        wait_until(lambda: len(lines(out)) == 1)
         whole = jpeg("blue", 2)
         with (folder / "slow.jpg").open("wb", buffering=0) as file:
             file.write(whole[: len(whole) // 2])
-            time.sleep(0.5)  # several looks, in which half a photo lies still
+            time.sleep(0.5)  # several scans, during which the half photo does not change
             assert len(lines(out)) == 1
             file.write(whole[len(whole) // 2 :])
         (folder / "bad.jpg").write_bytes(b"no photo at all")
         (tmp_path / "moved.jpg").write_bytes(jpeg("red", 3))
         (tmp_path / "moved.jpg").rename(folder / "moved.jpg")
-        until(lambda: len(lines(out)) == 4)
+        wait_until(lambda: len(lines(out)) == 4)
         process.send_signal(signal.SIGTERM)
-        said, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors
     found = {Path(one["image"]).name: one for one in lines(out)}
     assert {name: one.get("label") for name, one in found.items()} == {
         "there.jpg": "red", "slow.jpg": "blue", "moved.jpg": "red", "bad.jpg": None,
     }  # fmt: skip
     assert found["bad.jpg"]["error"]["code"] == "not-image"
-    assert len(said.splitlines()) == 3
+    assert len(output.splitlines()) == 3
     assert "bad.jpg: not an image" in errors
     assert "Traceback" not in errors
 
 
-def test_started_again_it_leaves_out_what_was_answered_even_after_a_power_cut(trained: Trained, tmp_path: Path) -> None:
+def test_a_restart_skips_predicted_photos_even_after_a_power_cut(trained: Trained, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     for name in ("one", "two"):
         (tmp_path / f"{name}.jpg").write_bytes(jpeg("red", 1))

@@ -1,4 +1,4 @@
-"""``--weights`` as a user gives it: a file in either form, an object in S3, and ImageNet where there is no network."""
+"""The option ``--weights``: files in both formats, an S3 object, and ImageNet without a network."""
 
 from pathlib import Path
 from typing import Any
@@ -12,20 +12,20 @@ from transferlite.cli.main import run
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """InceptionV3 without its top, saved in both file forms, and the sha256 of its weights."""
+    """InceptionV3 without its top, saved in both file formats, and the sha256 of its weights."""
     import keras
 
     from train_job.backbones.build import weights_sha256
 
     folder = tmp_path_factory.mktemp("weights")
-    base = keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(75, 75, 3))
-    base.save_weights(folder / "base.weights.h5")
-    base.save(folder / "base.h5")
-    return {"new": folder / "base.weights.h5", "legacy": folder / "base.h5", "sha256": weights_sha256(base)}
+    backbone = keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(75, 75, 3))
+    backbone.save_weights(folder / "backbone.weights.h5")
+    backbone.save(folder / "backbone.h5")
+    return {"new": folder / "backbone.weights.h5", "legacy": folder / "backbone.h5", "sha256": weights_sha256(backbone)}
 
 
 def weights_used(folder: Path, weights: str) -> str:
-    """The hash of the weights with which rows are made of two photos."""
+    """Extract features of two photos with these weights; returns the hash of the weights."""
     from train_job.store.feature_store import FeatureStore
 
     photos, rows = str(write_folders(folder / "photos", 1)), str(folder / "rows")
@@ -40,8 +40,8 @@ def test_a_file_saved_by_save_weights_is_loaded(saved: dict[str, Any], tmp_path:
 
 
 def test_a_legacy_file_in_s3_is_loaded(saved: dict[str, Any], tmp_path: Path, bucket: Any) -> None:
-    bucket.upload_file(str(saved["legacy"]), BUCKET, "weights/base.h5")
-    assert weights_used(tmp_path, f"s3://{BUCKET}/weights/base.h5") == saved["sha256"]
+    bucket.upload_file(str(saved["legacy"]), BUCKET, "weights/backbone.h5")
+    assert weights_used(tmp_path, f"s3://{BUCKET}/weights/backbone.h5") == saved["sha256"]
 
 
 def test_imagenet_without_network_says_what_to_do(
