@@ -111,7 +111,7 @@ def _probabilities(threshold: float) -> Mapping[int, Value]:
         Slot.TENSOR_CONTENT: {Slot.CONTENT_TYPE: np.uint8(Kind.CONTENT_FEATURES), Slot.CONTENT: {}},
         Slot.TENSOR_UNITS: [_unit(Kind.UNIT_THRESHOLDING, thresholding)] if threshold else [],
         Slot.TENSOR_STATS: {Slot.STATS_MAX: [1.0], Slot.STATS_MIN: [0.0]},
-        Slot.TENSOR_FILES: [_file(LABELS, "The labels, one a line.", Kind.FILE_AXIS_LABELS)],
+        Slot.TENSOR_FILES: [_file(LABELS, "The labels, one per line.", Kind.FILE_AXIS_LABELS)],
     }
 
 

@@ -120,7 +120,7 @@ NOT_RUN = {
     "sam": "the SAM CLI is no dependency; tried by hand on moto, see deploy.md",
     "REPOSITORY=$(aws": "as aws",
     "docker": "make test-containers builds both images with podman",
-    "curl": "takes a server: test_serve.py, and TensorFlow Serving, which no one had",
+    "curl": "takes a server: test_serve.py, and TensorFlow Serving, which is not installed",
     "jq": "a program that is no dependency; tried by hand",
     "openssl": "test_keys.py has it check a signature",
     "python3.11 -m venv": "another Python: test_other_python.py",
@@ -174,13 +174,13 @@ def assert_exists(words: list[str]) -> None:
         found = command.get_command(click.Context(command), words.pop(0))
         assert found is not None, words
         command = found
-    known = {name for one in command.params for name in one.opts}
+    known = {name for parameter in command.params for name in parameter.opts}
     assert {word for word in words if word.startswith("--")} <= known, words
 
 
 def _options(command: click.Command, context: click.Context) -> set[str]:
     """Every option of a command and of its subcommands."""
-    found = {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
+    found = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
             below = command.get_command(context, name)

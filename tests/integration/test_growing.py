@@ -120,14 +120,14 @@ def rows_in(location: Path) -> dict[str, bytes]:
 
     store = FeatureStore.open(str(location))
     (space,) = store.spaces()
-    hashes = [one.hex() for one in known_digests(store.row_index(space))]
+    hashes = [digest.hex() for digest in known_digests(store.row_index(space))]
     out = np.zeros((len(hashes), space.width), np.float16)
     assert store.read(space, hashes, out) == []
     return {sha256: row.tobytes() for sha256, row in zip(hashes, out, strict=True)}
 
 
 def known_digests(known: Any) -> list[bytes]:
-    return [bytes(one).ljust(32, b"\0") for one in known.digests]
+    return [bytes(digest).ljust(32, b"\0") for digest in known.digests]
 
 
 def extract(photos: Path, location: Path, shard: str) -> None:

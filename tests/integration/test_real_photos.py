@@ -73,7 +73,7 @@ def assert_calibrated(registry: Path, result: Any) -> None:
     found = json.loads(path.read_text(encoding="utf-8"))
     assert found["calibration"]["test"]["after"] < found["calibration"]["test"]["before"]
     assert found["abstention"]["precision"] == 0.95
-    kept = next(one["test"] for one in found["abstention"]["choices"] if one["precision"] == 0.95)
+    kept = next(choice["test"] for choice in found["abstention"]["choices"] if choice["precision"] == 0.95)
     assert kept["answered"] >= 0.6 * kept["photos"]
     assert wilson_interval(kept["right"], kept["answered"])[1] >= 0.95
 

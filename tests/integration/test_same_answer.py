@@ -71,7 +71,7 @@ def test_the_same_photos_are_unknown_in_every_interface(
 
     assert run(["predict", str(photos), "--registry", str(registry), "--json"]) == 0
     printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert {one["image"]: one["label"] for one in printed} == expected
+    assert {record["image"]: record["label"] for record in printed} == expected
     assert run(["predict", str(photos), "--registry", str(registry)]) == 0
     assert capsys.readouterr().out.count(": unknown (") == 4
 

@@ -62,8 +62,8 @@ def test_each_arriving_photo_is_predicted_once_and_a_signal_ends_the_command(tra
         process.send_signal(signal.SIGTERM)
         output, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors
-    found = {Path(one["image"]).name: one for one in lines(out)}
-    assert {name: one.get("label") for name, one in found.items()} == {
+    found = {Path(record["image"]).name: record for record in lines(out)}
+    assert {name: record.get("label") for name, record in found.items()} == {
         "there.jpg": "red", "slow.jpg": "blue", "moved.jpg": "red", "bad.jpg": None,
     }  # fmt: skip
     assert found["bad.jpg"]["error"]["code"] == "not-image"

@@ -30,7 +30,7 @@ def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def dataset_csv(examples: Sequence[Example], splits: Mapping[str, Split]) -> str:
-    """Format the photos of a version, one a line: ``image,label,sha256,split``."""
+    """Format the photos of a version, one per line: ``image,label,sha256,split``."""
     rows = ((example.image, example.label, example.sha256, splits[example.sha256].value) for example in examples)
     return _csv(("image", "label", "sha256", "split"), rows)
 
@@ -42,13 +42,13 @@ def departed_csv(previous: Mapping[str, Split], current: Mapping[str, Split]) ->
 
 
 def quarantine_csv(photos: Sequence[RejectedPhoto]) -> str:
-    """Format rejected photos (or notes), one a line: ``row,uri,code,reason,what_to_do``."""
+    """Format rejected photos (or notes), one per line: ``row,uri,code,reason,what_to_do``."""
     rows = ((photo.row, photo.uri, photo.code, photo.reason, advice_for(photo.code)) for photo in photos)
     return _csv(("row", "uri", "code", "reason", "what_to_do"), rows)
 
 
 def history_csv(history: Sequence["Epoch"]) -> str:
-    """Format the epochs, one a line: ``epoch,loss,accuracy,val_loss,val_accuracy``."""
+    """Format the epochs, one per line: ``epoch,loss,accuracy,val_loss,val_accuracy``."""
     from train_job.head.recipe import Epoch  # imports TensorFlow
 
     return _csv([column.name for column in fields(Epoch)], map(astuple, history))

@@ -96,7 +96,7 @@ def test_the_metadata_follow_the_schema(bare: Path) -> None:
 
     add_metadata(bare, model_info(threshold=0.75))
     model = read_tflite(bare.read_bytes())
-    (entry,) = [one for one in model.metadata if one.name == b"TFLITE_METADATA"]
+    (entry,) = [candidate for candidate in model.metadata if candidate.name == b"TFLITE_METADATA"]
     data = model.buffers[entry.buffer].data.tobytes()
     assert data[4:8] == b"M001"
 

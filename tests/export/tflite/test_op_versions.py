@@ -33,8 +33,8 @@ def newer(trained: Trained, tmp_path: Path) -> Path:
 def test_the_operations_of_a_file_are_listed_with_their_versions(trained: Trained) -> None:
     needed = required_operations(trained.bundle / "float32.tflite")
     assert needed == sorted(needed)
-    assert {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "SOFTMAX"} <= {one.name for one in needed}
-    assert all(1 <= one.version <= 20 for one in needed)
+    assert {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "SOFTMAX"} <= {operation.name for operation in needed}
+    assert all(1 <= operation.version <= 20 for operation in needed)
 
 
 def test_every_runtime_of_the_table_loads_every_file_of_a_bundle(trained: Trained) -> None:

@@ -161,8 +161,8 @@ def test_augmented_views_are_cached_and_used_for_training_only(tmp_path: Path) -
     views = train(images, registry=registry, augment="standard", views=3)
     assert views.extraction_counts.forwarded == 60
     assert train(images, registry=registry, augment="standard", views=3).extraction_counts.fetched == 0
-    assert {split: one.photos for split, one in views.evaluation.scores.items()} == {
-        split: one.photos for split, one in plain.evaluation.scores.items()
+    assert {split: scores.photos for split, scores in views.evaluation.scores.items()} == {
+        split: scores.photos for split, scores in plain.evaluation.scores.items()
     }
     assert [epoch.loss for epoch in views.history] != [epoch.loss for epoch in plain.history]
 

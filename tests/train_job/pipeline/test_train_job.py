@@ -105,7 +105,7 @@ def test_metrics_count_every_photo_of_each_split(trained: Trained) -> None:
     for scores in metrics.values():
         assert scores["accuracy"] == 1
         assert scores["classes"].keys() == {"blue", "red"}
-        assert sum(one["right"] for one in scores["classes"].values()) == scores["photos"]
+        assert sum(counts["right"] for counts in scores["classes"].values()) == scores["photos"]
 
 
 def test_the_manifest_records_input_backbone_data_options_and_software(trained: Trained) -> None:
@@ -131,10 +131,10 @@ def test_the_gate_ran_every_file_in_every_installed_runtime(trained: Trained) ->
     gate = trained.result.manifest.gate
     here, tensorflow = runtime_version(), name_and_version("tensorflow")
     expected = [(name, at) for name in TFLITE_VARIANTS for at in (here, tensorflow)]
-    assert [(one.variant, one.runtime) for one in gate] == [("saved_model", tensorflow), *expected]
-    assert {(one.photos, one.accuracy, one.accuracy_drop, one.recall_drop, one.failure) for one in gate} == {
-        (2, 1, 0, 0, "")
-    }
+    assert [(result.variant, result.runtime) for result in gate] == [("saved_model", tensorflow), *expected]
+    assert {
+        (result.photos, result.accuracy, result.accuracy_drop, result.recall_drop, result.failure) for result in gate
+    } == {(2, 1, 0, 0, "")}
     assert read_manifest(trained.bundle).gate == gate
 
 
@@ -364,7 +364,7 @@ def test_variants_that_fail_the_gate_are_not_published(tmp_path: Path, monkeypat
     assert "a probability differs by" in result.manifest.left_out["float16"]
     bundle = registry / "models" / result.manifest.model_id
     assert [path.name for path in bundle.glob("*.tflite")] == ["float32.tflite"]
-    assert {one.variant for one in result.manifest.gate if one.failure} == {"float16"}
+    assert {check.variant for check in result.manifest.gate if check.failure} == {"float16"}
     for page in ("report.html", "MODEL_CARD.md"):
         assert "a probability differs by" in (bundle / page).read_text(encoding="utf-8").replace("\u00a0", " ")
 
@@ -470,4 +470,4 @@ def test_published_versions_and_channels_are_signed(trained: Trained, tmp_path: 
     assert list(device.keys.keys) == list(keys.keys)
     with pytest.raises(InputError, match=r"channel production: is signed.*--signing-key"):
         train(trained.photos, tmp_path / "registry")
-    assert [one.model_id for one in device.versions()] == [model_id]
+    assert [manifest.model_id for manifest in device.versions()] == [model_id]
