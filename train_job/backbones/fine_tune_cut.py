@@ -19,8 +19,8 @@ class Cut:
     """Position of the cut in a backbone. ``transferlite inspect`` lists layers with their index.
 
     Attributes:
-        below: index in ``backbone.layers`` of the last layer below the cut; its output is cached per photo.
-        first: index of the first trained layer.
+        below: index in ``backbone.operations`` of the last operation below the cut; its output is cached per photo.
+        first: index in ``backbone.layers`` of the first trained layer.
     """
 
     below: int
@@ -28,7 +28,13 @@ class Cut:
 
     def tensor(self, backbone: Any) -> Any:
         """The symbolic output at the cut."""
-        return backbone.layers[self.below].output
+        return backbone.operations[self.below].output
+
+    def space_name(self, backbone: Any) -> str:
+        """Name of the cut's feature space: by the layer, or by the operation if it is none, as ConvNeXt's additions."""
+        names = [layer.name for layer in backbone.layers]
+        name = backbone.operations[self.below].name
+        return f"layer-{names.index(name)}" if name in names else f"operation-{self.below}"
 
 
 def find_cut(backbone: Any, fine_tune_from: str) -> Cut:
@@ -47,7 +53,7 @@ def find_cut(backbone: Any, fine_tune_from: str) -> Cut:
         crossing = {id(tensor): tensor for tensor in _crossing_tensors(backbone, below)}
         if len(crossing) == 1:
             (tensor,) = crossing.values()
-            return Cut(backbone.layers.index(tensor._keras_history.operation), first)
+            return Cut(operations.index(tensor._keras_history.operation), first)
         below.discard(id(operations[position - 1]))
     raise InputError(f"the layers below {fine_tune_from!r} cannot be cut off", where="--fine-tune-from")
 

@@ -1,6 +1,7 @@
 """Load a Keras weights file, in the ``.weights.h5`` format of Keras 3 or the legacy ``.h5`` format."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,19 +64,29 @@ def _keras3_weights(file: h5py.File, model: Any) -> dict[str, Arrays]:
     """Arrays by layer, from ``layers/<class>[_<n>]/vars/<i>``, where n counts the model's layers of that class."""
     if "layers" not in file:
         raise InputError("holds no Keras layers")
-    weights: dict[str, Arrays] = {}
+    return {layer.name: _keras3_arrays(file, layer, key) for layer, key in _keras3_groups(model, "layers")}
+
+
+def _keras3_groups(model: Any, parent: str) -> Iterator[tuple[Any, str]]:
+    """Each layer of ``model`` that has weights, and its group's path below ``parent``."""
     counts: dict[str, int] = {}
     for layer in model.layers:
         kind = _snake_case(type(layer).__name__)
         index = counts.get(kind, 0)
         counts[kind] = index + 1
-        key = f"layers/{kind}_{index}" if index else f"layers/{kind}"
         if layer.weights:
-            if f"{key}/vars" not in file:
-                raise InputError(f"lacks the weights of layer {layer.name!r} ({key})")
-            group = file[f"{key}/vars"]
-            weights[layer.name] = [np.asarray(group[name]) for name in sorted(group, key=int)]
-    return weights
+            yield layer, f"{parent}/{kind}_{index}" if index else f"{parent}/{kind}"
+
+
+def _keras3_arrays(file: h5py.File, layer: Any, key: str) -> Arrays:
+    """The layer's arrays in the order of its weights; a ``Sequential`` has a group per inner layer."""
+    if hasattr(layer, "layers"):
+        inner = _keras3_groups(layer, f"{key}/layers")
+        return [array for part, path in inner for array in _keras3_arrays(file, part, path)]
+    if f"{key}/vars" not in file:
+        raise InputError(f"lacks the weights of layer {layer.name!r} ({key})")
+    group = file[f"{key}/vars"]
+    return [np.asarray(group[name]) for name in sorted(group, key=int)]
 
 
 def _snake_case(name: str) -> str:

@@ -10,9 +10,9 @@ import numpy as np
 
 from train_job.backbones.build import build_backbone, feature_model, weights_sha256
 from train_job.backbones.catalog import BACKBONES, Backbone, has_packaged_weights
-from train_job.backbones.efficientnet_lite import StateDict, imagenet_sha256, read_imagenet
+from train_job.backbones.efficientnet_lite import EFFICIENTNET_LITE, EfficientNetLite, imagenet_sha256
 from train_job.backbones.fine_tune_cut import Cut, find_cut
-from train_job.backbones.litert.efficientnet_lite_file import efficientnet_lite0_tflite
+from train_job.backbones.litert.efficientnet_lite_file import efficientnet_lite_tflite
 from train_job.data.augmentation import view_names
 from train_job.data.dataset import Example
 from train_job.extraction.extract_features import ExtractionResult, FeatureRequest, extract_features
@@ -56,8 +56,8 @@ class FrozenBackbone:
         size = options.image_size or self.backbone.size
         self.spec = InputSpec(size, size)
         packaged = has_packaged_weights(self.backbone, options.weights)
-        self._state: StateDict | None = read_imagenet() if packaged else None
-        self.sha256 = imagenet_sha256() if packaged else weights_sha256(self.keras_model)
+        self._packaged: EfficientNetLite | None = EFFICIENTNET_LITE[self.backbone.name] if packaged else None
+        self.sha256 = imagenet_sha256(self._packaged) if self._packaged else weights_sha256(self.keras_model)
         self.cut: Cut | None = find_cut(self.keras_model, options.fine_tune_from) if options.fine_tune_from else None
         self.views = view_names(options.augment, options.views)
 
@@ -85,8 +85,8 @@ class FrozenBackbone:
 
     def forward_pass(self) -> ForwardPass:
         """The fastest forward pass on this machine."""
-        if self._state and self.cut is None and not self.gpus:
-            return litert_forward_pass(efficientnet_lite0_tflite(self._state, self.spec), available_cores())
+        if self._packaged and self.cut is None and not self.gpus:
+            return litert_forward_pass(efficientnet_lite_tflite(self._packaged, self.spec), available_cores())
         return fastest_forward_pass(self._extraction_model, self.gpus)
 
     def _extraction_model(self) -> Any:
@@ -102,7 +102,8 @@ class FrozenBackbone:
         """Feature spaces of each view: the pooled rows, and the activations at the cut if there is one."""
         layers = {"pool": self.backbone.width}
         if self.cut is not None:
-            layers[f"layer-{self.cut.below}"] = int(np.prod(self.cut.tensor(self.keras_model).shape[1:]))
+            shape = self.cut.tensor(self.keras_model).shape[1:]
+            layers[self.cut.space_name(self.keras_model)] = int(np.prod(shape))
         return FeatureRequest(
             {view: tuple(self._space(view, *layer) for layer in layers.items()) for view in self.views}
         )

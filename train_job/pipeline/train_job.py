@@ -17,7 +17,7 @@ from typing import Any
 from export.gate.other_python import runtime_of
 from export.native_logs import quiet_native_logs
 from train_job.backbones.catalog import BACKBONES, has_packaged_weights
-from train_job.backbones.efficientnet_lite import imagenet_sha256
+from train_job.backbones.efficientnet_lite import EFFICIENTNET_LITE, imagenet_sha256
 from train_job.data.labels.read_labels import read_job_dataset
 from train_job.options import TrainOptions
 from train_job.pipeline.run_json import BATCH_JOB, batch_attempt, batch_job
@@ -96,7 +96,7 @@ def _train(options: TrainOptions, report: Reporter, stop: StopRequest) -> JobRes
         if has_packaged_weights(BACKBONES[options.backbone], options.weights):
             # Read the packaged weights while TensorFlow is imported. The result is cached; an error is raised again
             # where the backbone is built.
-            background.submit(imagenet_sha256)
+            background.submit(imagenet_sha256, EFFICIENTNET_LITE[options.backbone])
         from train_job.pipeline.export_variants import export_variants
         from train_job.pipeline.prepare_data import JobContext
         from train_job.pipeline.promotion import compare_with_champion, refusals

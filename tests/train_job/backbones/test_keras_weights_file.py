@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.train_job.small_backbones import small_backbone
 from transferlite.errors import InputError, NotFoundError
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's writer
 
-SIDES = {"mobilenet_v3_small": 32, "inception_v3": 75}
+SIDES = {"mobilenet_v3_small": 32, "mobilenet_v1_025": 32, "convnext_tiny": 32, "inception_v3": 75}
 
 
 def build(name: str, seed: int = 0, include_top: bool = False) -> Any:
@@ -97,6 +98,17 @@ def test_layers_with_renumbered_names_are_paired_by_order(
     first, later = inceptions
     named = [{layer.name for layer in model.layers if layer.weights} for model in inceptions]
     assert named[0] != named[1]
+    save(first, tmp_path / "backbone.h5")
+    set_to_nan(later)
+    load(later, tmp_path / "backbone.h5")
+    assert_same(later, first)
+
+
+@FORMATS
+@pytest.mark.parametrize("name", ["mobilenet_v1_025", "convnext_tiny"])  # the latter nests layers in Sequentials
+def test_scaled_and_nested_networks_load_their_own_file(name: str, tmp_path: Path, save: Save) -> None:
+    first = small_backbone(name, SIDES[name])  # LayerNormalization and BatchNormalization differ from new ones
+    later = build(name, seed=1)
     save(first, tmp_path / "backbone.h5")
     set_to_nan(later)
     load(later, tmp_path / "backbone.h5")

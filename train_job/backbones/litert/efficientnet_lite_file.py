@@ -1,4 +1,4 @@
-"""Write EfficientNet-Lite0 with its ImageNet weights as a TFLite file, straight from the PyTorch checkpoint.
+"""Write an EfficientNet-Lite with its ImageNet weights as a TFLite file, straight from the PyTorch checkpoint.
 
 The result is byte for byte what :func:`~train_job.backbones.litert.translate_model.translate_to_tflite` makes of the
 Keras model. Skipping the Keras model saves the time in which LiteRT runs about 100 photos.
@@ -7,18 +7,31 @@ Keras model. Skipping the Keras model saves the time in which LiteRT runs about 
 import numpy as np
 from ai_edge_litert.schema_py_generated import ActivationFunctionType
 
-from train_job.backbones.efficientnet_lite import BLOCKS, EPSILON, Convolution, StateDict, batch_norm_of, kernel_of
-from train_job.backbones.litert.layers import add, batch_norm_scale_shift, convolve, global_average, multiply_add
+from train_job.backbones.efficientnet_lite import (
+    EPSILON,
+    Convolution,
+    EfficientNetLite,
+    StateDict,
+    batch_norm_of,
+    kernel_of,
+    read_imagenet,
+)
+from train_job.backbones.litert.layers import batch_norm_scale_shift
+from train_job.backbones.litert.operations import add, convolve, global_average, multiply_add
 from train_job.backbones.litert.tflite_writer import TFLiteWriter
 from transferlite.images.input_spec import InputSpec
 
 
-def efficientnet_lite0_tflite(state: StateDict, spec: InputSpec) -> bytes:
-    """A TFLite file from float RGB 0 to 255 ``[1, H, W, 3]`` to feature rows ``[1, 1280]``."""
+def efficientnet_lite_tflite(network: EfficientNetLite, spec: InputSpec) -> bytes:
+    """A TFLite file from float RGB 0 to 255 ``[1, H, W, 3]`` to feature rows ``[1, 1280]``.
+
+    Raises as :func:`~train_job.backbones.efficientnet_lite.read_imagenet`.
+    """
+    state = read_imagenet(network)
     writer = TFLiteWriter()
     pixels = writer.tensor([1, spec.height, spec.width, 3])
     x = multiply_add(writer, pixels, np.array([1 / 128], np.float32), np.array([-127 / 128], np.float32))
-    for block in BLOCKS:
+    for block in network.blocks:
         block_input = x
         for convolution in block.convolutions:
             x = _add_convolution(writer, x, convolution, state)

@@ -8,12 +8,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from ai_edge_litert.schema_py_generated import ActivationFunctionType, Padding
-from numpy.typing import NDArray
+from ai_edge_litert.schema_py_generated import ActivationFunctionType
 
+from train_job.backbones.litert.operations import (
+    Array,
+    binary,
+    convolve,
+    global_average,
+    layer_norm,
+    multiply_add,
+    reshape,
+    window,
+)
 from train_job.backbones.litert.tflite_writer import TFLiteWriter
-
-Array = NDArray[np.float32]
 
 
 class UnsupportedLayerError(Exception):
@@ -25,12 +32,6 @@ def with_batch_of_one(shape: Sequence[int | None]) -> list[int]:
     if any(side is None for side in shape[1:]):
         raise UnsupportedLayerError(f"a shape of {list(shape)}")
     return [1, *(int(side) for side in shape[1:] if side is not None)]
-
-
-def reshape(writer: TFLiteWriter, tensor: int, shape: list[int]) -> int:
-    """Append a reshape of the tensor."""
-    target = writer.constant(np.array(shape, np.int32))
-    return writer.operation("RESHAPE", [tensor, target], shape, "ReshapeOptions", newShape=shape)
 
 
 def fusible_activation(layer: Any) -> int | None:
@@ -63,14 +64,24 @@ def batch_norm_scale_shift(
 
 
 def _conv(writer: TFLiteWriter, layer: Any, inputs: list[int], activation: int, fold: Any) -> int:
-    kernel = np.transpose(np.array(layer.kernel), (3, 0, 1, 2))  # [kh, kw, I, O] -> [O, kh, kw, I]
+    kernel = np.array(layer.kernel)
+    if layer.groups > 1 and kernel.shape[2] == 1:  # a group per channel: [kh, kw, 1, C * M] -> [1, kh, kw, C * M]
+        multiplier = layer.filters // layer.groups
+        return _convolution(
+            writer, layer, inputs, activation, fold, kernel.transpose(2, 0, 1, 3), channel_axis=3, multiplier=multiplier
+        )
+    if layer.groups > 1:
+        raise UnsupportedLayerError(f"{layer.name}: {layer.groups} groups of several channels")
+    kernel = kernel.transpose(3, 0, 1, 2)  # [kh, kw, I, O] -> [O, kh, kw, I]
     return _convolution(writer, layer, inputs, activation, fold, kernel, channel_axis=0)
 
 
 def _depthwise(writer: TFLiteWriter, layer: Any, inputs: list[int], activation: int, fold: Any) -> int:
     kernel = np.array(layer.kernel)
     kernel = kernel.reshape(1, *kernel.shape[:2], -1)  # [kh, kw, C, M] -> [1, kh, kw, C * M]
-    return _convolution(writer, layer, inputs, activation, fold, kernel, channel_axis=3)
+    return _convolution(
+        writer, layer, inputs, activation, fold, kernel, channel_axis=3, multiplier=layer.depth_multiplier
+    )
 
 
 def _convolution(
@@ -81,11 +92,15 @@ def _convolution(
     fold: tuple[Array, Array] | None,
     kernel: Array,
     channel_axis: int,
+    multiplier: int = 0,
 ) -> int:
-    """Append a convolution layer; output channels lie along ``channel_axis`` of ``kernel``."""
+    """Append a convolution layer; output channels lie along ``channel_axis`` of ``kernel``.
+
+    With ``multiplier`` it is a depthwise convolution with that many outputs per channel.
+    """
     own_activation = layer.activation.__name__
-    if getattr(layer, "groups", 1) != 1 or (own_activation != "linear" and (fold or activation)):
-        raise UnsupportedLayerError(f"{layer.name}: groups, or an activation before the next layer")
+    if own_activation != "linear" and (fold or activation):
+        raise UnsupportedLayerError(f"{layer.name}: an activation before the next layer")
     bias = np.array(layer.bias) if layer.use_bias else np.zeros(kernel.shape[channel_axis], np.float32)
     if fold is not None:
         scale, shift = fold
@@ -102,67 +117,25 @@ def _convolution(
         layer.strides,
         layer.padding,
         layer.dilation_rate,
-        getattr(layer, "depth_multiplier", 0),
+        multiplier,
     )
-    return output if own_activation == "linear" else _activate(writer, output, own_activation)
+    return _activate(writer, output, own_activation)
 
 
-def convolve(
-    writer: TFLiteWriter,
-    tensor: int,
-    kernel: Array,
-    bias: Array,
-    shape: Sequence[int],
-    activation: int,
-    strides: tuple[int, int],
-    padding: str = "same",
-    dilation: tuple[int, int] = (1, 1),
-    depth_multiplier: int = 0,
-) -> int:
-    """Append a convolution with ``kernel`` ``[O, kh, kw, I]``.
-
-    With ``depth_multiplier`` it is a depthwise convolution with ``kernel`` ``[1, kh, kw, C * depth_multiplier]``.
-    """
-    extra = {"depthMultiplier": depth_multiplier} if depth_multiplier else {}
-    return writer.operation(
-        "DEPTHWISE_CONV_2D" if depth_multiplier else "CONV_2D",
-        [tensor, writer.constant(kernel), writer.constant(bias)],
-        shape,
-        "DepthwiseConv2DOptions" if depth_multiplier else "Conv2DOptions",
-        fusedActivationFunction=activation,
-        **_window(padding, strides),
-        dilationHFactor=dilation[0],
-        dilationWFactor=dilation[1],
-        **extra,
-    )
-
-
-def _window(padding: str, strides: tuple[int, int]) -> dict[str, int]:
-    """Fields for padding and strides that convolutions and pools share."""
-    code = {"same": Padding.SAME, "valid": Padding.VALID}[padding]
-    return {"padding": code, "strideH": strides[0], "strideW": strides[1]}
+def _dense(writer: TFLiteWriter, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
+    """Append a Dense layer on a map ``[1, h, w, I]`` as a 1x1 convolution."""
+    kernel = np.array(layer.kernel).T[:, None, None]  # [I, O] -> [O, 1, 1, I]
+    bias = np.array(layer.bias) if layer.use_bias else np.zeros(len(kernel), np.float32)
+    shape = with_batch_of_one(layer.output.shape)
+    if len(shape) != 4:
+        raise UnsupportedLayerError(f"{layer.name}: Dense on a shape of {shape}")
+    output = convolve(writer, inputs[0], kernel, bias, shape, ActivationFunctionType.NONE, (1, 1))
+    return _activate(writer, output, layer.activation.__name__)
 
 
 def _batch_norm(writer: TFLiteWriter, layer: Any, inputs: list[int], activation: int, _fold: Any) -> int:
     scale, shift = layer_scale_shift(layer)
     return multiply_add(writer, inputs[0], scale, shift, activation)
-
-
-def multiply_add(writer: TFLiteWriter, tensor: int, scale: Array, shift: Array, activation: int = 0) -> int:
-    """Append ``tensor * scale + shift``; both are a scalar ``[1]`` or per channel ``[C]``."""
-    product = _binary(writer, "MUL", [tensor, writer.constant(scale)])
-    return _binary(writer, "ADD", [product, writer.constant(shift)], activation)
-
-
-def _binary(writer: TFLiteWriter, code: str, inputs: Sequence[int], activation: int = 0) -> int:
-    """Append an addition or multiplication with broadcasting."""
-    shape = np.broadcast_shapes(*(tuple(writer.shape(tensor)) for tensor in inputs))
-    return writer.operation(code, inputs, shape, f"{code.title()}Options", fusedActivationFunction=activation)
-
-
-def add(writer: TFLiteWriter, tensors: Sequence[int]) -> int:
-    """Append the sum of two tensors."""
-    return _binary(writer, "ADD", tensors)
 
 
 def _elementwise(code: str) -> Callable[..., int]:
@@ -175,7 +148,7 @@ def _elementwise(code: str) -> Callable[..., int]:
         tensors = [
             value if isinstance(value, int) else writer.constant(np.array([value], np.float32)) for value in values
         ]
-        return _binary(writer, code, tensors, activation)
+        return binary(writer, code, tensors, activation)
 
     return append
 
@@ -192,11 +165,15 @@ def _activation(writer: TFLiteWriter, layer: Any, inputs: list[int], _activation
 def _activate(writer: TFLiteWriter, tensor: int, name: str) -> int:
     """Append an activation, by its name in Keras, as an operation of its own."""
     shape = writer.shape(tensor)
+    if name == "linear":
+        return tensor
+    if name == "gelu":
+        return writer.operation("GELU", [tensor], shape, "GeluOptions", approximate=False)
     if name == "hard_silu":
         return writer.operation("HARD_SWISH", [tensor], shape, "HardSwishOptions")
     if name in {"silu", "sigmoid"}:
         gate = writer.operation("LOGISTIC", [tensor], shape)
-        return gate if name == "sigmoid" else _binary(writer, "MUL", [tensor, gate])
+        return gate if name == "sigmoid" else binary(writer, "MUL", [tensor, gate])
     raise UnsupportedLayerError(f"activation {name}")
 
 
@@ -204,22 +181,21 @@ def _pool(code: str) -> Callable[..., int]:
     def append(writer: TFLiteWriter, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
         height, width = layer.pool_size
         shape = with_batch_of_one(layer.output.shape)
-        window = _window(layer.padding, layer.strides)
-        return writer.operation(code, inputs, shape, "Pool2DOptions", filterHeight=height, filterWidth=width, **window)
+        return writer.operation(
+            code,
+            inputs,
+            shape,
+            "Pool2DOptions",
+            filterHeight=height,
+            filterWidth=width,
+            **window(layer.padding, layer.strides),
+        )
 
     return append
 
 
 def _global_average(writer: TFLiteWriter, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
     return global_average(writer, inputs[0], layer.keepdims)
-
-
-def global_average(writer: TFLiteWriter, tensor: int, keepdims: bool = False) -> int:
-    """Append the mean of each channel of ``[1, h, w, C]``, as ``[1, C]`` or with ``keepdims`` as ``[1, 1, 1, C]``."""
-    axes = writer.constant(np.array([1, 2], np.int32))
-    channels = writer.shape(tensor)[-1]
-    shape = [1, 1, 1, channels] if keepdims else [1, channels]
-    return writer.operation("MEAN", [tensor, axes], shape, "ReducerOptions", keepDims=keepdims)
 
 
 def _concatenate(writer: TFLiteWriter, layer: Any, inputs: list[Any], _activation: int, _fold: Any) -> int:
@@ -244,6 +220,20 @@ def _normalization(writer: TFLiteWriter, layer: Any, inputs: list[int], _activat
     return multiply_add(writer, inputs[0], scale, -mean * scale)
 
 
+def _layer_norm(writer: TFLiteWriter, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
+    axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
+    if axes not in ([-1], [len(layer.output.shape) - 1]):
+        raise UnsupportedLayerError(f"{layer.name}: LayerNormalization over axes {axes}")
+    channels = layer.output.shape[-1]
+    scale = np.array(layer.gamma) if layer.scale else np.ones(channels, np.float32)
+    shift = np.array(layer.beta) if layer.center else np.zeros(channels, np.float32)
+    return layer_norm(writer, inputs[0], scale, shift, layer.epsilon)
+
+
+def _layer_scale(writer: TFLiteWriter, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
+    return binary(writer, "MUL", [inputs[0], writer.constant(np.array(layer.gamma))])
+
+
 def _reshape_layer(writer: TFLiteWriter, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
     return reshape(writer, inputs[0], with_batch_of_one(layer.output.shape))
 
@@ -259,14 +249,18 @@ LAYERS: dict[str, Callable[..., int]] = {
     "BatchNormalization": _batch_norm,
     "Concatenate": _concatenate,
     "Conv2D": _conv,
+    "Dense": _dense,
     "DepthwiseConv2D": _depthwise,
     "Dropout": _identity,
     "GlobalAveragePooling2D": _global_average,
+    "LayerNormalization": _layer_norm,
+    "LayerScale": _layer_scale,
     "MaxPooling2D": _pool("MAX_POOL_2D"),
     "Multiply": _elementwise("MUL"),
     "Normalization": _normalization,
     "ReLU": _activation,
     "Rescaling": _rescaling,
     "Reshape": _reshape_layer,
+    "StochasticDepth": _identity,
     "ZeroPadding2D": _zero_padding,
 }

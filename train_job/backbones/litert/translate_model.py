@@ -15,13 +15,12 @@ from ai_edge_litert.schema_py_generated import ActivationFunctionType
 
 from train_job.backbones.litert.layers import (
     LAYERS,
-    Array,
     UnsupportedLayerError,
     fusible_activation,
     layer_scale_shift,
-    reshape,
     with_batch_of_one,
 )
+from train_job.backbones.litert.operations import Array, reshape
 from train_job.backbones.litert.tflite_writer import TFLiteWriter
 
 _CONVOLUTIONS = {"Conv2D", "DepthwiseConv2D"}

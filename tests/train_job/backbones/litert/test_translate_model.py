@@ -103,8 +103,9 @@ def test_a_layer_with_two_consumers_is_not_folded() -> None:
     np.testing.assert_allclose(rows, expected, rtol=1e-5, atol=1e-3)
 
 
-@pytest.mark.parametrize("kind", ["layer", "activation", "groups"])
+@pytest.mark.parametrize("kind", ["layer", "activation", "groups", "dense", "axis"])
 def test_unsupported_layers_raise(kind: str) -> None:
+    import keras
     from keras import layers
 
     from train_job.backbones.litert.layers import UnsupportedLayerError
@@ -113,7 +114,9 @@ def test_unsupported_layers_raise(kind: str) -> None:
     layer = {
         "layer": layers.GaussianNoise(0.1),
         "activation": layers.Activation("selu"),
-        "groups": layers.Conv2D(3, 1, groups=3),
+        "groups": keras.Sequential([layers.Conv2D(4, 1), layers.Conv2D(4, 1, groups=2)]),
+        "dense": keras.Sequential([layers.Flatten(), layers.Dense(2)]),
+        "axis": layers.LayerNormalization(axis=1),
     }[kind]
     with pytest.raises(UnsupportedLayerError):
         translate_to_tflite(small(layer))
