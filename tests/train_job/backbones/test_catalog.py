@@ -1,3 +1,4 @@
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,13 @@ def hash_of(backbone: Any) -> str:
 
 def test_each_backbone_is_found_by_its_own_name() -> None:
     assert all(name == backbone.name for name, backbone in BACKBONES.items())
+
+
+def test_the_template_offers_every_backbone() -> None:
+    template = Path(__file__).parents[3].joinpath("template.yaml").read_text(encoding="utf-8")
+    offered = re.search(r"\n  Backbone:\n.*?AllowedValues:\n((?: +- \w+\n)+)", template, re.DOTALL)
+    assert offered is not None
+    assert {line.split()[-1] for line in offered[1].splitlines()} == set(BACKBONES)
 
 
 @pytest.mark.parametrize("name", BACKBONES)
