@@ -1,4 +1,4 @@
-"""Reading a template's properties, and breaking them: what its checks have in common."""
+"""Helpers of the template's checks: read its properties, and change one to prove that a check detects it."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -11,11 +11,13 @@ from tests.template.stack import Template
 Check = Callable[[Template], None]
 Path = tuple[str | int, ...]
 Break = tuple[Check, Path, Any]
-"""A check, a property, and a value of it that the check has to refuse."""
+"""A check, the path of a property, and a value that the check must refuse."""
 
 
 def of_type(template: Template, kind: str) -> dict[str, Any]:
-    return {name: one["Properties"] for name, one in template["Resources"].items() if one["Type"] == kind}
+    return {
+        name: resource["Properties"] for name, resource in template["Resources"].items() if resource["Type"] == kind
+    }
 
 
 def properties(template: Template, name: str) -> Any:
@@ -31,27 +33,27 @@ def as_list(value: Any) -> list[Any]:
 
 
 def changed(template: Template, path: Path, value: Any) -> Template:
-    """A copy in which what is at ``path`` is ``value``: of a section of the template, or of a resource's properties."""
+    """Return a copy with ``value`` at ``path``, which starts with a section of the template or a resource."""
     copied = copy.deepcopy(template)
     steps = path if path[0] in template else ("Resources", path[0], "Properties", *path[1:])
-    place: Any = copied
+    parent: Any = copied
     for step in steps[:-1]:
-        place = place[step]
-    place[steps[-1]] = value
+        parent = parent[step]
+    parent[steps[-1]] = value
     return copied
 
 
-def promises(breaks: Sequence[Break]) -> tuple[Callable[..., None], Callable[..., None]]:
-    """A test that the template passes each check, and one that no check passes a template that is broken for it."""
+def make_tests(breaks: Sequence[Break]) -> tuple[Callable[..., None], Callable[..., None]]:
+    """Return a test that the template passes each check, and a test that each check fails for its broken templates."""
 
-    @pytest.mark.parametrize("check", list(dict.fromkeys(one for one, _, _ in breaks)))
-    def keeps(template: Template, check: Check) -> None:
+    @pytest.mark.parametrize("check", list(dict.fromkeys(check for check, _, _ in breaks)))
+    def passes(template: Template, check: Check) -> None:
         check(template)
 
     @pytest.mark.parametrize(("check", "path", "value"), breaks)
-    def is_seen(template: Template, check: Check, path: Path, value: Any) -> None:
-        broken = changed(template, path, value)  # a path that is not there is no broken promise
+    def fails_when_broken(template: Template, check: Check, path: Path, value: Any) -> None:
+        broken = changed(template, path, value)  # outside raises(): a path that does not exist is an error of the test
         with pytest.raises((AssertionError, AttributeError, LookupError, ValueError, TypeError)):
             check(broken)
 
-    return keeps, is_seen
+    return passes, fails_when_broken

@@ -1,4 +1,4 @@
-"""A stack in moto, its state machine, and what it tells."""
+"""Fixtures: a stack in moto, its state machine, its AWS Batch and its notifications."""
 
 import json
 import re
@@ -11,8 +11,8 @@ import pytest
 from moto import mock_aws
 
 from tests.pictures import jpeg
-from tests.template.batch import Batch, finisher
-from tests.template.stack import DEFINITION, Stack, Template, deploy, resolved, transformed, written
+from tests.template.batch import Batch, make_finish
+from tests.template.stack import DEFINITION, Stack, Template, deploy, read_template, resolved, transformed
 from transferlite.storage.s3_boto3 import s3_client
 
 SIMULATED = {"stepfunctions": {"execute_state_machine": True}, "batch": {"use_docker": False}}
@@ -25,7 +25,11 @@ def template() -> Template:
 
 @contextmanager
 def simulated_aws(more: dict[str, Any] | None = None) -> Iterator[None]:
-    """An account of moto's, with nothing in it, that every client here finds; ``more`` are options of moto."""
+    """Run an empty moto account for all clients until the context ends.
+
+    Args:
+        more: further moto options.
+    """
     settings = {"ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "test", "DEFAULT_REGION": "eu-central-1"}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():
@@ -45,17 +49,17 @@ def stack() -> Iterator[Stack]:
 
 @pytest.fixture
 def batch(monkeypatch: pytest.MonkeyPatch) -> Batch:
-    """The Batch of this test; jobs succeed unless ``ends`` says otherwise."""
+    """AWS Batch of this test; jobs succeed unless the test sets ``ends``."""
     from moto.batch_simple.models import BatchSimpleBackend
 
-    made = Batch()
-    monkeypatch.setattr(BatchSimpleBackend, "_mark_job_as_finished", finisher(made))
-    return made
+    fake_batch = Batch()
+    monkeypatch.setattr(BatchSimpleBackend, "_mark_job_as_finished", make_finish(fake_batch))
+    return fake_batch
 
 
 @pytest.fixture
 def photos(stack: Stack) -> Callable[[int], None]:
-    """A function that puts so many labelled photos into the data bucket."""
+    """Function that uploads a number of labelled photos to the data bucket."""
 
     def put(count: int) -> None:
         s3, names = boto3.client("s3"), [f"{number}.jpg" for number in range(count)]
@@ -72,16 +76,16 @@ def _recase(value: Any, change: Callable[[str], str]) -> None:
     """Change the first letter of every key, in place."""
     if isinstance(value, dict):
         for key in list(value):
-            one = value.pop(key)
-            _recase(one, change)
-            value[change(key[0]) + key[1:]] = one
+            child = value.pop(key)
+            _recase(child, change)
+            value[change(key[0]) + key[1:]] = child
     elif isinstance(value, list):
-        for one in value:
-            _recase(one, change)
+        for child in value:
+            _recase(child, change)
 
 
-def _word_calls_as_step_functions_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its parameters and results are in PascalCase for every service, which moto passes on; a body is read as text."""
+def _use_step_functions_casing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use PascalCase for parameters and results of every service, as Step Functions does, and read bodies as text."""
     from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import (
         state_task_service_aws_sdk as sdk,
     )
@@ -89,29 +93,29 @@ def _word_calls_as_step_functions_does(monkeypatch: pytest.MonkeyPatch) -> None:
         state_task_service_batch as batch,
     )
 
-    def asked(self: Any, parameters: dict[str, Any], *_: Any, **__: Any) -> None:
+    def normalise_parameters(self: Any, parameters: dict[str, Any], *_: Any, **__: Any) -> None:
         if self.resource.service_name == "batch" or self.resource.api_name == "sfn":
             _recase(parameters, str.lower)
 
-    def answered(self: Any, response: dict[str, Any], *_: Any, **__: Any) -> None:
+    def normalise_response(self: Any, response: dict[str, Any], *_: Any, **__: Any) -> None:
         if "Body" in response:
             response["Body"] = response["Body"].read().decode()
         _recase(response, str.upper)
 
     for service in (sdk.StateTaskServiceAwsSdk, batch.StateTaskServiceBatch):
-        monkeypatch.setattr(service, "_normalise_parameters", asked)
-        monkeypatch.setattr(service, "_normalise_response", answered)
+        monkeypatch.setattr(service, "_normalise_parameters", normalise_parameters)
+        monkeypatch.setattr(service, "_normalise_response", normalise_response)
 
 
 @pytest.fixture
 def machine(stack: Stack, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The state machine as deployed, whose calls are worded as Step Functions words them."""
-    _word_calls_as_step_functions_does(monkeypatch)
-    template = written()
-    defaults = {name: one.get("Default") for name, one in template["Parameters"].items()}
+    """Create the state machine as deployed; its calls use Step Functions' casing."""
+    _use_step_functions_casing(monkeypatch)
+    template = read_template()
+    defaults = {name: parameter.get("Default") for name, parameter in template["Parameters"].items()}
     properties = template["Resources"]["TrainingStateMachine"]["Properties"]
-    values = {name: str(resolved(value, defaults | stack.ids)) for name, value in _given(properties).items()}
-    definition = re.sub(r"\$\{(\w+)\}", lambda found: values[found[1]], DEFINITION.read_text())
+    values = {name: str(resolved(value, defaults | stack.ids)) for name, value in _substitutions(properties).items()}
+    definition = re.sub(r"\$\{(\w+)\}", lambda match: values[match[1]], DEFINITION.read_text())
     created = boto3.client("stepfunctions").create_state_machine(
         name=resolved(properties["Name"], {}), definition=definition, roleArn="arn:aws:iam::123456789012:role/training"
     )
@@ -119,21 +123,21 @@ def machine(stack: Stack, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(created["stateMachineArn"])
 
 
-def _given(properties: Any) -> dict[str, Any]:
-    given: dict[str, Any] = properties["DefinitionSubstitutions"]
-    return given
+def _substitutions(properties: Any) -> dict[str, Any]:
+    substitutions: dict[str, Any] = properties["DefinitionSubstitutions"]
+    return substitutions
 
 
 @pytest.fixture
-def told(stack: Stack) -> Any:
-    """A function that returns the subjects and messages sent to the topic so far."""
+def notifications(stack: Stack) -> Any:
+    """Function that returns the subjects and messages sent to the topic so far."""
     sqs = boto3.client("sqs")
-    url = sqs.create_queue(QueueName="told")["QueueUrl"]
+    url = sqs.create_queue(QueueName="notifications")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     boto3.client("sns").subscribe(TopicArn=stack.outputs["TopicArn"], Protocol="sqs", Endpoint=arn)
 
     def read() -> list[tuple[str, str]]:
-        bodies = [json.loads(one["Body"]) for one in sqs.receive_message(QueueUrl=url).get("Messages", [])]
+        bodies = [json.loads(message["Body"]) for message in sqs.receive_message(QueueUrl=url).get("Messages", [])]
         return [(body["Subject"], body["Message"]) for body in bodies]
 
     return read

@@ -1,4 +1,4 @@
-"""What moto does not create from a template, and creates by the calls of the service itself."""
+"""Resource types that moto's CloudFormation does not create; the tests create them by calling each service."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ ACCOUNT = "123456789012"
 
 
 def _alarm(name: str, properties: Any, ids: dict[str, str]) -> None:
-    """Without its dimensions, which are attributes of queues and of the function."""
+    """Create an alarm without its dimensions, which are attributes of other resources."""
     kept = {key: value for key, value in properties.items() if key not in {"Dimensions", "Tags"}}
     boto3.client("cloudwatch").put_metric_alarm(AlarmName=f"photos-{name}", **kept)
 
@@ -17,9 +17,9 @@ def _alarm(name: str, properties: Any, ids: dict[str, str]) -> None:
 def _schedule(_name: str, properties: Any, _ids: dict[str, str]) -> None:
     target = properties["Target"]
     role = f"arn:aws:iam::{ACCOUNT}:role/schedule"
-    wanted = {key: value for key, value in properties.items() if key not in {"Description", "Target"}}
+    arguments = {key: value for key, value in properties.items() if key not in {"Description", "Target"}}
     boto3.client("scheduler").create_schedule(
-        **wanted, Target={"Arn": target["Arn"], "RoleArn": role, "Input": target["Input"]}
+        **arguments, Target={"Arn": target["Arn"], "RoleArn": role, "Input": target["Input"]}
     )
 
 
@@ -32,7 +32,8 @@ def _url(_name: str, properties: Any, ids: dict[str, str]) -> None:
 
 def _metric_filter(name: str, properties: Any, _ids: dict[str, str]) -> None:
     metrics = [
-        {key[0].lower() + key[1:]: value for key, value in one.items()} for one in properties["MetricTransformations"]
+        {key[0].lower() + key[1:]: value for key, value in transformation.items()}
+        for transformation in properties["MetricTransformations"]
     ]
     boto3.client("logs").put_metric_filter(
         logGroupName=properties["LogGroupName"],
@@ -53,18 +54,18 @@ OWN_CALLS: dict[str, Callable[[str, Any, dict[str, str]], None]] = {
     "AWS::Logs::MetricFilter": _metric_filter,
     "AWS::SNS::Subscription": _subscription,
 }
-"""By type: who creates one, of its logical id, its properties with every reference resolved, and the stack's ids."""
+"""Creator by resource type; it gets the logical id, the resolved properties and the stack's physical ids."""
 
 
-def signing_key(properties: Any) -> tuple[str, str]:
-    """A key's id and ARN; moto's CloudFormation makes another kind of key, which cannot sign."""
-    wanted = {name: properties[name] for name in ("Description", "KeySpec", "KeyUsage")}
-    made = boto3.client("kms").create_key(**wanted)["KeyMetadata"]
-    return made["KeyId"], made["Arn"]
+def create_signing_key(properties: Any) -> tuple[str, str]:
+    """Create the signing key and return its id and ARN; moto's CloudFormation creates keys that cannot sign."""
+    arguments = {name: properties[name] for name in ("Description", "KeySpec", "KeyUsage")}
+    key = boto3.client("kms").create_key(**arguments)["KeyMetadata"]
+    return key["KeyId"], key["Arn"]
 
 
-MADE_FIRST = {"AWS::KMS::Key"}
-"""Made before the stack, as resources of the stack name it."""
+CREATED_FIRST = {"AWS::KMS::Key"}
+"""Types created before the stack, as its resources refer to them."""
 
 LEFT_OUT = {"AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy", "AWS::SNS::TopicPolicy"}
-"""moto would hold its own plain HTTP to policies that ask for TLS; seaweedfs and their checks stand for them."""
+"""Types not created: these policies require TLS, and moto serves plain HTTP. Their checks are in test_template*.py."""

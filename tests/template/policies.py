@@ -1,4 +1,4 @@
-"""What each role of the template may do, in ARNs, and how that differs from what is needed."""
+"""Permissions of the template's roles as actions and ARNs, compared with the permissions needed."""
 
 import json
 import re
@@ -10,13 +10,13 @@ from typing import Any
 from tests.template.stack import PARAMETERS, PSEUDO, Template
 
 Pair = tuple[str, str]
-"""An action of IAM's, and the ARN of what it is done to; in a grant, with ``*`` and ``?`` as IAM has them."""
+"""IAM action and resource ARN; a grant may have IAM's wildcards ``*`` and ``?``."""
 OUR_BUCKETS = {"DataBucket": "photos-data", "ModelBucket": "photos-models", "PredictionBucket": "photos-predictions"}
 
 
 @dataclass(frozen=True)
 class Spare:
-    """A grant that no call uses, why it is there all the same, and who says so."""
+    """Grant that no recorded call uses, with the reason for it and its source."""
 
     action: str
     target: str
@@ -26,13 +26,13 @@ class Spare:
 
 @dataclass(frozen=True)
 class Account:
-    """The template with every optional part switched on, its names as ARNs of an account."""
+    """Template with every optional part on, and the ARNs of its resources in an account."""
 
     template: Template
     named: Mapping[str, str]
 
     def arn(self, name: str) -> str:
-        """The ARN of a resource: a bucket's and a log group's as S3 and CloudWatch Logs make them."""
+        """Return the ARN of a resource."""
         if name in self.named:
             return self.named[name]
         if name in OUR_BUCKETS:
@@ -48,27 +48,27 @@ class Account:
         return f"arn:aws:{kind[1].lower()}:{PSEUDO['AWS::Region']}:{PSEUDO['AWS::AccountId']}:{name}"
 
     def read(self, value: Any) -> Any:
-        """``value`` with CloudFormation's functions worked out. Raises KeyError for one that is not known."""
+        """Evaluate CloudFormation's functions in a value. Raises KeyError for an unknown function."""
         if isinstance(value, list):
-            return [one for one in map(self.read, value) if one is not None]
+            return [item for item in map(self.read, value) if item is not None]
         if not isinstance(value, dict):
             return value
-        (name, given), *others = value.items()
+        (name, argument), *others = value.items()
         if not others and (name == "Ref" or name.startswith("Fn::")):
-            return self._called(name, given)
-        read = {key: self.read(one) for key, one in value.items()}
-        return {key: one for key, one in read.items() if one is not None}
+            return self._call(name, argument)
+        read = {key: self.read(child) for key, child in value.items()}
+        return {key: child for key, child in read.items() if child is not None}
 
-    def _called(self, name: str, given: Any) -> Any:
+    def _call(self, name: str, argument: Any) -> Any:
         if name == "Ref":
-            return self._ref(given)
+            return self._ref(argument)
         if name == "Fn::If":
-            return self.read(given[1])  # every condition holds
+            return self.read(argument[1])  # every condition is taken to hold
         if name == "Fn::Sub":
-            text, values = given if isinstance(given, list) else (given, {})
-            known = {key: self.read(one) for key, one in values.items()}
-            return re.sub(r"\$\{([\w:.]+)\}", lambda found: str(known.get(found[1]) or self._in_text(found[1])), text)
-        read = self.read(given)
+            text, values = argument if isinstance(argument, list) else (argument, {})
+            known = {key: self.read(child) for key, child in values.items()}
+            return re.sub(r"\$\{([\w:.]+)\}", lambda match: str(known.get(match[1]) or self._in_text(match[1])), text)
+        read = self.read(argument)
         if name == "Fn::GetAtt":
             return self.arn(read[0]) if read[1] == "Arn" else f"{read[0]}.{read[1]}"
         functions = {
@@ -92,30 +92,36 @@ class Account:
         return self.arn(name) if parameter is None else parameter["Default"]
 
     def properties(self, name: str) -> Any:
-        """A resource's properties, worked out."""
+        """Return a resource's evaluated properties."""
         return self.read(self.template["Resources"][name]["Properties"])
 
     def of_type(self, kind: str) -> dict[str, Any]:
-        """The worked out properties of every resource of a type, by name."""
-        return {name: self.properties(name) for name, one in self.template["Resources"].items() if one["Type"] == kind}
+        """Return the evaluated properties of every resource of a type, by name."""
+        resources = self.template["Resources"].items()
+        return {name: self.properties(name) for name, resource in resources if resource["Type"] == kind}
 
     def roles(self) -> set[str]:
-        """The names of all roles."""
-        return {name for name, one in self.template["Resources"].items() if one["Type"] == "AWS::IAM::Role"}
+        """Return the names of all roles."""
+        resources = self.template["Resources"].items()
+        return {name for name, resource in resources if resource["Type"] == "AWS::IAM::Role"}
 
     def users(self, role: str) -> dict[str, str]:
-        """The resources that name a role, and the type of each."""
-        others = self.template["Resources"].items()
-        wanted = (json.dumps({"Fn::GetAtt": [role, "Arn"]}), json.dumps({"Ref": role}))
-        return {name: one["Type"] for name, one in others if any(word in json.dumps(one) for word in wanted)}
+        """Return the resources that refer to a role, with their types."""
+        resources = self.template["Resources"].items()
+        references = (json.dumps({"Fn::GetAtt": [role, "Arn"]}), json.dumps({"Ref": role}))
+        return {
+            name: resource["Type"]
+            for name, resource in resources
+            if any(reference in json.dumps(resource) for reference in references)
+        }
 
     def principals(self, role: str) -> set[str]:
-        """The services that may take a role on."""
+        """Return the services that may assume a role."""
         trust = self.properties(role)["AssumeRolePolicyDocument"]["Statement"]
         return {statement["Principal"]["Service"] for statement in trust}
 
     def granted(self, role: str) -> list[Pair]:
-        """Each action of a role's policies with what it may be done to; of AWS's own, ``policy`` and its ARN."""
+        """Return the grants of a role's policies; a managed policy is ``policy`` with its ARN."""
         properties = self.properties(role)
         pairs = [("policy", arn) for arn in properties.get("ManagedPolicyArns", ())]
         for policy in properties.get("Policies", ()):
@@ -128,12 +134,12 @@ class Account:
 
 
 def as_list(value: Any) -> list[Any]:
-    """One or several, as policies have them."""
+    """Return a value of a policy as a list."""
     return value if isinstance(value, list) else [value]
 
 
 def covers(grant: Pair, need: Pair) -> bool:
-    """Whether a grant allows what is needed; ``*`` stands for slashes too.
+    """Return whether a grant covers a need; ``*`` matches slashes, too.
 
     Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_resource.html
     """
@@ -141,15 +147,16 @@ def covers(grant: Pair, need: Pair) -> bool:
 
 
 def differences(granted: Iterable[Pair], needs: Iterable[Pair], spares: Iterable[Spare]) -> set[tuple[str, str, str]]:
-    """``refused`` is needed and not granted; ``unused`` is granted and not needed; ``idle`` is a spare of nothing.
+    """Compare grants with needs.
 
-    A need that two grants cover is a use of neither's if one alone would do: each has to cover some need by itself.
+    Returns ``refused`` for a need without grant, ``unused`` for a grant without need, and ``idle`` for a spare that is
+    not granted or is used after all. A grant counts as used only if it alone covers some need.
     """
-    pairs, wanted, excused = list(granted), set(needs), {(one.action, one.target) for one in spares}
+    pairs, wanted, excused = list(granted), set(needs), {(spare.action, spare.target) for spare in spares}
     by_need = {need: [grant for grant in pairs if covers(grant, need)] for need in wanted}
-    used = {found[0] for found in by_need.values() if len(found) == 1}
+    used = {covering[0] for covering in by_need.values() if len(covering) == 1}
     return (
-        {("refused", *need) for need, found in by_need.items() if not found}
+        {("refused", *need) for need, covering in by_need.items() if not covering}
         | {("unused", *pair) for pair in pairs if pair not in used | excused}
         | {("idle", *pair) for pair in excused if pair not in pairs or pair in used}
     )

@@ -1,4 +1,4 @@
-"""What AWS's own services do in a role's name, told from what they are set up with."""
+"""Permissions that AWS services need in each role, derived from the template's configuration of them."""
 
 import json
 import re
@@ -9,49 +9,48 @@ from tests.template.policies import Account, Pair
 from tests.template.stack import PSEUDO
 
 REGION, ACCOUNT = PSEUDO["AWS::Region"], PSEUDO["AWS::AccountId"]
-OF_INSTANCES = "arn:aws:iam::aws:policy/service-role/AmazonEC2ContainerServiceforEC2Role"
+INSTANCE_POLICY = "arn:aws:iam::aws:policy/service-role/AmazonEC2ContainerServiceforEC2Role"
 """Source: https://docs.aws.amazon.com/batch/latest/userguide/instance_IAM_role.html"""
 
 
-# -- the state machine ------------------------------------------------------------------------------------------------
+# -- the state machine -------------------------------------------------------------------------------------------------
 
 
 def definition(account: Account) -> Any:
-    """The state machine's definition, with what is put into it."""
+    """Return the state machine's definition with its substitutions."""
     properties = account.properties("TrainingStateMachine")
     values, text = properties["DefinitionSubstitutions"], properties["DefinitionString"]
-    return json.loads(re.sub(r"\$\{(\w+)\}", lambda found: str(values[found[1]]), text))
+    return json.loads(re.sub(r"\$\{(\w+)\}", lambda match: str(values[match[1]]), text))
 
 
-def of_the_machine(account: Account) -> set[Pair]:
-    """What the states do, by their resources."""
+def state_machine_needs(account: Account) -> set[Pair]:
+    """Return the permissions that the states need."""
     states = list(definition(account)["States"].values())
-    return {pair for state in states if state["Type"] == "Task" for pair in _of_task(account, state, states)}
+    return {pair for state in states if state["Type"] == "Task" for pair in _task_needs(account, state, states)}
 
 
-def _of_task(account: Account, state: Any, states: list[Any]) -> Iterator[Pair]:
-    given, resource = state["Parameters"], state["Resource"].removeprefix("arn:aws:states:::")
+def _task_needs(account: Account, state: Any, states: list[Any]) -> Iterator[Pair]:
+    parameters, resource = state["Parameters"], state["Resource"].removeprefix("arn:aws:states:::")
     if resource == "batch:submitJob.sync":
-        yield from _of_job(given, states)
+        yield from _job_needs(parameters, states)
     elif resource == "aws-sdk:sfn:listExecutions":
-        assert given["StateMachineArn.$"] == "$$.StateMachine.Id"
+        assert parameters["StateMachineArn.$"] == "$$.StateMachine.Id"
         yield "states:ListExecutions", account.arn("TrainingStateMachine")
     elif resource == "aws-sdk:s3:getObject":
-        key = re.fullmatch(r"States\.Format\('(.+)', \$\$\.Execution\.Name\)", given["Key.$"])
+        key = re.fullmatch(r"States\.Format\('(.+)', \$\$\.Execution\.Name\)", parameters["Key.$"])
         assert key
-        yield "s3:GetObject", f"arn:aws:s3:::{given['Bucket']}/{key[1].replace('{}', 'one-run')}"
+        yield "s3:GetObject", f"arn:aws:s3:::{parameters['Bucket']}/{key[1].replace('{}', 'one-run')}"
     else:
         assert resource == "sns:publish"
-        yield "sns:Publish", given["TopicArn"]
+        yield "sns:Publish", parameters["TopicArn"]
 
 
-def _of_job(given: Any, states: list[Any]) -> Iterator[Pair]:
-    """Source: https://docs.aws.amazon.com/step-functions/latest/dg/batch-iam.html"""
-    # without tags, which would need batch:TagResource
-    assert "Tags" not in given
+def _job_needs(parameters: Any, states: list[Any]) -> Iterator[Pair]:
+    """Yield the permissions for a Batch job: https://docs.aws.amazon.com/step-functions/latest/dg/batch-iam.html."""
+    assert "Tags" not in parameters  # tags would need batch:TagResource
     chosen = [state["Result"] for state in states if state["Type"] == "Pass" and "Result" in state]
     for key, name in (("JobQueue", "queue"), ("JobDefinition", "definition")):
-        for target in [given[key]] if key in given else [one[name] for one in chosen]:
+        for target in [parameters[key]] if key in parameters else [result[name] for result in chosen]:
             yield "batch:SubmitJob", target
     yield "batch:DescribeJobs", "*"
     yield "batch:TerminateJob", f"arn:aws:batch:{REGION}:{ACCOUNT}:job/0f1e2d3c-one-job"
@@ -60,43 +59,44 @@ def _of_job(given: Any, states: list[Any]) -> Iterator[Pair]:
         yield f"events:{action}", rule
 
 
-# -- what starts it --------------------------------------------------------------------------------------------------
+# -- triggers ----------------------------------------------------------------------------------------------------------
 
 
-def of_schedules(account: Account, role: str) -> set[Pair]:
-    """What EventBridge Scheduler does for the schedules that have this role, and where it puts what it could not do.
+def schedule_needs(account: Account, role: str) -> set[Pair]:
+    """Return what EventBridge Scheduler needs for the schedules with this role, dead-letter queue included.
 
     Source: https://docs.aws.amazon.com/scheduler/latest/UserGuide/setting-up.html, configuring-schedule-dlq.html
     """
-    targets = [one["Target"] for one in account.of_type("AWS::Scheduler::Schedule").values()]
-    ours = [one for one in targets if one["RoleArn"] == account.arn(role)]
-    dead = {("sqs:SendMessage", one["DeadLetterConfig"]["Arn"]) for one in ours}
-    return dead | {pair for one in ours for pair in _of_target(account, one)}
+    targets = [schedule["Target"] for schedule in account.of_type("AWS::Scheduler::Schedule").values()]
+    targets = [target for target in targets if target["RoleArn"] == account.arn(role)]
+    dead_letters = {("sqs:SendMessage", target["DeadLetterConfig"]["Arn"]) for target in targets}
+    return dead_letters | {pair for target in targets for pair in _target_needs(account, target)}
 
 
-def of_rules(account: Account, role: str) -> set[Pair]:
-    """What an EventBridge rule does; its dead letters are let in by the queue's own policy.
+def rule_needs(account: Account, role: str) -> set[Pair]:
+    """Return what an EventBridge rule needs; the queue's own policy admits its dead letters.
 
     Source: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-identity-based.html, eb-rule-dlq.html
     """
-    targets = [one for rule in account.of_type("AWS::Events::Rule").values() for one in rule["Targets"]]
-    return {pair for one in targets if one["RoleArn"] == account.arn(role) for pair in _of_target(account, one)}
+    targets = [target for rule in account.of_type("AWS::Events::Rule").values() for target in rule["Targets"]]
+    targets = [target for target in targets if target["RoleArn"] == account.arn(role)]
+    return {pair for target in targets for pair in _target_needs(account, target)}
 
 
-def _of_target(account: Account, target: Any) -> Iterator[Pair]:
+def _target_needs(account: Account, target: Any) -> Iterator[Pair]:
     if target["Arn"].endswith("aws-sdk:batch:submitJob"):
-        given = json.loads(target["Input"])
-        yield from (("batch:SubmitJob", given[name]) for name in ("JobQueue", "JobDefinition"))
+        job = json.loads(target["Input"])
+        yield from (("batch:SubmitJob", job[name]) for name in ("JobQueue", "JobDefinition"))
     else:
         assert target["Arn"] == account.arn("TrainingStateMachine")
         yield "states:StartExecution", target["Arn"]
 
 
-# -- machines and containers -----------------------------------------------------------------------------------------
+# -- machines and containers -------------------------------------------------------------------------------------------
 
 
-def of_containers(account: Account, role: str) -> set[Pair]:
-    """What ECS does to start a job's container: pulls its image, and sends on what it writes.
+def container_needs(account: Account, role: str) -> set[Pair]:
+    """Return what ECS needs to start a job's container: pull its image and forward its log.
 
     Source: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task_execution_IAM_role.html
     """
@@ -121,20 +121,23 @@ def of_containers(account: Account, role: str) -> set[Pair]:
 
 
 def repository_of(image: str) -> str:
-    """The ARN of the repository that holds an image. Raises TypeError for an image that is not in ECR."""
-    found = re.fullmatch(r"(\d+)\.dkr\.ecr\.([\w-]+)\.amazonaws\.com(?:\.cn)?/([^:@]+)(?::[^@]+)?(?:@.+)?", image)
-    assert found, image
-    return f"arn:aws:ecr:{found[2]}:{found[1]}:repository/{found[3]}"
+    """Return the ARN of an image's ECR repository."""
+    match = re.fullmatch(r"(\d+)\.dkr\.ecr\.([\w-]+)\.amazonaws\.com(?:\.cn)?/([^:@]+)(?::[^@]+)?(?:@.+)?", image)
+    assert match, f"{image} is not in ECR"
+    return f"arn:aws:ecr:{match[2]}:{match[1]}:repository/{match[3]}"
 
 
-def of_instances(account: Account) -> set[Pair]:
-    """The policy of AWS's that ECS's agent has on the machines of an environment, where there are any."""
-    kinds = [one["ComputeResources"]["Type"] for one in account.of_type("AWS::Batch::ComputeEnvironment").values()]
-    return {("policy", OF_INSTANCES)} if {"SPOT", "EC2"} & set(kinds) else set()
+def instance_needs(account: Account) -> set[Pair]:
+    """Return AWS's managed policy for the ECS agent, needed if a compute environment has EC2 instances."""
+    kinds = [
+        environment["ComputeResources"]["Type"]
+        for environment in account.of_type("AWS::Batch::ComputeEnvironment").values()
+    ]
+    return {("policy", INSTANCE_POLICY)} if {"SPOT", "EC2"} & set(kinds) else set()
 
 
-def of_lambda(account: Account, role: str) -> set[Pair]:
-    """What Lambda does in a function's name: drains its queue, writes its log, sends its traces.
+def lambda_needs(account: Account, role: str) -> set[Pair]:
+    """Return what Lambda needs for a function: read its queue, write its log, send its traces.
 
     Source: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html, monitoring-cloudwatchlogs.html,
     services-xray.html

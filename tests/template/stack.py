@@ -1,4 +1,4 @@
-"""``template.yaml`` as CloudFormation gets it, and deployed into moto, which knows most of its resource types."""
+"""Read ``template.yaml``, transform it as SAM does, and deploy it into moto."""
 
 import copy
 import json
@@ -14,7 +14,7 @@ import boto3
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
-from tests.template.own_calls import ACCOUNT, LEFT_OUT, MADE_FIRST, OWN_CALLS, signing_key
+from tests.template.own_calls import ACCOUNT, CREATED_FIRST, LEFT_OUT, OWN_CALLS, create_signing_key
 
 ROOT = Path(__file__).parents[2]
 DEFINITION = ROOT / "train_job" / "training.asl.json"
@@ -22,19 +22,19 @@ NAME = "photos"
 PARAMETERS = {
     "TrainImage": "111122223333.dkr.ecr.eu-central-1.amazonaws.com/train:1",
     "InferenceImage": "111122223333.dkr.ecr.eu-central-1.amazonaws.com/inference:1",
-    "GpuInstanceTypes": "g4dn.xlarge,g5.xlarge",  # moto splits a list that is given, not a default
+    "GpuInstanceTypes": "g4dn.xlarge,g5.xlarge",  # moto splits a given list, but not a default
 }
-UNKNOWN = LEFT_OUT | MADE_FIRST | set(OWN_CALLS)
-"""What moto cannot deploy from a template."""
+UNKNOWN = LEFT_OUT | CREATED_FIRST | set(OWN_CALLS)
+"""Types that moto cannot deploy from a template."""
 NO_ID = {"AWS::CloudWatch::Dashboard", "AWS::KMS::Alias"}
-"""What moto deploys, and lists without its logical id."""
+"""Types that moto deploys, but lists without their logical id."""
 
 Template = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Stack:
-    """A deployed stack: its outputs, and each resource's physical id."""
+    """Deployed stack: its outputs, and the physical ids by logical id."""
 
     outputs: dict[str, str]
     ids: dict[str, str]
@@ -45,20 +45,20 @@ class _NoManagedPolicies:
         return {}
 
 
-def written() -> Template:
-    """The template as it is written, intrinsic functions as ``{"Ref": …}``."""
+def read_template() -> Template:
+    """Read the template, with intrinsic functions as ``{"Ref": …}``."""
     template: Template = yaml_parse((ROOT / "template.yaml").read_text())
     return template
 
 
 def transformed() -> Template:
-    """The template after SAM's transform, the state machine's definition inside, as ``sam deploy`` would upload it."""
+    """Return the template after SAM's transform, with the state machine's definition inlined."""
     return copy.deepcopy(_transformed())
 
 
 @cache
 def _transformed() -> Template:
-    template = written()
+    template = read_template()
     machine = template["Resources"]["TrainingStateMachine"]["Properties"]
     assert ROOT / machine.pop("DefinitionUri") == DEFINITION
     machine["Definition"] = json.loads(DEFINITION.read_text())
@@ -68,25 +68,31 @@ def _transformed() -> Template:
 
 
 def deployable(template: Template) -> Template:
-    """The template without what moto does not know, and with the service role that it asks of Batch."""
+    """Return the template without types that moto lacks, and with the service role that moto requires for Batch."""
     known = copy.deepcopy(template)
-    known["Resources"] = {name: one for name, one in known["Resources"].items() if one["Type"] not in UNKNOWN}
+    known["Resources"] = {
+        name: resource for name, resource in known["Resources"].items() if resource["Type"] not in UNKNOWN
+    }
     for resource in known["Resources"].values():
         if resource["Type"] == "AWS::Batch::ComputeEnvironment":
             resource["Properties"]["ServiceRole"] = {"Fn::GetAtt": ["BatchInstanceRole", "Arn"]}
     left_out = set(template["Resources"]) - set(known["Resources"])
     outputs = known["Outputs"].items()
-    known["Outputs"] = {name: one for name, one in outputs if not any(left in str(one["Value"]) for left in left_out)}
+    known["Outputs"] = {
+        name: output for name, output in outputs if not any(left in str(output["Value"]) for left in left_out)
+    }
     return known
 
 
 def deploy(**parameters_given: str) -> Stack:
-    """Create the stack."""
+    """Create the stack with these parameters."""
     cloudformation, template = boto3.client("cloudformation"), transformed()
-    defaults = {name: str(one["Default"]) for name, one in template["Parameters"].items() if "Default" in one}
-    given = defaults | PARAMETERS | parameters_given  # moto compares a default as it is written, which may be a number
-    parameters = [{"ParameterKey": key, "ParameterValue": value} for key, value in given.items()]
-    template, made = _with_the_signing_key(template, given)
+    defaults = {
+        name: str(parameter["Default"]) for name, parameter in template["Parameters"].items() if "Default" in parameter
+    }
+    values = defaults | PARAMETERS | parameters_given  # moto does not convert a numeric default to text
+    parameters = [{"ParameterKey": key, "ParameterValue": value} for key, value in values.items()]
+    template, created = _create_signing_key_first(template, values)
     body = json.dumps(deployable(template))
     cloudformation.create_stack(
         StackName=NAME, TemplateBody=body, Parameters=parameters, Capabilities=["CAPABILITY_IAM"]
@@ -94,32 +100,33 @@ def deploy(**parameters_given: str) -> Stack:
     stack = cloudformation.describe_stacks(StackName=NAME)["Stacks"][0]
     assert stack["StackStatus"] == "CREATE_COMPLETE"
     resources = cloudformation.describe_stack_resources(StackName=NAME)["StackResources"]
-    assert {one["ResourceStatus"] for one in resources} == {"CREATE_COMPLETE"}
-    outputs = {one["OutputKey"]: one["OutputValue"] for one in stack["Outputs"]}
-    ids = {one["LogicalResourceId"]: one["PhysicalResourceId"] for one in resources if "LogicalResourceId" in one}
-    ids |= made
-    _create_the_rest(template, ids, given | ids)
+    assert {resource["ResourceStatus"] for resource in resources} == {"CREATE_COMPLETE"}
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+    with_id = [resource for resource in resources if "LogicalResourceId" in resource]
+    ids = {resource["LogicalResourceId"]: resource["PhysicalResourceId"] for resource in with_id}
+    ids |= created
+    _create_missing_types(template, ids, values | ids)
     return Stack(outputs, ids)
 
 
-def _with_the_signing_key(template: Template, values: dict[str, Any]) -> tuple[Template, dict[str, str]]:
-    """The template with the names of its key put in, where it is asked for, and the key's id."""
+def _create_signing_key_first(template: Template, values: dict[str, Any]) -> tuple[Template, dict[str, str]]:
+    """Create the signing key if signing is on; return the template with its id and ARN, and the key's physical id."""
     resource = template["Resources"]["SigningKey"]
     if not holds(resource["Condition"], values):
         return template, {}
-    key, arn = signing_key(resource["Properties"])
+    key, arn = create_signing_key(resource["Properties"])
     text = json.dumps(template).replace("${SigningKey.Arn}", arn)
     text = text.replace('{"Fn::GetAtt": ["SigningKey", "Arn"]}', json.dumps(arn))
     return json.loads(text.replace('{"Ref": "SigningKey"}', json.dumps(key))), {"SigningKey": key}
 
 
-def _create_the_rest(template: Template, ids: dict[str, str], values: dict[str, Any]) -> None:
-    """What moto's CloudFormation does not know, and the data bucket's notifications, which it passes over."""
+def _create_missing_types(template: Template, ids: dict[str, str], values: dict[str, Any]) -> None:
+    """Create the types that moto's CloudFormation lacks, and the data bucket's notifications, which it ignores."""
     for name, resource in template["Resources"].items():
         if resource["Type"] in OWN_CALLS and holds(resource.get("Condition"), values):
             OWN_CALLS[resource["Type"]](name, resolved(resource["Properties"], values), ids)
-    told = template["Resources"]["DataBucket"]["Properties"]["NotificationConfiguration"]
-    _notify(resolved(told, values), ids)
+    configuration = template["Resources"]["DataBucket"]["Properties"]["NotificationConfiguration"]
+    _configure_notifications(resolved(configuration, values), ids)
 
 
 PSEUDO = {"AWS::StackName": NAME, "AWS::AccountId": ACCOUNT, "AWS::Region": "eu-central-1", "AWS::Partition": "aws"}
@@ -127,31 +134,31 @@ NOTHING = {"Ref": "AWS::NoValue"}
 
 
 def resolved(value: Any, values: dict[str, Any]) -> Any:
-    """``Ref``, ``Fn::Sub`` and ``Fn::If`` of resources, parameters and CloudFormation's own names, put in.
+    """Resolve ``Ref``, ``Fn::Sub``, ``Fn::If`` and ``Fn::Join`` with these values and the pseudo parameters.
 
-    A list of words is split; an attribute of a resource (``Fn::GetAtt``) stays as it is.
+    Comma-separated parameters become lists; ``Fn::GetAtt`` stays unresolved.
     """
     known = PSEUDO | values
     if isinstance(value, list):
-        return [resolved(one, values) for one in value if one != NOTHING]
+        return [resolved(item, values) for item in value if item != NOTHING]
     if not isinstance(value, dict):
         return value
     if "Ref" in value:
-        found = known[value["Ref"]]
-        return found.split(",") if value["Ref"] in {"GpuInstanceTypes", "CorsOrigins"} else found
+        target = known[value["Ref"]]
+        return target.split(",") if value["Ref"] in {"GpuInstanceTypes", "CorsOrigins"} else target
     if "Fn::Sub" in value:
-        return re.sub(r"\$\{([\w:]+)\}", lambda found: str(known[found[1]]), value["Fn::Sub"])
+        return re.sub(r"\$\{([\w:]+)\}", lambda match: str(known[match[1]]), value["Fn::Sub"])
     if "Fn::If" in value:
         condition, then, otherwise = value["Fn::If"]
         return resolved(then if holds(condition, values) else otherwise, values)
     if "Fn::Join" in value:
         return value["Fn::Join"][0].join(resolved(value["Fn::Join"][1], values))
-    chosen = {name: _chosen(one, values) for name, one in value.items()}
-    return {name: resolved(one, values) for name, one in chosen.items() if one != NOTHING}
+    chosen = {name: _chosen(child, values) for name, child in value.items()}
+    return {name: resolved(child, values) for name, child in chosen.items() if child != NOTHING}
 
 
 def _chosen(value: Any, values: dict[str, Any]) -> Any:
-    """A side of an ``Fn::If``, which may be nothing; anything else as it is."""
+    """Return the chosen side of an ``Fn::If``, and any other value unchanged."""
     if not (isinstance(value, dict) and "Fn::If" in value):
         return value
     condition, then, otherwise = value["Fn::If"]
@@ -159,31 +166,31 @@ def _chosen(value: Any, values: dict[str, Any]) -> Any:
 
 
 def holds(condition: str | None, values: dict[str, Any]) -> bool:
-    """Whether a condition of the template is true; none is."""
+    """Return whether a condition of the template holds; None always holds."""
     return condition is None or is_true(_transformed()["Conditions"][condition], values)
 
 
-def is_true(said: Any, values: dict[str, Any]) -> bool:
-    """Whether ``Fn::Equals``, or ``Fn::Not`` of it, is true of these parameters."""
-    if "Fn::Not" in said:
-        return not is_true(said["Fn::Not"][0], values)
-    left, right = (str(resolved(one, values)) for one in said["Fn::Equals"])
+def is_true(expression: Any, values: dict[str, Any]) -> bool:
+    """Evaluate ``Fn::Equals``, or ``Fn::Not`` of it, with these parameters."""
+    if "Fn::Not" in expression:
+        return not is_true(expression["Fn::Not"][0], values)
+    left, right = (str(resolved(side, values)) for side in expression["Fn::Equals"])
     return left == right
 
 
-def _notify(configuration: Any, ids: dict[str, str]) -> None:
+def _configure_notifications(configuration: Any, ids: dict[str, str]) -> None:
     sqs = boto3.client("sqs")
     url = ids["IncomingQueue"]
     queue = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    wanted = [
+    queues = [
         {
             "QueueArn": queue,
-            "Events": [one["Event"]],
-            "Filter": {"Key": {"FilterRules": one["Filter"]["S3Key"]["Rules"]}},
+            "Events": [queue_configuration["Event"]],
+            "Filter": {"Key": {"FilterRules": queue_configuration["Filter"]["S3Key"]["Rules"]}},
         }
-        for one in configuration["QueueConfigurations"]
+        for queue_configuration in configuration["QueueConfigurations"]
     ]
     bridge: dict[str, Any] = {"EventBridgeConfiguration": {}} if "EventBridgeConfiguration" in configuration else {}
     boto3.client("s3").put_bucket_notification_configuration(
-        Bucket=ids["DataBucket"], NotificationConfiguration={"QueueConfigurations": wanted, **bridge}
+        Bucket=ids["DataBucket"], NotificationConfiguration={"QueueConfigurations": queues, **bridge}
     )

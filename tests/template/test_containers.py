@@ -1,4 +1,4 @@
-"""The Dockerfiles, as far as they can be seen without building them."""
+"""The Dockerfiles, checked without building them."""
 
 import os
 import re
@@ -17,7 +17,7 @@ DOCKERFILES = ["train_job/Dockerfile", "inference_lambda/Dockerfile"]
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
-def test_the_linter_of_dockerfiles_finds_nothing(name: str) -> None:
+def test_hadolint_finds_nothing(name: str) -> None:
     linter = shutil.which("hadolint", path=str(Path(sys.executable).parent))
     if linter is None:
         pytest.skip("hadolint has no wheel for this machine")
@@ -25,45 +25,45 @@ def test_the_linter_of_dockerfiles_finds_nothing(name: str) -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_the_context_holds_what_is_installed_and_nothing_else() -> None:
+def test_the_build_context_holds_only_what_is_installed() -> None:
     patterns = (ROOT / ".dockerignore").read_text().split()
     assert patterns[0] == "*"
     allowed = {pattern.removeprefix("!") for pattern in patterns if pattern.startswith("!")}
     packages = re.search(r"^packages = \[(.*)\]$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert packages
-    assert allowed == {"pyproject.toml", "README.md", *re.findall(r'"(\w+)"', packages[1])}
+    assert allowed == {"pyproject.toml", "README.md", "template.yaml", *re.findall(r'"(\w+)"', packages[1])}
 
 
-def test_the_training_image_runs_as_the_user_of_the_template_and_hears_sigterm() -> None:
+def test_the_training_image_runs_as_the_templates_user_and_receives_sigterm() -> None:
     text = (ROOT / "train_job" / "Dockerfile").read_text()
     user = re.search(r"^USER (.+)$", text, re.MULTILINE)
     assert user
     assert (ROOT / "template.yaml").read_text().count(f'User: "{user[1]}"') == 4
     assert 'ENTRYPOINT ["transferlite"]' in text
-    assert 'VOLUME ["/tmp"]' in text  # or what is mounted over it belongs to root, on Fargate
+    assert 'VOLUME ["/tmp"]' in text  # without it, Fargate mounts a volume there that belongs to root
 
 
-def test_the_function_s_image_names_its_handler() -> None:
+def test_the_function_image_sets_its_handler() -> None:
     text = (ROOT / "inference_lambda" / "Dockerfile").read_text()
     assert 'CMD ["inference_lambda.handler.lambda_handler"]' in text
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
-def test_no_base_image_is_of_a_registry_that_the_user_did_not_choose(name: str) -> None:
+def test_no_base_image_names_a_registry(name: str) -> None:
     images = re.findall(r"^ARG BASE=(.*)$", (ROOT / name).read_text(), re.MULTILINE)
     assert len(images) == 1
     assert "." not in images[0].split("/")[0] or "/" not in images[0]
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
-def test_every_stage_is_of_the_base_that_is_named_and_can_be_pinned(name: str) -> None:
+def test_every_stage_uses_the_base_image_which_can_be_pinned(name: str) -> None:
     text = (ROOT / name).read_text()
     assert re.findall(r"^FROM (\S+)", text, re.MULTILINE) == ["${BASE}${DIGEST}"] * 2
     assert re.findall(r"^ARG DIGEST=(.*)$", text, re.MULTILINE) == [""]
 
 
-def test_the_machine_s_limits_are_not_passed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A container may not ask for more open files than the process that starts it has."""
+def test_container_limits_do_not_exceed_the_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container may not have higher limits than the process that starts it."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 512))
     assert podman.limits() == ["--ulimit=nofile=512:512", "--ulimit=nproc=512:512"]
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
@@ -72,7 +72,7 @@ def test_the_machine_s_limits_are_not_passed(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_without_root_the_containers_are_skipped_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(podman.UnavailableError, match="take root"):
+    with pytest.raises(podman.UnavailableError, match="need root"):
         podman.install_tools()
 
 

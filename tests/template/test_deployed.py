@@ -1,4 +1,4 @@
-"""The stack in moto, used as it is meant to be: photos in, predictions out."""
+"""The stack in moto: photos in, predictions out."""
 
 import json
 import tempfile
@@ -14,12 +14,12 @@ from tests.conftest import Trained
 from tests.pictures import jpeg
 from tests.template.stack import Stack
 
-# -- predictions ------------------------------------------------------------------------------------------------------
+# -- predictions -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def function(stack: Stack, trained: Trained, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """The function in the stack's environment, with a model in its registry; its event source is :func:`drain`."""
+    """Set the stack's environment in this process and upload a model; :func:`drain` is the event source."""
     boto3.client("lambda").update_event_source_mapping(UUID=stack.ids["IncomingQueueTrigger"], Enabled=False)
     name = stack.outputs["InferenceFunctionName"]
     configured = boto3.client("lambda").get_function_configuration(FunctionName=name)
@@ -35,32 +35,35 @@ def function(stack: Stack, trained: Trained, monkeypatch: pytest.MonkeyPatch, tm
 
 
 def drain(url: str) -> list[Any]:
-    """What Lambda's event source does: hand messages over, delete those that did not fail. Returns the answers."""
-    sqs, answers = boto3.client("sqs"), []
+    """Pass messages to the function, as Lambda's event source does; delete those that succeed, return the replies."""
+    sqs, replies = boto3.client("sqs"), []
     while received := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []):
-        records = [{"messageId": one["MessageId"], "body": one["Body"], "eventSource": "aws:sqs"} for one in received]
-        answer = handler.lambda_handler({"Records": records}, None)
-        failed = {one["itemIdentifier"] for one in answer["batchItemFailures"]}
-        for one in received:
-            if one["MessageId"] not in failed:
-                sqs.delete_message(QueueUrl=url, ReceiptHandle=one["ReceiptHandle"])
-        answers.append(answer)
-    return answers
+        records = [
+            {"messageId": message["MessageId"], "body": message["Body"], "eventSource": "aws:sqs"}
+            for message in received
+        ]
+        reply = handler.lambda_handler({"Records": records}, None)
+        failed = {failure["itemIdentifier"] for failure in reply["batchItemFailures"]}
+        for message in received:
+            if message["MessageId"] not in failed:
+                sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        replies.append(reply)
+    return replies
 
 
 @pytest.mark.usefixtures("function")
-def test_photos_put_below_incoming_are_labelled_and_no_others(stack: Stack) -> None:
+def test_only_photos_below_incoming_are_labelled(stack: Stack) -> None:
     s3, data = boto3.client("s3"), stack.outputs["DataBucketName"]
     for key in ("incoming/a b+c.jpg", "incoming/猫/1.jpg", "photos/not this one.jpg"):
         s3.put_object(Bucket=data, Key=key, Body=jpeg("red"))
     s3.put_object(Bucket=data, Key="incoming/broken.jpg", Body=b"no photo")
     assert drain(stack.outputs["IncomingQueueUrl"]) != []
-    found = s3.list_objects_v2(Bucket=stack.outputs["PredictionBucketName"])["Contents"]
+    items = s3.list_objects_v2(Bucket=stack.outputs["PredictionBucketName"])["Contents"]
     records = {
-        one["Key"]: json.loads(
-            s3.get_object(Bucket=stack.outputs["PredictionBucketName"], Key=one["Key"])["Body"].read()
+        item["Key"]: json.loads(
+            s3.get_object(Bucket=stack.outputs["PredictionBucketName"], Key=item["Key"])["Body"].read()
         )
-        for one in found
+        for item in items
     }
     labels = {key: record.get("label") or record["error"]["code"] for key, record in records.items()}
     assert labels == {
@@ -71,7 +74,7 @@ def test_photos_put_below_incoming_are_labelled_and_no_others(stack: Stack) -> N
 
 
 @pytest.mark.usefixtures("function")
-def test_a_message_that_always_fails_ends_among_the_dead_letters(stack: Stack) -> None:
+def test_a_message_that_always_fails_reaches_the_dead_letter_queue(stack: Stack) -> None:
     sqs, url = boto3.client("sqs"), stack.outputs["IncomingQueueUrl"]
     sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "0"})
     sqs.send_message(QueueUrl=url, MessageBody="poison")

@@ -1,4 +1,4 @@
-"""The function as an image and as a zip: what the template says of both, and each deployed into moto."""
+"""The function as an image and as a zip: checks of the template, and each deployed into moto."""
 
 import base64
 import hashlib
@@ -11,22 +11,26 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.template.checking import Break, of_type, promises, properties
+from tests.template.checking import Break, make_tests, of_type, properties
 from tests.template.conftest import simulated_aws
 from tests.template.stack import PARAMETERS, Stack, Template, deploy
 from transferlite.packaging.lambda_zip import PLATFORMS
 
-THE_ONE_THERE_IS = {"Fn::If": ["IsZip", {"Ref": "ZipFunction"}, {"Ref": "InferenceFunction"}]}
-ITS_ARN = {"Fn::If": ["IsZip", {"Fn::GetAtt": ["ZipFunction", "Arn"]}, {"Fn::GetAtt": ["InferenceFunction", "Arn"]}]}
-OF_THE_PACKAGE = {"PackageType", "Code", "Handler", "Runtime"}
+DEPLOYED_FUNCTION = {"Fn::If": ["IsZip", {"Ref": "ZipFunction"}, {"Ref": "InferenceFunction"}]}
+DEPLOYED_FUNCTION_ARN = {
+    "Fn::If": ["IsZip", {"Fn::GetAtt": ["ZipFunction", "Arn"]}, {"Fn::GetAtt": ["InferenceFunction", "Arn"]}]
+}
+PACKAGE_PROPERTIES = {"PackageType", "Code", "Handler", "Runtime"}
 
 
-# -- the checks -------------------------------------------------------------------------------------------------------
+# -- the checks --------------------------------------------------------------------------------------------------------
 
 
-def one_function_is_deployed_of_two(template: Template) -> None:
+def exactly_one_function_is_deployed(template: Template) -> None:
     kinds = {
-        name: one["Condition"] for name, one in template["Resources"].items() if "::Lambda::Function" in one["Type"]
+        name: resource["Condition"]
+        for name, resource in template["Resources"].items()
+        if "::Lambda::Function" in resource["Type"]
     }
     assert kinds == {"InferenceFunction": "IsImage", "ZipFunction": "IsZip"}
     for kind in ("Image", "Zip"):
@@ -34,10 +38,10 @@ def one_function_is_deployed_of_two(template: Template) -> None:
     assert template["Parameters"]["FunctionPackage"]["AllowedValues"] == ["Image", "Zip"]
 
 
-def each_package_has_what_lambda_asks_of_it(template: Template) -> None:
+def each_package_type_has_the_required_properties(template: Template) -> None:
     image, archive = properties(template, "InferenceFunction"), properties(template, "ZipFunction")
     assert (image["PackageType"], image["Code"]) == ("Image", {"ImageUri": {"Ref": "InferenceImage"}})
-    assert not {"Handler", "Runtime", "Layers"} & set(image)  # Lambda refuses an image with one
+    assert not {"Handler", "Runtime", "Layers"} & set(image)  # Lambda refuses an image with any of them
     assert archive.get("PackageType", "Zip") == "Zip"
     assert archive["Code"] == {"S3Bucket": {"Ref": "CodeBucket"}, "S3Key": {"Ref": "CodeKey"}}
     assert archive["Runtime"] == {"Ref": "FunctionRuntime"}
@@ -47,100 +51,109 @@ def each_package_has_what_lambda_asks_of_it(template: Template) -> None:
 
 def both_are_the_same_function(template: Template) -> None:
     image, archive = (
-        {key: value for key, value in one.items() if key not in OF_THE_PACKAGE}
-        for one in of_type(template, "AWS::Lambda::Function").values()
+        {key: value for key, value in function.items() if key not in PACKAGE_PROPERTIES}
+        for function in of_type(template, "AWS::Lambda::Function").values()
     )
     assert image == archive
     assert image["Role"] == {"Fn::GetAtt": ["InferenceRole", "Arn"]}
     assert image["Architectures"] == [{"Ref": "Architecture"}]
 
 
-def whoever_asks_finds_the_one_there_is(template: Template) -> None:
-    assert properties(template, "IncomingQueueTrigger")["FunctionName"] == THE_ONE_THERE_IS
-    assert properties(template, "InferenceFunctionUrl")["TargetFunctionArn"] == ITS_ARN
+def references_point_to_the_deployed_function(template: Template) -> None:
+    assert properties(template, "IncomingQueueTrigger")["FunctionName"] == DEPLOYED_FUNCTION
+    assert properties(template, "InferenceFunctionUrl")["TargetFunctionArn"] == DEPLOYED_FUNCTION_ARN
     (dimension,) = properties(template, "FunctionErrorsAlarm")["Dimensions"]
-    assert dimension == {"Name": "FunctionName", "Value": THE_ONE_THERE_IS}
-    assert properties(template, "Dashboard")["DashboardBody"]["Fn::Sub"][1] == {"Function": THE_ONE_THERE_IS}
-    assert template["Outputs"]["InferenceFunctionName"]["Value"] == THE_ONE_THERE_IS
+    assert dimension == {"Name": "FunctionName", "Value": DEPLOYED_FUNCTION}
+    assert properties(template, "Dashboard")["DashboardBody"]["Fn::Sub"][1] == {"Function": DEPLOYED_FUNCTION}
+    assert template["Outputs"]["InferenceFunctionName"]["Value"] == DEPLOYED_FUNCTION
 
 
-def a_package_that_is_not_named_is_refused_before_anything_is_made(template: Template) -> None:
-    asked: dict[str, set[str]] = {}
+def a_missing_package_is_refused_before_deployment(template: Template) -> None:
+    required: dict[str, set[str]] = {}
     for rule in template["Rules"].values():
         kind = rule["RuleCondition"]["Fn::Equals"][1]
         assert rule["RuleCondition"]["Fn::Equals"][0] == {"Ref": "FunctionPackage"}
-        named = [one["Assert"]["Fn::Not"][0]["Fn::Equals"] for one in rule["Assertions"]]
-        asked[kind] = {one["Ref"] for one, _ in named}
-        assert all(template["Parameters"][one["Ref"]]["Default"] == nothing for one, nothing in named)
-    assert asked == {"Image": {"InferenceImage"}, "Zip": {"CodeBucket", "CodeKey"}}
+        comparisons = [assertion["Assert"]["Fn::Not"][0]["Fn::Equals"] for assertion in rule["Assertions"]]
+        required[kind] = {reference["Ref"] for reference, _ in comparisons}
+        assert all(template["Parameters"][reference["Ref"]]["Default"] == missing for reference, missing in comparisons)
+    assert required == {"Image": {"InferenceImage"}, "Zip": {"CodeBucket", "CodeKey"}}
 
 
-def what_a_zip_is_made_for_is_what_the_template_takes(template: Template) -> None:
+def zip_platforms_match_the_template(template: Template) -> None:
     assert set(template["Parameters"]["Architecture"]["AllowedValues"]) == set(PLATFORMS)
     runtime = template["Parameters"]["FunctionRuntime"]
     assert runtime["Default"] == "python3.12"  # the default of ``make lambda.zip``
-    assert all(one.startswith("python3.") and int(one[8:]) >= 12 for one in runtime["AllowedValues"])
+    assert all(value.startswith("python3.") and int(value[8:]) >= 12 for value in runtime["AllowedValues"])
 
 
-# -- and what breaks them ----------------------------------------------------------------------------------------------
+# -- broken templates --------------------------------------------------------------------------------------------------
 
 BREAKS: list[Break] = [
-    (one_function_is_deployed_of_two, ("Resources", "ZipFunction", "Condition"), "IsImage"),
-    (one_function_is_deployed_of_two, ("Conditions", "IsZip"), {"Fn::Equals": [{"Ref": "FunctionPackage"}, "zip"]}),
-    (one_function_is_deployed_of_two, ("Parameters", "FunctionPackage", "AllowedValues"), ["Image", "Zip", "zip"]),
-    (each_package_has_what_lambda_asks_of_it, ("InferenceFunction", "PackageType"), "Zip"),
-    (each_package_has_what_lambda_asks_of_it, ("InferenceFunction", "Runtime"), {"Ref": "FunctionRuntime"}),
-    (each_package_has_what_lambda_asks_of_it, ("ZipFunction", "Code"), {"ImageUri": {"Ref": "InferenceImage"}}),
-    (each_package_has_what_lambda_asks_of_it, ("ZipFunction", "Handler"), "inference_lambda.handler.main"),
-    (each_package_has_what_lambda_asks_of_it, ("ZipFunction", "Runtime"), "python3.11"),
+    (exactly_one_function_is_deployed, ("Resources", "ZipFunction", "Condition"), "IsImage"),
+    (exactly_one_function_is_deployed, ("Conditions", "IsZip"), {"Fn::Equals": [{"Ref": "FunctionPackage"}, "zip"]}),
+    (exactly_one_function_is_deployed, ("Parameters", "FunctionPackage", "AllowedValues"), ["Image", "Zip", "zip"]),
+    (each_package_type_has_the_required_properties, ("InferenceFunction", "PackageType"), "Zip"),
+    (each_package_type_has_the_required_properties, ("InferenceFunction", "Runtime"), {"Ref": "FunctionRuntime"}),
+    (each_package_type_has_the_required_properties, ("ZipFunction", "Code"), {"ImageUri": {"Ref": "InferenceImage"}}),
+    (each_package_type_has_the_required_properties, ("ZipFunction", "Handler"), "inference_lambda.handler.main"),
+    (each_package_type_has_the_required_properties, ("ZipFunction", "Runtime"), "python3.11"),
     (both_are_the_same_function, ("ZipFunction", "Environment", "Variables", "TRANSFERLITE_VARIANT"), "int8"),
     (both_are_the_same_function, ("ZipFunction", "Timeout"), 3),
     (both_are_the_same_function, ("InferenceFunction", "LoggingConfig"), {}),
-    (whoever_asks_finds_the_one_there_is, ("IncomingQueueTrigger", "FunctionName"), {"Ref": "InferenceFunction"}),
+    (references_point_to_the_deployed_function, ("IncomingQueueTrigger", "FunctionName"), {"Ref": "InferenceFunction"}),
     (
-        whoever_asks_finds_the_one_there_is,
+        references_point_to_the_deployed_function,
         ("InferenceFunctionUrl", "TargetFunctionArn"),
         {"Fn::GetAtt": ["ZipFunction", "Arn"]},
     ),
-    (whoever_asks_finds_the_one_there_is, ("FunctionErrorsAlarm", "Dimensions", 0, "Value"), {"Ref": "ZipFunction"}),
-    (whoever_asks_finds_the_one_there_is, ("Dashboard", "DashboardBody", "Fn::Sub", 1), {}),
-    (whoever_asks_finds_the_one_there_is, ("Outputs", "InferenceFunctionName", "Value"), {"Ref": "InferenceFunction"}),
-    (a_package_that_is_not_named_is_refused_before_anything_is_made, ("Rules", "ZipRequired", "Assertions"), []),
     (
-        a_package_that_is_not_named_is_refused_before_anything_is_made,
+        references_point_to_the_deployed_function,
+        ("FunctionErrorsAlarm", "Dimensions", 0, "Value"),
+        {"Ref": "ZipFunction"},
+    ),
+    (references_point_to_the_deployed_function, ("Dashboard", "DashboardBody", "Fn::Sub", 1), {}),
+    (
+        references_point_to_the_deployed_function,
+        ("Outputs", "InferenceFunctionName", "Value"),
+        {"Ref": "InferenceFunction"},
+    ),
+    (a_missing_package_is_refused_before_deployment, ("Rules", "ZipRequired", "Assertions"), []),
+    (
+        a_missing_package_is_refused_before_deployment,
         ("Parameters", "InferenceImage", "Default"),
         "",
     ),
-    (what_a_zip_is_made_for_is_what_the_template_takes, ("Parameters", "FunctionRuntime", "Default"), "python3.13"),
+    (zip_platforms_match_the_template, ("Parameters", "FunctionRuntime", "Default"), "python3.13"),
     (
-        what_a_zip_is_made_for_is_what_the_template_takes,
+        zip_platforms_match_the_template,
         ("Parameters", "FunctionRuntime", "AllowedValues", 0),
         "python3.11",
     ),
-    (what_a_zip_is_made_for_is_what_the_template_takes, ("Parameters", "Architecture", "AllowedValues"), ["x86_64"]),
+    (zip_platforms_match_the_template, ("Parameters", "Architecture", "AllowedValues"), ["x86_64"]),
 ]
 
 
-test_the_template_keeps_its_promise, test_a_broken_promise_is_seen = promises(BREAKS)
+test_the_template_passes_the_check, test_the_check_detects_a_broken_template = make_tests(BREAKS)
 
 
-# -- deployed ---------------------------------------------------------------------------------------------------------
+# -- deployed ----------------------------------------------------------------------------------------------------------
 
 
-def packed() -> bytes:
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as archive:
+def make_zip() -> bytes:
+    """Return a zip with a handler."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
         archive.writestr(zipfile.ZipInfo("inference_lambda/handler.py"), "def lambda_handler(event, context): ...")
-    return made.getvalue()
+    return content.getvalue()
 
 
 @pytest.fixture
-def from_a_zip() -> Iterator[Stack]:
-    with simulated_aws({"lambda": {"use_docker": False}}):  # moto would start a container for S3's test message
+def zip_stack() -> Iterator[Stack]:
+    with simulated_aws({"lambda": {"use_docker": False}}):  # otherwise moto starts a container for S3's test message
         boto3.client("s3").create_bucket(
             Bucket="code", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
         )
-        boto3.client("s3").put_object(Bucket="code", Key="a/lambda.zip", Body=packed())
+        boto3.client("s3").put_object(Bucket="code", Key="a/lambda.zip", Body=make_zip())
         yield deploy(
             FunctionPackage="Zip",
             CodeBucket="code",
@@ -151,21 +164,24 @@ def from_a_zip() -> Iterator[Stack]:
 
 
 def deployed_function(stack: Stack) -> Any:
-    """The function, which the stack's output and the queue's event source both name."""
-    (name,) = [one["FunctionName"] for one in boto3.client("lambda").list_functions()["Functions"]]
+    """Return the only function; check that the stack's output and the queue's event source refer to it."""
+    (name,) = [function["FunctionName"] for function in boto3.client("lambda").list_functions()["Functions"]]
     assert stack.outputs["InferenceFunctionName"] == name
     source = boto3.client("lambda").get_event_source_mapping(UUID=stack.ids["IncomingQueueTrigger"])
     assert source["FunctionArn"].split(":function:")[1].split(":")[0] == name
     return boto3.client("lambda").get_function(FunctionName=name)
 
 
-def test_a_stack_of_a_zip_has_a_function_of_that_zip_alone(from_a_zip: Stack) -> None:
-    made = deployed_function(from_a_zip)["Configuration"]
-    assert made["CodeSha256"] == base64.b64encode(hashlib.sha256(packed()).digest()).decode()
-    assert (made["Handler"], made["Runtime"]) == ("inference_lambda.handler.lambda_handler", "python3.13")
-    assert made["Environment"]["Variables"]["TRANSFERLITE_OUTPUT_BUCKET"] == from_a_zip.ids["PredictionBucket"]
+def test_a_zip_stack_deploys_only_the_zip_function(zip_stack: Stack) -> None:
+    configuration = deployed_function(zip_stack)["Configuration"]
+    assert configuration["CodeSha256"] == base64.b64encode(hashlib.sha256(make_zip()).digest()).decode()
+    assert (configuration["Handler"], configuration["Runtime"]) == (
+        "inference_lambda.handler.lambda_handler",
+        "python3.13",
+    )
+    assert configuration["Environment"]["Variables"]["TRANSFERLITE_OUTPUT_BUCKET"] == zip_stack.ids["PredictionBucket"]
 
 
-def test_a_stack_of_an_image_has_a_function_of_that_image_alone(stack: Stack) -> None:
+def test_an_image_stack_deploys_only_the_image_function(stack: Stack) -> None:
     code = deployed_function(stack)["Code"]
     assert (code["RepositoryType"], code["ImageUri"]) == ("ECR", PARAMETERS["InferenceImage"])

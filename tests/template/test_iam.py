@@ -1,7 +1,7 @@
-"""Each role may do what is done in its name, and nothing else.
+"""Each role has exactly the permissions that are used in its name.
 
-What our own code does is recorded at the local AWS, by the key that signs it; what AWS's services do is told from what
-they are set up with.
+Calls of our own code are recorded at a local AWS, by the key that signs them. Calls of AWS services are derived from
+their configuration.
 """
 
 import copy
@@ -12,60 +12,63 @@ import pytest
 
 from tests.template import service_needs
 from tests.template.policies import OUR_BUCKETS, Account, Pair, Spare, differences
-from tests.template.recorded_work import work_recorded
-from tests.template.requests_made import Requests, asked_of_s3
+from tests.template.recorded_work import record_work
+from tests.template.requests_made import Requests, s3_permission
 from tests.template.stack import Template, transformed
 
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Account, Requests]:
-    """The account, and what was asked for in it by each role of ours."""
-    return work_recorded(tmp_path_factory.mktemp("iam"))
+    """The account, and the permissions that each of our roles used."""
+    return record_work(tmp_path_factory.mktemp("iam"))
 
 
-# -- what is allowed --------------------------------------------------------------------------------------------------
+# -- expected permissions ----------------------------------------------------------------------------------------------
 
 _LISTING = "https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html"
-"""Under Permissions: without s3:ListBucket an object that is not there is 403, which no one can tell from a refusal."""
+"""Section Permissions: without s3:ListBucket, S3 answers 403 instead of 404 for a missing object."""
 _PARTS = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html"
 
 
-def missing_is_404(*buckets: str) -> list[Spare]:
-    """The right to list, for the answers that it changes."""
-    why = "an object that is not there is told from one that may not be read"
+def list_for_404(*buckets: str) -> list[Spare]:
+    """Return the grants of ListBucket, which no call uses."""
+    why = "S3 answers 404, not 403, for a missing object"
     return [Spare("s3:ListBucket", f"arn:aws:s3:::{OUR_BUCKETS[name]}", why, _LISTING) for name in buckets]
 
 
-def uploads_are_given_up(*prefixes: str) -> list[Spare]:
-    """The right to drop what was sent, of an upload that breaks off; here none does."""
-    models, why = OUR_BUCKETS["ModelBucket"], "an upload that breaks off leaves no parts, which would cost"
-    return [Spare("s3:AbortMultipartUpload", f"arn:aws:s3:::{models}/{one}", why, _PARTS) for one in prefixes]
+def abort_failed_uploads(*prefixes: str) -> list[Spare]:
+    """Return the grants to abort failed uploads; none fails in the recorded work."""
+    models, why = OUR_BUCKETS["ModelBucket"], "a failed upload would leave parts, which cost money"
+    return [Spare("s3:AbortMultipartUpload", f"arn:aws:s3:::{models}/{prefix}", why, _PARTS) for prefix in prefixes]
 
 
 SPARE = {
-    "TrainingJobRole": uploads_are_given_up("registry/models/*"),
-    "InferenceRole": missing_is_404("DataBucket", "ModelBucket"),
-    "DriftJobRole": missing_is_404("ModelBucket"),
+    "TrainingJobRole": abort_failed_uploads("registry/models/*"),
+    "InferenceRole": list_for_404("DataBucket", "ModelBucket"),
+    "DriftJobRole": list_for_404("ModelBucket"),
 }
-BY_US = {"CheckJobRole", "TrainingJobRole", "InferenceRole", "DriftJobRole"}
+OUR_ROLES = {"CheckJobRole", "TrainingJobRole", "InferenceRole", "DriftJobRole"}
 NEEDS: dict[str, Callable[[Account], set[Pair]]] = {
     "CheckJobRole": lambda _: set(),
     "TrainingJobRole": lambda _: set(),
     "DriftJobRole": lambda _: set(),
-    "InferenceRole": lambda account: service_needs.of_lambda(account, "InferenceRole"),
-    "StateMachineRole": service_needs.of_the_machine,
-    "ScheduleRole": lambda account: service_needs.of_schedules(account, "ScheduleRole"),
-    "DriftScheduleRole": lambda account: service_needs.of_schedules(account, "DriftScheduleRole"),
-    "NewLabelsRole": lambda account: service_needs.of_rules(account, "NewLabelsRole"),
-    "BatchExecutionRole": lambda account: service_needs.of_containers(account, "BatchExecutionRole"),
-    "BatchInstanceRole": service_needs.of_instances,
+    "InferenceRole": lambda account: service_needs.lambda_needs(account, "InferenceRole"),
+    "StateMachineRole": service_needs.state_machine_needs,
+    "ScheduleRole": lambda account: service_needs.schedule_needs(account, "ScheduleRole"),
+    "DriftScheduleRole": lambda account: service_needs.schedule_needs(account, "DriftScheduleRole"),
+    "NewLabelsRole": lambda account: service_needs.rule_needs(account, "NewLabelsRole"),
+    "BatchExecutionRole": lambda account: service_needs.container_needs(account, "BatchExecutionRole"),
+    "BatchInstanceRole": service_needs.instance_needs,
 }
-"""What services do in a role's name; what our own code does is recorded."""
+"""Permissions that AWS services need in each role; those of our own code are recorded."""
 USERS = {
     "CheckJobRole": ("ecs-tasks.amazonaws.com", {"CheckJobDefinition"}),
     "TrainingJobRole": ("ecs-tasks.amazonaws.com", {"CpuJobDefinition", "GpuJobDefinition"}),
     "DriftJobRole": ("ecs-tasks.amazonaws.com", {"DriftJobDefinition"}),
-    "BatchExecutionRole": ("ecs-tasks.amazonaws.com", {"CheckJobDefinition", "CpuJobDefinition", "GpuJobDefinition", "DriftJobDefinition"}),
+    "BatchExecutionRole": (
+        "ecs-tasks.amazonaws.com",
+        {"CheckJobDefinition", "CpuJobDefinition", "GpuJobDefinition", "DriftJobDefinition"},
+    ),
     "InferenceRole": ("lambda.amazonaws.com", {"InferenceFunction", "ZipFunction"}),
     "StateMachineRole": ("states.amazonaws.com", {"TrainingStateMachine"}),
     "ScheduleRole": ("scheduler.amazonaws.com", {"TrainingSchedule"}),
@@ -73,16 +76,16 @@ USERS = {
     "NewLabelsRole": ("events.amazonaws.com", {"NewLabelsRule"}),
     "BatchInstanceRole": ("ec2.amazonaws.com", {"BatchInstanceProfile"}),
 }
-"""Who takes each role on, and for what: the same image trains on either machine, and ECS starts every container."""
+"""The service that assumes each role, and the resources that refer to it."""
 
 
-def compared(account: Account, requests: Requests, role: str) -> set[tuple[str, str, str]]:
-    """How what a role may do differs from what is done with it."""
-    needs = NEEDS[role](account) | (requests.made[role] if role in BY_US else set())
+def compare(account: Account, requests: Requests, role: str) -> set[tuple[str, str, str]]:
+    """Return the differences between a role's permissions and those it needs."""
+    needs = NEEDS[role](account) | (requests.used[role] if role in OUR_ROLES else set())
     return differences(account.granted(role), needs, SPARE.get(role, ()))
 
 
-def test_every_role_of_the_template_is_compared() -> None:
+def test_every_role_of_the_template_is_compare() -> None:
     account = Account(transformed(), {})
     assert account.roles() == NEEDS.keys() == USERS.keys()
     assert {role: (account.principals(role), set(account.users(role))) for role in USERS} == {
@@ -91,37 +94,37 @@ def test_every_role_of_the_template_is_compared() -> None:
 
 
 @pytest.mark.parametrize("role", sorted(NEEDS))
-def test_a_role_may_do_what_is_done_with_it_and_nothing_else(recorded: tuple[Account, Requests], role: str) -> None:
-    assert compared(*recorded, role) == set()
+def test_a_role_has_exactly_the_permissions_it_uses(recorded: tuple[Account, Requests], role: str) -> None:
+    assert compare(*recorded, role) == set()
 
 
-def test_every_request_is_one_of_a_role_or_of_this_test(recorded: tuple[Account, Requests]) -> None:
-    assert recorded[1].made.keys() == BY_US | {"demo"}
+def test_every_request_is_signed_by_a_role_or_this_test(recorded: tuple[Account, Requests]) -> None:
+    assert recorded[1].used.keys() == OUR_ROLES | {"demo"}
 
 
-# -- and the comparison sees what is changed --------------------------------------------------------------------------
+# -- the comparison detects changes ------------------------------------------------------------------------------------
 
 
 def statements(template: Template, role: str) -> list[Any]:
-    """Those of a role's own policies, conditions taken as they hold."""
+    """Return the statements of a role's own policies, with all conditions on."""
     policies = template["Resources"][role]["Properties"].get("Policies", ())
-    told = [one for policy in policies for one in policy["PolicyDocument"]["Statement"]]
-    return [one["Fn::If"][1] if "Fn::If" in one else one for one in told]
+    found = [statement for policy in policies for statement in policy["PolicyDocument"]["Statement"]]
+    return [statement["Fn::If"][1] if "Fn::If" in statement else statement for statement in found]
 
 
 def each_grant() -> list[tuple[str, int, str, int]]:
-    """Every role's every statement, and in it each of its actions and each of its resources."""
+    """Return role, statement number, ``Action`` or ``Resource``, and index of every granted action and resource."""
     return [
         (role, number, part, index)
         for role in sorted(NEEDS)
-        for number, one in enumerate(statements(transformed(), role))
+        for number, statement in enumerate(statements(transformed(), role))
         for part in ("Action", "Resource")
-        for index in range(len(one[part]) if isinstance(one[part], list) else 1)
+        for index in range(len(statement[part]) if isinstance(statement[part], list) else 1)
     ]
 
 
 @pytest.mark.parametrize(("role", "number", "part", "index"), each_grant())
-def test_an_action_or_a_resource_that_is_taken_away_is_missed(
+def test_a_removed_action_or_resource_is_detected(
     recorded: tuple[Account, Requests], role: str, number: int, part: str, index: int
 ) -> None:
     account, requests = recorded
@@ -129,23 +132,21 @@ def test_an_action_or_a_resource_that_is_taken_away_is_missed(
     statement = statements(changed.template, role)[number]
     values = statement[part] if isinstance(statement[part], list) else [statement[part]]
     statement[part] = values[:index] + values[index + 1 :]
-    assert compared(changed, requests, role) != set()
+    assert compare(changed, requests, role) != set()
 
 
 @pytest.mark.parametrize("role", sorted(NEEDS))
-def test_a_policy_that_is_taken_away_or_an_action_too_many_is_seen(
-    recorded: tuple[Account, Requests], role: str
-) -> None:
+def test_a_missing_policy_or_an_extra_action_is_detected(recorded: tuple[Account, Requests], role: str) -> None:
     account, requests = recorded
     without, more = Account(transformed(), account.named), Account(transformed(), account.named)
     properties = without.template["Resources"][role]["Properties"]
     properties.pop("Policies", None)
     properties.pop("ManagedPolicyArns", None)
-    assert {kind for kind, _, _ in compared(without, requests, role)} >= {"refused"}
+    assert {kind for kind, _, _ in compare(without, requests, role)} >= {"refused"}
     unused = {"Effect": "Allow", "Action": "s3:DeleteBucket", "Resource": "arn:aws:s3:::photos-data"}
     policies = more.template["Resources"][role]["Properties"].setdefault("Policies", [])
     policies.append({"PolicyName": "more", "PolicyDocument": {"Statement": [unused]}})
-    assert compared(more, requests, role) == {("unused", "s3:DeleteBucket", "arn:aws:s3:::photos-data")}
+    assert compare(more, requests, role) == {("unused", "s3:DeleteBucket", "arn:aws:s3:::photos-data")}
 
 
 @pytest.mark.parametrize(
@@ -157,12 +158,14 @@ def test_a_policy_that_is_taken_away_or_an_action_too_many_is_seen(
         "111122223333.dkr.ecr.eu-central-1.amazonaws.com/train",
     ],
 )
-def test_the_image_may_be_pulled_from_its_own_repository_alone(image: str) -> None:
+def test_images_may_be_pulled_only_from_their_repository(image: str) -> None:
     template = transformed()
     template["Parameters"] = copy.deepcopy(template["Parameters"]) | {"TrainImage": {"Default": image}}
     account = Account(template, {"TrainImage": image})
     assert (
-        differences(account.granted("BatchExecutionRole"), service_needs.of_containers(account, "BatchExecutionRole"), ())
+        differences(
+            account.granted("BatchExecutionRole"), service_needs.container_needs(account, "BatchExecutionRole"), ()
+        )
         == set()
     )
 
@@ -179,7 +182,7 @@ def test_the_image_may_be_pulled_from_its_own_repository_alone(image: str) -> No
         ("PUT", "/b", "", "s3:PUT, of no known action", "b"),
     ],
 )
-def test_a_request_asks_for_the_action_that_its_method_and_query_say(
+def test_a_requests_method_and_query_give_its_action(
     method: str, path: str, query: str, action: str, target: str
 ) -> None:
-    assert asked_of_s3(method, path, query) == (action, f"arn:aws:s3:::{target}")
+    assert s3_permission(method, path, query) == (action, f"arn:aws:s3:::{target}")

@@ -1,4 +1,4 @@
-"""A stack with every option on, in moto: what each creates, and its use."""
+"""A stack in moto with every option on: the resources of each option, and their use."""
 
 import ast
 import json
@@ -40,36 +40,38 @@ PHOTOS = Callable[[int], None]
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    """One stack for all of them; a test that runs trainings or events is content with what others left."""
+    """One stack for all tests of this file; they tolerate what earlier tests left in it."""
     with simulated_aws():
-        made = deploy(**ON)
-        boto3.client("lambda").update_event_source_mapping(UUID=made.ids["IncomingQueueTrigger"], Enabled=False)
-        yield made
+        deployed = deploy(**ON)
+        boto3.client("lambda").update_event_source_mapping(UUID=deployed.ids["IncomingQueueTrigger"], Enabled=False)
+        yield deployed
 
 
 @pytest.fixture(autouse=True)
-def _where_the_stack_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def _use_the_stacks_region(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
 
 
 def policy(stack: Stack, role: str, name: str) -> dict[str, Any]:
-    """A role's policy as it was created: its statements by their names."""
+    """Return the statements of a role's created policy, by Sid."""
     document = boto3.client("iam").get_role_policy(RoleName=stack.ids[role], PolicyName=name)["PolicyDocument"]
-    read = ast.literal_eval(document) if isinstance(document, str) else document  # moto writes it as Python does
-    return {one["Sid"]: one for one in read["Statement"]}
+    read = ast.literal_eval(document) if isinstance(document, str) else document  # moto returns a Python literal
+    return {statement["Sid"]: statement for statement in read["Statement"]}
 
 
 def environment(stack: Stack) -> dict[str, str]:
-    found = boto3.client("lambda").get_function_configuration(FunctionName=stack.outputs["InferenceFunctionName"])
-    return dict(found["Environment"]["Variables"])
+    configuration = boto3.client("lambda").get_function_configuration(
+        FunctionName=stack.outputs["InferenceFunctionName"]
+    )
+    return dict(configuration["Environment"]["Variables"])
 
 
-def test_the_address_asks_for_iam_and_lets_the_named_pages_call(stack: Stack) -> None:
-    made = boto3.client("lambda").get_function_url_config(FunctionName=stack.outputs["InferenceFunctionName"])
-    assert made["AuthType"] == "AWS_IAM"
-    assert made["Cors"]["AllowOrigins"] == ["https://example.com", "https://example.org"]
-    assert set(made["Cors"]["AllowMethods"]) == {"GET", "POST"}
-    assert "authorization" in made["Cors"]["AllowHeaders"]
+def test_the_function_url_requires_iam_and_allows_configured_origins(stack: Stack) -> None:
+    url_config = boto3.client("lambda").get_function_url_config(FunctionName=stack.outputs["InferenceFunctionName"])
+    assert url_config["AuthType"] == "AWS_IAM"
+    assert url_config["Cors"]["AllowOrigins"] == ["https://example.com", "https://example.org"]
+    assert set(url_config["Cors"]["AllowMethods"]) == {"GET", "POST"}
+    assert "authorization" in url_config["Cors"]["AllowHeaders"]
 
 
 def test_concurrency_is_reserved(stack: Stack) -> None:
@@ -78,32 +80,36 @@ def test_concurrency_is_reserved(stack: Stack) -> None:
 
 
 def test_the_function_may_send_its_traces(stack: Stack) -> None:
-    """moto's CloudFormation passes TracingConfig over: the template's own check stands for it."""
+    """moto's CloudFormation ignores TracingConfig; test_template.py checks it instead."""
     granted = policy(stack, "InferenceRole", "label-photos")["Trace"]
     assert granted["Action"] == ["xray:PutTraceSegments", "xray:PutTelemetryRecords"]
 
 
-def test_alarms_are_told_by_mail(stack: Stack) -> None:
-    (found,) = boto3.client("sns").list_subscriptions_by_topic(TopicArn=stack.outputs["TopicArn"])["Subscriptions"]
-    assert (found["Protocol"], found["Endpoint"]) == ("email", "you@example.com")
+def test_alarms_are_sent_by_email(stack: Stack) -> None:
+    (subscription,) = boto3.client("sns").list_subscriptions_by_topic(TopicArn=stack.outputs["TopicArn"])[
+        "Subscriptions"
+    ]
+    assert (subscription["Protocol"], subscription["Endpoint"]) == ("email", "you@example.com")
 
 
-# -- signing ----------------------------------------------------------------------------------------------------------
+# -- signing -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_key_signs_for_trainings_and_is_known_to_the_function(stack: Stack) -> None:
+def test_trainings_may_sign_and_the_function_may_read_the_key(stack: Stack) -> None:
     key = boto3.client("kms").describe_key(KeyId="alias/photos-models")["KeyMetadata"]
     assert key["Arn"] == stack.outputs["SigningKeyArn"]
     assert (key["KeySpec"], key["KeyUsage"]) == ("ECC_NIST_P256", "SIGN_VERIFY")
     assert policy(stack, "TrainingJobRole", "train")["Sign"]["Resource"] == key["Arn"]
     assert policy(stack, "InferenceRole", "label-photos")["KnowTheKey"]["Action"] == "kms:GetPublicKey"
     for job in ("CpuJobDefinition", "GpuJobDefinition"):
-        (made,) = boto3.client("batch").describe_job_definitions(jobDefinitions=[stack.ids[job]])["jobDefinitions"]
-        wanted = {"name": "TRANSFERLITE_SIGNING_KEY", "value": f"awskms:///{key['Arn']}"}
-        assert wanted in made["containerProperties"]["environment"]
+        (job_definition,) = boto3.client("batch").describe_job_definitions(jobDefinitions=[stack.ids[job]])[
+            "jobDefinitions"
+        ]
+        variable = {"name": "TRANSFERLITE_SIGNING_KEY", "value": f"awskms:///{key['Arn']}"}
+        assert variable in job_definition["containerProperties"]["environment"]
 
 
-def test_the_function_takes_a_model_once_the_stacks_key_has_signed_it(
+def test_the_function_loads_a_model_signed_with_the_stacks_key(
     stack: Stack, trained: Trained, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     s3, bucket = boto3.client("s3"), stack.ids["ModelBucket"]
@@ -124,7 +130,7 @@ def test_the_function_takes_a_model_once_the_stacks_key_has_signed_it(
     assert answer["label"] == "red"
 
 
-# -- what starts by itself --------------------------------------------------------------------------------------------
+# -- schedules and rules -----------------------------------------------------------------------------------------------
 
 
 def schedule(name: str) -> Any:
@@ -132,9 +138,9 @@ def schedule(name: str) -> Any:
 
 
 def new_labels() -> tuple[Any, Any]:
-    """The rule, and its target."""
+    """Return the rule and its target."""
     events = boto3.client("events")
-    (rule,) = (one for one in events.list_rules()["Rules"] if "NewLabelsRule" in one["Name"])
+    (rule,) = (rule for rule in events.list_rules()["Rules"] if "NewLabelsRule" in rule["Name"])
     (target,) = events.list_targets_by_rule(Rule=rule["Name"])["Targets"]
     return rule, target
 
@@ -142,38 +148,47 @@ def new_labels() -> tuple[Any, Any]:
 def test_the_schedule_and_enough_new_labels_start_trainings_on_gpus(
     stack: Stack, machine: str, photos: PHOTOS, batch: Batch
 ) -> None:
-    made, (_, target) = schedule("photos-training"), new_labels()
-    assert (made["State"], made["Target"]["Arn"], target["Arn"]) == ("ENABLED", machine, machine)
-    assert json.loads(made["Target"]["Input"]) == {"compute": "gpu"}
+    training_schedule, (_, target) = schedule("photos-training"), new_labels()
+    assert (training_schedule["State"], training_schedule["Target"]["Arn"], target["Arn"]) == (
+        "ENABLED",
+        machine,
+        machine,
+    )
+    assert json.loads(training_schedule["Target"]["Input"]) == {"compute": "gpu"}
     photos(2)
     assert run(machine, json.loads(target["Input"]), "few-labels") == "SUCCEEDED"
     assert batch.attempts == {"check": 1}
     photos(3)
     assert run(machine, json.loads(target["Input"]), "enough-labels") == "SUCCEEDED"
     assert batch.attempts == {"check": 2, "train": 1}
-    assert run(machine, json.loads(made["Target"]["Input"]), "by-the-schedule") == "SUCCEEDED"
+    assert run(machine, json.loads(training_schedule["Target"]["Input"]), "by-the-schedule") == "SUCCEEDED"
     assert batch.attempts == {"check": 3, "train": 2}
     assert list(jobs(stack, "GpuJobQueue")) == ["train"]
 
 
-def test_the_labels_and_no_photo_are_told_as_new_labels(stack: Stack) -> None:
-    """moto starts no execution for a rule: a queue stands for the state machine."""
+def test_only_the_labels_file_triggers_the_new_labels_rule(stack: Stack) -> None:
+    """moto starts no execution for a rule, so a queue takes the place of the state machine."""
     sqs, events, s3 = boto3.client("sqs"), boto3.client("events"), boto3.client("s3")
-    url = sqs.create_queue(QueueName="heard")["QueueUrl"]
+    url = sqs.create_queue(QueueName="rule-target")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     rule, target = new_labels()
     events.put_targets(Rule=rule["Name"], Targets=[{"Id": target["Id"], "Arn": arn}])
     for key in ("photos/labels.csv", "labels.csv", "incoming/a.jpg"):
         s3.put_object(Bucket=stack.ids["DataBucket"], Key=key, Body=b"a")
-    heard = [json.loads(one["Body"]) for one in sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)["Messages"]]
+    received = [
+        json.loads(message["Body"]) for message in sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)["Messages"]
+    ]
     events.put_targets(Rule=rule["Name"], Targets=[target])
-    assert [one["detail"]["object"]["key"] for one in heard] == ["labels.csv"]
+    assert [event["detail"]["object"]["key"] for event in received] == ["labels.csv"]
 
 
-def test_drift_is_a_job_submitted_as_the_schedule_does(stack: Stack) -> None:
-    made = schedule("photos-drift")
-    assert (made["State"], made["Target"]["Arn"]) == ("ENABLED", "arn:aws:scheduler:::aws-sdk:batch:submitJob")
-    call = json.loads(made["Target"]["Input"])
+def test_the_drift_schedule_submits_a_valid_job(stack: Stack) -> None:
+    drift_schedule = schedule("photos-drift")
+    assert (drift_schedule["State"], drift_schedule["Target"]["Arn"]) == (
+        "ENABLED",
+        "arn:aws:scheduler:::aws-sdk:batch:submitJob",
+    )
+    call = json.loads(drift_schedule["Target"]["Input"])
     submitted = boto3.client("batch").submit_job(
         jobName=call["JobName"],
         jobQueue=call["JobQueue"],
@@ -187,7 +202,7 @@ def test_drift_is_a_job_submitted_as_the_schedule_does(stack: Stack) -> None:
         "--predictions",
         f"s3://{stack.ids['PredictionBucket']}/predictions",
     ]
-    (found,) = boto3.client("logs").describe_metric_filters(logGroupName=stack.outputs["TrainLogGroup"])[
+    (metric_filter,) = boto3.client("logs").describe_metric_filters(logGroupName=stack.outputs["TrainLogGroup"])[
         "metricFilters"
     ]
-    assert found["metricTransformations"][0]["metricName"] == "photos-PredictionDrift"
+    assert metric_filter["metricTransformations"][0]["metricName"] == "photos-PredictionDrift"

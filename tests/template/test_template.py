@@ -1,4 +1,4 @@
-"""Each property that the template promises, and that its check sees when it is broken."""
+"""Checks of the template; each is shown to detect a broken template."""
 
 import json
 import re
@@ -7,22 +7,22 @@ from typing import Any
 import click
 from cfnlint.api import ManualArgs, lint
 
-from tests.template.checking import Break, as_list, changed, container, of_type, promises, properties
-from tests.template.stack import DEFINITION, ROOT, UNKNOWN, Template, deployable, resolved, written
+from tests.template.checking import Break, as_list, changed, container, make_tests, of_type, properties
+from tests.template.stack import DEFINITION, ROOT, UNKNOWN, Template, deployable, read_template, resolved
 from transferlite.cli.main import transferlite
 
 GPUS = {"g4dn.xlarge": 1, "g5.xlarge": 1, "g6.xlarge": 1, "g4dn.2xlarge": 1, "g4dn.12xlarge": 4, "p3.2xlarge": 1}
 """Source: https://aws.amazon.com/ec2/instance-types/#Accelerated_Computing"""
-NO_RESOURCES = {
+ACTIONS_WITHOUT_RESOURCE = {
     "batch:DescribeJobs",
     "ecr:GetAuthorizationToken",
     "xray:PutTraceSegments",
     "xray:PutTelemetryRecords",
 }
-"""Actions that know no resources: their policy has to say ``*``."""
+"""Actions that IAM does not restrict to resources; their policy needs ``*``."""
 
 
-# -- the checks -------------------------------------------------------------------------------------------------------
+# -- the checks --------------------------------------------------------------------------------------------------------
 
 
 def buckets_are_private_encrypted_and_kept(template: Template) -> None:
@@ -34,7 +34,7 @@ def buckets_are_private_encrypted_and_kept(template: Template) -> None:
         assert template["Resources"][name]["DeletionPolicy"] == "Retain"
 
 
-def buckets_refuse_what_is_not_tls(template: Template) -> None:
+def buckets_require_tls(template: Template) -> None:
     refused = set()
     for policy in of_type(template, "AWS::S3::BucketPolicy").values():
         (statement,) = policy["PolicyDocument"]["Statement"]
@@ -46,32 +46,32 @@ def buckets_refuse_what_is_not_tls(template: Template) -> None:
     assert refused == set(of_type(template, "AWS::S3::Bucket"))
 
 
-def models_have_versions(template: Template) -> None:
+def model_bucket_is_versioned(template: Template) -> None:
     assert properties(template, "ModelBucket")["VersioningConfiguration"] == {"Status": "Enabled"}
 
 
-def only_incoming_photos_are_told_and_predictions_go_elsewhere(template: Template) -> None:
+def only_incoming_photos_are_queued_and_predictions_go_elsewhere(template: Template) -> None:
     for name, bucket in of_type(template, "AWS::S3::Bucket").items():
-        told = bucket.get("NotificationConfiguration", {}).get("QueueConfigurations", [])
-        assert [one["Filter"]["S3Key"]["Rules"] for one in told] == [[{"Name": "prefix", "Value": "incoming/"}]] * len(
-            told
-        )
-        assert bool(told) == (name == "DataBucket")
+        configurations = bucket.get("NotificationConfiguration", {}).get("QueueConfigurations", [])
+        assert [configuration["Filter"]["S3Key"]["Rules"] for configuration in configurations] == [
+            [{"Name": "prefix", "Value": "incoming/"}]
+        ] * len(configurations)
+        assert bool(configurations) == (name == "DataBucket")
     for function in of_type(template, "AWS::Lambda::Function").values():
         assert function["Environment"]["Variables"]["TRANSFERLITE_OUTPUT_BUCKET"] == {"Ref": "PredictionBucket"}
 
 
-def no_photo_is_lost_on_its_way(template: Template) -> None:
+def failed_photos_reach_the_dead_letter_queue(template: Template) -> None:
     queue, functions = properties(template, "IncomingQueue"), of_type(template, "AWS::Lambda::Function")
     assert queue["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": ["IncomingDeadLetterQueue", "Arn"]}
-    assert queue["VisibilityTimeout"] >= 6 * max(one["Timeout"] for one in functions.values())
+    assert queue["VisibilityTimeout"] >= 6 * max(function["Timeout"] for function in functions.values())
     (source,) = of_type(template, "AWS::Lambda::EventSourceMapping").values()
     assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
     assert source["EventSourceArn"] == {"Fn::GetAtt": ["IncomingQueue", "Arn"]}
     assert source["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "FunctionConcurrency"}}
-    for name, one in of_type(template, "AWS::SQS::Queue").items():
-        assert one["SqsManagedSseEnabled"] is True
-        assert one["MessageRetentionPeriod"] == 14 * 24 * 3600, name
+    for name, queue_properties in of_type(template, "AWS::SQS::Queue").items():
+        assert queue_properties["SqsManagedSseEnabled"] is True
+        assert queue_properties["MessageRetentionPeriod"] == 14 * 24 * 3600, name
 
 
 def only_the_data_bucket_may_fill_the_queue(template: Template) -> None:
@@ -82,7 +82,7 @@ def only_the_data_bucket_may_fill_the_queue(template: Template) -> None:
     assert denied["Effect"] == "Deny"
 
 
-def machines_are_none_between_runs_and_updated_in_place(template: Template) -> None:
+def machines_stop_between_jobs_and_are_updated_in_place(template: Template) -> None:
     for machines in of_type(template, "AWS::Batch::ComputeEnvironment").values():
         resources = machines["ComputeResources"]
         assert machines["ReplaceComputeEnvironment"] is False
@@ -96,77 +96,89 @@ def machines_are_none_between_runs_and_updated_in_place(template: Template) -> N
 
 def spot_comes_before_on_demand(template: Template) -> None:
     for queue in of_type(template, "AWS::Batch::JobQueue").values():
-        order = sorted(queue["ComputeEnvironmentOrder"], key=lambda one: int(one["Order"]))
-        kinds = [properties(template, one["ComputeEnvironment"]["Ref"])["ComputeResources"]["Type"] for one in order]
+        order = sorted(queue["ComputeEnvironmentOrder"], key=lambda environment: int(environment["Order"]))
+        kinds = [
+            properties(template, environment["ComputeEnvironment"]["Ref"])["ComputeResources"]["Type"]
+            for environment in order
+        ]
         assert kinds in (["SPOT", "EC2"], ["FARGATE_SPOT", "FARGATE"])
 
 
 def gpu_machines_have_gpus_and_disk(template: Template) -> None:
     default = template["Parameters"]["GpuInstanceTypes"]["Default"].split(",")
     assert all(GPUS[name] >= 1 for name in default)
-    wanted = {one["Type"]: one["Value"] for one in container(template, "GpuJobDefinition")["ResourceRequirements"]}
-    assert wanted["GPU"] == "1"
+    resources = {
+        requirement["Type"]: requirement["Value"]
+        for requirement in container(template, "GpuJobDefinition")["ResourceRequirements"]
+    }
+    assert resources["GPU"] == "1"
     (disk,) = properties(template, "GpuLaunchTemplate")["LaunchTemplateData"]["BlockDeviceMappings"]
     assert disk["Ebs"]["VolumeSize"] >= 100
     assert disk["Ebs"]["Encrypted"] is True
 
 
-def jobs_run_as_no_one_on_a_root_that_cannot_be_written(template: Template) -> None:
+def jobs_run_unprivileged_on_a_read_only_root(template: Template) -> None:
     for job in of_type(template, "AWS::Batch::JobDefinition"):
-        it = container(template, job)
-        assert it["ReadonlyRootFilesystem"] is True
-        assert int(it["User"].split(":")[0]) > 0
-        assert it["MountPoints"] == [{"SourceVolume": "tmp", "ContainerPath": "/tmp", "ReadOnly": False}]
-        assert it["LinuxParameters"]["InitProcessEnabled"] is True
-        assert {one["Type"] for one in it["ResourceRequirements"]} >= {"VCPU", "MEMORY"}
-        assert it["LogConfiguration"]["Options"]["awslogs-group"] == {"Ref": "TrainingLogGroup"}
+        properties_of_job = container(template, job)
+        assert properties_of_job["ReadonlyRootFilesystem"] is True
+        assert int(properties_of_job["User"].split(":")[0]) > 0
+        assert properties_of_job["MountPoints"] == [{"SourceVolume": "tmp", "ContainerPath": "/tmp", "ReadOnly": False}]
+        assert properties_of_job["LinuxParameters"]["InitProcessEnabled"] is True
+        assert {requirement["Type"] for requirement in properties_of_job["ResourceRequirements"]} >= {"VCPU", "MEMORY"}
+        assert properties_of_job["LogConfiguration"]["Options"]["awslogs-group"] == {"Ref": "TrainingLogGroup"}
 
 
-def only_a_reclaimed_machine_is_tried_again(template: Template) -> None:
+def only_spot_interruptions_are_retried(template: Template) -> None:
     for job in of_type(template, "AWS::Batch::JobDefinition").values():
         *reclaimed, otherwise = job["RetryStrategy"]["EvaluateOnExit"]
-        assert {one["Action"] for one in reclaimed} == {"RETRY"}
-        assert {one["OnStatusReason"] for one in reclaimed} == {"Host EC2*", "Your Spot Task was interrupted*"}
+        assert {condition["Action"] for condition in reclaimed} == {"RETRY"}
+        assert {condition["OnStatusReason"] for condition in reclaimed} == {
+            "Host EC2*",
+            "Your Spot Task was interrupted*",
+        }
         assert otherwise == {"OnReason": "*", "Action": "EXIT"}
         assert job["RetryStrategy"]["Attempts"] > 1
         assert job["Timeout"]["AttemptDurationSeconds"] == {"Ref": "AttemptSeconds"}
 
 
-def the_schedule_is_valid_and_off(template: Template) -> None:
+def training_schedule_is_valid_and_off_by_default(template: Template) -> None:
     parameters, schedule = template["Parameters"], properties(template, "TrainingSchedule")
     assert parameters["ScheduleState"]["Default"] == "DISABLED"
     assert schedule["State"] == {"Ref": "ScheduleState"}
     fields = re.fullmatch(r"cron\((.+)\)", parameters["Schedule"]["Default"])
     assert fields
     _minute, _hour, day, _month, weekday, _year = fields[1].split()
-    assert (day == "?") != (weekday == "?")  # EventBridge wants just one of them
+    assert (day == "?") != (weekday == "?")  # EventBridge requires ? in exactly one of them
     text = schedule["Target"]["Input"]["Fn::Sub"]
-    given = json.loads(re.sub(r"\$\{(\w+)\}", lambda found: str(parameters[found[1]]["Default"]), text))
-    assert given == {"compute": "cpu"}
+    execution_input = json.loads(re.sub(r"\$\{(\w+)\}", lambda match: str(parameters[match[1]]["Default"]), text))
+    assert execution_input == {"compute": "cpu"}
     assert schedule["Target"]["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["ScheduleDeadLetterQueue", "Arn"]}}
 
 
-def roles_may_do_what_is_named_to_what_is_named(template: Template) -> None:
+def roles_name_their_actions_and_resources(template: Template) -> None:
     for role in of_type(template, "AWS::IAM::Role").values():
         for policy in role.get("Policies", ()):
-            for told in policy["PolicyDocument"]["Statement"]:
-                statement = told.get("Fn::If", [None, told])[1]
+            for raw_statement in policy["PolicyDocument"]["Statement"]:
+                statement = raw_statement.get("Fn::If", [None, raw_statement])[1]
                 actions = as_list(statement["Action"])
                 assert not any("*" in action for action in actions)
                 if "*" in as_list(statement["Resource"]):
-                    assert set(actions) <= NO_RESOURCES
+                    assert set(actions) <= ACTIONS_WITHOUT_RESOURCE
 
 
 def each_service_has_a_role_of_its_own(template: Template) -> None:
     function = properties(template, "InferenceFunction")["Role"]
-    machine, schedule = properties(template, "TrainingStateMachine")["RoleArn"], properties(template, "TrainingSchedule")["Target"]
+    machine, schedule = (
+        properties(template, "TrainingStateMachine")["RoleArn"],
+        properties(template, "TrainingSchedule")["Target"],
+    )
     jobs = [container(template, job)["JobRoleArn"] for job in of_type(template, "AWS::Batch::JobDefinition")]
-    roles = [json.dumps(one) for one in (function, machine, schedule["RoleArn"], jobs[0])]
+    roles = [json.dumps(role) for role in (function, machine, schedule["RoleArn"], jobs[0])]
     assert len(set(roles)) == 4
     assert jobs[0] == jobs[1]
 
 
-def alarms_are_told(template: Template) -> None:
+def alarms_notify_the_topic(template: Template) -> None:
     alarms = of_type(template, "AWS::CloudWatch::Alarm")
     assert all(alarm["AlarmActions"] == [{"Ref": "NotificationTopic"}] for alarm in alarms.values())
     watched = {(alarm["Namespace"], resolved(alarm["MetricName"], {})) for alarm in alarms.values()}
@@ -179,20 +191,23 @@ def alarms_are_told(template: Template) -> None:
     }
 
 
-def drift_is_looked_for_and_told(template: Template) -> None:
-    schedule, found = properties(template, "DriftSchedule"), properties(template, "DriftMetricFilter")
+def drift_job_feeds_the_drift_alarm(template: Template) -> None:
+    schedule, metric_filter = properties(template, "DriftSchedule"), properties(template, "DriftMetricFilter")
     assert template["Parameters"]["DriftState"]["Default"] == "DISABLED"
     assert schedule["Target"]["Arn"]["Fn::Sub"].endswith(":scheduler:::aws-sdk:batch:submitJob")
     call = json.loads(schedule["Target"]["Input"]["Fn::Sub"])
     assert set(call) == {"JobName", "JobQueue", "JobDefinition", "ContainerOverrides"}  # in PascalCase
     assert_parses(call["ContainerOverrides"]["Command"])
-    assert found["LogGroupName"] == container(template, "DriftJobDefinition")["LogConfiguration"]["Options"]["awslogs-group"]
-    assert found["FilterPattern"] == '{ $.over[0] = "*" }'
-    (metric,) = found["MetricTransformations"]
+    assert (
+        metric_filter["LogGroupName"]
+        == container(template, "DriftJobDefinition")["LogConfiguration"]["Options"]["awslogs-group"]
+    )
+    assert metric_filter["FilterPattern"] == '{ $.over[0] = "*" }'
+    (metric,) = metric_filter["MetricTransformations"]
     assert metric["MetricName"] == properties(template, "DriftAlarm")["MetricName"]
 
 
-def new_labels_start_a_training_only_where_asked_for(template: Template) -> None:
+def new_labels_start_a_training_only_if_configured(template: Template) -> None:
     rule, role = template["Resources"]["NewLabelsRule"], template["Resources"]["NewLabelsRole"]
     assert (rule["Condition"], role["Condition"]) == ("TrainsOnNewLabels", "TrainsOnNewLabels")
     assert template["Parameters"]["TrainAfterLabels"]["Default"] == 0
@@ -204,22 +219,24 @@ def new_labels_start_a_training_only_where_asked_for(template: Template) -> None
     assert target["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["ScheduleDeadLetterQueue", "Arn"]}}
 
 
-def the_address_asks_for_iam_and_is_off(template: Template) -> None:
+def function_url_requires_iam_and_is_off_by_default(template: Template) -> None:
     url = template["Resources"]["InferenceFunctionUrl"]
     assert url["Condition"] == "HasUrl"
     assert template["Parameters"]["FunctionUrl"]["Default"] == "off"
     assert url["Properties"]["AuthType"] == "AWS_IAM"
 
 
-def the_function_is_traced_only_where_asked_for_and_may_be(template: Template) -> None:
+def function_is_traced_only_if_configured(template: Template) -> None:
     assert template["Parameters"]["Tracing"]["Default"] == "PassThrough"
     for function in of_type(template, "AWS::Lambda::Function").values():
         assert function["TracingConfig"] == {"Mode": {"Ref": "Tracing"}}
     policies = json.dumps(properties(template, "InferenceRole")["Policies"])
-    assert re.search(r'"Fn::If": \["TracingEnabled", \{[^}]*"xray:PutTraceSegments", "xray:PutTelemetryRecords"', policies)
+    assert re.search(
+        r'"Fn::If": \["TracingEnabled", \{[^}]*"xray:PutTraceSegments", "xray:PutTelemetryRecords"', policies
+    )
 
 
-def the_signing_key_signs_and_is_kept(template: Template) -> None:
+def signing_key_is_for_signing_and_is_retained(template: Template) -> None:
     key = template["Resources"]["SigningKey"]
     assert (key["Condition"], key["DeletionPolicy"]) == ("SigningEnabled", "Retain")
     assert (key["Properties"]["KeySpec"], key["Properties"]["KeyUsage"]) == ("ECC_NIST_P256", "SIGN_VERIFY")
@@ -231,32 +248,34 @@ def the_signing_key_signs_and_is_kept(template: Template) -> None:
 
 
 def assert_parses(command: list[str]) -> None:
-    """A job's command is one that the console script takes."""
+    """Check that a job's command and options exist in the command line."""
     group: Any = transferlite
     words = list(command)
     while isinstance(group, click.Group):
         context = click.Context(group)
-        found = group.get_command(context, words.pop(0))
-        assert found is not None, command
-        group = found
-    known = {name for one in group.params for name in one.opts}
+        command_or_group = group.get_command(context, words.pop(0))
+        assert command_or_group is not None, command
+        group = command_or_group
+    known = {name for parameter in group.params for name in parameter.opts}
     assert {word for word in words if word.startswith("--")} <= known, command
 
 
-def logs_end(template: Template) -> None:
+def logs_expire(template: Template) -> None:
     assert all(
-        one["RetentionInDays"] == {"Ref": "LogDays"} for one in of_type(template, "AWS::Logs::LogGroup").values()
+        group["RetentionInDays"] == {"Ref": "LogDays"} for group in of_type(template, "AWS::Logs::LogGroup").values()
     )
 
 
-def training_machines_answer_no_one(template: Template) -> None:
+def training_machines_accept_no_connections(template: Template) -> None:
     group = properties(template, "TrainingSecurityGroup")
     assert "SecurityGroupIngress" not in group
-    assert [(one["FromPort"], one["ToPort"]) for one in group["SecurityGroupEgress"]] == [(443, 443)]
-    assert properties(template, "GpuLaunchTemplate")["LaunchTemplateData"]["MetadataOptions"]["HttpTokens"] == "required"
+    assert [(rule["FromPort"], rule["ToPort"]) for rule in group["SecurityGroupEgress"]] == [(443, 443)]
+    assert (
+        properties(template, "GpuLaunchTemplate")["LaunchTemplateData"]["MetadataOptions"]["HttpTokens"] == "required"
+    )
 
 
-# -- and what breaks them ----------------------------------------------------------------------------------------------
+# -- broken templates --------------------------------------------------------------------------------------------------
 
 BREAKS: list[Break] = [
     (
@@ -270,35 +289,35 @@ BREAKS: list[Break] = [
         [],
     ),
     (buckets_are_private_encrypted_and_kept, ("PredictionBucket", "OwnershipControls", "Rules"), []),
-    (buckets_refuse_what_is_not_tls, ("DataBucketPolicy", "Bucket"), {"Ref": "ModelBucket"}),
-    (buckets_refuse_what_is_not_tls, ("ModelBucketPolicy", "PolicyDocument", "Statement", 0, "Condition"), {}),
-    (models_have_versions, ("ModelBucket", "VersioningConfiguration"), {"Status": "Suspended"}),
+    (buckets_require_tls, ("DataBucketPolicy", "Bucket"), {"Ref": "ModelBucket"}),
+    (buckets_require_tls, ("ModelBucketPolicy", "PolicyDocument", "Statement", 0, "Condition"), {}),
+    (model_bucket_is_versioned, ("ModelBucket", "VersioningConfiguration"), {"Status": "Suspended"}),
     (
-        only_incoming_photos_are_told_and_predictions_go_elsewhere,
+        only_incoming_photos_are_queued_and_predictions_go_elsewhere,
         ("DataBucket", "NotificationConfiguration", "QueueConfigurations", 0, "Filter", "S3Key", "Rules"),
         [],
     ),
     (
-        only_incoming_photos_are_told_and_predictions_go_elsewhere,
+        only_incoming_photos_are_queued_and_predictions_go_elsewhere,
         ("InferenceFunction", "Environment", "Variables", "TRANSFERLITE_OUTPUT_BUCKET"),
         {"Ref": "DataBucket"},
     ),
-    (no_photo_is_lost_on_its_way, ("IncomingQueue", "VisibilityTimeout"), 60),
-    (no_photo_is_lost_on_its_way, ("IncomingQueueTrigger", "FunctionResponseTypes"), []),
-    (no_photo_is_lost_on_its_way, ("IncomingQueueTrigger", "ScalingConfig"), {}),
-    (no_photo_is_lost_on_its_way, ("IncomingDeadLetterQueue", "MessageRetentionPeriod"), 345600),
+    (failed_photos_reach_the_dead_letter_queue, ("IncomingQueue", "VisibilityTimeout"), 60),
+    (failed_photos_reach_the_dead_letter_queue, ("IncomingQueueTrigger", "FunctionResponseTypes"), []),
+    (failed_photos_reach_the_dead_letter_queue, ("IncomingQueueTrigger", "ScalingConfig"), {}),
+    (failed_photos_reach_the_dead_letter_queue, ("IncomingDeadLetterQueue", "MessageRetentionPeriod"), 345600),
     (
         only_the_data_bucket_may_fill_the_queue,
         ("IncomingQueuePolicy", "PolicyDocument", "Statement", 0, "Principal"),
         "*",
     ),
-    (machines_are_none_between_runs_and_updated_in_place, ("GpuSpotEnvironment", "ComputeResources", "MinvCpus"), 4),
+    (machines_stop_between_jobs_and_are_updated_in_place, ("GpuSpotEnvironment", "ComputeResources", "MinvCpus"), 4),
     (
-        machines_are_none_between_runs_and_updated_in_place,
+        machines_stop_between_jobs_and_are_updated_in_place,
         ("GpuOnDemandEnvironment", "ComputeResources", "Ec2Configuration"),
         [{"ImageType": "ECS_AL2_NVIDIA"}],
     ),
-    (machines_are_none_between_runs_and_updated_in_place, ("CpuSpotEnvironment", "ReplaceComputeEnvironment"), True),
+    (machines_stop_between_jobs_and_are_updated_in_place, ("CpuSpotEnvironment", "ReplaceComputeEnvironment"), True),
     (spot_comes_before_on_demand, ("GpuJobQueue", "ComputeEnvironmentOrder", 0, "Order"), 3),
     (gpu_machines_have_gpus_and_disk, ("Parameters", "GpuInstanceTypes", "Default"), "g4dn.xlarge,m5.large"),
     (
@@ -312,74 +331,90 @@ BREAKS: list[Break] = [
         False,
     ),
     (
-        training_machines_answer_no_one,
+        training_machines_accept_no_connections,
         ("GpuLaunchTemplate", "LaunchTemplateData", "MetadataOptions", "HttpTokens"),
         "optional",
     ),
-    (gpu_machines_have_gpus_and_disk, ("GpuJobDefinition", "ContainerProperties", "ResourceRequirements", 0, "Value"), "0"),
     (
-        jobs_run_as_no_one_on_a_root_that_cannot_be_written,
+        gpu_machines_have_gpus_and_disk,
+        ("GpuJobDefinition", "ContainerProperties", "ResourceRequirements", 0, "Value"),
+        "0",
+    ),
+    (
+        jobs_run_unprivileged_on_a_read_only_root,
         ("CpuJobDefinition", "ContainerProperties", "ReadonlyRootFilesystem"),
         False,
     ),
-    (jobs_run_as_no_one_on_a_root_that_cannot_be_written, ("GpuJobDefinition", "ContainerProperties", "User"), "0:0"),
+    (jobs_run_unprivileged_on_a_read_only_root, ("GpuJobDefinition", "ContainerProperties", "User"), "0:0"),
     (
-        only_a_reclaimed_machine_is_tried_again,
+        only_spot_interruptions_are_retried,
         ("CpuJobDefinition", "RetryStrategy", "EvaluateOnExit", 0, "OnStatusReason"),
         "*",
     ),
-    (only_a_reclaimed_machine_is_tried_again, ("GpuJobDefinition", "RetryStrategy", "EvaluateOnExit", 2, "Action"), "RETRY"),
-    (the_schedule_is_valid_and_off, ("TrainingSchedule", "State"), "ENABLED"),
-    (the_schedule_is_valid_and_off, ("TrainingSchedule", "Target", "Input"), {"Fn::Sub": '{"Compute": "${Compute}"}'}),
     (
-        roles_may_do_what_is_named_to_what_is_named,
+        only_spot_interruptions_are_retried,
+        ("GpuJobDefinition", "RetryStrategy", "EvaluateOnExit", 2, "Action"),
+        "RETRY",
+    ),
+    (training_schedule_is_valid_and_off_by_default, ("TrainingSchedule", "State"), "ENABLED"),
+    (
+        training_schedule_is_valid_and_off_by_default,
+        ("TrainingSchedule", "Target", "Input"),
+        {"Fn::Sub": '{"Compute": "${Compute}"}'},
+    ),
+    (
+        roles_name_their_actions_and_resources,
         ("TrainingJobRole", "Policies", 0, "PolicyDocument", "Statement", 0, "Resource"),
         "*",
     ),
     (
-        roles_may_do_what_is_named_to_what_is_named,
+        roles_name_their_actions_and_resources,
         ("InferenceRole", "Policies", 0, "PolicyDocument", "Statement", 0, "Action"),
         "s3:*",
     ),
     (each_service_has_a_role_of_its_own, ("InferenceFunction", "Role"), {"Fn::GetAtt": ["TrainingJobRole", "Arn"]}),
-    (alarms_are_told, ("QueueAgeAlarm", "AlarmActions"), []),
-    (drift_is_looked_for_and_told, ("DriftSchedule", "Target", "Input"), {"Fn::Sub": '{"jobName": "drift"}'}),
-    (drift_is_looked_for_and_told, ("DriftAlarm", "MetricName"), "Other"),
-    (drift_is_looked_for_and_told, ("DriftMetricFilter", "FilterPattern"), ""),
-    (new_labels_start_a_training_only_where_asked_for, ("NewLabelsRule", "EventPattern", "detail", "object"), {}),
-    (new_labels_start_a_training_only_where_asked_for, ("NewLabelsRule", "Targets", 0, "DeadLetterConfig"), None),
-    (the_address_asks_for_iam_and_is_off, ("InferenceFunctionUrl", "AuthType"), "NONE"),
+    (alarms_notify_the_topic, ("QueueAgeAlarm", "AlarmActions"), []),
+    (drift_job_feeds_the_drift_alarm, ("DriftSchedule", "Target", "Input"), {"Fn::Sub": '{"jobName": "drift"}'}),
+    (drift_job_feeds_the_drift_alarm, ("DriftAlarm", "MetricName"), "Other"),
+    (drift_job_feeds_the_drift_alarm, ("DriftMetricFilter", "FilterPattern"), ""),
+    (new_labels_start_a_training_only_if_configured, ("NewLabelsRule", "EventPattern", "detail", "object"), {}),
+    (new_labels_start_a_training_only_if_configured, ("NewLabelsRule", "Targets", 0, "DeadLetterConfig"), None),
+    (function_url_requires_iam_and_is_off_by_default, ("InferenceFunctionUrl", "AuthType"), "NONE"),
     (
-        the_function_is_traced_only_where_asked_for_and_may_be,
+        function_is_traced_only_if_configured,
         ("InferenceFunction", "TracingConfig"),
         {"Mode": "Active"},
     ),
-    (the_function_is_traced_only_where_asked_for_and_may_be, ("ZipFunction", "TracingConfig"), None),
-    (the_function_is_traced_only_where_asked_for_and_may_be, ("InferenceRole", "Policies"), []),
-    (the_signing_key_signs_and_is_kept, ("SigningKey", "KeySpec"), "RSA_2048"),
-    (the_signing_key_signs_and_is_kept, ("CpuJobDefinition", "ContainerProperties", "Environment"), []),
+    (function_is_traced_only_if_configured, ("ZipFunction", "TracingConfig"), None),
+    (function_is_traced_only_if_configured, ("InferenceRole", "Policies"), []),
+    (signing_key_is_for_signing_and_is_retained, ("SigningKey", "KeySpec"), "RSA_2048"),
+    (signing_key_is_for_signing_and_is_retained, ("CpuJobDefinition", "ContainerProperties", "Environment"), []),
     (
-        roles_may_do_what_is_named_to_what_is_named,
+        roles_name_their_actions_and_resources,
         ("BatchExecutionRole", "Policies", 0, "PolicyDocument", "Statement", 1, "Resource"),
         "*",
     ),
-    (logs_end, ("TrainingLogGroup", "RetentionInDays"), None),
-    (training_machines_answer_no_one, ("TrainingSecurityGroup", "SecurityGroupIngress"), [{"IpProtocol": "-1"}]),
+    (logs_expire, ("TrainingLogGroup", "RetentionInDays"), None),
+    (
+        training_machines_accept_no_connections,
+        ("TrainingSecurityGroup", "SecurityGroupIngress"),
+        [{"IpProtocol": "-1"}],
+    ),
 ]
 
 
-test_the_template_keeps_its_promise, test_a_broken_promise_is_seen = promises(BREAKS)
+test_the_template_passes_the_check, test_the_check_detects_a_broken_template = make_tests(BREAKS)
 
 
 def test_the_linter_finds_nothing(template: Template) -> None:
     config = ManualArgs(regions=["eu-central-1", "us-east-1"])
-    assert [str(one) for one in lint((ROOT / "template.yaml").read_text(), config=config)] == []
-    assert [str(one) for one in lint(json.dumps(template), config=config)] == []
+    assert [str(problem) for problem in lint((ROOT / "template.yaml").read_text(), config=config)] == []
+    assert [str(problem) for problem in lint(json.dumps(template), config=config)] == []
     wrong = changed(template, ("GpuSpotEnvironment", "ComputeResources", "AllocationStrategy"), "CHEAPEST")
     assert lint(json.dumps(wrong), config=config)
 
 
-def test_the_commands_of_the_state_machine_are_ones_that_there_are() -> None:
+def test_the_commands_of_the_state_machine_exist() -> None:
     states = json.loads(DEFINITION.read_text())["States"]
     for name in ("ExtractFeatures", "Train"):
         assert_parses(states[name]["Parameters"]["ContainerOverrides"]["Command"])
@@ -392,16 +427,16 @@ def test_the_runbook_has_a_row_for_every_alarm(template: Template) -> None:
     assert sorted(rows) == sorted(of_type(template, "AWS::CloudWatch::Alarm"))
 
 
-def test_every_parameter_says_what_it_is_for_and_all_but_the_training_image_have_a_default() -> None:
-    parameters = written()["Parameters"]
-    assert all(one["Description"] for one in parameters.values())
-    assert {name for name, one in parameters.items() if "Default" not in one} == {"TrainImage"}
-    grouped = written()["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+def test_every_parameter_has_a_description_and_all_but_the_training_image_a_default() -> None:
+    parameters = read_template()["Parameters"]
+    assert all(parameter["Description"] for parameter in parameters.values())
+    assert {name for name, parameter in parameters.items() if "Default" not in parameter} == {"TrainImage"}
+    grouped = read_template()["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
     assert {name for group in grouped for name in group["Parameters"]} == set(parameters)
 
 
-def test_what_the_simulation_cannot_deploy_is_known(template: Template) -> None:
-    left = {one["Type"] for one in template["Resources"].values()} - {
-        one["Type"] for one in deployable(template)["Resources"].values()
+def test_types_that_moto_cannot_deploy_are_listed(template: Template) -> None:
+    left = {resource["Type"] for resource in template["Resources"].values()} - {
+        resource["Type"] for resource in deployable(template)["Resources"].values()
     }
     assert left == UNKNOWN

@@ -1,10 +1,10 @@
-"""What the template promises of options, alarms, the dashboard, tags and outputs, and that its checks see it broken."""
+"""Checks of the template's options, alarms, dashboard, tags and outputs; each detects a broken template."""
 
 import json
 import re
 from typing import Any
 
-from tests.template.checking import Break, as_list, of_type, promises, properties
+from tests.template.checking import Break, as_list, make_tests, of_type, properties
 from tests.template.stack import PARAMETERS, ROOT, Template, is_true, resolved
 
 OPTIONS = {
@@ -19,7 +19,7 @@ OPTIONS = {
 }
 """Each condition, and the parameter that turns it on."""
 ON_BY_DEFAULT = {"IsImage"}
-OF_SIGV4 = {"authorization", "content-type", "x-amz-content-sha256", "x-amz-date", "x-amz-security-token"}
+SIGV4_HEADERS = {"authorization", "content-type", "x-amz-content-sha256", "x-amz-date", "x-amz-security-token"}
 """Headers of a signed call: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html"""
 VISIBLE, AGE = "ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"
 FUNCTION = {"Fn::If": ["IsZip", {"Ref": "ZipFunction"}, {"Ref": "InferenceFunction"}]}
@@ -37,8 +37,8 @@ ALARMS = {
     ),
     "DriftAlarm": ("TransferLite", "photos-PredictionDrift", None, None, 0),
 }
-"""Each alarm's namespace, metric, dimension with its value, and what it has to be above."""
-HAVE_NO_TAGS = {
+"""Namespace, metric, dimension with value, and threshold of each alarm."""
+UNTAGGABLE_TYPES = {
     "AWS::S3::BucketPolicy",
     "AWS::SQS::QueuePolicy",
     "AWS::SNS::TopicPolicy",
@@ -52,48 +52,50 @@ HAVE_NO_TAGS = {
     "AWS::Logs::MetricFilter",
     "AWS::Scheduler::Schedule",
 }
-TAGGED_BY_THE_STACK_ALONE = {"GpuLaunchTemplate", "NewLabelsRule", "Dashboard"}
-"""CloudFormation took no tags of a rule or a dashboard until lately; a launch template tags what it starts."""
+TAGGED_ONLY_BY_THE_STACK = {"GpuLaunchTemplate", "NewLabelsRule", "Dashboard"}
+"""Resources without own tags: CloudFormation long supported none for rules and dashboards."""
 
 
-# -- the checks -------------------------------------------------------------------------------------------------------
+# -- the checks --------------------------------------------------------------------------------------------------------
 
 
-def options_are_off_until_asked_for(template: Template) -> None:
-    defaults = {name: str(one.get("Default", "")) for name, one in template["Parameters"].items()} | PARAMETERS
+def options_are_off_by_default(template: Template) -> None:
+    defaults = {
+        name: str(parameter.get("Default", "")) for name, parameter in template["Parameters"].items()
+    } | PARAMETERS
     assert set(template["Conditions"]) == set(OPTIONS) | ON_BY_DEFAULT
-    for name, said in template["Conditions"].items():
-        assert is_true(said, defaults) == (name in ON_BY_DEFAULT), name
-    for name, asked in OPTIONS.items():
-        assert is_true(template["Conditions"][name], defaults | asked), name
-        (parameter,) = asked
+    for name, expression in template["Conditions"].items():
+        assert is_true(expression, defaults) == (name in ON_BY_DEFAULT), name
+    for name, option in OPTIONS.items():
+        assert is_true(template["Conditions"][name], defaults | option), name
+        (parameter,) = option
         allowed = template["Parameters"][parameter].get("AllowedValues")
-        assert allowed is None or asked[parameter] in allowed
+        assert allowed is None or option[parameter] in allowed
 
 
-def pages_that_are_named_may_sign_calls_and_no_others(template: Template) -> None:
+def only_configured_origins_may_send_signed_calls(template: Template) -> None:
     assert template["Parameters"]["CorsOrigins"]["Default"] == ""
     condition, cors, otherwise = properties(template, "InferenceFunctionUrl")["Cors"]["Fn::If"]
     assert (condition, otherwise) == ("HasCors", {"Ref": "AWS::NoValue"})
     assert cors["AllowOrigins"] == {"Ref": "CorsOrigins"}
     assert set(cors["AllowMethods"]) == {"GET", "POST"}
-    assert set(cors["AllowHeaders"]) == OF_SIGV4 | {"x-api-key"}
+    assert set(cors["AllowHeaders"]) == SIGV4_HEADERS | {"x-api-key"}
     assert 0 < cors["MaxAge"] <= 86400
     assert "AllowCredentials" not in cors
     function = properties(template, "InferenceFunction")["Environment"]["Variables"]
-    assert "TRANSFERLITE_CORS_ORIGINS" not in function  # the headers would be there twice
+    assert "TRANSFERLITE_CORS_ORIGINS" not in function  # otherwise responses would have the headers twice
 
 
-def concurrency_has_a_limit_and_is_reserved_only_where_asked_for(template: Template) -> None:
+def concurrency_is_limited_and_reserved_only_if_configured(template: Template) -> None:
     for function in of_type(template, "AWS::Lambda::Function").values():
         reserved = {"Fn::If": ["ReservesConcurrency", {"Ref": "ReservedConcurrency"}, {"Ref": "AWS::NoValue"}]}
         assert function["ReservedConcurrentExecutions"] == reserved
     assert template["Parameters"]["ReservedConcurrency"]["Default"] == 0
     limit = template["Parameters"]["FunctionConcurrency"]
-    assert 2 == limit["MinValue"] <= limit["Default"] <= limit["MaxValue"]  # SQS takes no less than 2
+    assert 2 == limit["MinValue"] <= limit["Default"] <= limit["MaxValue"]  # SQS requires at least 2
 
 
-def each_alarm_watches_its_metric_and_rings_once_it_is_above(template: Template) -> None:
+def each_alarm_watches_its_metric_and_threshold(template: Template) -> None:
     alarms = of_type(template, "AWS::CloudWatch::Alarm")
     assert set(alarms) == set(ALARMS)
     for name, (namespace, metric, dimension, value, above) in ALARMS.items():
@@ -108,7 +110,7 @@ def each_alarm_watches_its_metric_and_rings_once_it_is_above(template: Template)
         assert alarm["AlarmDescription"]
 
 
-def alarms_may_tell_and_only_over_tls(template: Template) -> None:
+def alarms_may_publish_only_over_tls(template: Template) -> None:
     policy = properties(template, "NotificationTopicPolicy")
     allowed, denied = policy["PolicyDocument"]["Statement"]
     assert policy["Topics"] == [{"Ref": "NotificationTopic"}]
@@ -124,41 +126,41 @@ def alarms_may_tell_and_only_over_tls(template: Template) -> None:
     }
 
 
-def the_dashboard_shows_what_the_alarms_watch(template: Template) -> None:
-    text, given = properties(template, "Dashboard")["DashboardBody"]["Fn::Sub"]
+def dashboard_shows_the_alarm_metrics(template: Template) -> None:
+    text, substitutions = properties(template, "Dashboard")["DashboardBody"]["Fn::Sub"]
     names = set(re.findall(r"\$\{([\w:]+)[\w.]*\}", text))
-    assert names <= set(template["Resources"]) | set(given) | {"AWS::Region", "AWS::StackName"}
+    assert names <= set(template["Resources"]) | set(substitutions) | {"AWS::Region", "AWS::StackName"}
     widgets = json.loads(text)["widgets"]
-    places = {(one["x"], one["y"]) for one in widgets}
-    assert len(places) == len(widgets)
-    assert all(one["x"] + one["width"] <= 24 for one in widgets)  # a dashboard's columns
-    assert all(one["properties"]["region"] == "${AWS::Region}" for one in widgets)
-    shown = {tuple(metric[:4]) for one in widgets for metric in one["properties"]["metrics"]}
+    positions = {(widget["x"], widget["y"]) for widget in widgets}
+    assert len(positions) == len(widgets)
+    assert all(widget["x"] + widget["width"] <= 24 for widget in widgets)  # a dashboard's columns
+    assert all(widget["properties"]["region"] == "${AWS::Region}" for widget in widgets)
+    shown = {tuple(metric[:4]) for widget in widgets for metric in widget["properties"]["metrics"]}
     for name in set(ALARMS) - {"TrainingNotStartedAlarm"}:
         assert _as_shown(properties(template, name)) in shown, name
 
 
 def _as_shown(alarm: Any) -> tuple[str, ...]:
-    """An alarm's metric as a dashboard of ``Fn::Sub`` writes it."""
+    """Return an alarm's metric as the dashboard's ``Fn::Sub`` text contains it."""
     words = [alarm["Namespace"], alarm["MetricName"]]
-    for one in alarm.get("Dimensions", ()):
-        words += [one["Name"], "${Function}" if one["Value"] == FUNCTION else one["Value"]]
-    return tuple(_text(one) for one in words)
+    for dimension in alarm.get("Dimensions", ()):
+        words += [dimension["Name"], "${Function}" if dimension["Value"] == FUNCTION else dimension["Value"]]
+    return tuple(_text(word) for word in words)
 
 
 def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
-    ((function, said),) = value.items()
-    return str(said) if function == "Fn::Sub" else "${" + ".".join(as_list(said)) + "}"
+    ((function, argument),) = value.items()
+    return str(argument) if function == "Fn::Sub" else "${" + ".".join(as_list(argument)) + "}"
 
 
-def all_is_tagged(template: Template) -> None:
+def every_resource_is_tagged(template: Template) -> None:
     for name, resource in template["Resources"].items():
-        if resource["Type"] in HAVE_NO_TAGS or name in TAGGED_BY_THE_STACK_ALONE:
+        if resource["Type"] in UNTAGGABLE_TYPES or name in TAGGED_ONLY_BY_THE_STACK:
             continue
         tags = resource["Properties"]["Tags"]
-        pairs = tags if isinstance(tags, dict) else {one["Key"]: one["Value"] for one in tags}
+        pairs = tags if isinstance(tags, dict) else {tag["Key"]: tag["Value"] for tag in tags}
         assert pairs["Project"] == "TransferLite", name
     for machines in of_type(template, "AWS::Batch::ComputeEnvironment").values():
         kind = machines["ComputeResources"]["Type"]
@@ -167,8 +169,8 @@ def all_is_tagged(template: Template) -> None:
         assert job["PropagateTags"] is True
 
 
-def outputs_are_what_the_commands_read(template: Template) -> None:
-    outputs = {name: one["Value"] for name, one in template["Outputs"].items()}
+def outputs_include_those_the_commands_read(template: Template) -> None:
+    outputs = {name: output["Value"] for name, output in template["Outputs"].items()}
     sources = [
         path.read_text()
         for path in (*(ROOT / "transferlite" / "cloud").glob("*.py"), ROOT / "transferlite" / "cli" / "cloud.py")
@@ -183,106 +185,106 @@ def outputs_are_what_the_commands_read(template: Template) -> None:
     assert outputs["DeadLettersUrl"] == {"Ref": "IncomingDeadLetterQueue"}
     assert outputs["TrainLogGroup"] == {"Ref": "TrainingLogGroup"}
     assert outputs["InferenceLogGroup"] == {"Ref": "InferenceLogGroup"}
-    assert all(one["Description"] for one in template["Outputs"].values())
-    of_options = {name: one["Condition"] for name, one in template["Outputs"].items() if "Condition" in one}
+    assert all(output["Description"] for output in template["Outputs"].values())
+    of_options = {name: output["Condition"] for name, output in template["Outputs"].items() if "Condition" in output}
     assert of_options == {"FunctionUrl": "HasUrl", "SigningKeyArn": "SigningEnabled"}
 
 
-def the_signing_key_is_the_accounts_alone(template: Template) -> None:
+def only_the_account_may_use_the_signing_key(template: Template) -> None:
     (statement,) = properties(template, "SigningKey")["KeyPolicy"]["Statement"]
     assert statement["Principal"] == {"AWS": {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"}}
     assert template["Resources"]["SigningKeyAlias"]["Condition"] == "SigningEnabled"
     assert properties(template, "SigningKeyAlias")["TargetKeyId"] == {"Ref": "SigningKey"}
     for function in of_type(template, "AWS::Lambda::Function").values():
-        asked = function["Environment"]["Variables"]["TRANSFERLITE_PUBLIC_KEY"]
-        assert asked["Fn::If"] == [
+        public_key = function["Environment"]["Variables"]["TRANSFERLITE_PUBLIC_KEY"]
+        assert public_key["Fn::If"] == [
             "SigningEnabled",
             {"Fn::Sub": "awskms:///${SigningKey.Arn}"},
             {"Ref": "AWS::NoValue"},
         ]
 
 
-# -- and what breaks them ----------------------------------------------------------------------------------------------
+# -- broken templates --------------------------------------------------------------------------------------------------
 
 NEVER = {"Fn::Equals": ["a", "b"]}
 BREAKS: list[Break] = [
-    *((options_are_off_until_asked_for, ("Conditions", name), NEVER) for name in OPTIONS),
+    *((options_are_off_by_default, ("Conditions", name), NEVER) for name in OPTIONS),
     *(
-        (options_are_off_until_asked_for, ("Parameters", name, "Default"), value)
-        for one in OPTIONS.values()
-        for name, value in one.items()
+        (options_are_off_by_default, ("Parameters", name, "Default"), value)
+        for option in OPTIONS.values()
+        for name, value in option.items()
     ),
-    (options_are_off_until_asked_for, ("Parameters", "Signing", "AllowedValues"), ["off", "yes"]),
+    (options_are_off_by_default, ("Parameters", "Signing", "AllowedValues"), ["off", "yes"]),
     (
-        pages_that_are_named_may_sign_calls_and_no_others,
+        only_configured_origins_may_send_signed_calls,
         ("InferenceFunctionUrl", "Cors", "Fn::If", 1, "AllowOrigins"),
         ["*"],
     ),
     (
-        pages_that_are_named_may_sign_calls_and_no_others,
+        only_configured_origins_may_send_signed_calls,
         ("InferenceFunctionUrl", "Cors", "Fn::If", 1, "AllowMethods"),
         ["*"],
     ),
     (
-        pages_that_are_named_may_sign_calls_and_no_others,
+        only_configured_origins_may_send_signed_calls,
         ("InferenceFunctionUrl", "Cors", "Fn::If", 1, "AllowHeaders", 0),
         "x",
     ),
     (
-        pages_that_are_named_may_sign_calls_and_no_others,
+        only_configured_origins_may_send_signed_calls,
         ("InferenceFunctionUrl", "Cors", "Fn::If", 1, "AllowCredentials"),
         True,
     ),
-    (pages_that_are_named_may_sign_calls_and_no_others, ("InferenceFunctionUrl", "Cors", "Fn::If", 1, "MaxAge"), 90000),
-    (pages_that_are_named_may_sign_calls_and_no_others, ("InferenceFunctionUrl", "Cors", "Fn::If", 0), "HasUrl"),
+    (only_configured_origins_may_send_signed_calls, ("InferenceFunctionUrl", "Cors", "Fn::If", 1, "MaxAge"), 90000),
+    (only_configured_origins_may_send_signed_calls, ("InferenceFunctionUrl", "Cors", "Fn::If", 0), "HasUrl"),
     (
-        concurrency_has_a_limit_and_is_reserved_only_where_asked_for,
+        concurrency_is_limited_and_reserved_only_if_configured,
         ("InferenceFunction", "ReservedConcurrentExecutions"),
         {"Ref": "ReservedConcurrency"},
     ),
     (
-        concurrency_has_a_limit_and_is_reserved_only_where_asked_for,
+        concurrency_is_limited_and_reserved_only_if_configured,
         ("Parameters", "FunctionConcurrency", "MinValue"),
         1,
     ),
-    *((each_alarm_watches_its_metric_and_rings_once_it_is_above, (name, "Threshold"), 1) for name in ALARMS),
-    *((each_alarm_watches_its_metric_and_rings_once_it_is_above, (name, "MetricName"), "Other") for name in ALARMS),
+    *((each_alarm_watches_its_metric_and_threshold, (name, "Threshold"), 1) for name in ALARMS),
+    *((each_alarm_watches_its_metric_and_threshold, (name, "MetricName"), "Other") for name in ALARMS),
     *(
-        (each_alarm_watches_its_metric_and_rings_once_it_is_above, (name, "Dimensions"), [])
+        (each_alarm_watches_its_metric_and_threshold, (name, "Dimensions"), [])
         for name in ALARMS
         if name != "DriftAlarm"
     ),
     (
-        each_alarm_watches_its_metric_and_rings_once_it_is_above,
+        each_alarm_watches_its_metric_and_threshold,
         ("QueueAgeAlarm", "ComparisonOperator"),
         "LessThanThreshold",
     ),
     (
-        each_alarm_watches_its_metric_and_rings_once_it_is_above,
+        each_alarm_watches_its_metric_and_threshold,
         ("DriftAlarm", "TreatMissingData"),
         "breaching",
     ),
-    (each_alarm_watches_its_metric_and_rings_once_it_is_above, ("FunctionErrorsAlarm", "Statistic"), "Average"),
-    (each_alarm_watches_its_metric_and_rings_once_it_is_above, ("DeadLetterAlarm", "EvaluationPeriods"), 99),
+    (each_alarm_watches_its_metric_and_threshold, ("FunctionErrorsAlarm", "Statistic"), "Average"),
+    (each_alarm_watches_its_metric_and_threshold, ("DeadLetterAlarm", "EvaluationPeriods"), 99),
     (
-        alarms_may_tell_and_only_over_tls,
+        alarms_may_publish_only_over_tls,
         ("NotificationTopicPolicy", "PolicyDocument", "Statement", 0, "Principal"),
         "*",
     ),
-    (alarms_may_tell_and_only_over_tls, ("NotificationTopicPolicy", "PolicyDocument", "Statement", 0, "Condition"), {}),
-    (alarms_may_tell_and_only_over_tls, ("NotificationTopicPolicy", "PolicyDocument", "Statement", 1, "Condition"), {}),
-    (alarms_may_tell_and_only_over_tls, ("EmailSubscription", "Endpoint"), "someone@example.com"),
-    (the_dashboard_shows_what_the_alarms_watch, ("Dashboard", "DashboardBody", "Fn::Sub", 0), '{"widgets": []}'),
-    (the_dashboard_shows_what_the_alarms_watch, ("Dashboard", "DashboardBody", "Fn::Sub", 0), "{"),
-    (the_dashboard_shows_what_the_alarms_watch, ("Dashboard", "DashboardBody", "Fn::Sub", 1), {}),
-    (the_dashboard_shows_what_the_alarms_watch, ("DriftAlarm", "MetricName"), {"Fn::Sub": "${AWS::StackName}-Other"}),
-    (the_dashboard_shows_what_the_alarms_watch, ("QueueAgeAlarm", "MetricName"), "Other"),
-    (all_is_tagged, ("ModelBucket", "Tags"), []),
-    (all_is_tagged, ("ZipFunction", "Tags"), [{"Key": "Project", "Value": "Other"}]),
-    (all_is_tagged, ("GpuSpotEnvironment", "ComputeResources", "Tags"), {}),
-    (all_is_tagged, ("CheckJobDefinition", "PropagateTags"), False),
+    (alarms_may_publish_only_over_tls, ("NotificationTopicPolicy", "PolicyDocument", "Statement", 0, "Condition"), {}),
+    (alarms_may_publish_only_over_tls, ("NotificationTopicPolicy", "PolicyDocument", "Statement", 1, "Condition"), {}),
+    (alarms_may_publish_only_over_tls, ("EmailSubscription", "Endpoint"), "someone@example.com"),
+    (dashboard_shows_the_alarm_metrics, ("Dashboard", "DashboardBody", "Fn::Sub", 0), '{"widgets": []}'),
+    (dashboard_shows_the_alarm_metrics, ("Dashboard", "DashboardBody", "Fn::Sub", 0), "{"),
+    (dashboard_shows_the_alarm_metrics, ("Dashboard", "DashboardBody", "Fn::Sub", 1), {}),
+    (dashboard_shows_the_alarm_metrics, ("DriftAlarm", "MetricName"), {"Fn::Sub": "${AWS::StackName}-Other"}),
+    (dashboard_shows_the_alarm_metrics, ("QueueAgeAlarm", "MetricName"), "Other"),
+    (every_resource_is_tagged, ("ModelBucket", "Tags"), []),
+    (every_resource_is_tagged, ("ZipFunction", "Tags"), [{"Key": "Project", "Value": "Other"}]),
+    (every_resource_is_tagged, ("GpuSpotEnvironment", "ComputeResources", "Tags"), {}),
+    (every_resource_is_tagged, ("CheckJobDefinition", "PropagateTags"), False),
     *(
-        (outputs_are_what_the_commands_read, ("Outputs", name, "Value"), {"Ref": "NotificationTopic"})
+        (outputs_include_those_the_commands_read, ("Outputs", name, "Value"), {"Ref": "NotificationTopic"})
         for name in (
             "RegistryUri",
             "TrainingArn",
@@ -292,16 +294,16 @@ BREAKS: list[Break] = [
             "InferenceLogGroup",
         )
     ),
-    (outputs_are_what_the_commands_read, ("Outputs",), {}),
-    (outputs_are_what_the_commands_read, ("Outputs", "FunctionUrl", "Condition"), "SigningEnabled"),
-    (the_signing_key_is_the_accounts_alone, ("SigningKey", "KeyPolicy", "Statement", 0, "Principal"), "*"),
-    (the_signing_key_is_the_accounts_alone, ("SigningKeyAlias", "TargetKeyId"), "other"),
+    (outputs_include_those_the_commands_read, ("Outputs",), {}),
+    (outputs_include_those_the_commands_read, ("Outputs", "FunctionUrl", "Condition"), "SigningEnabled"),
+    (only_the_account_may_use_the_signing_key, ("SigningKey", "KeyPolicy", "Statement", 0, "Principal"), "*"),
+    (only_the_account_may_use_the_signing_key, ("SigningKeyAlias", "TargetKeyId"), "other"),
     (
-        the_signing_key_is_the_accounts_alone,
+        only_the_account_may_use_the_signing_key,
         ("InferenceFunction", "Environment", "Variables", "TRANSFERLITE_PUBLIC_KEY"),
         {"Ref": "AWS::NoValue"},
     ),
 ]
 
 
-test_the_template_keeps_its_promise, test_a_broken_promise_is_seen = promises(BREAKS)
+test_the_template_passes_the_check, test_the_check_detects_a_broken_template = make_tests(BREAKS)

@@ -19,8 +19,8 @@ from obstore.exceptions import BaseError
 
 from benchmarks.helpers.s3_server import seaweedfs_command
 from inference_lambda.records.prediction_record import write_record
-from simulation.faults import Faults, faulty
-from tests.template.stack import written
+from simulation.faults import Faults, faulty_proxy
+from tests.template.stack import read_template
 from tests.transferlite.bundles import write_bundle
 from tests.transferlite.conftest import OWNER, REAL_BUCKET, Place
 from transferlite.errors import AccessDeniedError, ConflictError, NotFoundError, TransferLiteError, UnavailableError
@@ -214,7 +214,7 @@ class LostAnswers(Faults):
 @pytest.fixture
 def losing(place: Place) -> Iterator[LostAnswers]:
     faults = LostAnswers()
-    with faulty(place.addresses.http, faults) as endpoint:
+    with faulty_proxy(place.addresses.http, faults) as endpoint:
         place.at(endpoint)
         yield faults
 
@@ -307,7 +307,7 @@ def test_the_port_with_tls_takes_nothing_without(kind: str, place: Place) -> Non
 @pytest.mark.parametrize("name", ["DataBucketPolicy", "ModelBucketPolicy", "PredictionBucketPolicy"])
 def test_the_template_s_bucket_policies_refuse_what_is_not_tls_and_nothing_else(name: str, place: Place) -> None:
     place.open().put("k", b"content")
-    document = dict(written()["Resources"][name]["Properties"]["PolicyDocument"])
+    document = dict(read_template()["Resources"][name]["Properties"]["PolicyDocument"])
     arn = f"arn:aws:s3:::{REAL_BUCKET}"
     document["Statement"] = [one | {"Resource": [arn, f"{arn}/*"]} for one in document["Statement"]]
     s3_client().put_bucket_policy(Bucket=REAL_BUCKET, Policy=json.dumps(document))
