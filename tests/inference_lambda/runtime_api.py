@@ -158,10 +158,10 @@ class Function:
 
 def drain(sqs: Any, url: str, function: Function, max_messages: int = 10) -> list[InvocationResult]:
     """Call :func:`deliver` until the queue has no visible message."""
-    answers = []
-    while answer := deliver(sqs, url, function, max_messages):
-        answers.append(answer)
-    return answers
+    results = []
+    while result := deliver(sqs, url, function, max_messages):
+        results.append(result)
+    return results
 
 
 def deliver(sqs: Any, url: str, function: Function, max_messages: int = 10) -> InvocationResult | None:
@@ -175,13 +175,13 @@ def deliver(sqs: Any, url: str, function: Function, max_messages: int = 10) -> I
     )
     if not received:
         return None
-    answer = function.invoke({"Records": [_record(message) for message in received]})
-    if answer.error is None:
-        failed = {failure["itemIdentifier"] for failure in (answer.payload or {}).get("batchItemFailures", ())}
+    result = function.invoke({"Records": [_record(message) for message in received]})
+    if result.error is None:
+        failed = {failure["itemIdentifier"] for failure in (result.payload or {}).get("batchItemFailures", ())}
         for message in received:
             if message["MessageId"] not in failed:
                 sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-    return answer
+    return result
 
 
 def _record(message: Mapping[str, Any]) -> dict[str, Any]:

@@ -90,15 +90,15 @@ def test_a_new_photo_is_labelled_with_the_model_in_s3(
     monkeypatch.setenv("TRANSFERLITE_REGISTRY", f"s3://{BUCKET}/registry")
     (key,) = upload(s3, cat=jpeg("red", 99))
     expected = {**photo_fields(s3, key), **predictor(jpeg("red", 99)).to_dict()}
-    answer = lambda_handler(notification(BUCKET, key), None)
-    assert answer == {"labelled": 1, "unusable": 0, "records": [expected]}
+    reply = lambda_handler(notification(BUCKET, key), None)
+    assert reply == {"labelled": 1, "unusable": 0, "records": [expected]}
     assert record_of(s3, key) == expected
 
 
 def test_every_photo_of_a_notification_is_labelled(s3: Any) -> None:
     keys = upload(s3, a=jpeg("red"), b=jpeg("blue"), c=jpeg("red", 1))
-    answer = lambda_handler(notification(BUCKET, *keys), None)
-    assert [record["label"] for record in answer["records"]] == ["red", "blue", "red"]
+    reply = lambda_handler(notification(BUCKET, *keys), None)
+    assert [record["label"] for record in reply["records"]] == ["red", "blue", "red"]
     assert [record_of(s3, key)["label"] for key in keys] == ["red", "blue", "red"]
 
 
@@ -144,10 +144,10 @@ def test_the_same_event_twice_writes_the_same_bytes(s3: Any) -> None:
 
 def test_a_rejected_photo_gets_an_error_record_and_the_others_are_labelled(s3: Any, predictor: Predictor) -> None:
     keys = upload(s3, cut=jpeg("red")[:-9], empty=b"", good=jpeg("blue"))
-    answer = lambda_handler(notification(BUCKET, *keys), None)
-    assert (answer["labelled"], answer["unusable"]) == (1, 2)
+    reply = lambda_handler(notification(BUCKET, *keys), None)
+    assert (reply["labelled"], reply["unusable"]) == (1, 2)
     found = [record_of(s3, key) for key in keys]
-    assert found == answer["records"]
+    assert found == reply["records"]
     assert [record.get("error", {}).get("code") for record in found] == ["truncated", "empty", None]
     assert found[1] == {
         **photo_fields(s3, keys[1]),
@@ -159,8 +159,8 @@ def test_a_rejected_photo_gets_an_error_record_and_the_others_are_labelled(s3: A
 
 def test_a_missing_photo_gets_an_error_record(s3: Any) -> None:
     (key,) = upload(s3, good=jpeg("blue"))
-    answer = lambda_handler(notification(BUCKET, "in/gone.jpg", key), None)
-    assert (answer["labelled"], answer["unusable"]) == (1, 1)
+    reply = lambda_handler(notification(BUCKET, "in/gone.jpg", key), None)
+    assert (reply["labelled"], reply["unusable"]) == (1, 1)
     assert record_of(s3, "in/gone.jpg")["error"] == {"code": "missing", "message": "does not exist"}
 
 
@@ -174,8 +174,8 @@ def test_the_functions_own_record_is_skipped(s3: Any) -> None:
     (key,) = upload(s3, good=jpeg("blue"))
     s3.put_object(Bucket=OUTPUT, Key="predictions/x.jpg.json", Body=b"{}")
     both = notification(OUTPUT, "predictions/x.jpg.json")["Records"] + notification(BUCKET, key)["Records"]
-    answer = lambda_handler({"Records": both}, None)
-    assert [record["image"] for record in answer["records"]] == [f"s3://{BUCKET}/{key}"]
+    reply = lambda_handler({"Records": both}, None)
+    assert [record["image"] for record in reply["records"]] == [f"s3://{BUCKET}/{key}"]
     assert records(s3) == [record_key_of(key), "predictions/x.jpg.json"]
 
 
@@ -225,8 +225,8 @@ def test_only_failed_messages_are_listed(s3: Any, caplog: pytest.LogCaptureFixtu
     keys = upload(s3, a=jpeg("red"), b=b"no photo", c=jpeg("red"))
     refuse("GetObject", "SlowDown", 503, key="in/a.jpg")
     bodies = [notification(BUCKET, keys[0], keys[2]), "poison", notification(BUCKET, keys[1])]
-    answer = lambda_handler(messages(*bodies), None)
-    assert answer == {"batchItemFailures": [{"itemIdentifier": "m0"}, {"itemIdentifier": "m1"}]}
+    reply = lambda_handler(messages(*bodies), None)
+    assert reply == {"batchItemFailures": [{"itemIdentifier": "m0"}, {"itemIdentifier": "m1"}]}
     assert records(s3) == [record_key_of(key) for key in keys[1:]]
     assert record_of(s3, keys[1])["error"]["code"] == "not-image"
     failed = [json.loads(record.message) for record in caplog.records if record.levelno == logging.ERROR]
@@ -242,10 +242,10 @@ def test_without_a_model_every_message_fails(s3: Any, tmp_path: Path, monkeypatc
 def test_each_record_is_logged_as_one_line_of_json(s3: Any, caplog: pytest.LogCaptureFixture) -> None:
     (key,) = upload(s3, cat=jpeg("red"))
     with caplog.at_level(logging.INFO, "transferlite"):
-        answer = lambda_handler(notification(BUCKET, key), None)
+        reply = lambda_handler(notification(BUCKET, key), None)
     (line,) = [json.loads(record.message) for record in caplog.records if "labelled" in record.message]
     uri = f"s3://{OUTPUT}/{record_key_of(key)}"
-    assert line == {"event": "labelled", "record": uri, **answer["records"][0]}
+    assert line == {"event": "labelled", "record": uri, **reply["records"][0]}
 
 
 def test_channel_and_variant_come_from_the_settings(
@@ -286,10 +286,10 @@ def test_a_direct_invocation_with_an_object_returns_its_prediction(s3: Any, pred
     ],
 )
 def test_a_rejected_photo_returns_its_error(s3: Any, event: dict[str, str], code: str) -> None:
-    answer = lambda_handler(event, None)
-    assert set(answer) == {"error"}
-    assert answer["error"]["code"] == code
-    assert answer["error"]["message"]
+    reply = lambda_handler(event, None)
+    assert set(reply) == {"error"}
+    assert reply["error"]["code"] == code
+    assert reply["error"]["message"]
 
 
 def test_a_throttled_object_fails_the_invocation(s3: Any) -> None:
@@ -330,15 +330,15 @@ def test_a_direct_invocation_may_request_another_version(
 
 def test_http_and_direct_invocation_give_the_same_prediction(s3: Any) -> None:
     event = golden("http_function_url") | {"rawQueryString": ""}
-    answer = lambda_handler(event, None)
-    assert answer["statusCode"] == 200
-    assert json.loads(answer["body"]) == lambda_handler({"image": event["body"]}, None)
+    reply = lambda_handler(event, None)
+    assert reply["statusCode"] == 200
+    assert json.loads(reply["body"]) == lambda_handler({"image": event["body"]}, None)
 
 
 def test_without_settings_http_gets_503() -> None:
-    answer = lambda_handler(golden("http_function_url"), None)
-    assert answer["statusCode"] == 503
-    assert "TRANSFERLITE" not in answer["body"]
+    reply = lambda_handler(golden("http_function_url"), None)
+    assert reply["statusCode"] == 503
+    assert "TRANSFERLITE" not in reply["body"]
 
 
 # -- invalid settings and events ---------------------------------------------------------------------------------------
@@ -397,11 +397,11 @@ def test_each_version_has_its_own_record_whatever_the_order_of_events(s3: Any) -
 def test_a_deleted_version_and_a_delete_marker_are_missing(s3: Any) -> None:
     first, second = upload_versions(s3, "red", "blue")
     s3.delete_object(Bucket=BUCKET, Key="cat.jpg", VersionId=first)
-    answer = lambda_handler(version_event("cat.jpg", first), None)
-    assert answer["records"][0]["error"] == {"code": "missing", "message": "does not exist"}
-    refuse("GetObject", "MethodNotAllowed", 405, "cat.jpg")  # S3's answer for a delete marker; moto gives another
-    answer = lambda_handler(version_event("cat.jpg", second), None)
-    assert answer["records"][0]["error"] == {"code": "missing", "message": "is a delete marker"}
+    reply = lambda_handler(version_event("cat.jpg", first), None)
+    assert reply["records"][0]["error"] == {"code": "missing", "message": "does not exist"}
+    refuse("GetObject", "MethodNotAllowed", 405, "cat.jpg")  # S3 answers 405 for a delete marker, moto does not
+    reply = lambda_handler(version_event("cat.jpg", second), None)
+    assert reply["records"][0]["error"] == {"code": "missing", "message": "is a delete marker"}
 
 
 @pytest.mark.parametrize("version", ["null", "", None])

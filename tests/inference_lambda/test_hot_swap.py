@@ -67,9 +67,9 @@ def request_label(served: RunningServer, number: int) -> PredictResult:
     began = time.monotonic()
     status, _, content = served.request("POST", "/predict", jpeg(colour, number % 20))
     seconds = time.monotonic() - began
-    answer = json.loads(content)
-    model_id = answer.get("model_id", "")
-    return PredictResult(status, model_id, answer.get("label") == f"{colour} of {model_id}", seconds)
+    prediction = json.loads(content)
+    model_id = prediction.get("model_id", "")
+    return PredictResult(status, model_id, prediction.get("label") == f"{colour} of {model_id}", seconds)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -123,12 +123,12 @@ class Queue:
     def _deliver(taken: list[tuple[str, str, int]], world: FlakyS3) -> set[str]:
         records = [{"messageId": name, "body": body, "eventSource": "aws:sqs"} for name, body, _ in taken]
         try:
-            answer = lambda_handler({"Records": records}, None)
+            reply = lambda_handler({"Records": records}, None)
             world.maybe_die()  # the reply is lost
         except Killed:
             handler._service.cache_clear()
             return {name for name, _, _ in taken}
-        return {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
+        return {failure["itemIdentifier"] for failure in reply["batchItemFailures"]}
 
 
 @pytest.fixture

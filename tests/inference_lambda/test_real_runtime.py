@@ -41,9 +41,9 @@ def test_cold_and_warm_predictions_equal_the_predictors(function: Function, trai
     cold, warm = function.invoke(DIRECT), function.invoke(DIRECT)
     assert (cold.cold, cold.error, warm.cold, warm.error) == (True, None, False, None)
     assert cold.init_seconds > 0 == warm.init_seconds
-    for answer in (cold, warm):
-        assert answer.payload["score"] == pytest.approx(expected["score"], abs=1e-5)
-        assert {**answer.payload, "score": 0, "top": 0} == {**expected, "score": 0, "top": 0}
+    for result in (cold, warm):
+        assert result.payload["score"] == pytest.approx(expected["score"], abs=1e-5)
+        assert {**result.payload, "score": 0, "top": 0} == {**expected, "score": 0, "top": 0}
 
 
 def test_an_error_is_returned_and_the_process_stays_alive(function: Function) -> None:
@@ -59,19 +59,19 @@ def test_an_error_is_returned_and_the_process_stays_alive(function: Function) ->
 def test_invalid_settings_fail_the_invocation_without_a_crash_loop() -> None:
     with Function({}) as function:
         for cold in (True, False):
-            answer = function.invoke(DIRECT)
-            assert answer.error is not None
-            assert "TRANSFERLITE_REGISTRY is not set" in answer.error["errorMessage"]
-            assert answer.cold is cold
+            result = function.invoke(DIRECT)
+            assert result.error is not None
+            assert "TRANSFERLITE_REGISTRY is not set" in result.error["errorMessage"]
+            assert result.cold is cold
 
 
 def test_a_handler_that_cannot_be_imported_fails_initialisation(registry: str) -> None:
     command = [sys.executable, "-m", "awslambdaric", "inference_lambda.no_such.handler"]
     with Function({"TRANSFERLITE_REGISTRY": registry}, command) as function:
         for _ in range(2):
-            answer = function.invoke(DIRECT)
-            assert answer.error is not None
-            assert (answer.error["errorType"], answer.cold) == ("Runtime.ImportModuleError", True)
+            result = function.invoke(DIRECT)
+            assert result.error is not None
+            assert (result.error["errorType"], result.cold) == ("Runtime.ImportModuleError", True)
 
 
 def test_a_dead_process_is_restarted(function: Function) -> None:
@@ -144,9 +144,9 @@ def test_photos_of_queued_notifications_are_labelled_and_the_queue_is_emptied(
 ) -> None:
     sqs = boto3.client("sqs", endpoint_url=s3_server)
     with Function(environment(s3_server)) as function:
-        answers = drain(sqs, photos, function)
-    assert [answer.error for answer in answers] == [None] * len(answers)
-    assert [answer.cold for answer in answers] == [True] + [False] * (len(answers) - 1)
+        results = drain(sqs, photos, function)
+    assert [result.error for result in results] == [None] * len(results)
+    assert [result.cold for result in results] == [True] + [False] * (len(results) - 1)
     assert records(bucket) == EXPECTED
     assert left(sqs, photos) == 0
 
@@ -177,8 +177,8 @@ def test_after_a_timeout_the_photos_are_labelled_later(
 def test_the_model_is_loaded_before_the_first_event(function: Function, registry: str) -> None:
     function.start()
     shutil.rmtree(registry)
-    answer = function.invoke(DIRECT)
-    assert (answer.payload["label"], answer.cold) == ("red", False)
+    result = function.invoke(DIRECT)
+    assert (result.payload["label"], result.cold) == ("red", False)
 
 
 def test_a_model_missing_at_start_is_loaded_by_the_first_event(trained: Trained, tmp_path: Path) -> None:
@@ -186,8 +186,8 @@ def test_a_model_missing_at_start_is_loaded_by_the_first_event(trained: Trained,
         function.start()
         assert '"event": "not-ready"' in function.log
         publish(str(tmp_path / "registry"), trained, "one")
-        answer = function.invoke(DIRECT)
-        assert (answer.payload["label"], answer.cold) == ("red", False)
+        result = function.invoke(DIRECT)
+        assert (result.payload["label"], result.cold) == ("red", False)
 
 
 def test_a_resumed_snapshot_has_the_model_and_follows_the_channel(

@@ -118,8 +118,8 @@ def test_a_bundle_is_served_until_a_signal_and_no_files_remain(
 ) -> None:
     with serving(tmp_path / "serve", "--bundle", str(trained.bundle), TRANSFERLITE_API_KEY="secret") as served:
         assert served.request("POST", "/predict", RED)[0] == 401
-        answer = json.loads(served.request("POST", "/predict", RED, x_api_key="secret")[2])
-        assert (answer["label"], answer["model_id"]) == ("red", trained.bundle.name)
+        prediction = json.loads(served.request("POST", "/predict", RED, x_api_key="secret")[2])
+        assert (prediction["label"], prediction["model_id"]) == ("red", trained.bundle.name)
         assert [path.name for path in (tmp_path / "serve").iterdir() if path.is_dir()] != []
         assert served.stop(how) == (0, "stopped\n")
     assert [path.name for path in (tmp_path / "serve").iterdir()] == ["log"]
@@ -135,9 +135,9 @@ def test_a_running_request_finishes_before_shutdown(trained: Trained, tmp_path: 
             assert line.recv(1000).startswith(b"HTTP/1.1 100")
             served.process.send_signal(signal.SIGTERM)
             line.sendall(RED)
-            answer = line.makefile("rb").read()
-        assert answer.startswith(b"HTTP/1.1 200 OK")
-        assert b'"label": "red"' in answer
+            response = line.makefile("rb").read()
+        assert response.startswith(b"HTTP/1.1 200 OK")
+        assert b'"label": "red"' in response
         assert served.process.wait(30) == 0
 
 

@@ -154,9 +154,9 @@ def test_a_notification_and_a_map_fail_if_s3_fails(
         with pytest.raises(kind, match=text):
             sent(name, condition)
     else:
-        answer = sent(name, condition)
-        assert (answer["labelled"], answer["unusable"]) == ((1, 0) if condition == "ok" else (0, 1))
-        assert ("records" in answer) == (name not in MAPS)
+        reply = sent(name, condition)
+        assert (reply["labelled"], reply["unusable"]) == ((1, 0) if condition == "ok" else (0, 1))
+        assert ("records" in reply) == (name not in MAPS)
     check_records(s3, name, condition)
 
 
@@ -175,9 +175,9 @@ def test_an_sqs_reply_lists_the_failed_messages(
 def test_a_batch_operations_reply_has_a_result_per_task(
     name: str, condition: str, sent: Callable[[str, str], Any], s3: Any
 ) -> None:
-    answer = sent(name, condition)
-    (result,) = answer.pop("results")
-    assert answer == {
+    reply = sent(name, condition)
+    (result,) = reply.pop("results")
+    assert reply == {
         "invocationSchemaVersion": golden(name)["invocationSchemaVersion"],
         "treatMissingKeysAs": "TemporaryFailure",
         "invocationId": INVOCATION,
@@ -197,9 +197,9 @@ def test_a_direct_invocation_returns_a_prediction_or_raises(
         with pytest.raises(kind, match=text):
             sent("direct_s3", condition)
     else:
-        answer = sent("direct_s3", condition)
-        assert answer.get("label") == ("red" if condition == "ok" else None)
-        assert answer.get("error", {}).get("code") == RECORD_CODES[condition]
+        reply = sent("direct_s3", condition)
+        assert reply.get("label") == ("red" if condition == "ok" else None)
+        assert reply.get("error", {}).get("code") == RECORD_CODES[condition]
     assert "Contents" not in s3.list_objects_v2(Bucket=OUTPUT)
 
 
@@ -214,9 +214,9 @@ def test_http_has_a_status_for_each_outcome(
             other = {key: value for key, value in event[headers].items() if key.lower() != "content-type"}
             event[headers] = other | {"content-type": kind}
     monkeypatch.setattr("tests.inference_lambda.events.test_outcomes.golden", lambda _: event)
-    answer = sent(name, condition)
-    assert answer["statusCode"] == HTTP_STATUSES[condition]
-    assert json.loads(answer["body"]).get("label") == ("red" if condition == "ok" else None)
+    reply = sent(name, condition)
+    assert reply["statusCode"] == HTTP_STATUSES[condition]
+    assert json.loads(reply["body"]).get("label") == ("red" if condition == "ok" else None)
 
 
 # -- outcomes of errors ------------------------------------------------------------------------------------------------
@@ -244,10 +244,10 @@ def test_a_bug_fails_only_its_photo(s3: Any, monkeypatch: pytest.MonkeyPatch, ca
     for name in ("a", "b", "c"):
         s3.put_object(Bucket=BUCKET, Key=f"{name}.jpg", Body=jpeg("red"))
     predictor = colour_predictor()
-    answers = iter([predictor, RuntimeError("a bug"), predictor])
+    loaded = iter([predictor, RuntimeError("a bug"), predictor])
 
     def get(*_: object) -> Any:
-        predictor_or_error = next(answers)
+        predictor_or_error = next(loaded)
         if isinstance(predictor_or_error, Exception):
             raise predictor_or_error
         return predictor_or_error
@@ -288,8 +288,8 @@ def test_messages_without_time_are_retried(s3: Any) -> None:
     records = [
         {"messageId": name, "eventSource": "aws:sqs", "body": body_of(f"{name}.jpg")} for name in ("a", "b", "c")
     ]
-    answer = lambda_handler({"Records": records}, WITHOUT_TIME)  # the first photo is always tried
-    assert answer == {"batchItemFailures": [{"itemIdentifier": "b"}, {"itemIdentifier": "c"}]}
+    reply = lambda_handler({"Records": records}, WITHOUT_TIME)  # the first photo is always tried
+    assert reply == {"batchItemFailures": [{"itemIdentifier": "b"}, {"itemIdentifier": "c"}]}
     assert [item["Key"] for item in s3.list_objects_v2(Bucket=OUTPUT)["Contents"]] == [
         f"predictions/{BUCKET}/a.jpg.json"
     ]
@@ -340,8 +340,8 @@ def test_an_object_outside_allowed_buckets_is_refused_without_calling_s3(
     calls: list[str] = []
     s3.meta.events.register("before-call.s3", lambda model, **_: calls.append(model.name))
     assert lambda_handler({"s3": uri}, None)["error"]["code"] == "forbidden"
-    answer = lambda_handler(over_http(uri), None)
-    assert answer["statusCode"] in {400, 403}
+    reply = lambda_handler(over_http(uri), None)
+    assert reply["statusCode"] in {400, 403}
     assert calls == []
     lambda_handler({"s3": PHOTO.uri}, None)
     assert calls == ["GetObject"]

@@ -131,16 +131,16 @@ def check_schema(content: Any, name: str) -> None:
 def test_every_source_gets_a_reply_in_its_format(name: str, api: Api) -> None:
     request = parse_event(golden(name))
     assert isinstance(request, HttpRequest)
-    answer = http_reply(request, api.respond(request))
-    content = json.loads(answer["body"])
-    assert answer["statusCode"] == 200
-    assert answer["isBase64Encoded"] is False
-    assert ("statusDescription" in answer) == ("alb" in name)
+    reply = http_reply(request, api.respond(request))
+    content = json.loads(reply["body"])
+    assert reply["statusCode"] == 200
+    assert reply["isBase64Encoded"] is False
+    assert ("statusDescription" in reply) == ("alb" in name)
     if name == "http_alb_multi":
-        assert answer["multiValueHeaders"]["content-type"] == ["application/json"]
-        assert "headers" not in answer
+        assert reply["multiValueHeaders"]["content-type"] == ["application/json"]
+        assert "headers" not in reply
     else:
-        assert answer["headers"]["content-type"] == "application/json"
+        assert reply["headers"]["content-type"] == "application/json"
     if name == "http_alb_health":
         assert content == {"status": "ok", "model_id": "20260131-235959-3f9a1c07", "key": "none"}
     else:
@@ -242,8 +242,8 @@ def test_the_query_may_set_top_and_threshold(
     query: dict[str, str], label: str, count: int, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api._service().model, "get", versions(threshold=0.99))
-    answer = content_of(api.respond(post(RED, **query)))
-    assert (answer["label"], len(answer["top"]), answer["top"][0]["label"]) == (label, count, "red")
+    prediction = content_of(api.respond(post(RED, **query)))
+    assert (prediction["label"], len(prediction["top"]), prediction["top"][0]["label"]) == (label, count, "red")
 
 
 @pytest.mark.parametrize(
@@ -399,10 +399,10 @@ def red_square() -> bytes:
 def test_an_explanation_lies_where_the_photo_shows_its_label(api: Api) -> None:
     from PIL import Image
 
-    answer = content_of(api.respond(post(red_square(), explain="1")))
-    check_schema(answer, "Prediction")
-    explanation = answer["explanation"]
-    assert (answer["label"], explanation["label"], explanation["score"]) == ("red", "red", answer["score"])
+    prediction = content_of(api.respond(post(red_square(), explain="1")))
+    check_schema(prediction, "Prediction")
+    explanation = prediction["explanation"]
+    assert (prediction["label"], explanation["label"], explanation["score"]) == ("red", "red", prediction["score"])
     assert explanation["covered_score"] < explanation["score"]
     left, top, right, bottom = explanation["part"].values()
     assert left < 0.85 < right  # centre of the rotated square
@@ -450,9 +450,9 @@ def test_a_version_may_be_requested(model_id: str, status: int, code: str, path:
 
 
 def test_the_current_model_is_described(api: Api) -> None:
-    answer = content_of(api.respond(get("/model")))
-    check_schema(answer, "Model")
-    assert answer == {
+    model = content_of(api.respond(get("/model")))
+    check_schema(model, "Model")
+    assert model == {
         "model_id": "20260131-235959-3f9a1c07",
         "created_at": "2026-01-31T23:59:59+00:00",
         "labels": list(LABELS),
@@ -500,8 +500,8 @@ def test_the_page_policy_forbids_external_content(api: Api) -> None:
 
 def test_head_is_get_without_a_body(api: Api) -> None:
     request = get("/health", "HEAD")
-    answer = http_reply(request, api.respond(request))
-    assert (answer["statusCode"], answer["body"], answer["headers"]["content-type"]) == (200, "", "application/json")
+    reply = http_reply(request, api.respond(request))
+    assert (reply["statusCode"], reply["body"], reply["headers"]["content-type"]) == (200, "", "application/json")
 
 
 def test_the_openapi_document_is_valid_and_lists_every_path(api: Api) -> None:

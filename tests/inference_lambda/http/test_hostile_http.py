@@ -119,14 +119,14 @@ def test_generated_requests_get_documented_responses(served: RunningServer) -> N
         suppress_health_check=list(HealthCheck),
     )
     @given(case=CASES)
-    def ask(case: Case[Any]) -> None:
+    def send_case(case: Case[Any]) -> None:
         response = case.call(base_url=served.url)
         headers = {name: values[0] for name, values in response.headers.items()}
         check(response.status_code, headers, response.content)
         case.validate_response(response, excluded_checks=[positive_data_acceptance])
         statuses[response.status_code] += 1
 
-    ask()
+    send_case()
     assert statuses.total() >= FUZZED
     print(
         f"{statuses.total()} requests: {dict(sorted(statuses.items()))}; {served.peak_memory() / 2**20:.0f} MiB at most"
@@ -182,17 +182,17 @@ def test_no_path_escapes_the_documented_paths(path: str, served: RunningServer) 
 def test_malformed_http_gets_4xx_or_no_response(sent: bytes, served: RunningServer) -> None:
     address = urlsplit(served.url)
     with socket.create_connection((str(address.hostname), int(address.port or 0)), timeout=20) as line:
-        answer = http.client.HTTPResponse(line)
+        response = http.client.HTTPResponse(line)
         try:
             line.sendall(sent)
-            answer.begin()
-            content = answer.read()
+            response.begin()
+            content = response.read()
         except ConnectionError:
             return  # the server closed the connection before reading everything
-    assert answer.status in {200, 400, 404, 405, 422, 501}
+    assert response.status in {200, 400, 404, 405, 422, 501}
     assert not [word for word in INTERNAL if word in content]
-    assert answer.getheader("set-cookie") is None
-    assert answer.getheader("x-a") is None
+    assert response.getheader("set-cookie") is None
+    assert response.getheader("x-a") is None
 
 
 @pytest.mark.parametrize(
@@ -276,10 +276,10 @@ def test_a_compressed_body_is_refused(served: RunningServer) -> None:
 
 def test_many_large_bodies_at_once_are_all_refused(served: RunningServer) -> None:
     with ThreadPoolExecutor(12) as pool:
-        answers = list(pool.map(lambda _: served.request("POST", "/predict", b"\0" * 10_000_000), range(36)))
-    for answer in answers:
-        check(*answer)
-    assert {status for status, *_ in answers} == {413}
+        responses = list(pool.map(lambda _: served.request("POST", "/predict", b"\0" * 10_000_000), range(36)))
+    for response in responses:
+        check(*response)
+    assert {status for status, *_ in responses} == {413}
 
 
 # -- bombs -------------------------------------------------------------------------------------------------------------
@@ -314,17 +314,17 @@ def png(width: int, height: int, depth: int, kind: int, rows: int) -> bytes:
 def test_a_decompression_bomb_is_refused_or_stays_within_memory(
     width: int, height: int, depth: int, kind: int, rows: int, status: int, served: RunningServer
 ) -> None:
-    answer = served.request("POST", "/predict", png(width, height, depth, kind, rows))
-    check(*answer)
-    assert answer[0] == status
+    response = served.request("POST", "/predict", png(width, height, depth, kind, rows))
+    check(*response)
+    assert response[0] == status
     print(f"{served.peak_memory() / 2**20:.0f} MiB at most")
 
 
 def test_a_float_tiff_stays_within_memory(served: RunningServer) -> None:
     file = io.BytesIO()
     Image.new("F", (7071, 7071)).save(file, "TIFF", compression="tiff_adobe_deflate")
-    answer = served.request("POST", "/predict", file.getvalue())
-    check(*answer)
+    response = served.request("POST", "/predict", file.getvalue())
+    check(*response)
     print(f"{served.peak_memory() / 2**20:.0f} MiB at most")
 
 
@@ -333,9 +333,9 @@ def test_every_hard_file_gets_a_response(served: RunningServer, photo_sets: Path
     folder = photo_sets / "hard_inputs"
     statuses: Counter[int] = Counter()
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix not in {".csv", ".md"}):
-        answer = served.request("POST", "/predict", path.read_bytes())
-        check(*answer)
-        statuses[answer[0]] += 1
+        response = served.request("POST", "/predict", path.read_bytes())
+        check(*response)
+        statuses[response[0]] += 1
     assert statuses.total() >= 209
     assert set(statuses) == {200, 400, 413, 422}
     print(f"{dict(statuses)}; {served.peak_memory() / 2**20:.0f} MiB at most")
@@ -380,6 +380,6 @@ def test_every_hard_file_gets_a_response(served: RunningServer, photo_sets: Path
 )
 def test_only_objects_of_allowed_buckets_are_read(uri: str, status: int, served: RunningServer) -> None:
     body = json.dumps({"s3_uri": uri}).encode()
-    answer = served.request("POST", "/predict", body, content_type="application/json")
-    check(*answer)
-    assert answer[0] == status
+    response = served.request("POST", "/predict", body, content_type="application/json")
+    check(*response)
+    assert response[0] == status

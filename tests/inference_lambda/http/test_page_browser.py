@@ -233,8 +233,8 @@ def test_bars_and_pressed_buttons_are_visible_in_forced_colours(opened: Callable
 def test_a_prediction_below_the_threshold_is_shown_as_unknown(opened: Callable[..., OpenPage]) -> None:
     page = opened()
     top = [{"label": "red", "score": 0.61}, {"label": "blue", "score": 0.39}]
-    answer = {"model_id": "other", "label": "unknown", "score": 0.61, "top": top}
-    page.page.route("**/predict?*", lambda route: route.fulfill(json=answer))
+    prediction = {"model_id": "other", "label": "unknown", "score": 0.61, "top": top}
+    page.page.route("**/predict?*", lambda route: route.fulfill(json=prediction))
     page.drop(jpeg("red"), "a.jpg", "image/jpeg")
     assert page.answered() == "Unknown"
     assert page.text("confidence") == "The model is not sure. Best guess: red, 61.0%."

@@ -334,8 +334,8 @@ def test_a_drift_check_writes_metrics_of_the_current_model(
     s3: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     predictor = CurrentModel.get(handler._service().model)
-    told = {"classes": {name: {"predicted": 20} for name in ("red", "blue", "green")}, "abstained": 0}
-    metrics = {"validation": told | {"confidence": {"edges": [0.7], "photos": [30, 30]}}}
+    counts = {"classes": {name: {"predicted": 20} for name in ("red", "blue", "green")}, "abstained": 0}
+    metrics = {"validation": counts | {"confidence": {"edges": [0.7], "photos": [30, 30]}}}
     manifest = replace(predictor.manifest, metrics=metrics)
     store = Registry.open(str(tmp_path)).store
     store.put(f"models/{manifest.model_id}/manifest.json", manifest.to_json())
@@ -346,9 +346,9 @@ def test_a_drift_check_writes_metrics_of_the_current_model(
         s3.put_object(Bucket=BUCKET, Key=f"many/{number}.jpg", Body=jpeg("red", number))
     lambda_handler(messages(*(notification(BUCKET, f"many/{number}.jpg") for number in range(60))), CONTEXT)
     capsys.readouterr()
-    answer = lambda_handler({"drift": {"since": "1h"}}, CONTEXT)
+    reply = lambda_handler({"drift": {"since": "1h"}}, CONTEXT)
     found = totals(checked(capsys.readouterr().out))
-    (drift,) = answer["models"]
+    (drift,) = reply["models"]
     assert (drift["photos"], drift["over"]) == (60, True)
     assert found["DriftOfClasses",] == [drift["classes"]["psi"]]
     assert found["DriftOver",] == [1.0]

@@ -156,8 +156,8 @@ def test_each_photo_of_a_traced_function_is_a_subsegment_of_its_phases(
     function: Callable[..., Function], xray: XrayDaemon
 ) -> None:
     with function(SAMPLED, xray.address) as traced:
-        answer = traced.invoke(PHOTOS)
-        assert answer.payload == {"batchItemFailures": [{"itemIdentifier": "m2"}]}
+        result = traced.invoke(PHOTOS)
+        assert result.payload == {"batchItemFailures": [{"itemIdentifier": "m2"}]}
         good, bad, gone, refused = documents = xray.received()
         traced.invoke({"image": base64.b64encode(jpeg("blue")).decode()})
         (direct,) = xray.received()
@@ -186,8 +186,8 @@ def test_each_photo_of_a_traced_function_is_a_subsegment_of_its_phases(
 def test_a_function_without_a_daemon_still_works(function: Callable[..., Function], xray: XrayDaemon) -> None:
     xray.close()
     with function(SAMPLED, xray.address) as traced:
-        answer = traced.invoke(PHOTOS)
-        assert (answer.error, answer.payload) == (None, {"batchItemFailures": [{"itemIdentifier": "m2"}]})
+        result = traced.invoke(PHOTOS)
+        assert (result.error, result.payload) == (None, {"batchItemFailures": [{"itemIdentifier": "m2"}]})
         assert "Traceback" not in traced.log
 
 

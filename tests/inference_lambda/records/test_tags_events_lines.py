@@ -48,8 +48,8 @@ def send(*keys: str) -> Any:
     return lambda_handler(messages(*(notification(BUCKET, key) for key in keys)), None)
 
 
-def failed(answer: Any) -> list[str]:
-    return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
+def failed(reply: Any) -> list[str]:
+    return [failure["itemIdentifier"] for failure in reply["batchItemFailures"]]
 
 
 def objects(s3: Any, prefix: str) -> dict[str, bytes]:
@@ -247,8 +247,8 @@ def test_photos_whose_lines_fail_are_retried() -> None:
 def test_the_functions_own_lines_are_not_labelled(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRANSFERLITE_LINES", "labels/")
     s3.put_object(Bucket=OUTPUT, Key="labels/dt=2026-01-31/0.json", Body=b"{}")
-    answer = lambda_handler(notification(OUTPUT, "labels/dt=2026-01-31/0.json"), None)
-    assert answer == {"labelled": 0, "unusable": 0, "records": []}
+    reply = lambda_handler(notification(OUTPUT, "labels/dt=2026-01-31/0.json"), None)
+    assert reply == {"labelled": 0, "unusable": 0, "records": []}
 
 
 @pytest.mark.parametrize("name", ["ObjectTagging:Put", "ObjectTagging:Delete", "ObjectCreated:Put"])
