@@ -1,6 +1,6 @@
-"""The whole loop under faults, on local servers: what is uploaded, trained and answered, and a ledger that balances.
+"""Simulation of the whole system on local servers, with faults, and a ledger of expected and actual results.
 
-A schedule fires, jobs on Spot are killed and go on, a version is promoted, photos are uploaded and answered, some are
-labelled, a retrain pays for those alone, a worse challenger is refused, a damaged version is refused by the function,
-and the channel goes back. Meanwhile S3 answers 503, slowly, half of a body, or does what it was asked and says nothing.
+Photos are trained on, uploaded and labelled; Spot kills jobs, and timeouts kill the function. People label some of the
+photos, which starts a retraining; a worse version is refused; a damaged version is promoted by hand, refused by the
+function and rolled back. Meanwhile S3 answers 503, slowly, with half a body, or not at all.
 """

@@ -1,4 +1,4 @@
-"""``python -m simulation``: the whole loop under faults, for some seeds; status 1 if a ledger does not balance."""
+"""``python -m simulation``: run the scenario with several seeds; exit with status 1 if a ledger does not balance."""
 
 import sys
 import time
@@ -6,32 +6,33 @@ import traceback
 
 import click
 
-from simulation.story import play
+from simulation.scenario import run_scenario
 
 
 @click.command()
-@click.option("--seed", default=0, show_default=True, help="Of the first run; each further run has the next.")
-@click.option("--seeds", default=1, show_default=True, help="How many runs.")
-@click.option("--labelled", default=20, show_default=True, help="Photos of each class to learn from.")
-@click.option("--uploads", default=40, show_default=True, help="New photos after each change of the model.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the first run; it grows by 1 per run.")
+@click.option("--seeds", default=1, show_default=True, help="Number of runs.")
+@click.option("--labelled", default=20, show_default=True, help="Photos per class in the first training.")
+@click.option("--uploads", default=40, show_default=True, help="Photos uploaded after each change of the model.")
 def main(seed: int, seeds: int, labelled: int, uploads: int) -> None:
-    """Play the loop and print each ledger: = agrees, ! does not."""
-    unbalanced = []
-    for number in range(seed, seed + seeds):
+    """Run the scenario and print each ledger: = marks a line as expected, ! one that differs."""
+    failed_seeds = []
+    for current_seed in range(seed, seed + seeds):
         started = time.monotonic()
         try:
-            ledger, _ = play(number, labelled, uploads)
-        except Exception:  # a part that gave up is a finding, and the other seeds are played all the same
-            click.echo(f"seed {number}\n{traceback.format_exc()}")
-            unbalanced.append(number)
+            ledger, _ = run_scenario(current_seed, labelled, uploads)
+        except Exception:  # report the crash and run the other seeds
+            click.echo(f"seed {current_seed}\n{traceback.format_exc()}")
+            failed_seeds.append(current_seed)
             continue
-        click.echo(f"seed {number}, {time.monotonic() - started:.0f} s")
+        click.echo(f"seed {current_seed}, {time.monotonic() - started:.0f} s")
         for row in ledger.rows():
             click.echo(row)
-        if ledger.wrong:
-            unbalanced.append(number)
-    click.echo(f"{seeds - len(unbalanced)} of {seeds} ledgers balance" + (f"; not: {unbalanced}" if unbalanced else ""))
-    sys.exit(1 if unbalanced else 0)
+        if ledger.mismatches:
+            failed_seeds.append(current_seed)
+    summary = f"{seeds - len(failed_seeds)} of {seeds} ledgers balance"
+    click.echo(summary + (f"; failed seeds: {failed_seeds}" if failed_seeds else ""))
+    sys.exit(1 if failed_seeds else 0)
 
 
 if __name__ == "__main__":

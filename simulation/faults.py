@@ -1,4 +1,4 @@
-"""S3 on a bad day: a proxy on loopback that now and then answers 503, waits, or loses an answer or half of it."""
+"""Proxy to an S3 server that injects faults: 503 responses, delays, cut and lost responses."""
 
 import http.client
 import random
@@ -14,20 +14,23 @@ from urllib.parse import urlsplit
 _SLOW_DOWN = (
     b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 )
-_HOP = {"connection", "transfer-encoding", "keep-alive", "expect", "content-length", "date", "server"}
+_HOP_BY_HOP_HEADERS = {"connection", "transfer-encoding", "keep-alive", "expect", "content-length", "date", "server"}
 NAMES = ("refused", "slow", "cut", "lost")
 Headers = list[tuple[str, str]]
 
 
 @dataclass
 class Faults:
-    """How often each fault happens, as a share of requests, and how often it did.
+    """Share of requests with each fault, and counts of faults so far.
 
     Attributes:
-        refused: answered 503, and nothing was done.
-        slow: answered after ``seconds``.
-        cut: a GET's answer ends in its middle.
-        lost: done, and never answered: the client has to ask again, and meets its own work.
+        seed: seed of the random choice of faults.
+        refused: share answered with 503 and not executed.
+        slow: share delayed by ``seconds``.
+        cut: share of GET responses that end after half of the body.
+        lost: share executed without a response; the client retries, and finds its request already executed.
+        seconds: delay of a slow request.
+        counts: requests so far by fault, ``none`` included.
     """
 
     seed: int
@@ -42,17 +45,17 @@ class Faults:
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
 
-    def draw(self) -> str:
-        """The fault of the next request: one of ``NAMES``, or ``none``."""
+    def next_fault(self) -> str:
+        """Choose the fault of the next request: one of ``NAMES``, or ``none``."""
         shares = [getattr(self, name) for name in NAMES]
         with self._lock:
-            (drawn,) = self._random.choices([*NAMES, "none"], [*shares, 1 - sum(shares)])
-            self.counts[drawn] += 1
-        return drawn
+            (fault,) = self._random.choices([*NAMES, "none"], [*shares, 1 - sum(shares)])
+            self.counts[fault] += 1
+        return fault
 
 
 @dataclass(frozen=True)
-class _Answer:
+class _Response:
     status: int
     headers: Headers
     content: bytes
@@ -60,45 +63,45 @@ class _Answer:
 
 
 class _Proxy(BaseHTTPRequestHandler):
-    """Passes each request on to ``upstream``, unless a fault is drawn; a subclass has both."""
+    """Forwards each request to ``upstream`` and injects faults; a subclass sets both attributes."""
 
     protocol_version = "HTTP/1.1"
     upstream: str
     faults: Faults
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Do not log requests."""
 
-    def _any(self) -> None:
-        body, fault = self._body(), self.faults.draw()
+    def _handle(self) -> None:
+        body, fault = self._read_body(), self.faults.next_fault()
         if fault == "refused":
             headers = [("Content-Type", "application/xml"), ("Retry-After", "0")]
-            self._send(_Answer(503, headers, _SLOW_DOWN, str(len(_SLOW_DOWN))))
+            self._send(_Response(503, headers, _SLOW_DOWN, str(len(_SLOW_DOWN))))
             return
         if fault == "slow":
             time.sleep(self.faults.seconds)
-        answer = self._asked(body)
+        response = self._forward(body)
         if fault == "lost":
             self.close_connection = True
             return
-        self._send(answer, cut=fault == "cut" and self.command == "GET" and len(answer.content) > 1)
+        self._send(response, cut=fault == "cut" and self.command == "GET" and len(response.content) > 1)
 
-    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _any  # noqa: N815 - the names that http.server calls
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _handle  # noqa: N815 - the names that http.server calls
 
-    def _asked(self, body: bytes) -> _Answer:
+    def _forward(self, body: bytes) -> _Response:
         connection = http.client.HTTPConnection(self.upstream, timeout=60)
-        headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_BY_HOP_HEADERS}
         try:
             connection.request(self.command, self.path, body or None, headers | {"Content-Length": str(len(body))})
-            answer = connection.getresponse()
-            content = answer.read()
-            length = answer.getheader("Content-Length", str(len(content)))
+            upstream = connection.getresponse()
+            content = upstream.read()
+            length = upstream.getheader("Content-Length", str(len(content)))
         finally:
             connection.close()
-        kept = [(name, value) for name, value in answer.getheaders() if name.lower() not in _HOP]
-        return _Answer(answer.status, kept, content, length)
+        kept = [(name, value) for name, value in upstream.getheaders() if name.lower() not in _HOP_BY_HOP_HEADERS]
+        return _Response(upstream.status, kept, content, length)
 
-    def _body(self) -> bytes:
+    def _read_body(self) -> bytes:
         if "chunked" not in self.headers.get("Transfer-Encoding", ""):
             return self.rfile.read(int(self.headers.get("Content-Length") or 0))
         chunks = []
@@ -109,14 +112,14 @@ class _Proxy(BaseHTTPRequestHandler):
             pass  # trailers
         return b"".join(chunks)
 
-    def _send(self, answer: _Answer, cut: bool = False) -> None:
-        self.send_response_only(answer.status)
-        for name, value in answer.headers:
+    def _send(self, response: _Response, cut: bool = False) -> None:
+        self.send_response_only(response.status)
+        for name, value in response.headers:
             self.send_header(name, value)
-        self.send_header("Content-Length", answer.length)
+        self.send_header("Content-Length", response.length)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(answer.content[: len(answer.content) // 2] if cut else answer.content)
+            self.wfile.write(response.content[: len(response.content) // 2] if cut else response.content)
         self.close_connection = self.close_connection or cut
 
 
@@ -124,12 +127,12 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that was killed is no error."""
+        """Ignore errors of killed clients."""
 
 
 @contextmanager
-def faulty(endpoint: str, faults: Faults) -> Iterator[str]:
-    """The endpoint of a proxy to ``endpoint``, until the context ends."""
+def faulty_proxy(endpoint: str, faults: Faults) -> Iterator[str]:
+    """Run a proxy to ``endpoint`` until the context ends; return the proxy's endpoint."""
     proxy = type("Proxy", (_Proxy,), {"upstream": urlsplit(endpoint).netloc, "faults": faults})
     server = _Server(("127.0.0.1", 0), proxy)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -1,4 +1,4 @@
-"""What went in and what came out, line by line; it balances or says what does not."""
+"""Ledger of a run: lines of expected and actual values."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -6,26 +6,26 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Ledger:
-    """Entries as ``(what, expected, found)``; a line without an expectation only tells."""
+    """Lines ``(name, expected, actual)``; a line whose expected value is None is only a note."""
 
     lines: list[tuple[str, object, object]] = field(default_factory=list)
 
-    def tell(self, what: str, found: object) -> None:
-        """A line that explains."""
-        self.lines.append((what, None, found))
+    def note(self, name: str, actual: object) -> None:
+        """Add a value without checking it."""
+        self.lines.append((name, None, actual))
 
-    def check(self, what: str, expected: object, found: object) -> None:
-        """A line that must agree."""
-        self.lines.append((what, expected, found))
+    def check(self, name: str, expected: object, actual: object) -> None:
+        """Add a value that must equal the expected one."""
+        self.lines.append((name, expected, actual))
 
     @property
-    def wrong(self) -> list[str]:
-        """The lines that do not agree, in words."""
+    def mismatches(self) -> list[str]:
+        """Lines whose values differ, as text."""
         checked = (line for line in self.lines if line[1] is not None)
-        return [f"{what}: {found}, not {expected}" for what, expected, found in checked if expected != found]
+        return [f"{name}: {actual}, not {expected}" for name, expected, actual in checked if expected != actual]
 
     def rows(self) -> Iterator[str]:
-        """The ledger for people."""
-        for what, expected, found in self.lines:
-            mark = " " if expected is None else "=" if expected == found else "!"
-            yield f"  {mark} {what:<58} {found}" + (f"   (should be {expected})" if mark == "!" else "")
+        """Yield each line as text."""
+        for name, expected, actual in self.lines:
+            mark = " " if expected is None else "=" if expected == actual else "!"
+            yield f"  {mark} {name:<58} {actual}" + (f"   (should be {expected})" if mark == "!" else "")

@@ -1,7 +1,7 @@
-"""One execution environment of the function, driven as Lambda's event source mapping does: batches in, answers out.
+"""Worker process: one execution environment of the function with Lambda's SQS event source.
 
-Messages that the handler names as failed become visible again at once; those of a worker that is killed when their
-visibility timeout is over. While it has a batch there is a file ``busy``, where it was told.
+Messages in the function's failure list become visible again at once; those of a killed worker become visible after
+their visibility timeout. The file ``busy`` exists while the worker has a batch.
 """
 
 import sys
@@ -14,30 +14,37 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from inference_lambda.handler import lambda_handler
 
-_ATTRIBUTES = {"messageId": "MessageId", "receiptHandle": "ReceiptHandle", "body": "Body"}
+_RECORD_FIELDS = {"messageId": "MessageId", "receiptHandle": "ReceiptHandle", "body": "Body"}
 
 
-def main(queue: str, busy: Path) -> None:
-    """Drain the queue until the process is ended."""
+def main(queue_url: str, busy: Path) -> None:
+    """Process messages until the process is killed.
+
+    Args:
+        queue_url: URL of the queue.
+        busy: path of the busy file.
+    """
     sqs = boto3.client("sqs", config=Config(retries={"mode": "standard", "max_attempts": 10}))
     while True:
-        messages = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=1).get("Messages", [])
+        response = sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=1)
+        messages = response.get("Messages", [])
         if not messages:
             continue
         busy.touch()
         records = [
-            {name: one[key] for name, key in _ATTRIBUTES.items()} | {"eventSource": "aws:sqs"} for one in messages
+            {name: message[key] for name, key in _RECORD_FIELDS.items()} | {"eventSource": "aws:sqs"}
+            for message in messages
         ]
         try:
-            answer = lambda_handler({"Records": records}, None)
-            failed = {one["itemIdentifier"] for one in answer["batchItemFailures"]}
-        except Exception:  # as Lambda does: the whole batch is sent again
-            failed = {one["MessageId"] for one in messages}
-        for one in messages:
-            handle = {"QueueUrl": queue, "ReceiptHandle": one["ReceiptHandle"]}
-            # a repeated request finds its work done, and a message that stays comes again
+            reply = lambda_handler({"Records": records}, None)
+            failed = {failure["itemIdentifier"] for failure in reply["batchItemFailures"]}
+        except Exception:  # as in Lambda, the whole batch is delivered again
+            failed = {message["MessageId"] for message in messages}
+        for message in messages:
+            handle = {"QueueUrl": queue_url, "ReceiptHandle": message["ReceiptHandle"]}
+            # ignore errors: a retried request may find the message deleted; a message that stays is delivered again
             with suppress(BotoCoreError, ClientError):
-                if one["MessageId"] in failed:
+                if message["MessageId"] in failed:
                     sqs.change_message_visibility(**handle, VisibilityTimeout=0)
                 else:
                     sqs.delete_message(**handle)

@@ -1,23 +1,23 @@
-"""The loop under faults, in small; ``make simulate`` plays it for as many seeds as one likes."""
+"""A short simulation with injected faults; ``make simulate`` runs it for any number of seeds."""
 
+from simulation.account import create_account
 from simulation.faults import Faults
-from simulation.story import play
-from simulation.world import new_world
+from simulation.scenario import run_scenario
 
 
-def test_nothing_is_lost_or_answered_twice_when_everything_fails_now_and_then() -> None:
-    ledger, faults = play(3, 12, 12, "--variants", "float32")
-    assert not ledger.wrong, "\n".join(ledger.rows())
+def test_no_photo_is_lost_or_predicted_twice_while_requests_fail() -> None:
+    ledger, faults = run_scenario(3, 12, 12, "--variants", "float32")
+    assert not ledger.mismatches, "\n".join(ledger.rows())
     assert faults.counts["refused"]
     assert faults.counts["slow"]
     assert faults.counts["lost"]
 
 
-def test_a_second_world_in_the_same_process_is_as_empty_as_the_first() -> None:
+def test_a_second_account_in_the_same_process_starts_empty() -> None:
     for seed in range(2):
-        with new_world(seed, Faults(seed)) as world:
-            assert list(world.registry.versions()) == []
-            assert world.records() == []
-            assert world.waiting() == 1  # S3's test event, as it comes with each new notification
-            world.put("incoming/photo.jpg", b"content")
-            assert world.waiting() == 2
+        with create_account(seed, Faults(seed)) as account:
+            assert list(account.registry.versions()) == []
+            assert account.records() == []
+            assert account.count_messages() == 1  # S3 sends a test event for each new notification
+            account.put("incoming/photo.jpg", b"content")
+            assert account.count_messages() == 2
