@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from transferlite.errors import InputError
+from transferlite.errors import BundleError, InputError, MissingExtraError, NotClassifierError
 
 if TYPE_CHECKING:
     from export.tflite.op_versions import Operation
@@ -35,6 +35,7 @@ def check(model: Path, names: tuple[str, ...], as_json: bool) -> None:
         known = ", ".join(runtime_profiles())
         raise InputError(f"there is no profile {unknown[0]}", where="--profile", hint=f"known: {known}")
     operations = required_operations(model)
+    _check_classifier(model)
     problems = {name: incompatibilities(operations, name) for name in names or runtime_profiles()}
     oldest = oldest_runtime(operations)
     if as_json:
@@ -45,6 +46,25 @@ def check(model: Path, names: tuple[str, ...], as_json: bool) -> None:
     failed = [f"{name} ({'; '.join(problems[name])})" for name in names if problems[name]]
     if failed:
         raise InputError(f"cannot be loaded by {', '.join(failed)}", where=str(model), hint="publish another variant")
+
+
+def _check_classifier(model: Path) -> None:
+    """Raise NotClassifierError if the file is damaged or is not an image classifier.
+
+    The shapes of a file that the runtime here does not load are unknown, so that such a file passes.
+    """
+    from export.native_logs import quiet_native_logs
+    from transferlite.inference.classifier_file import check_classifier
+    from transferlite.inference.interpreter import load_interpreter
+
+    with quiet_native_logs():
+        try:
+            interpreter = load_interpreter(model, threads=1)
+        except NotClassifierError:
+            raise
+        except (BundleError, MissingExtraError):
+            return
+    check_classifier(interpreter, str(model))
 
 
 def _print_compatibility(

@@ -11,6 +11,7 @@
     - ``UnavailableError`` (retryable)
     - ``BundleError``
         - ``UntrustedError``
+        - ``NotClassifierError``
     - ``GateError``
     - ``TimeLimitError``
     - ``StoppedError`` (retryable)
@@ -109,6 +110,12 @@ class BundleError(TransferLiteError):
 
 class UntrustedError(BundleError):
     """A manifest or channel pointer is unsigned, altered, replayed, or signed by a key that is not accepted."""
+
+
+class NotClassifierError(BundleError):
+    """A ``.tflite`` file is of another format, is damaged, or holds no image classifier."""
+
+    exit_code = 2
 
 
 class GateError(TransferLiteError):

@@ -16,6 +16,7 @@ from typing import Any
 from ai_edge_litert import schema_py_generated as schema
 
 from transferlite.errors import InputError
+from transferlite.inference.classifier_file import check_is_tflite, damaged_file_error
 
 TABLE = Path(__file__).with_name("op_versions.json")
 
@@ -37,18 +38,18 @@ def required_operations(path: Path) -> list[Operation]:
     """The operations of a TFLite file, in alphabetical order.
 
     Raises:
-        InputError: the file does not exist, or is not a TFLite file.
+        InputError: the file does not exist.
+        NotClassifierError: it is not a TFLite file, or is damaged.
     """
     if not path.is_file():
         raise InputError("there is no such file", where=str(path))
+    check_is_tflite(path)
     content = path.read_bytes()
-    if content[4:8] != b"TFL3":
-        raise InputError("is not a TFLite file", where=str(path))
     try:
         model = schema.Model.GetRootAs(content, 0)
         return sorted({_operation(model.OperatorCodes(index)) for index in range(model.OperatorCodesLength())})
     except (struct.error, IndexError, TypeError, ValueError, KeyError, AttributeError) as error:
-        raise InputError(f"is a damaged TFLite file ({error})", where=str(path)) from error
+        raise damaged_file_error(path) from error
 
 
 def _operation(code: Any) -> Operation:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transferlite.errors import EDGE_LEGACY_HINT, BundleError, InputError, MissingExtraError
+from transferlite.inference.classifier_file import check_classifier, check_is_tflite, damaged_file_error
 
 if TYPE_CHECKING:  # saves import time on a cold start
     from numpy.typing import NDArray
@@ -74,6 +75,25 @@ def interpreter_class() -> Any:
     return Interpreter
 
 
+def load_interpreter(path: Path, threads: int | None = None, interpreter: Any = None) -> Any:
+    """Load a TFLite file into an interpreter with allocated tensors; arguments as in :class:`TFLiteClassifier`.
+
+    Raises:
+        NotClassifierError: the file is not a TFLite file, or damaged.
+        BundleError: the runtime cannot load it, for example because it lacks an operation.
+    """
+    check_is_tflite(path)
+    try:
+        loaded = (interpreter or interpreter_class())(model_path=str(path), num_threads=threads or usable_cores())
+        loaded.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        if any(word in str(error).lower() for word in ("flatbuffer", "schema version")):
+            raise damaged_file_error(path) from error
+        reason = " ".join(str(error).split())
+        raise BundleError(f"the runtime cannot load it ({reason})", where=str(path)) from error
+    return loaded
+
+
 def _input_transform(
     details: Any, normalisation: Normalisation | None, where: str
 ) -> Callable[[NDArray[np.uint8]], NDArray[Any]] | None:
@@ -126,11 +146,14 @@ class TFLiteClassifier:
         interpreter: interpreter class; :func:`interpreter_class` if None.
 
     Attributes:
+        takes_raw_pixels: whether the input is integer pixels without quantisation: no normalisation applies.
         zero: quantised output that means probability 0.
         resolution: step between adjacent probabilities of a quantised output; 0 for a float output.
 
     Raises:
-        BundleError: the file is not a TFLite image classifier with one ``[B, H, W, 3]`` input and one output.
+        NotClassifierError: the file is not a TFLite file, is damaged, or is not an image classifier with one
+            ``[B, H, W, 3]`` input and one ``[B, N]`` output.
+        BundleError: the runtime cannot load it, or its input is neither float32, uint8 nor int8.
         InputError: its input is float and there is no normalisation.
     """
 
@@ -141,25 +164,16 @@ class TFLiteClassifier:
         normalisation: Normalisation | None = None,
         interpreter: Any = None,
     ) -> None:
-        interpreter = interpreter or interpreter_class()
-        try:
-            self._interpreter = interpreter(model_path=str(path), num_threads=threads or usable_cores())
-            self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise BundleError(f"the runtime cannot load it ({error})", where=str(path)) from error
-        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
-        shape = [int(n) for n in inputs[0]["shape"]]
-        if len(inputs) != 1 or len(outputs) != 1 or len(shape) != 4 or shape[0] < 1 or shape[3] != 3:
-            raise BundleError(
-                f"not an image classifier with one [B, H, W, 3] input and one output (input {shape})", where=str(path)
-            )
-        self.batch, self.height, self.width = shape[:3]
-        self._transform = _input_transform(inputs[0], normalisation, str(path))
-        self.classes = int(outputs[0]["shape"][-1])
-        self._input, self._output = inputs[0]["index"], outputs[0]["index"]
-        is_quantised = outputs[0]["dtype"] != np.float32
-        self._scale: float = outputs[0]["quantization"][0] if is_quantised else 0.0
-        self.zero: int = outputs[0]["quantization"][1]
+        self._interpreter = load_interpreter(path, threads, interpreter)
+        source, target = check_classifier(self._interpreter, str(path))
+        self.batch, self.height, self.width = (int(side) for side in source["shape"][:3])
+        self._transform = _input_transform(source, normalisation, str(path))
+        self.takes_raw_pixels = source["dtype"] != np.float32 and not source["quantization"][0]
+        self.classes = int(target["shape"][-1])
+        self._input, self._output = source["index"], target["index"]
+        is_quantised = target["dtype"] != np.float32
+        self._scale: float = target["quantization"][0] if is_quantised else 0.0
+        self.zero: int = target["quantization"][1]
         self.resolution = self._scale
         self._lock = threading.Lock()
 

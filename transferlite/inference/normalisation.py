@@ -18,21 +18,23 @@ class Normalisation:
     """Map pixels of 0 to 255 to a model's input range: ``(pixel - mean) / std``.
 
     Attributes:
-        mean: one number, or three for R, G and B.
+        mean: one finite number, or three for R, G and B.
         std: likewise, each above 0.
 
     Raises:
-        InputError: ``mean`` or ``std`` has another length, or a ``std`` is not above 0.
+        InputError: ``mean`` or ``std`` has another length, a ``mean`` is not finite, or a ``std`` is not finite and
+            above 0.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if {len(self.mean), len(self.std)} - {1, 3} or not all(0 < value < np.inf for value in self.std):
+        is_valid = np.isfinite(self.mean).all() and all(0 < value < np.inf for value in self.std)
+        if {len(self.mean), len(self.std)} - {1, 3} or not is_valid:
             raise InputError(
                 f"invalid normalisation: mean {list(self.mean)}, std {list(self.std)}",
-                hint="give 1 number or 3 numbers for each, std above 0",
+                hint="give 1 number or 3 numbers for each, all finite, std above 0",
             )
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -92,9 +92,10 @@ def read_metadata(path: Path) -> FileMetadata:
 
 
 def read_labels(content: bytes) -> tuple[str, ...]:
-    """Split a UTF-8 text file with one label a line. Raises UnicodeDecodeError."""
+    """Split UTF-8 text with one label per line; blank lines at its end are ignored. Raises UnicodeDecodeError."""
     # A label may contain any other character that str.splitlines takes for a line end.
-    lines = content.decode("utf-8-sig").removesuffix("\n").split("\n")
+    text = content.decode("utf-8-sig")
+    lines = text.rstrip("\r\n").split("\n" if "\n" in text else "\r")
     return tuple(line.removesuffix("\r") for line in lines)
 
 

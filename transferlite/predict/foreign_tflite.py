@@ -7,9 +7,11 @@ from pathlib import Path
 
 from transferlite.errors import BundleError, InputError
 from transferlite.images.input_spec import COMPATIBLE_DECODERS, DECODER_VERSION, InputSpec
-from transferlite.inference.interpreter import TFLiteClassifier
+from transferlite.inference.classifier_file import check_classifier, check_is_tflite
+from transferlite.inference.interpreter import TFLiteClassifier, load_interpreter
 from transferlite.inference.normalisation import Normalisation
-from transferlite.inference.tflite_metadata import FileMetadata, read_labels, read_metadata
+from transferlite.inference.tflite_metadata import FileMetadata, read_metadata
+from transferlite.predict.labels_file import read_labels_file
 from transferlite.registry.local_bundle import sha256_of
 from transferlite.registry.manifest import Manifest
 
@@ -28,21 +30,29 @@ def open_foreign_tflite(
 
     Args:
         path: the file.
-        labels: text file with one label per line; overrides the file's metadata.
+        labels: text file as in :func:`~transferlite.predict.labels_file.read_labels_file`; overrides the file's
+            metadata.
         mean: mean of the normalisation ``(pixel - mean) / std`` for pixels 0 to 255, one number or three; overrides
             the file's metadata. Float inputs need a normalisation from one of the two.
         std: standard deviation of the same normalisation.
         threads: interpreter threads; all cores if None.
 
     Raises:
-        InputError: no such file; labels or normalisation are missing or of the wrong length.
-        BundleError: not such a classifier, or trained with an incompatible photo decoder.
+        InputError: no such file; labels or normalisation are missing, invalid or of the wrong length, or the input
+            takes no normalisation.
+        NotClassifierError: not a TFLite file, or not such a classifier.
+        BundleError: the runtime cannot load the file, its metadata are damaged, or it was trained with an incompatible
+            photo decoder.
     """
     for file in (path, labels):
         if file is not None and not file.is_file():
             raise InputError("there is no such file", where=str(file))
-    metadata = read_metadata(path)
+    metadata = _read_metadata(path)
     model = TFLiteClassifier(path, threads, _normalisation(metadata, mean, std))
+    if mean is not None and model.takes_raw_pixels:
+        raise InputError(
+            "takes pixels of 0 to 255 as they are: mean and std do not apply", where=str(path), hint="leave them out"
+        )
     names = _labels(path, metadata, labels)
     if len(names) != model.classes:
         raise InputError(
@@ -51,6 +61,16 @@ def open_foreign_tflite(
             hint="give --labels a text file with one line per output, in the model's order",
         )
     return _manifest(path, metadata, names, model), model
+
+
+def _read_metadata(path: Path) -> FileMetadata:
+    """Read the metadata; if they cannot be read, the reason may be that the file is not a classifier at all."""
+    check_is_tflite(path)
+    try:
+        return read_metadata(path)
+    except BundleError:
+        check_classifier(load_interpreter(path, threads=1), str(path))
+        raise
 
 
 def _normalisation(
@@ -68,10 +88,7 @@ def _labels(path: Path, metadata: FileMetadata, file: Path | None) -> tuple[str,
     """Labels of the text file, or of the metadata. Duplicates, as in ImageNet, get their index appended."""
     if file is None and not metadata.labels:
         raise InputError("contains no labels", where=str(path), hint="give --labels a text file, one label per line")
-    try:
-        names = metadata.labels if file is None else read_labels(file.read_bytes())
-    except UnicodeDecodeError as error:
-        raise InputError(f"is not UTF-8 text ({error})", where=str(file)) from error
+    names = metadata.labels if file is None else read_labels_file(file)
     count = Counter(names)
     return tuple(name if count[name] == 1 else f"{name} ({index})" for index, name in enumerate(names))
 
@@ -89,7 +106,7 @@ def _manifest(path: Path, metadata: FileMetadata, labels: tuple[str, ...], model
         model_id=about.get("model_id") or _file_id(path),
         created_at=about.get("created_at", ""),
         labels=labels,
-        input=InputSpec(model.height, model.width, about.get("resize", "bicubic")),
+        input=_input_spec(path, model, about.get("resize", "bicubic")),
         backbone={"name": about.get("backbone", "")},
         training={},
         dataset={},
@@ -100,6 +117,13 @@ def _manifest(path: Path, metadata: FileMetadata, labels: tuple[str, ...], model
         threshold=about.get("threshold", 0.0),
         decoder_version=decoder,
     )
+
+
+def _input_spec(path: Path, model: TFLiteClassifier, resize: str) -> InputSpec:
+    try:
+        return InputSpec(model.height, model.width, resize)
+    except InputError as error:
+        raise InputError(error.message, where=str(path), hint=error.hint) from None
 
 
 def _file_id(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Predict the label of a photo: the same class in the CLI, in Lambda, on edge devices and in the export gate."""
 
 import gc
+import math
 import os
 import sys
 import threading
@@ -130,6 +131,7 @@ class Predictor:
         Raises:
             PhotoError: the photo cannot be decoded.
             InputError: no such file, an array that is not uint8 ``[H, W, 3]``, or an unsupported type.
+            BundleError: a probability is not a finite number.
         """
         return self.prediction_from(self.probabilities(photo), top)
 
@@ -144,7 +146,12 @@ class Predictor:
         return self.manifest.labels[int(self.probabilities(photo).argmax())]
 
     def prediction_from(self, probabilities: "NDArray[np.float32]", top: int = 3) -> Prediction:
-        """Build the :class:`Prediction` from probabilities ``[N]``; ties keep the order of the labels."""
+        """Build the :class:`Prediction` from probabilities ``[N]``; ties keep the order of the labels.
+
+        Raises BundleError if a probability is not a finite number.
+        """
+        if not math.isfinite(abs(probabilities).max()):
+            raise BundleError(f"model {self.manifest.model_id} gives scores that are not finite numbers")
         best = (-probabilities).argsort(kind="stable")[: max(top, 1)]
         ranked = tuple((self.manifest.labels[i], float(probabilities[i])) for i in best)
         label, score = ranked[0]

@@ -55,8 +55,8 @@ def test_a_program_that_is_not_a_python_with_a_runtime_is_rejected(script: Calla
 
 def test_a_file_that_cannot_be_loaded_raises_the_runtimes_error(tmp_path: Path) -> None:
     path = tmp_path / "model.tflite"
-    path.write_bytes(b"\0" * 100)
-    with pytest.raises(BundleError, match="the runtime cannot load it"), other_python(sys.executable, path):
+    path.write_bytes(b"\0\0\0\0TFL3" + b"\0" * 100)
+    with pytest.raises(BundleError, match="damaged or incomplete TFLite file"), other_python(sys.executable, path):
         pass
 
 
