@@ -14,6 +14,8 @@ RETRY_SECONDS = 5
 _PHOTO_PROBLEMS = {
     "empty": (400, "The photo is empty."),
     "not-image": (422, "The photo is not in a known image format."),
+    "unsupported-format": (422, "The photo's format is not supported; export it as JPEG or PNG."),
+    "missing-decoder": (422, "The decoder for this format is not installed; save the photo as JPEG or PNG."),
     "unreadable": (422, "The photo is damaged, or cannot be decoded."),
     "truncated": (422, "The end of the photo is missing."),
     "too-large": (413, "The photo has too many bytes or pixels."),

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
+import pillow_heif
+import pillow_jxl  # noqa: F401 - adds its encoder to Pillow
 from PIL import ExifTags, Image, features
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -33,7 +35,10 @@ FORMS: dict[str, tuple[tuple[str, ...], tuple[dict[str, Any], ...]]] = {
     "ICO": (("RGBA",), ({}, {"bitmap_format": "bmp"})),
     "ICNS": (("RGBA",), ({},)),
     "DIB": (("RGB",), ({},)),
+    "HEIF": (("RGB", "RGBA", "L"), ({"quality": 90},)),
+    "JXL": (("RGB", "RGBA", "L", "I;16"), ({"lossless": True}, {"quality": 90, "use_container": True})),
 }
+pillow_heif.register_heif_opener()  # adds the encoder to Pillow; the decoder under test uses pi-heif
 
 
 def picture(mode: str, width: int, height: int, number: int = 0) -> Image.Image:
@@ -66,7 +71,7 @@ def write(image: Image.Image, form: str, orientation: int = 1, **options: Any) -
     exif, file = Image.Exif(), io.BytesIO()
     exif[ExifTags.Base.Orientation] = orientation
     exif[ExifTags.Base.Make] = "Camera"
-    block = {"exif": exif} if form in {"JPEG", "PNG", "WEBP", "TIFF", "AVIF", "MPO"} else {}
+    block = {"exif": exif} if form in {"JPEG", "PNG", "WEBP", "TIFF", "AVIF", "MPO", "HEIF"} else {}
     several = {"append_images": [image, image]} if options.get("save_all") else {}
     image.save(file, form, **block, **several, **options)
     return file.getvalue()

@@ -123,8 +123,11 @@ WORKERS = min(64, 8 * _CORES)
 Fetching waits for the network: S3 takes about 30 ms to send a small photo, and decoding it takes 3 ms.
 """
 
-CONTENT_CODES = PHOTO_CODES | {"too-small"}
-"""Codes of photos whose content is unusable: fetching them again cannot help, unlike after a failed fetch."""
+CONTENT_CODES = PHOTO_CODES - {"missing-decoder"} | {"too-small"}
+"""Codes of photos whose content is unusable: fetching them again cannot help.
+
+It can after a failed fetch, or once a missing decoder is installed.
+"""
 
 MEMORY_BUDGET = 8 * READ_BYTES
 """Bytes that all photos being fetched or decoded may take together; decoded photos may take as much again."""

@@ -36,6 +36,8 @@ _EXTENSIONS = {
     "TIFF": {".tif", ".tiff"},
     "PPM": {".ppm", ".pgm", ".pbm", ".pnm"},
     "AVIF": {".avif"},
+    "HEIF": {".heic", ".heif", ".hif"},
+    "JXL": {".jxl"},
     "JPEG2000": {".jp2", ".j2k", ".jpf", ".jpx"},
     "ICO": {".ico"},
     "ICNS": {".icns"},
@@ -130,6 +132,8 @@ def _bits_per_sample(source: Image.Image, data: bytes) -> int:
         return 16
     if source.format == "PNG":
         return data[24] if len(data) > 24 else 8  # the bit depth in the IHDR chunk, which comes first
+    if source.format == "HEIF":
+        return int(source.info.get("bit_depth", 8))
     tags: Any = getattr(source, "tag_v2", None)
     if source.format == "TIFF" and tags is not None:
         samples = tags.get(258, (8,))  # BitsPerSample

@@ -2,13 +2,15 @@
 
 A photo that cannot be used raises :class:`transferlite.errors.PhotoError` with one of these codes:
 
-==============  ======================================================================
-``empty``       the file has no bytes
-``not-image``   the format is not a known image format
-``unreadable``  the image is damaged, or of a kind that the decoder does not support
-``truncated``   the end of the file is missing
-``too-large``   over :data:`MAX_BYTES`, :data:`MAX_PIXELS` or :data:`MAX_SIDE` (checked before decoding)
-==============  ======================================================================
+======================  ==============================================================
+``empty``               the file has no bytes
+``not-image``           a document, video or archive, which the message names, or no known format
+``unsupported-format``  an image format, or a kind of one, that the decoder does not read
+``missing-decoder``     a format whose decoder is not installed: HEIC, JPEG XL
+``unreadable``          the image is damaged
+``truncated``           the end of the file is missing
+``too-large``           over the limit of bytes, pixels or rows (checked before decoding)
+======================  ==============================================================
 """
 
 from __future__ import annotations
@@ -26,8 +28,14 @@ import numpy as np
 from PIL import Image, JpegImagePlugin, PpmImagePlugin, UnidentifiedImageError
 
 from transferlite.errors import InputError, PhotoError
+from transferlite.images.heif import is_heif, open_heif
 from transferlite.images.input_spec import MAX_BYTES, InputSpec
-from transferlite.images.upright_rgb import PILLOW_ERRORS, upright_rgb
+from transferlite.images.iso_boxes import is_truncated
+from transferlite.images.jxl import is_jxl, open_jxl
+from transferlite.images.pillow_errors import PILLOW_ERRORS
+from transferlite.images.signatures import EXPORT_HINT, identify
+from transferlite.images.upright_rgb import upright_rgb
+from transferlite.images.without_metadata import without_metadata
 
 DRAFT_DIFFERENCE = 5.0
 """Upper bound of the mean difference, in samples of 0 to 255, that scaling a large JPEG while decoding causes.
@@ -37,13 +45,18 @@ soft as most large photos.
 """
 
 MAX_PIXELS = 50_000_000
+MAX_JXL_PIXELS = 25_000_000
+"""Limit for JPEG XL: a file can make libjxl keep 12 bytes a pixel beside the decoded image."""
 MAX_SIDE = 65_535
 """Longest side of a JPEG. In an image with more rows, Pillow's row tables take more memory than the pixels."""
-PHOTO_CODES = frozenset({"empty", "not-image", "unreadable", "truncated", "too-large"})
+PHOTO_CODES = frozenset(
+    {"empty", "not-image", "unsupported-format", "missing-decoder", "unreadable", "truncated", "too-large"}
+)
 """Codes for faults of the photo itself, as opposed to errors while fetching it."""
 
+_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _COMMON_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM")
-_RARE_FORMATS = ("WEBP", "TIFF", "AVIF", "JPEG2000", "DIB", "ICO", "ICNS", "PSD", "DDS", "TGA", "PCX")
+_RARE_FORMATS = ("WEBP", "AVIF", "JPEG2000", "DIB", "ICO", "ICNS", "PSD", "DDS", "TGA", "PCX")
 
 # Pillow loads its plugins on the first use of each group, and not thread-safely: hence the lock. JPEG (most photos) and
 # PPM (a bundle's self-test photos) are imported with this module; a cold start does not wait for the other plugins.
@@ -58,6 +71,8 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _TRUNCATION_WORDS = ("truncated", "not processed", "unexpected end", "eof")
 """Words in Pillow's messages about files whose end is missing."""
+_UNSUPPORTED_WORDS = ("unknown pixel mode", "unsupported", "not supported", "cannot handle")
+"""Words in messages of Pillow and libheif about files that may be in order, but of a kind they do not decode."""
 
 RGB = np.ndarray[Any, np.dtype[np.uint8]]
 """Upright image as uint8 ``[H, W, 3]``."""
@@ -88,7 +103,8 @@ def decode(data: bytes, spec: InputSpec | None = None, *, where: str = "") -> RG
     """Decode a photo to upright uint8 RGB ``[H, W, 3]``, resized to ``spec`` if given.
 
     EXIF orientation is applied. Transparent pixels become white. An animation gives its first frame. 16-bit samples
-    keep their high byte; float samples range from 0 to 1, or from 0 to 255 if any is above 1.
+    keep their high byte, unless a TIFF declares another range. Float samples range from 0 to 1, or from 0 to 255;
+    those outside both, and 32-bit integers, need a declared range.
 
     libjpeg scales a JPEG of at least four times the size of ``spec`` while decoding, to at least twice that size. This
     takes a fraction of the time and changes the result by less than :data:`DRAFT_DIFFERENCE`.
@@ -106,9 +122,7 @@ def decode_with_source(data: bytes, spec: InputSpec | None = None, *, where: str
     if len(data) > MAX_BYTES:
         raise PhotoError("too-large", f"more than {MAX_BYTES:,} bytes", where=where)
     with _translate_errors(data, where):
-        source = _open_image(data)
-        width, height = source.size
-        _load_pixels(source, spec)
+        source, (width, height) = _open_loaded(data, spec)
         image = upright_rgb(source)
         image = image if spec is None else _resize(image, spec)
         return DecodedPhoto(np.asarray(image), image, source, width, height)
@@ -159,25 +173,70 @@ def _translate_errors(data: bytes, where: str) -> Iterator[None]:
     try:
         yield
     except PhotoError as error:
-        raise PhotoError(error.code, error.message, where=where) from None
+        raise PhotoError(error.code, error.message, where=where, hint=error.hint) from None
     except (Image.DecompressionBombError, MemoryError):
         raise PhotoError("too-large", f"more than {MAX_PIXELS:,} pixels", where=where) from None
     except UnidentifiedImageError:
-        raise PhotoError("not-image", f"not an image (starts with {_first_bytes(data)})", where=where) from None
+        raise _unidentified(data, where) from None
     except PILLOW_ERRORS as error:
         message = " ".join(str(error).split())
-        truncated = _is_truncated_webp(data) or any(word in message.lower() for word in _TRUNCATION_WORDS)
-        code = "truncated" if truncated else "unreadable"
-        raise PhotoError(code, f"cannot be decoded ({message[:120]})", where=where) from None
+        code = _code_of(message.lower(), data)
+        hint = EXPORT_HINT if code == "unsupported-format" else "replace or remove it"
+        raise PhotoError(code, f"cannot be decoded ({message[:120]})", where=where, hint=hint) from None
+
+
+def _code_of(message: str, data: bytes) -> str:
+    if any(word in message for word in _UNSUPPORTED_WORDS):
+        return "unsupported-format"
+    is_cut = any(word in message for word in _TRUNCATION_WORDS) or _is_truncated_webp(data) or is_truncated(data)
+    return "truncated" if is_cut else "unreadable"
+
+
+def _unidentified(data: bytes, where: str) -> PhotoError:
+    """Return the error for a file that Pillow does not recognise."""
+    found = identify(data)
+    if found is None:
+        return PhotoError("not-image", f"not an image (starts with {_first_bytes(data)})", where=where)
+    if found.is_image:
+        return PhotoError("unsupported-format", f"{found.name} cannot be decoded", where=where, hint=EXPORT_HINT)
+    return PhotoError("not-image", f"not an image but {found.name}", where=where, hint=found.advice)
+
+
+def _open_loaded(data: bytes, spec: InputSpec | None) -> tuple[Image.Image, tuple[int, int]]:
+    """Open an image and decode its pixels; return it with its stored size.
+
+    Only pixels matter: a file that fails is tried once more without its metadata.
+    """
+    try:
+        return _load(_open_image(data), spec)
+    except PILLOW_ERRORS:
+        pixels_only = without_metadata(data)
+        if pixels_only is None or pixels_only == data:
+            raise
+    return _load(_open_image(pixels_only), spec)
+
+
+def _load(image: Image.Image, spec: InputSpec | None) -> tuple[Image.Image, tuple[int, int]]:
+    size = image.size
+    _load_pixels(image, spec)
+    return image, size
 
 
 def _open_image(data: bytes) -> Image.Image:
-    """Open an image without decoding its pixels; raises UnidentifiedImageError."""
+    """Open an image without decoding its pixels (JPEG XL is decoded); raises UnidentifiedImageError."""
     for name in _PRELOADED_FORMATS:
         opener, accepts = Image.OPEN[name]
         if accepts is not None and accepts(data[:16]):
             with suppress(*_WRONG_FORMAT_ERRORS):
                 return opener(io.BytesIO(data), "")
+    if is_heif(data):
+        return open_heif(data, MAX_PIXELS)
+    if is_jxl(data):
+        return open_jxl(data, MAX_JXL_PIXELS)
+    if data.startswith(_TIFF_SIGNATURES):
+        from transferlite.images.tiff import open_tiff  # lazy: a cold start would wait for Pillow's plugin
+
+        return open_tiff(data)
     with _plugin_lock:
         Image.preinit()
     try:
@@ -185,7 +244,17 @@ def _open_image(data: bytes) -> Image.Image:
     except UnidentifiedImageError:
         with _plugin_lock:
             Image.init()
+        return _open_rare(data)
+
+
+def _open_rare(data: bytes) -> Image.Image:
+    try:
         return Image.open(io.BytesIO(data), formats=_RARE_FORMATS)
+    except UnidentifiedImageError:
+        found = identify(data)
+        if found is None or found.plugin not in Image.OPEN:
+            raise
+        return Image.OPEN[found.plugin][0](io.BytesIO(data), "")  # raises the error that Image.open suppresses
 
 
 def _load_pixels(image: Image.Image, spec: InputSpec | None) -> None:

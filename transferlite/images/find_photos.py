@@ -12,7 +12,7 @@ from transferlite.storage.store import join_uri
 PHOTO_EXTENSIONS = frozenset(
     [
         *[".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"],
-        *[".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".jpf", ".jpx"],
+        *[".ppm", ".pgm", ".pbm", ".pnm", ".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k", ".jpf", ".jpx"],
         *[".ico", ".icns", ".psd", ".dds", ".tga", ".pcx"],
     ]
 )

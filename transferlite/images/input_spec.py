@@ -7,14 +7,16 @@ from dataclasses import dataclass
 
 from transferlite.errors import InputError
 
-DECODER_VERSION = 2
+DECODER_VERSION = 3
 """Increased with every change that can alter a decoded pixel; bundles and feature stores record it.
 
 Version 2: libjpeg scales large JPEGs while decoding, within ``transferlite.images.decoder.DRAFT_DIFFERENCE``.
+Version 3: TIFF samples have the range that the file declares, are inverted if zero is white, and come from the first
+page of full size; HEIC and JPEG XL are decoded. Other photos have the same pixels as in version 2.
 """
 
-COMPATIBLE_DECODERS = frozenset({1, 2})
-"""Decoder versions whose models this release may run: their pixels differ too little to matter."""
+COMPATIBLE_DECODERS = frozenset({1, 2, 3})
+"""Decoder versions whose models this release may run: usual photos differ too little to matter."""
 
 MAX_BYTES = 64 * 2**20
 """Largest encoded photo."""

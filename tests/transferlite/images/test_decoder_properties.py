@@ -144,7 +144,7 @@ def test_a_short_fuzzing_run_finds_no_crash_hang_or_memory_blow_up(tmp_path: Pat
 
 @pytest.mark.photos
 def test_every_hard_input_is_decoded_or_rejected_within_600_mib(photo_sets: Path, tmp_path: Path) -> None:
-    corpus = ["--corpus", str(photo_sets / "hard_inputs"), "--count", "310", "--out", str(tmp_path)]
+    corpus = ["--corpus", str(photo_sets / "hard_inputs"), "--count", "340", "--out", str(tmp_path)]
     completed = subprocess.run(
         [sys.executable, "-m", "tests.transferlite.images.fuzz_decoder", *corpus],
         cwd=ROOT,
@@ -153,4 +153,4 @@ def test_every_hard_input_is_decoded_or_rejected_within_600_mib(photo_sets: Path
         check=False,
     )
     assert completed.returncode == 0, completed.stdout + completed.stderr
-    assert int(completed.stdout.split("from ")[1].split()[0]) <= 310  # so that every seed was tried undamaged
+    assert int(completed.stdout.split("from ")[1].split()[0]) <= 340  # so that every seed was tried undamaged
