@@ -1,39 +1,44 @@
-"""Read CSV label files; the delimiter (comma, semicolon, tab or bar) is detected from the header."""
+"""Read CSV label files with pandas; the delimiter (comma, semicolon, tab or bar) is detected from the header."""
 
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from typing import Any
 
-from train_job.data.dataset import RejectedPhoto
-from train_job.data.labels.label_rows import SAMPLE_ROWS, LabelColumns, LabelRow, check_unique
+from train_job.data.labels.label_rows import LabelFile, NumberedValues
 from transferlite.errors import InputError
 
 _DELIMITERS = "\t,;|"  # in order of preference: a tab is hardly ever part of a column name
 _HEAD_BYTES = 2**16  # beginning of the file in which to detect the delimiter
 _HEAD_ROWS = 20
+_MAX_EXTRA = 64  # empty values that a row may have beyond the header: spreadsheets write them for empty columns
 
-Record = tuple[int, list[str]]
+
+def open_csv(location: str, data: bytes) -> LabelFile:
+    """Open a CSV file in UTF-8 with a header. Row numbers count the header and blank lines, as a spreadsheet does.
+
+    A quoted value that spans several lines belongs to one row. Raises InputError if there is no header.
+    """
+    head = data[:_HEAD_BYTES].decode(errors="ignore")
+    separator_line = re.match(r"\s*sep=(.)\r?\n", head)  # written by Excel
+    delimiter = separator_line[1] if separator_line else _detect_delimiter(head, len(head) < len(data))
+    spaced = f'{delimiter} "' in head
+    skipped_lines = separator_line[0].count("\n") if separator_line else 0
+    lines = io.TextIOWrapper(io.BytesIO(data), newline="")
+    reader = _csv_reader(lines, delimiter, spaced)
+    for row, record in enumerate(reader, 1):
+        if any(map(str.strip, record)) and reader.line_num > skipped_lines:
+            table = _CsvTable(location, data, delimiter, spaced, tuple(map(str.strip, record)), row)
+            return LabelFile(location, tuple(filter(None, table.header)), table.read)
+    raise InputError("has no header", where=location, hint="its first line must name its columns")
 
 
 @dataclass(frozen=True)
-class CsvLabelFile:
-    """A CSV file in UTF-8 with a header. Row numbers count the header and blank lines.
-
-    A quoted value that spans several lines belongs to one row, as a spreadsheet shows it.
-
-    Attributes:
-        location: URI or path of the file.
-        data: its content in UTF-8.
-        delimiter: the character between values.
-        spaced: whether a space follows the delimiter before a quote.
-        header: names of the columns, without surrounding spaces.
-        header_row: row number of the header.
-    """
-
+class _CsvTable:
     location: str
     data: bytes
     delimiter: str
@@ -41,103 +46,74 @@ class CsvLabelFile:
     header: tuple[str, ...]
     header_row: int
 
-    @classmethod
-    def open(cls, location: str, data: bytes) -> "CsvLabelFile":
-        """Detect the delimiter and read the header. Raises InputError if the file is not CSV in UTF-8."""
-        _check_utf8(location, data)
-        head = data[:_HEAD_BYTES].decode(errors="ignore")
-        separator_line = re.match(r"\s*sep=(.)\r?\n", head)  # written by Excel
-        delimiter = separator_line[1] if separator_line else _detect_delimiter(head, len(head) < len(data))
-        spaced = f'{delimiter} "' in head
-        skipped_rows = head[: separator_line.end()].count("\n") if separator_line else 0
-        for row, record in (item for item in _records(location, data, delimiter, spaced) if isinstance(item, tuple)):
-            if any(map(str.strip, record)) and row > skipped_rows:
-                return cls(location, data, delimiter, spaced, tuple(map(str.strip, record)), row)
-        raise InputError("has no header", where=location, hint="its first line must name its columns")
+    def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[NumberedValues]:
+        """See :class:`train_job.data.labels.label_rows.LabelFile`."""
+        import pandas as pd
+
+        bad, width, data = self._checked
+        indices = [self.header.index(column) for column in columns]
+        chunks = pd.read_csv(
+            io.BytesIO(data),
+            sep=self.delimiter,
+            skipinitialspace=self.spaced,
+            header=None,
+            names=range(width),
+            index_col=False,
+            dtype=object,
+            na_filter=False,
+            skip_blank_lines=False,
+            chunksize=chunk_rows,
+        )
+        for chunk in chunks:
+            values = (chunk[index] for index in indices)
+            for row, record in enumerate(zip(*values, strict=True), chunk.index[0] + 1):
+                if row > self.header_row:
+                    yield row, (bad[row],) if row in bad else record
 
     @cached_property
-    def columns(self) -> tuple[str, ...]:
-        """See :class:`train_job.data.labels.label_rows.LabelFile`."""
-        return tuple(filter(None, self.header))
+    def _checked(self) -> tuple[dict[int, ValueError], int, bytes]:
+        """The reason for each malformed row, the values of the longest other row, and the data without malformed rows.
 
-    @property
-    def attributes(self) -> tuple[str, ...]:
-        """See :class:`train_job.data.labels.label_rows.LabelFile`."""
-        return ()
-
-    @property
-    def attributes_overlap(self) -> bool:
-        """See :class:`train_job.data.labels.label_rows.LabelFile`."""
-        return False
-
-    def sample(self, column: str) -> Sequence[str]:
-        """See :class:`train_job.data.labels.label_rows.LabelFile`."""
-        index = self.header.index(column)
-        records = (item[1] for item in islice(self._body(), SAMPLE_ROWS) if isinstance(item, tuple))
-        return [record[index] for record in records if len(record) > index]
-
-    def rows(self, columns: LabelColumns) -> Iterator[LabelRow | RejectedPhoto]:
-        """See :class:`train_job.data.labels.label_rows.LabelFile`."""
-        check_unique(self.header, columns, self.location)
-        indices = [self.header.index(column) for column in columns.present]
-        width, needed = len(self.header), max(indices) + 1
-        for item in self._body():
-            if isinstance(item, RejectedPhoto):
-                yield item
-                continue
-            row, record = item
-            if len(record) > width and any(map(str.strip, record[width:])):
-                reason = f"has {len(record)} values, the header {width}; quote values that contain {self.delimiter!r}"
-                yield RejectedPhoto(self.location, row, "bad-row", reason)
-                continue
-            record += [""] * (needed - len(record))
-            yield LabelRow.from_values(row, [record[index] for index in indices])
-
-    def _body(self) -> Iterator[Record | RejectedPhoto]:
-        records = _records(self.location, self.data, self.delimiter, self.spaced)
-        return (
-            item
-            for item in records
-            if (item.row or 0 if isinstance(item, RejectedPhoto) else item[0]) > self.header_row
-        )
+        pandas would read text after a closing quote as part of the value, and drop or shift the values of a long row.
+        """
+        delimiter, width = self.delimiter.encode(), len(self.header)
+        bad: dict[int, ValueError] = {}
+        data = bytearray(self.data.replace(b"\0", b"\1"))  # older releases of pandas end a value at NUL
+        longest = width
+        for row, match in enumerate(_row_pattern(delimiter, self.spaced).finditer(self.data), 1):
+            if match.start() == len(self.data):
+                break
+            if match["open"] is not None:
+                raise InputError(f"the quote that opens in row {row} is not closed", where=self.location)
+            reason = ""
+            if match["after_quote"]:
+                reason = "has text after a closing quote; write a quote within a value as two"
+            elif match[0].count(delimiter) >= width:
+                values = next(_csv_reader([match[0].decode()], self.delimiter, self.spaced))
+                if any(map(str.strip, values[width:])) or len(values) > width + _MAX_EXTRA:
+                    reason = (
+                        f"has {len(values)} values, the header {width}; quote values that contain {self.delimiter!r}"
+                    )
+                else:
+                    longest = max(longest, len(values))
+            if reason:
+                bad[row] = ValueError(reason)
+                start, end = match.span("values")
+                data[start:end] = b" " * (end - start)
+        return bad, longest, bytes(data)
 
 
-def _check_utf8(location: str, data: bytes) -> None:
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"is not text in UTF-8 (line {line}: byte {data[error.start]:#04x})",
-            where=location,
-            hint='save it as "CSV UTF-8", Parquet or JSON Lines',
-        ) from None
+def _csv_reader(lines: Iterable[str], delimiter: str, spaced: bool) -> Any:
+    csv.field_size_limit(2**31 - 1)  # as pandas, which has none
+    return csv.reader(lines, delimiter=delimiter, skipinitialspace=spaced)
 
 
-def _records(location: str, data: bytes, delimiter: str, spaced: bool) -> Iterator[Record | RejectedPhoto]:
-    """Yield each record with its row number from 1; a blank line is an empty record.
-
-    Raises:
-        InputError: a quote is not closed, so the next record's start is unknown.
-    """
-    text = io.TextIOWrapper(io.BytesIO(data), "utf-8", newline="")
-    reader = csv.reader(text, delimiter=delimiter, strict=True, skipinitialspace=spaced)
-    row = 0
-    while True:
-        line = reader.line_num
-        try:
-            record = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            lines = reader.line_num - line
-            if "unexpected end" in str(error) or ("field limit" in str(error) and lines > 1):
-                raise InputError(f"the quote that opens in row {row + 1} is not closed", where=location) from None
-            yield RejectedPhoto(location, row + 1, "bad-row", f"is not a CSV row ({error})")
-            row += lines
-            continue
-        row += 1
-        yield row, record
+def _row_pattern(delimiter: bytes, spaced: bool) -> re.Pattern[bytes]:
+    """Compile a pattern of one CSV row, split as pandas does."""
+    outside = rb"[^%b\r\n]" % re.escape(delimiter)
+    quoted = rb'"[^"]*+(?:""[^"]*+)*+(?:"(?P<after_quote>%b++)?|(?P<open>\Z))' % outside
+    field = rb"%b(?:%b|%b++)?" % (rb" *+" if spaced else b"", quoted, outside)
+    return re.compile(rb"(?P<values>(?:%b?%b)*+)(?:\r\n?|\n|\Z)" % (re.escape(delimiter), field))
 
 
 def _detect_delimiter(head: str, truncated: bool) -> str:

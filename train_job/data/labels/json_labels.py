@@ -1,104 +1,93 @@
-"""Read label files of JSON objects: JSON Lines such as Ground Truth's manifests, or one array."""
+"""Read label files of JSON objects with pandas: JSON Lines such as Ground Truth's manifests, or one array."""
 
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from train_job.data.dataset import RejectedPhoto
-from train_job.data.labels.label_rows import SAMPLE_ROWS, LabelColumns, LabelRow, as_text, text_or_none
+from train_job.data.labels.label_rows import LabelFile, NumberedValues
 from transferlite.errors import InputError
 
 _METADATA = "-metadata"
+_CHUNK_LINES = 2**12
 
 Object = Mapping[str, Any]
+NumberedObject = tuple[int, Object | ValueError]
 
 
-@dataclass(frozen=True)
-class JsonLabelFile:
-    """JSON objects. A row's number is its line in JSON Lines, its position in an array, from 1.
+def open_json(location: str, data: bytes) -> LabelFile:
+    """Open JSON objects. A row's number is its line in JSON Lines, its position in an array, from 1.
 
     A Ground Truth manifest has an object ``A-metadata`` with a ``class-name`` for each label attribute ``A``
     (docs.aws.amazon.com, "Classification job output"). The label is the class name, not its number.
+
+    Raises:
+        InputError: no object can be read.
     """
-
-    location: str
-    data: bytes
-    columns: tuple[str, ...]
-    attributes: tuple[str, ...]
-    attributes_overlap: bool
-
-    @classmethod
-    def open(cls, location: str, data: bytes) -> "JsonLabelFile":
-        """Read all objects to collect the columns. Raises InputError if no object can be read."""
-        if data.lstrip()[:1] == b"[":
-            data = _as_lines(location, data)
-        columns: dict[str, None] = {}
-        attributes: dict[str, None] = {}
-        overlap, objects, first_reason = False, 0, ""
-        for item in _objects(location, data):
-            if isinstance(item, RejectedPhoto):
-                first_reason = first_reason or f"row {item.row} {item.reason}"
-                continue
-            objects += 1
-            columns |= dict.fromkeys(item[1])
-            in_line = _label_attributes(item[1])
-            attributes |= dict.fromkeys(in_line)
-            overlap = overlap or len(in_line) > 1
-        if not objects:
-            raise InputError(f"holds no JSON objects ({first_reason})", where=location, hint="write one object a line")
-        names = tuple(column for column in columns if not column.endswith(_METADATA))
-        return cls(location, data, names, tuple(attributes), overlap)
-
-    def sample(self, column: str) -> Sequence[str]:
-        """See :class:`train_job.data.labels.label_rows.LabelFile`."""
-        texts = (
-            text_or_none(item[1].get(column)) for item in islice(self._items(), SAMPLE_ROWS) if isinstance(item, tuple)
-        )
-        return [text for text in texts if text is not None]
-
-    def rows(self, columns: LabelColumns) -> Iterator[LabelRow | RejectedPhoto]:
-        """See :class:`train_job.data.labels.label_rows.LabelFile`."""
-        for item in self._items():
-            if isinstance(item, RejectedPhoto):
-                yield item
-                continue
-            row, values = item
-            try:
-                label = _label(values, columns.label)
-                split = as_text(values.get(columns.split)) if columns.split else ""
-                yield LabelRow(row, as_text(values.get(columns.name)), label, split)
-            except ValueError as error:
-                name = text_or_none(values.get(columns.name)) or self.location
-                yield RejectedPhoto(name, row, "bad-row", str(error))
-
-    def _items(self) -> Iterator[tuple[int, Object] | RejectedPhoto]:
-        return _objects(self.location, self.data)
-
-
-def _objects(location: str, data: bytes) -> Iterator[tuple[int, Object] | RejectedPhoto]:
-    for row, line in enumerate(io.BytesIO(data), 1):
-        if not line.strip():
+    objects = _read_array if data.lstrip()[:1] == b"[" else _read_lines
+    columns: dict[str, None] = {}
+    attributes: dict[str, None] = {}
+    overlap, first_reason = False, ""
+    for row, item in objects(location, data):
+        if isinstance(item, ValueError):
+            first_reason = first_reason or f"row {row} {item}"
             continue
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            yield RejectedPhoto(location, row, "bad-row", f"is not JSON ({error})")
-            continue
-        if isinstance(value, dict):
-            yield row, value
-        else:
-            yield RejectedPhoto(location, row, "bad-row", "is not a JSON object")
+        columns |= dict.fromkeys(item)
+        in_line = _label_attributes(item)
+        attributes |= dict.fromkeys(in_line)
+        overlap = overlap or len(in_line) > 1
+    if not columns:
+        raise InputError(f"holds no JSON objects ({first_reason})", where=location, hint="write one object a line")
+
+    def read(names: Sequence[str], _: int) -> Iterator[NumberedValues]:
+        for row, item in objects(location, data):
+            yield row, (item,) if isinstance(item, ValueError) else [_value(item, name) for name in names]
+
+    names = tuple(column for column in columns if not column.endswith(_METADATA))
+    return LabelFile(location, names, read, tuple(attributes), overlap)
 
 
-def _as_lines(location: str, data: bytes) -> bytes:
-    """Convert a JSON array to JSON Lines."""
+def _read_array(location: str, data: bytes) -> Iterator[NumberedObject]:
     try:
-        return b"\n".join(json.dumps(item).encode() for item in json.loads(data))
+        yield from enumerate(map(_require_object, _parse(data)), 1)
     except (ValueError, RecursionError) as error:
         raise InputError(f"is not JSON ({error})", where=location) from None
+
+
+def _read_lines(_: str, data: bytes) -> Iterator[NumberedObject]:
+    lines = ((row, line.strip()) for row, line in enumerate(io.BytesIO(data), 1))
+    lines = ((row, line) for row, line in lines if line)
+    while chunk := list(islice(lines, _CHUNK_LINES)):
+        yield from _read_chunk(chunk)
+
+
+def _read_chunk(lines: Sequence[tuple[int, bytes]]) -> Iterator[NumberedObject]:
+    """Parse lines together; if that fails, parse each half, down to the line that is malformed."""
+    try:
+        items = _parse(b"\n".join(line for _, line in lines), lines=True)
+        if len(items) != len(lines):  # pandas reads '{}, {}' as two objects
+            raise ValueError("has several objects in a line")
+    except (ValueError, RecursionError) as error:
+        if len(lines) == 1:
+            yield lines[0][0], ValueError(f"is not JSON ({error})")
+            return
+        middle = len(lines) // 2
+        yield from _read_chunk(lines[:middle])
+        yield from _read_chunk(lines[middle:])
+        return
+    for (row, _), item in zip(lines, items, strict=True):
+        yield row, _require_object(item)
+
+
+def _parse(data: bytes, lines: bool = False) -> list[Any]:
+    import pandas as pd
+
+    # A series of objects: a table would turn whole numbers into floats where other lines lack the key.
+    return pd.read_json(io.BytesIO(data), typ="series", dtype=False, precise_float=True, lines=lines).tolist()
+
+
+def _require_object(item: object) -> Object | ValueError:
+    return item if isinstance(item, dict) else ValueError("is not a JSON object")
 
 
 def _label_attributes(values: Object) -> list[str]:
@@ -111,21 +100,18 @@ def _names_class(metadata: object) -> bool:
     return isinstance(metadata, dict) and ("class-name" in metadata or "multilabel" in str(metadata.get("type")))
 
 
-def _label(values: Object, attribute: str | None) -> str:
-    """Return a line's label; without ``attribute``, that of its first label attribute.
+def _value(values: Object, column: str) -> object:
+    """Return the value of a column; of a label attribute, its class name instead of its number.
 
-    Raises:
-        ValueError: the line has several labels, or its label is not text.
+    A ValueError says that the line has several labels.
     """
-    if attribute is None:
-        attribute = next(iter(_label_attributes(values)), "")
-    value, metadata = values.get(attribute), values.get(attribute + _METADATA)
+    column = column or next(iter(_label_attributes(values)), "")
+    value, metadata = values.get(column), values.get(column + _METADATA)
     if not isinstance(metadata, dict):
-        return as_text(value)
+        return value
     class_map = metadata.get("class-map")
     if isinstance(class_map, dict) and isinstance(value, list):  # output of a multi-label job
         if len(value) != 1:
-            raise ValueError(f"has {len(value)} labels where one is needed")
-        number = as_text(value[0])
-        value = class_map.get(number, number)
-    return as_text(metadata.get("class-name", value))
+            return ValueError(f"has {len(value)} labels where one is needed")
+        return class_map.get(str(value[0]), value[0])
+    return metadata.get("class-name", value)

@@ -1,17 +1,21 @@
-"""Interface of label files: named columns, and rows that have a number."""
+"""An open label file of any format: named columns, and rows that have a number."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, time
 from decimal import Decimal
+from itertools import islice
 from math import isfinite
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from train_job.data.dataset import RejectedPhoto
 from transferlite.errors import InputError
 
 SAMPLE_ROWS = 1000
 """Number of rows to read when a column is chosen by its content."""
+
+NumberedValues = tuple[int, Sequence[object]]
+"""A row's number and its values of the requested columns; a ValueError instead of a value says why it is unreadable."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,6 @@ class LabelColumns:
     label: str | None
     split: str | None = None
 
-    @property
-    def present(self) -> list[str]:
-        """The columns that are not None, in the order name, label, split."""
-        return [column for column in (self.name, self.label, self.split) if column is not None]
-
 
 class LabelRow(NamedTuple):
     """A row of a label file as text; a missing or null value is empty."""
@@ -42,53 +41,62 @@ class LabelRow(NamedTuple):
     label: str
     split: str = ""
 
-    @classmethod
-    def from_values(cls, row: int, values: Sequence[str]) -> "LabelRow":
-        """Build a row from its values of :attr:`LabelColumns.present`, among which there is a label column."""
-        return cls(row, values[0], values[1], values[2] if len(values) > 2 else "")
 
+@dataclass(frozen=True)
+class LabelFile:
+    """An open label file.
 
-class LabelFile(Protocol):
-    """An open label file of any format."""
+    Attributes:
+        location: URI or path of the file.
+        columns: names of the columns, without surrounding spaces; unnamed columns are left out.
+        read: yields every row in order, with its values of the columns that it is called with. The column ``""`` is
+            the only Ground Truth label attribute of each line. Its second argument is a number of rows to parse at a
+            time. Raises InputError if the rest of the file cannot be read.
+        attributes: label attributes of a Ground Truth manifest; empty for other files.
+        attributes_overlap: whether a line of the manifest has more than one label attribute.
+        remark: how the content was interpreted where that is not certain, for the log.
+    """
 
-    @property
-    def location(self) -> str:
-        """URI or path of the file."""
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the columns, without surrounding spaces; unnamed columns are left out."""
-
-    @property
-    def attributes(self) -> tuple[str, ...]:
-        """Label attributes of a Ground Truth manifest; empty for other files."""
-
-    @property
-    def attributes_overlap(self) -> bool:
-        """Whether a line of the manifest has more than one label attribute."""
+    location: str
+    columns: tuple[str, ...]
+    read: Callable[[Sequence[str], int], Iterator[NumberedValues]]
+    attributes: tuple[str, ...] = ()
+    attributes_overlap: bool = False
+    remark: str = ""
 
     def sample(self, column: str) -> Sequence[str]:
         """Return a column's values in the first :data:`SAMPLE_ROWS` rows, as text."""
+        texts = (text_or_none(values[0]) for _, values in islice(self.read([column], SAMPLE_ROWS), SAMPLE_ROWS))
+        return [text for text in texts if text is not None]
 
     def rows(self, columns: LabelColumns) -> Iterator[LabelRow | RejectedPhoto]:
         """Yield every row in order, or the reason why it cannot be read.
 
-        Rows without any value may be left out. The ``uri`` of a rejected row is the photo's name as written, or the
-        file's location if the name is missing.
+        The ``uri`` of a rejected row is the photo's name as written, or the file's location if the name is missing.
 
         Raises:
-            InputError: the rest of the file cannot be read.
+            InputError: two columns share a needed name, or the rest of the file cannot be read.
         """
+        needed = [columns.name, columns.label or "", *([columns.split] if columns.split else [])]
+        for column in needed:
+            if self.columns.count(column) > 1:
+                count = self.columns.count(column)
+                raise InputError(f"has {count} columns {column!r}", where=self.location, hint="rename one")
+        for row, values in self.read(needed, 2**16):
+            try:
+                yield LabelRow(row, *map(as_text, values))
+            except ValueError as error:
+                yield RejectedPhoto(text_or_none(values[0]) or self.location, row, "bad-row", str(error))
 
 
 def as_text(value: object) -> str:
-    """Return a Parquet or JSON value as a name or label.
+    """Return a value as a name or label.
 
     Whole numbers have no decimal point: pandas stores a column of integers with gaps as 1.0, 2.0. Booleans are spelled
     as in JSON. Null and numbers that are not finite give an empty text.
 
     Raises:
-        ValueError: the value is a list or an object, or bytes that are not UTF-8.
+        ValueError: the value is a list, an object, bytes that are not UTF-8, or the reason why there is none.
     """
     match value:
         case str():
@@ -107,7 +115,9 @@ def as_text(value: object) -> str:
             return value.decode()
         case date() | time():
             return value.isoformat()
-    kind = "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else type(value).__name__
+        case ValueError():
+            raise value
+    kind = "an object" if isinstance(value, dict) else "a list" if hasattr(value, "__len__") else type(value).__name__
     raise ValueError(f"holds {kind} where text or a number is needed")
 
 
@@ -122,10 +132,3 @@ def text_or_none(value: object) -> str | None:
 def _number(value: float | Decimal) -> str:
     whole = int(value)
     return str(whole) if whole == value and abs(whole) < 2**53 else str(value)
-
-
-def check_unique(columns: Sequence[str], needed: LabelColumns, location: str) -> None:
-    """Raise InputError if two columns share a needed name."""
-    for column in needed.present:
-        if columns.count(column) > 1:
-            raise InputError(f"has {columns.count(column)} columns {column!r}", where=location, hint="rename one")

@@ -3,10 +3,13 @@ import gzip
 import io
 import json
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import openpyxl
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -92,9 +95,63 @@ def test_columns_without_a_name_are_none(opened: Opened) -> None:
     assert pairs(file) == [(2, "a.jpg", "cat")]
 
 
-def test_text_in_another_encoding_is_refused_with_its_line(opened: Opened) -> None:
-    with pytest.raises(InputError, match=r"labels\.csv: is not text in UTF-8 \(line 3: byte 0xe4\); save it as"):
-        opened("File Name,Label\na.jpg,cat\nä.jpg,cat\n".encode("latin-1"))
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1"])
+def test_text_in_windows_1252_is_read_with_a_remark(opened: Opened, encoding: str) -> None:
+    file = opened("File Name,Label\nä.jpg,Grüße\nÀ la carte.jpg,Café\n".encode(encoding))
+    assert pairs(file) == [(2, "ä.jpg", "Grüße"), (3, "À la carte.jpg", "Café")]
+    assert file.remark == "is not UTF-8; it is read as Windows-1252"
+    assert not opened("File Name,Label\nä.jpg,cat\n").remark
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["кошка.jpg,cat".encode("cp1251"), "猫狗.jpg,cat".encode("gbk"), "γάτα.jpg,cat".encode("cp1253"), b"\x81.jpg,cat"],
+)
+def test_text_in_another_encoding_is_refused_with_its_line(opened: Opened, line: bytes) -> None:
+    message = r"labels\.csv: is text neither in UTF-8 nor in Windows-1252 \(line 3: byte 0x..\); save it as"
+    with pytest.raises(InputError, match=message):
+        opened(b"File Name,Label\na.jpg,cat\n" + line + b"\n")
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ('"a.jpg"x,cat', "has text after a closing quote"),
+        ('a.jpg,"cat"x', "has text after a closing quote"),
+        ('"a\n\nb.jpg"x,"ca\nt"', "has text after a closing quote"),
+        ("a.jpg,cat,dog", "has 3 values, the header 2"),
+        ("a.jpg,cat,,dog", "has 4 values, the header 2"),
+        (f"a.jpg,cat{',' * 70}", "has 72 values, the header 2"),
+        (f"a.jpg,cat{',x' * 5000}", "has 5002 values, the header 2"),
+    ],
+)
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_a_row_that_pandas_would_misread_is_rejected_and_shifts_no_other(
+    opened: Opened, row: str, reason: str, before: int
+) -> None:
+    text = "File Name,Label\n" + "x.jpg,cat,,\n" * before + f'{row}\n"b, c.jpg",5" nail\nshort\n'
+    (bad,) = [item for item in opened(text).rows(LabelColumns("File Name", "Label")) if isinstance(item, RejectedPhoto)]
+    assert (bad.row, bad.code, bad.reason[: len(reason)]) == (before + 2, "bad-row", reason)
+    assert pairs(opened(text))[before:] == [(before + 3, "b, c.jpg", '5" nail'), (before + 4, "short", "")]
+
+
+def test_rows_beyond_one_chunk_keep_their_numbers(opened: Opened) -> None:
+    count = 2**16 + 10
+    text = "File Name,Label\n" + "".join(f"{number}.jpg,cat\n" for number in range(2, count)) + "a,b,c\nlast.jpg,dog\n"
+    rows = pairs(opened(text))
+    assert all(name == f"{row}.jpg" for row, name, _ in rows[:-1])
+    assert rows[-1] == (count + 1, "last.jpg", "dog")
+
+
+@pytest.mark.parametrize(
+    "text", ["NA", "null", "nan", "None", "01", "1e3", "1.0", "TRUE", "-", "#N/A", "2020-01-01", "inf"]
+)
+def test_text_is_kept_whatever_it_looks_like(opened: Opened, text: str) -> None:
+    assert pairs(opened(f"File Name,Label\n{text},{text}\n")) == [(2, text, text)]
+    as_json = lines({"k": text, "v": text}, {"k": "b", "v": "c"}, {})
+    assert pairs(opened(as_json, "x.jsonl"), "k", "v")[0] == (1, text, text)
+    if text != "#N/A":  # an error in Excel
+        assert pairs(opened(excel([["k", "v"], [text, text]]), "x.xlsx"), "k", "v")[0] == (2, text, text)
 
 
 cells = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
@@ -207,6 +264,18 @@ def test_lines_that_are_not_json_objects_are_rejected_with_their_numbers(opened:
     assert pairs(file, "source-ref") == [(1, "a.jpg", "cat"), (8, "a.jpg", "cat")]
 
 
+@pytest.mark.parametrize(
+    "bad", ['{"a": 1}, {"a": 2}', '{"a": 1', '{"a": 123456789012345678901234567890}', '"text"', "3"]
+)
+@pytest.mark.parametrize("position", [1, 4000, 4097, 9000])
+def test_a_bad_line_is_rejected_alone_wherever_it_is(opened: Opened, bad: str, position: int) -> None:
+    texts = [f'{{"source-ref": "{row}.jpg", "Label": "cat"}}' for row in range(1, 9001)]
+    texts[position - 1] = bad
+    file = opened("\n".join(texts), "labels.jsonl")
+    assert rejected(file) == [(position, "bad-row")]
+    assert pairs(file, "source-ref") == [(row, f"{row}.jpg", "cat") for row in range(1, 9001) if row != position]
+
+
 def test_an_array_of_objects_is_numbered_by_its_items(opened: Opened) -> None:
     file = opened(
         '[\n {"File Name": "a.jpg",\n "Label": "cat"},\n 3, {"File Name": "b, c.jpg", "Label": "dog"}]', "x.json"
@@ -255,11 +324,86 @@ def test_parquet_values_that_are_no_text_are_rejected_with_their_rows(opened: Op
     assert rejected(opened(content, "labels.parquet")) == [(1, "bad-row"), (3, "bad-row")]
 
 
+def test_whole_numbers_of_parquet_and_json_keep_all_digits(opened: Opened) -> None:
+    number = 2**60 + 1
+    content = parquet(file=["a.jpg", "b.jpg"], kind=pa.array([number, None]))
+    assert pairs(opened(content, "x"), "file", "kind") == [(1, "a.jpg", str(number)), (2, "b.jpg", "")]
+    text = lines({"file": "a.jpg", "kind": number}, {"file": "b.jpg"}, {"file": "c.jpg", "kind": 0.3})
+    assert [row[2] for row in pairs(opened(text, "x.jsonl"), "file", "kind")] == [str(number), "", "0.3"]
+
+
+def test_a_column_that_pandas_stored_as_the_index_is_read(opened: Opened) -> None:
+    pd.DataFrame({"file": ["a.jpg", "b.jpg"], "kind": ["cat", "dog"]}).set_index("file").to_parquet(
+        sink := io.BytesIO()
+    )
+    file = opened(sink.getvalue(), "x.parquet")
+    assert set(file.columns) == {"file", "kind"}
+    assert pairs(file, "file", "kind") == [(1, "a.jpg", "cat"), (2, "b.jpg", "dog")]
+
+
 def test_damaged_parquet_is_refused(opened: Opened) -> None:
     content = parquet(file=["a.jpg"] * 1000, kind=list(map(str, range(1000))))
     for cut in (content[:-100], content[:4] + bytes(len(content) - 100) + content[-96:], b"PAR1"):
         with pytest.raises(InputError, match=r"labels\.parquet: is damaged Parquet"):
             pairs(opened(cut, "labels.parquet"), "file", "kind")
+
+
+# -- Excel -------------------------------------------------------------------------------------------------------------
+
+
+def excel(*sheets: Sequence[Sequence[object]]) -> bytes:
+    """An Excel workbook with these rows in each sheet."""
+    workbook = openpyxl.Workbook()
+    workbook.remove(workbook.active)
+    for rows in sheets:
+        sheet = workbook.create_sheet()
+        for row in rows:
+            sheet.append(list(row))
+    sink = io.BytesIO()
+    workbook.save(sink)
+    return sink.getvalue()
+
+
+def test_a_workbook_is_read_with_the_row_numbers_of_its_sheet(opened: Opened) -> None:
+    rows: list[list[object]] = [[], [" File Name ", None, "Label"], ["a.jpg", 1, "cat"], [], ["b, c.jpg", 2, "dog"]]
+    file = opened(excel(rows, []), "labels.xlsx")
+    assert file.columns == ("File Name", "Label")
+    assert [row for row in pairs(file) if row[1]] == [(3, "a.jpg", "cat"), (5, "b, c.jpg", "dog")]
+
+
+def test_cells_of_any_type_are_read_as_text(opened: Opened) -> None:
+    rows: list[list[object]] = [
+        ["k", "v"],
+        [1, 7],
+        [2.5, 7.0],
+        [True, "07"],
+        [datetime(2020, 1, 2), None],
+        ["f", "#N/A"],
+    ]
+    file = opened(excel(rows), "labels.xlsx")
+    expected = [(2, "1", "7"), (3, "2.5", "7"), (4, "true", "07"), (5, "2020-01-02T00:00:00", ""), (6, "f", "")]
+    assert pairs(file, "k", "v") == expected
+    assert list(file.sample("v"))[:4] == ["7", "7", "07", ""]
+
+
+def test_a_workbook_without_one_sheet_of_values_is_refused(opened: Opened) -> None:
+    table = [["File Name", "Label"], ["a.jpg", "cat"]]
+    with pytest.raises(InputError, match=r"x\.xlsx: has 2 sheets with values; save one sheet as CSV UTF-8"):
+        opened(excel(table, table), "x.xlsx")
+    with pytest.raises(InputError, match="has 0 sheets with values"):
+        opened(excel([], [["", None]]), "x.xlsx")
+    assert pairs(opened(excel([], table, []), "x.xlsx")) == [(2, "a.jpg", "cat")]
+
+
+def test_two_columns_of_one_name_are_refused_in_every_format(opened: Opened) -> None:
+    twice = pa.table([["a.jpg"], ["cat"], ["dog"]], names=["File Name", "Label", "Label"])
+    pq.write_table(twice, sink := io.BytesIO())
+    for content, name in (
+        (excel([["File Name", "Label", "Label"], ["a", "b", "c"]]), "x.xlsx"),
+        (sink.getvalue(), "x"),
+    ):
+        with pytest.raises(InputError, match="has 2 columns 'Label'"):
+            pairs(opened(content, name))
 
 
 # -- which format ------------------------------------------------------------------------------------------------------
@@ -278,9 +422,9 @@ def test_a_file_may_be_compressed(opened: Opened, name: str) -> None:
     [
         (b"", "labels.csv", "is empty"),
         (b"\xef\xbb\xbf \r\n", "labels.jsonl", "is empty"),
-        (b"PK\x03\x04 and more", "labels.xlsx", "is a spreadsheet"),
+        (b"PK\x03\x04 and more", "labels.xlsx", "is damaged, or a zip file that is no Excel workbook"),
         (b"File Name,Label\n", "labels.parquet", "has the extension .parquet but is not Parquet"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "labels.csv", "is not text in UTF-8"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "labels.csv", "is text neither in UTF-8"),
         ("File Name,Label\n".encode("utf-16-be"), "labels.csv", "is not text in UTF-8"),
         (b"\xff\xfe" + b"abc", "labels.csv", "is not text in UTF-16"),
         (b",,\n,,\n", "labels.csv", "has no header"),
