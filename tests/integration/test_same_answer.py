@@ -1,6 +1,7 @@
 """The command line, the Lambda handler, the Python API and the export gate give the same prediction for a photo."""
 
 import base64
+import io
 import json
 import shutil
 from dataclasses import replace
@@ -14,6 +15,8 @@ from export.gate.runtimes import saved_model_predict, tflite_predict
 from inference_lambda import handler
 from tests.conftest import Trained
 from tests.pictures import jpeg
+from tests.transferlite.damage import write
+from tests.transferlite.images.heic_files import heic
 from transferlite import Predictor
 from transferlite.cli.main import run
 from transferlite.images.decoder import decode
@@ -22,16 +25,25 @@ from transferlite.registry.local_bundle import read_manifest
 from transferlite.registry.manifest import MANIFEST
 
 
-@pytest.mark.parametrize("variant", TFLITE_VARIANTS)
+def encoded(content: bytes, extension: str) -> bytes:
+    """Encode a JPEG photo in another format."""
+    image = Image.open(io.BytesIO(content)).convert("RGB")
+    return {"jpg": lambda: content, "heic": lambda: heic(image), "jxl": lambda: write(image, "JXL")}[extension]()
+
+
+@pytest.mark.parametrize(
+    ("variant", "extension"), [*((variant, "jpg") for variant in TFLITE_VARIANTS), ("float32", "heic"), ("int8", "jxl")]
+)
 def test_every_interface_gives_the_same_prediction(
     variant: str,
+    extension: str,
     trained: Trained,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    photo = tmp_path / "photo.jpg"
-    photo.write_bytes(jpeg("blue", 77, (301, 200)))
+    photo = tmp_path / f"photo.{extension}"
+    photo.write_bytes(encoded(jpeg("blue", 77, (301, 200)), extension))
     predictor = Predictor.load(trained.bundle, variant)
     expected = predictor(photo).to_dict()
 

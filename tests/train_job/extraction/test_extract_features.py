@@ -1,11 +1,14 @@
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.pictures import jpeg, write_folders
+from tests.transferlite.images.heic_files import heic
 from train_job.data.dataset import Example, RejectedPhoto, Split
 from train_job.data.labels.read_labels import read_dataset
 from train_job.extraction.extract_features import ExtractionResult, FeatureRequest, extract_features
@@ -114,6 +117,17 @@ def test_rejected_photos_are_remembered_and_not_fetched_again(photos: Path) -> N
     again = run(examples_in(photos), store, forward)
     assert again.rejected == first.rejected
     assert again.counts.fetched == 0
+
+
+def test_a_photo_whose_decoder_is_missing_is_tried_again(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (photos / "red" / "iphone.heic").write_bytes(heic(Image.new("RGB", (64, 48), "red")))
+    store = FeatureStore(MemoryStore())
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "pi_heif", None)
+        assert [photo.code for photo in run(examples_in(photos), store, FakeForward()).rejected] == ["missing-decoder"]
+    again = run(examples_in(photos), store, FakeForward())
+    assert again.rejected == ()
+    assert again.counts.forwarded == 1
 
 
 def test_a_missing_photo_is_tried_again(photos: Path) -> None:
