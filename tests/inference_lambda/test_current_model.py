@@ -150,7 +150,7 @@ def test_the_old_model_stays_if_the_new_one_fails_its_self_test(
     with caplog.at_level(logging.ERROR, "transferlite"):
         assert serving() == "one"
     (line,) = kept(caplog)
-    assert "a probability differs by 0.01" in line["reason"]
+    assert "probability differs from the reference by 0.01" in line["reason"]
 
 
 class Loads:

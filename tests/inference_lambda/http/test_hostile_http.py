@@ -196,21 +196,21 @@ def test_malformed_http_gets_4xx_or_no_response(sent: bytes, served: RunningServ
 
 
 @pytest.mark.parametrize(
-    ("statuses", "sent", "statuses"),
+    ("claimed", "sent", "statuses"),
     [
         (500_000, 100, []),
         (10**22, 100, [400]),
         (len(jpeg("red")) + 9, len(jpeg("red")), []),
         (len(jpeg("red")), None, [200]),
     ],
-    ids=["less than was statuses", "than any", "a photo and less", "more than was statuses"],
+    ids=["body too short", "length too large", "photo too short", "body too long"],
 )
 def test_a_wrong_content_length_gets_no_prediction_of_unsent_bytes(
     claimed: int, sent: int | None, statuses: list[int], served: RunningServer
 ) -> None:
-    """What comes after the body that was statuses of is another request, and no part of the photo."""
+    """Bytes after the claimed length are another request, not part of the photo."""
     address = urlsplit(served.url)
-    head = f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/jpeg\r\nContent-Length: {statuses}\r\n\r\n"
+    head = f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/jpeg\r\nContent-Length: {claimed}\r\n\r\n"
     more = b"GET /nowhere HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" if sent is None else b""
     with socket.create_connection((str(address.hostname), int(address.port or 0)), timeout=20) as line:
         line.sendall(head.encode() + jpeg("red")[:sent] + more)
