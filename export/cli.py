@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from transferlite.cli.options import variant_option
 from transferlite.errors import BundleError, InputError, MissingExtraError, NotClassifierError
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _print_compatibility(
 @export.command()
 @click.option("--bundle", required=True, type=click.Path(path_type=Path), help="Folder of the model.")
 @click.option("--dest", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder to write.")
-@click.option("--variant", default="float32", show_default=True, help="TFLite variant to use.")
+@variant_option
 @click.option(
     "--litert",
     "modules",
@@ -88,7 +89,7 @@ def _print_compatibility(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder node_modules with @litertjs/core.  [default: download it with npm]",
 )
-def web(bundle: Path, dest: Path, variant: str, modules: Path | None) -> None:
+def web(bundle: Path, dest: Path, variant: str | None, modules: Path | None) -> None:
     """Make a static page that runs a model in the browser.
 
     Serve the folder from any web server, such as S3 or CloudFront: photos do not leave the browser.

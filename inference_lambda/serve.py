@@ -12,8 +12,9 @@ from pathlib import Path
 
 import click
 
+from transferlite.cli.options import FiniteRange, refuse_options, variant_option
 from transferlite.errors import InputError, MissingExtraError
-from transferlite.inference.variants import VARIANT_HELP
+from transferlite.inference.variants import FLOAT32
 
 _MAX_CONNECTIONS = 64
 """Most simultaneous connections, since each may hold a body in memory; uvicorn answers others with 503."""
@@ -28,7 +29,7 @@ _THREADS = 2
     "--bundle", type=click.Path(path_type=Path), help="Folder with the model to serve, instead of --registry."
 )
 @click.option("--channel", default="production", show_default=True, help="Channel to follow.")
-@click.option("--variant", default="float32", show_default=True, help=VARIANT_HELP)
+@variant_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
@@ -41,12 +42,12 @@ _THREADS = 2
     "--refresh",
     default=2.0,
     show_default=True,
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     metavar="SECONDS",
     help="Seconds to cache the channel pointer.",
 )
 def serve(
-    registry: str | None, bundle: Path | None, channel: str, variant: str, host: str, port: int, refresh: float
+    registry: str | None, bundle: Path | None, channel: str, variant: str | None, host: str, port: int, refresh: float
 ) -> None:
     """Serve the HTTP API and page of the Lambda function on this machine.
 
@@ -55,12 +56,16 @@ def serve(
     """
     if (registry is None) == (bundle is None):
         raise click.UsageError("Give either --registry or --bundle.")
+    if bundle is not None:
+        refuse_options("needs --registry; a bundle is one version", "channel", "refresh")
     with tempfile.TemporaryDirectory(prefix="transferlite-serve-") as folder, _listening_socket(host, port) as listener:
-        location = str(registry) if bundle is None else _make_registry(bundle, Path(folder) / "registry", channel)
+        location, chosen = str(registry), variant or FLOAT32
+        if bundle is not None:
+            location, chosen = _make_registry(bundle, Path(folder) / "registry", channel, variant)
         settings = {
             "TRANSFERLITE_REGISTRY": location,
             "TRANSFERLITE_CHANNEL": channel,
-            "TRANSFERLITE_VARIANT": variant,
+            "TRANSFERLITE_VARIANT": chosen,
             "TRANSFERLITE_REFRESH_SECONDS": str(refresh),
         }
         with _function_environment(folder, settings):
@@ -95,17 +100,17 @@ def _listening_socket(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def _make_registry(bundle: Path, folder: Path, channel: str) -> str:
-    """Create a registry with the bundle as its only version, and return its location."""
-    from transferlite.registry.local_bundle import find_bundle, read_manifest
+def _make_registry(bundle: Path, folder: Path, channel: str, variant: str | None) -> tuple[str, str]:
+    """Create a registry with the bundle as its only version; return its location and the variant to serve."""
+    from transferlite.registry.local_bundle import choose_variant, find_bundle, read_manifest
     from transferlite.registry.open_registry import Registry
 
     bundle = find_bundle(bundle).resolve()
-    model_id = read_manifest(bundle).model_id
+    manifest = read_manifest(bundle)
     (folder / "models").mkdir(parents=True)
-    (folder / "models" / model_id).symlink_to(bundle)
-    Registry.open(str(folder)).promote(model_id, channel)
-    return str(folder)
+    (folder / "models" / manifest.model_id).symlink_to(bundle)
+    Registry.open(str(folder)).promote(manifest.model_id, channel)
+    return str(folder), choose_variant(bundle, manifest, variant)
 
 
 def _serve(listener: socket.socket) -> None:

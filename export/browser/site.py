@@ -37,10 +37,14 @@ _RUNTIME_FILES = (
 """Files of the packages that the page needs, and their names in its folder ``litert``."""
 
 
-def write_site(bundle: Path, site: Path, variant: str, modules: Path | None = None) -> list[str]:
-    """Write the page for a bundle's variant to the folder ``site``; returns its files, relative to it.
+def write_site(bundle: Path, site: Path, variant: str | None, modules: Path | None = None) -> list[str]:
+    """Write the page for a bundle's variant to the folder ``site``; return its files, relative to it.
 
-    ``modules`` is a ``node_modules`` folder with ``@litertjs/core``; if None, npm downloads the packages.
+    Args:
+        bundle: the bundle's folder.
+        site: the folder to write.
+        variant: TFLite variant; if None, float32 or the variant that the bundle holds.
+        modules: ``node_modules`` folder with ``@litertjs/core``; if None, npm downloads the packages.
 
     Raises:
         InputError: npm or the runtime is missing.
@@ -52,7 +56,7 @@ def write_site(bundle: Path, site: Path, variant: str, modules: Path | None = No
     site.mkdir(parents=True, exist_ok=True)
     for path in WEB_FILES.iterdir():
         shutil.copyfile(path, site / path.name)
-    shutil.copyfile(folder / predictor.manifest.variant(variant).path, site / MODEL)
+    shutil.copyfile(folder / predictor.manifest.variant(predictor.variant).path, site / MODEL)
     (site / MODEL_JSON).write_text(_model_json(predictor.manifest, TFLiteClassifier(site / MODEL)), encoding="utf-8")
     copy_runtime(site / "litert", modules)
     return sorted(path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file())

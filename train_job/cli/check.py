@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from train_job.cli.options import fail_over_option, photo_options, split_option, test_options
+from train_job.cli.options import fail_over_option, photo_options, refuse_unused, split_option, test_options
 
 
 @click.command()
@@ -27,6 +27,7 @@ def check(out: str, as_json: bool, **options: Any) -> None:
     """
     import json
 
+    refuse_unused(options)
     from train_job.options import TrainOptions
     from train_job.pipeline.check_data import check_data
     from train_job.progress import Reporter

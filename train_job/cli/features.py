@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from train_job.cli.options import feature_options, photo_options, quiet_tensorflow
+from train_job.cli.options import feature_options, photo_options, quiet_tensorflow, refuse_unused
 from transferlite.errors import InputError
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def extract(location: str, shard: "Shard", workers: int, as_json: bool, **option
     Pass the options of a later `train`, which then finds all features in the store. On AWS Batch, each job of an array
     job extracts its shard of the photos.
     """
+    refuse_unused(options)
     quiet_tensorflow()
     from dataclasses import asdict
 

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -11,6 +11,7 @@ from train_job.backbones.catalog import BACKBONES
 from train_job.data.split import SplitShares
 from train_job.options import TrainOptions
 from transferlite import environment
+from transferlite.cli.options import FiniteRange, refuse_options
 from transferlite.inference.variants import FLOAT32, TFLITE_VARIANTS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -42,6 +43,21 @@ def combine(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
         return command
 
     return decorate
+
+
+def refuse_unused(options: Mapping[str, Any]) -> None:
+    """Raise UsageError for an option that has no effect without another one that is missing."""
+    if options.get("labels") is None:
+        if options.get("split_col"):
+            refuse_options("needs --labels", "split_col")
+        if options.get("test_labels") is None:
+            refuse_options("needs --labels", "x_col", "y_col")
+    if options.get("test_images") is None:
+        refuse_options("needs --test-images", "test_labels")
+    if options.get("augment") == "none" and options["views"] > 1:
+        refuse_options("needs --augment", "views")
+    if options.get("fine_tune_from") is None:
+        refuse_options("needs --fine-tune-from", "fine_tune_epochs", "fine_tune_learning_rate")
 
 
 # -- conversion of option values -------------------------------------------------------------------------------------
@@ -84,9 +100,12 @@ def parse_size(_context: click.Context, _option: click.Parameter, value: str) ->
     """Convert a size such as 500MB or 2GB to bytes."""
     number = value.upper().rstrip("KMGB")
     try:
-        return int(float(number) * _UNITS[value.upper()[len(number) :]])
+        size = int(float(number) * _UNITS[value.upper()[len(number) :]])
     except (ValueError, LookupError, OverflowError):
-        raise click.BadParameter(f"{value!r} is not a size such as 500MB or 2GB") from None
+        size = 0
+    if size <= 0:
+        raise click.BadParameter(f"{value!r} is not a size such as 500MB or 2GB")
+    return size
 
 
 def _parse_variants(_context: click.Context, _option: click.Parameter, value: str) -> tuple[str, ...]:
@@ -226,7 +245,7 @@ gate_options = combine(
     ),
     option_with_default(
         "--max-difference",
-        type=click.FloatRange(0, 1),
+        type=FiniteRange(0, 1),
         help="Maximum difference between a variant's and the Keras model's probability.",
     ),
     click.option(

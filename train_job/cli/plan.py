@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from train_job.cli.options import backbone_option, features_option, photo_options, registry_option
+from train_job.cli.options import backbone_option, features_option, photo_options, refuse_unused, registry_option
 
 
 @click.command()
@@ -25,6 +25,7 @@ def plan(
     new_labels: int, max_shards: int, photos_per_shard: int, out: str | None, as_json: bool, **options: Any
 ) -> None:
     """Count new photos and labels, and the machines to extract features on, without fetching a photo."""
+    refuse_unused(options)
     from train_job.options import TrainOptions
     from train_job.pipeline.retrain_decision import decide_retrain, write_decision
     from train_job.progress import Reporter

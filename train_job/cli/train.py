@@ -17,6 +17,7 @@ from train_job.cli.options import (
     parse_size,
     photo_options,
     quiet_tensorflow,
+    refuse_unused,
     registry_option,
     split_option,
     test_options,
@@ -24,7 +25,7 @@ from train_job.cli.options import (
     to_size,
 )
 from train_job.options import TrainOptions
-from transferlite.cli.options import signing_key_option
+from transferlite.cli.options import FiniteRange, signing_key_option
 
 NOT_PROMOTED = 3
 """Exit status of a training whose version was published but not promoted, because it is worse."""
@@ -40,7 +41,7 @@ _head_options = combine(
     ),
     option_with_default("--schedule", type=click.Choice(["constant", "cosine"]), help="Learning rate schedule."),
     option_with_default(
-        "--label-smoothing", type=click.FloatRange(0, 1, max_open=True), help="Label smoothing of the loss."
+        "--label-smoothing", type=FiniteRange(0, 1, max_open=True), help="Label smoothing of the loss."
     ),
     option_with_default(
         "--class-weights",
@@ -111,6 +112,7 @@ def train(as_json: bool, **options: Any) -> None:
     A LOCATION is an s3:// URI or a local path. The exit status is 3 if the version is published but not promoted
     because it is worse than the channel's version.
     """
+    refuse_unused(options)
     quiet_tensorflow()
     from train_job.pipeline.train_job import train as run_job
     from train_job.progress import Reporter

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from transferlite import environment
-from transferlite.cli.options import duration, json_option
+from transferlite.cli.options import duration, json_option, refuse_options
 from transferlite.errors import InputError, TransferLiteError
 
 if TYPE_CHECKING:
@@ -88,6 +88,8 @@ def deploy(
 
     if inference_image and function_zip:
         raise click.UsageError("Give only one of --inference-image and --function-zip.")
+    if not function_zip or function_zip.startswith("s3://"):
+        refuse_options("needs a local --function-zip", "code_bucket")
     if train_image:
         parameters["TrainImage"] = train_image
     if inference_image:
@@ -129,6 +131,8 @@ def run(stack: str, compute: str | None, new_labels: int, detach: bool, in_brows
     from transferlite.cloud.run import follow, start
     from transferlite.cloud.stack import find_stack
 
+    if detach:
+        refuse_options("does not apply to --detach", "in_browser")
     deployed = find_stack(stack)
     execution = start(deployed, {"new_labels": new_labels} | ({"compute": compute} if compute else {}))
     click.echo(f"started {execution}")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import click
 
-from transferlite.cli.options import json_option, registry_option
+from transferlite.cli.options import FiniteRange, json_option, registry_option
 from transferlite.errors import NotFoundError
 from transferlite.monitoring.drift import LARGE, Drift, StabilityIndex, find_drift
 from transferlite.monitoring.read_records import SAMPLE
@@ -23,7 +23,7 @@ _SHOWN_CLASSES = 10
     "--threshold",
     default=LARGE,
     show_default=True,
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     help="Maximum population stability index (PSI).",
 )
 @click.option("--sample", default=SAMPLE, show_default=True, type=click.IntRange(1), help="Maximum records to read.")

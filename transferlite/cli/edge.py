@@ -11,6 +11,7 @@ from transferlite.cli.options import (
     comma_separated,
     duration,
     public_key_option,
+    refuse_options,
     registry_option,
     variants_option,
 )
@@ -52,6 +53,8 @@ def run(**options: Any) -> None:
     from transferlite.edge.follow_channel import ChannelFollower, follow
 
     poll, once = options.pop("poll"), options.pop("once")
+    if once:
+        refuse_options("does not apply to --once", "poll")
     follow(ChannelFollower(**options), None if once else poll)
 
 

@@ -1,7 +1,6 @@
 """``transferlite explain``: draw a heat map of the evidence for a label over one photo."""
 
 import io
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ def explain(photo: str, label: str | None, out: str, as_json: bool, **model: Any
     PHOTO is a local file or an s3:// object. The PNG shows the upright photo with a heat map: hot where covering lowers
     the label's probability most.
     """
+    from transferlite.cli.print_predictions import to_json_line
     from transferlite.images.decoder import decode
     from transferlite.images.input_spec import READ_BYTES
     from transferlite.predict.explain import explain as compute_heat_map
@@ -44,7 +44,7 @@ def explain(photo: str, label: str | None, out: str, as_json: bool, **model: Any
     write_uri(out, file.getvalue())
     height, width = image.shape[:2]
     if as_json:
-        click.echo(json.dumps({"image": photo, **_to_dict(heat_map, width, height), "out": out}, ensure_ascii=False))
+        click.echo(to_json_line({"image": photo, **_to_dict(heat_map, width, height), "out": out}))
         return
     click.echo(f"{photo}: {heat_map.label} {heat_map.score:.3f}")
     click.echo(_summary(heat_map, width, height, bool(predictor.resolution)))

@@ -1,7 +1,9 @@
 """Entry point of the command line. A command's module is imported only when that command runs or shows its help."""
 
+import codecs
 import errno
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -40,6 +42,10 @@ COMMANDS = {
 }
 
 
+_MAY_BE_EMPTY = frozenset({"--split-col"})
+"""Options with a meaning for an empty value."""
+
+
 class LazyGroup(click.Group):
     """Command group that imports a command's module only when it is needed."""
 
@@ -73,9 +79,12 @@ def transferlite() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return the exit status: 0, 1 for failures, 2 for errors in the command or the data."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors=_ERROR_HANDLER)
     debug = "--debug" in arguments or bool(os.environ.get(environment.DEBUG))
     words = [word for word in arguments if word != "--debug"]
     try:
+        _refuse_empty(words)
         status = transferlite.main(words, prog_name="transferlite", standalone_mode=False)
     except click.ClickException as error:
         error.show()
@@ -91,13 +100,37 @@ def run(arguments: Sequence[str]) -> int:
         return _failed(str(MissingExtraError(str(error.name), "train")), 2, debug)
     except OSError as error:
         is_user_error = error.errno in {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
-        return _failed(f"{error.filename}: {error.strerror}", 2 if is_user_error else 1, debug)
+        where = "" if error.filename is None else f"{error.filename}: "
+        return _failed(f"{where}{error.strerror}", 2 if is_user_error else 1, debug)
     except Exception as error:
         text = " ".join(str(error).split())[:300]
         return _failed(
             f"{type(error).__name__}: {text} (run with --debug for a traceback, and please report it)", 1, debug
         )
     return status if isinstance(status, int) else 0
+
+
+def _encode_any(error: UnicodeError) -> tuple[bytes, int]:
+    """Encode what standard output cannot: a file name's bytes that are not UTF-8 as they are, the rest escaped."""
+    assert isinstance(error, UnicodeEncodeError)
+    part = error.object[error.start : error.end]
+    return part.encode("ascii", "surrogateescape" if _is_escaped_bytes(part) else "backslashreplace"), error.end
+
+
+def _is_escaped_bytes(text: str) -> bool:
+    return all("\udc80" <= character <= "\udcff" for character in text)
+
+
+_ERROR_HANDLER = "transferlite"
+codecs.register_error(_ERROR_HANDLER, _encode_any)
+
+
+def _refuse_empty(words: Sequence[str]) -> None:
+    """Raise UsageError for an empty argument: an unset variable, which as a path would be the current folder."""
+    for previous, word in zip(("", *words), words, strict=False):
+        name, equals, value = word.partition("=") if word.startswith("--") else (previous, "=", word)
+        if equals and not value.strip() and name not in _MAY_BE_EMPTY:
+            raise click.UsageError(f"Empty argument after {name or 'transferlite'}: is a variable unset?")
 
 
 def _failed(message: str, status: int, debug: bool) -> int:

@@ -11,6 +11,7 @@ from transferlite.cli.options import (
     channel_option,
     json_option,
     public_key_option,
+    refuse_channel_beside,
     registry_option,
     signing_key_option,
     variants_option,
@@ -69,6 +70,7 @@ def show(model_id: str | None, registry: str, channel: str, as_json: bool) -> No
     """Show a version's labels, metrics and variants. Without MODEL_ID, the version that --channel points to."""
     from transferlite.trust.signature import Signature
 
+    refuse_channel_beside(model_id, "MODEL_ID")
     opened = open_registry(registry)
     manifest = opened.manifest(opened.resolve(channel, model_id))
     signature = opened.signature(manifest.model_id)
@@ -133,6 +135,7 @@ def sign(model_id: str | None, registry: str, channel: str, signing_key: str | N
     Without MODEL_ID, sign the version that --channel points to, and the channel. Review the registry's content first:
     you vouch for it. The version's files stay unchanged.
     """
+    refuse_channel_beside(model_id, "MODEL_ID")
     opened = replace(open_registry(registry, signing_key=signing_key), keys=None)
     if opened.signer is None:
         raise click.UsageError("Give the key: --signing-key.")
@@ -161,6 +164,7 @@ def pull(
     """
     from transferlite.edge.install import install_current
 
+    refuse_channel_beside(model_id, "--model")
     opened = open_registry(registry, public_key)
     if opened.keys is None:
         click.echo("no public key is configured: signatures are not checked", err=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from transferlite.cli.options import channel_option, registry_option
+from transferlite.cli.options import channel_option, refuse_channel_beside, registry_option
 
 REPORT = "report.html"
 
@@ -20,6 +20,7 @@ def report(model_id: str | None, registry: str, channel: str, dest: Path | None,
 
     The report is one self-contained HTML file: it needs no network and can be sent to anyone.
     """
+    refuse_channel_beside(model_id, "MODEL_ID")
     path = fetch_report(registry, channel, model_id, dest)
     click.echo(str(path))
     if in_browser:

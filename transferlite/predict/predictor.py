@@ -13,7 +13,8 @@ from transferlite import environment
 from transferlite.errors import BundleError
 from transferlite.images.input_spec import COMPATIBLE_DECODERS, DECODER_VERSION
 from transferlite.inference.prediction import UNKNOWN, Prediction
-from transferlite.registry.local_bundle import check_files, find_bundle, read_manifest
+from transferlite.inference.variants import FLOAT32
+from transferlite.registry.local_bundle import check_files, choose_variant, find_bundle, read_manifest
 from transferlite.registry.manifest import Manifest
 
 if TYPE_CHECKING:  # import_runtime() imports these at run time
@@ -24,14 +25,18 @@ if TYPE_CHECKING:  # import_runtime() imports these at run time
     from transferlite.inference.interpreter import TFLiteClassifier
     from transferlite.trust.keys import PublicKeys
 
-DEFAULT_VARIANT = "float32"
-
 
 class Predictor:
-    """A verified, loaded model. Thread-safe: photos are decoded in parallel, forward passes run one at a time."""
+    """A verified, loaded model. Thread-safe: photos are decoded in parallel, forward passes run one at a time.
 
-    def __init__(self, manifest: Manifest, model: "TFLiteClassifier") -> None:
+    Attributes:
+        manifest: description of the model version.
+        variant: the loaded variant, such as ``int8``; empty for a plain .tflite file.
+    """
+
+    def __init__(self, manifest: Manifest, model: "TFLiteClassifier", variant: str = "") -> None:
         self.manifest = manifest
+        self.variant = variant
         self._model = model
 
     @property
@@ -43,7 +48,7 @@ class Predictor:
     def load(
         cls,
         path: str | Path,
-        variant: str = DEFAULT_VARIANT,
+        variant: str | None = None,
         threads: int | None = None,
         public_key: str | None = None,
     ) -> "Predictor":
@@ -51,7 +56,8 @@ class Predictor:
 
         Args:
             path: the folder.
-            variant: which TFLite file, such as ``float32`` or ``int8``.
+            variant: which TFLite file, such as ``float32`` or ``int8``; if None, float32 or the variant that the bundle
+                holds.
             threads: interpreter threads; all cores if None.
             public_key: path of a PEM file; ``$TRANSFERLITE_PUBLIC_KEY`` if None. Without either, signatures are not
                 checked.
@@ -69,6 +75,7 @@ class Predictor:
                 where=str(bundle),
                 hint="install the TransferLite release that trained it, or train again",
             )
+        variant = choose_variant(bundle, manifest, variant)
         chosen = manifest.variant(variant)
         with _BackgroundTask(lambda: check_files(bundle, manifest.serving_files([variant]))):
             import_runtime()
@@ -79,7 +86,7 @@ class Predictor:
         spec = manifest.input
         if (model.height, model.width, model.classes) != (spec.height, spec.width, len(manifest.labels)):
             raise BundleError("the model's shape differs from the manifest's", where=str(bundle / chosen.path))
-        predictor = cls(manifest, model)
+        predictor = cls(manifest, model, variant)
         if manifest.golden:
             self_test = SelfTest.from_json((bundle / manifest.golden).read_bytes(), str(bundle / manifest.golden))
             self_test.check(variant, predictor.probabilities, str(bundle / chosen.path))
@@ -109,7 +116,7 @@ class Predictor:
         uri: str,
         channel: str = "production",
         model_id: str | None = None,
-        variant: str = DEFAULT_VARIANT,
+        variant: str | None = None,
         threads: int | None = None,
         cache: Path | None = None,
         public_key: str | None = None,
@@ -119,7 +126,7 @@ class Predictor:
 
         registry = Registry.open(uri, public_key)
         chosen = registry.resolve(channel, model_id)
-        bundle = registry.local_bundle(chosen, cache or cache_folder(uri), [variant])
+        bundle = registry.local_bundle(chosen, cache or cache_folder(uri), [variant or FLOAT32])
         return cls.load(bundle, variant, threads, public_key)
 
     def __call__(self, photo: "Photo", top: int = 3) -> Prediction:

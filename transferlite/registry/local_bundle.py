@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transferlite.errors import BundleError, NotFoundError
+from transferlite.inference.variants import FLOAT32
 from transferlite.registry.manifest import MANIFEST, SIGNATURE, FileInfo, Manifest
 
 if TYPE_CHECKING:  # a device without a key does not need cryptography
@@ -40,15 +41,60 @@ def find_bundle(path: Path) -> Path:
     """Return a bundle's folder, given it or a folder that ``transferlite models pull`` fills.
 
     Raises:
-        NotFoundError: there is no bundle.
+        NotFoundError: there is no bundle; the message says what is there instead.
+        BundleError: the folder's pointer is damaged.
     """
     if (path / CURRENT).is_file():
-        from transferlite.registry.channel_pointer import Pointer
-
-        path = path / Pointer.from_json((path / CURRENT).read_bytes(), str(path / CURRENT)).model_id
+        path = path / _read_current_id(path)
+        if not (path / MANIFEST).is_file():
+            message = f"holds no bundle, although {CURRENT} points to it"
+            raise NotFoundError(message, where=str(path), hint="pull the model again")
     if not (path / MANIFEST).is_file():
-        raise NotFoundError("holds no bundle (no manifest.json)", where=str(path))
+        message, hint = _no_bundle(path)
+        raise NotFoundError(message, where=str(path), hint=hint)
     return path
+
+
+def _read_current_id(folder: Path) -> str:
+    from transferlite.registry.channel_pointer import Pointer
+
+    try:
+        return Pointer.from_json((folder / CURRENT).read_bytes(), str(folder / CURRENT)).model_id
+    except BundleError as error:
+        bundles = sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST}"))
+        versions = f", or give the folder of a version: {', '.join(bundles)}" if bundles else ""
+        hint = f"repair it with transferlite models pull or edge run{versions}"
+        raise BundleError(error.message, where=error.where, hint=hint) from None
+
+
+def _no_bundle(path: Path) -> tuple[str, str]:
+    """Message and hint about a path that is not a bundle."""
+    if path.suffix.lower() == ".tflite":
+        return "is a file, not a bundle", f"use --model {path}"
+    if path.is_file():
+        return "is a file, not a bundle", "give the bundle's folder"
+    if str(path).startswith("s3:/"):
+        return "is not a local folder", "use --registry"
+    if not path.exists():
+        return "does not exist", "correct the path, or mount its disk"
+    if (path / "models").is_dir():
+        return "is a registry, not a bundle", f"use --registry {path}"
+    return "holds no bundle (no manifest.json)", "fill it with transferlite models pull"
+
+
+def choose_variant(bundle: Path, manifest: Manifest, variant: str | None) -> str:
+    """Return ``variant``; if None, float32 or, where the bundle holds no such file, the first variant that it holds.
+
+    Raises:
+        NotFoundError: the model has no such variant, or it was not copied to this bundle.
+    """
+    held = [name for name in manifest.tflite_variants() if (bundle / manifest.variant(name).path).is_file()]
+    default = FLOAT32 if FLOAT32 in held or not held else held[0]
+    chosen = default if variant is None else variant
+    if held and not (bundle / manifest.variant(chosen).path).exists():
+        hint = f"pull it, or use one that is there: {', '.join(held)}"
+        raise NotFoundError(f"does not hold the variant {chosen}", where=str(bundle), hint=hint)
+    return chosen
 
 
 def read_manifest(bundle: Path, keys: "PublicKeys | None" = None) -> Manifest:

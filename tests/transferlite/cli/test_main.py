@@ -9,7 +9,7 @@ def test_an_error_is_one_line_and_debug_shows_the_traceback(capsys: Out) -> None
     words = ["predict", "x.jpg", "--bundle", "/no/such/bundle"]
     assert run(words) == 2
     plain = capsys.readouterr().err
-    assert plain == "error: /no/such/bundle: holds no bundle (no manifest.json)\n"
+    assert plain == "error: /no/such/bundle: does not exist; correct the path, or mount its disk\n"
     assert run([*words, "--debug"]) == 2
     debug = capsys.readouterr().err
     assert debug.startswith("Traceback")

@@ -163,7 +163,7 @@ def test_a_first_model_that_cannot_be_pulled_is_reported(tmp_path: Path, words: 
     assert "no model can be served" in out
 
 
-@pytest.mark.parametrize("poll", ["", "0s", "1", "h", "1w", "-1h"])
+@pytest.mark.parametrize("poll", ["x", "0s", "1", "h", "1w", "-1h"])
 def test_a_wrong_poll_interval_is_refused(words: list[str], poll: str, capsys: Out) -> None:
     assert run([*words, "--poll", poll]) == 2
     assert "is not a time such as" in capsys.readouterr().err

@@ -168,11 +168,22 @@ def test_a_pointer_to_a_deleted_bundle_is_not_found(tmp_path: Path) -> None:
         find_bundle(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["empty", "missing", "file"])
-def test_a_missing_bundle_is_not_found(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("empty", r"holds no bundle \(no manifest.json\); fill it with transferlite models pull"),
+        ("missing", "does not exist; correct the path, or mount its disk"),
+        ("file", "is a file, not a bundle; give the bundle's folder"),
+        ("file.tflite", "is a file, not a bundle; use --model .*/file.tflite"),
+        ("registry", "is a registry, not a bundle; use --registry .*/registry"),
+    ],
+)
+def test_a_missing_bundle_is_not_found(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(NotFoundError, match=f"{name}: holds no bundle"):
+    (tmp_path / "registry" / "models").mkdir(parents=True)
+    for file in ("file", "file.tflite"):
+        (tmp_path / file).write_bytes(b"")
+    with pytest.raises(NotFoundError, match=f"{name}: {message}"):
         find_bundle(tmp_path / name)
 
 
