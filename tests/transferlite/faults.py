@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from transferlite.storage.s3_boto3 import s3_client
-from transferlite.storage.store import Blob, Entry, Store
+from transferlite.storage.store import Blob, Entry, OnSkip, Store
 
 
 def refuse(operation: str, code: str, status: int, key: str = "") -> None:
@@ -75,9 +75,9 @@ class MortalStore:
         with self._step():
             return self._inner.head(key)
 
-    def entries(self, prefix: str = "") -> Iterator[Entry]:
+    def entries(self, prefix: str = "", on_skip: OnSkip | None = None) -> Iterator[Entry]:
         with self._step():
-            yield from self._inner.entries(prefix)
+            yield from self._inner.entries(prefix, on_skip)
 
     def children(self, prefix: str = "") -> Iterator[str]:
         with self._step():

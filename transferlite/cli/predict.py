@@ -131,14 +131,23 @@ def predict(
 
 def _predict_all(location: str, printer: "PredictionPrinter") -> Iterator[TransferLiteError]:
     """Predict the photos at ``location``; yield the errors. A location without photos is an error too."""
+    listing_errors: list[TransferLiteError] = []
+
+    def on_error(error: TransferLiteError) -> None:
+        printer.print_error(error.where, error)
+        listing_errors.append(error)
+
     try:
-        yield from _predict_location(location, printer)
+        yield from _predict_location(location, printer, on_error)
     except TransferLiteError as error:
         printer.print_error(location, error)
         yield error
+    yield from listing_errors
 
 
-def _predict_location(location: str, printer: "PredictionPrinter") -> Iterator[TransferLiteError]:
+def _predict_location(
+    location: str, printer: "PredictionPrinter", on_error: Callable[[TransferLiteError], None]
+) -> Iterator[TransferLiteError]:
     from transferlite.images.find_photos import find_photos
     from transferlite.images.input_spec import READ_BYTES
     from transferlite.storage.locations import read_uri
@@ -150,39 +159,12 @@ def _predict_location(location: str, printer: "PredictionPrinter") -> Iterator[T
         except TransferLiteError as error:
             return name, error
 
-    for name, data in prefetch_map(fetch, find_photos(location)):
+    for name, data in prefetch_map(fetch, find_photos(location, on_error)):
         if isinstance(data, TransferLiteError):
             printer.print_error(name, data)
             yield data
         elif error := printer.predict_or_print_error(name, data):
             yield error
-
-
-def _watch(folders: tuple[str, ...], every: float, printer: "PredictionPrinter", out: Path | None) -> None:
-    """Predict existing and new photos in the folders, each once, until a stop signal."""
-    from transferlite.cli.print_predictions import read_photo_names
-    from transferlite.edge.stop_signal import catch_stop_signals
-    from transferlite.edge.watch_photos import PhotoWatcher
-
-    watcher = PhotoWatcher([Path(folder).expanduser() for folder in folders], read_photo_names(out))
-    with catch_stop_signals() as stop:
-        while not stop.received:
-            for path in watcher.scan(time.monotonic()):
-                _predict_new(path, watcher, printer)
-                if stop.received:
-                    break
-            stop.wait(every)
-
-
-def _predict_new(path: str, watcher: "PhotoWatcher", printer: "PredictionPrinter") -> None:
-    """Predict a new photo. If it cannot be used but may still be being written, leave it for the next scan."""
-    try:
-        printer.predict(path, Path(path))
-    except TransferLiteError as error:
-        if watcher.may_be_unfinished(path, time.monotonic()):
-            return
-        printer.print_error(path, error)
-    watcher.done(path)
 
 
 def _predict_frames(source: str, every: float, printer: "PredictionPrinter") -> None:

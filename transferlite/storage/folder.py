@@ -9,9 +9,12 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from stat import S_ISREG
 
 from transferlite.errors import AccessDeniedError, ConflictError, InputError, NotFoundError, TransferLiteError
-from transferlite.storage.store import BLOCK, Blob, Entry, join_uri
+from transferlite.storage.file_change import FileChange
+from transferlite.storage.store import BLOCK, Blob, Entry, OnSkip, join_uri
+from transferlite.storage.walk_folder import SkippedEntry, unreadable_entry, walk_folder
 
 TEMPORARY_PREFIX = ".transferlite-"
 """Prefix of unfinished files; listings skip them."""
@@ -64,33 +67,45 @@ class FolderStore:
     def head(self, key: str) -> Entry:
         path = self.path_of(key)
         with translate_os_errors(path):
-            stat = path.stat()
-        return Entry(key, stat.st_size, _stat_etag(stat), modified=stat.st_mtime)
+            return _entry(key, str(path), path.stat())
 
-    def entries(self, prefix: str = "") -> Iterator[Entry]:
-        files = deque(self._walk(prefix))
+    def entries(self, prefix: str = "", on_skip: OnSkip | None = None) -> Iterator[Entry]:
+        report = on_skip or self._raise_if_unreadable
+        files = deque(self._walk(prefix, report))
         while files:
-            key, path = files.popleft()
-            if stat := _stat_if_file(path):
-                yield Entry(key, stat.st_size, _stat_etag(stat), modified=stat.st_mtime)
-            elif not os.path.lexists(path):  # deleted since the walk, perhaps replaced by a new file: walk again
-                files = deque(item for item in self._walk(prefix) if item[0] > key)
+            key = files.popleft()
+            path = f"{self.root}/{key}"
+            try:
+                stat = os.stat(path)  # noqa: PTH116 - Path is slower
+            except OSError as error:
+                if not isinstance(error, FileNotFoundError | NotADirectoryError):
+                    report(unreadable_entry(key, error))
+                elif not os.path.lexists(path):  # deleted since the walk, perhaps replaced by a new file: walk again
+                    files = deque(later for later in self._walk(prefix, lambda _: None) if later > key)
+            else:
+                if S_ISREG(stat.st_mode):
+                    yield _entry(key, path, stat)
 
-    def _walk(self, prefix: str) -> list[tuple[str, Path]]:
-        """List the keys that start with ``prefix``, with their paths, in key order."""
+    def _walk(self, prefix: str, on_skip: OnSkip) -> list[str]:
+        """List the keys that start with ``prefix``, in order."""
         folder = self.path_of(prefix.rpartition("/")[0]) if "/" in prefix else self.root
-        paths = []
-
-        def raise_unless_empty_prefix(error: OSError) -> None:
-            if not (prefix and isinstance(error, FileNotFoundError)):
-                raise error
-
         with translate_os_errors(folder):
-            for parent, folders, names in os.walk(folder, onerror=raise_unless_empty_prefix, followlinks=True):
-                folders[:] = [name for name in folders if not _is_link_cycle(Path(parent, name), self.root)]
-                paths += [Path(parent, name) for name in names if not name.startswith(TEMPORARY_PREFIX)]
-        keyed = ((path.relative_to(self.root).as_posix(), path) for path in paths)
-        return sorted(item for item in keyed if item[0].startswith(prefix))
+            try:
+                walk = walk_folder(str(folder))
+            except FileNotFoundError:
+                if prefix:
+                    return []
+                raise
+        parent = f"{folder.relative_to(self.root).as_posix()}/".removeprefix("./")
+        for entry in walk.skipped:
+            if f"{parent}{entry.key}".startswith(prefix):
+                on_skip(entry.below(parent))
+        keys = (f"{parent}{path}" for path in walk.files)
+        return [key for key in keys if key.startswith(prefix) and not _is_temporary(key)]
+
+    def _raise_if_unreadable(self, entry: SkippedEntry) -> None:
+        if entry.code == "forbidden" or (entry.code == "unusable" and entry.may_be_folder):
+            raise entry.to_error(join_uri(self.uri, entry.key))
 
     def children(self, prefix: str = "") -> Iterator[str]:
         folder = self.path_of(prefix.rstrip("/")) if prefix else self.root
@@ -160,19 +175,13 @@ def _move_if_absent(temporary: Path, path: Path) -> None:
         temporary.replace(path)
 
 
-def _stat_if_file(path: Path) -> os.stat_result | None:
-    """Return the stat of a regular file; None if ``path`` is not a file or was deleted."""
-    try:
-        return path.stat() if path.is_file() else None
-    except FileNotFoundError:
-        return None
+def _entry(key: str, path: str, stat: os.stat_result) -> Entry:
+    change = FileChange(path, stat.st_size, stat.st_ctime_ns, stat.st_dev)
+    return Entry(key, stat.st_size, _stat_etag(stat), modified=stat.st_mtime, change=change)
 
 
-def _is_link_cycle(folder: Path, root: Path) -> bool:
-    """Return whether ``folder`` is a symbolic link to one of its own parents, so that walking it would never end."""
-    return folder.is_symlink() and any(
-        parent.samefile(folder) for parent in folder.parents if parent.is_relative_to(root)
-    )
+def _is_temporary(key: str) -> bool:
+    return key.rpartition("/")[2].startswith(TEMPORARY_PREFIX)
 
 
 @contextmanager

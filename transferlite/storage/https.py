@@ -24,7 +24,7 @@ from transferlite.errors import (
     TransferLiteError,
     UnavailableError,
 )
-from transferlite.storage.store import BLOCK, Blob, Entry, join_uri
+from transferlite.storage.store import BLOCK, Blob, Entry, OnSkip, join_uri
 
 SCHEMA = 1
 _MAX_DOCUMENT_BYTES = 2**24
@@ -79,7 +79,7 @@ class SharedStore:
         blob = self.get(key)  # a presigned URL allows GET only
         return Entry(key, len(blob.data), blob.etag)
 
-    def entries(self, prefix: str = "") -> Iterator[Entry]:
+    def entries(self, prefix: str = "", on_skip: OnSkip | None = None) -> Iterator[Entry]:
         yield from (Entry(key, 0, "") for key in sorted(self._urls) if key.startswith(prefix))
 
     def children(self, prefix: str = "") -> Iterator[str]:

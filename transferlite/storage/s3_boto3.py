@@ -23,7 +23,7 @@ from transferlite.errors import (
     UnavailableError,
 )
 from transferlite.storage import s3_settings as settings
-from transferlite.storage.store import BLOCK, Blob, Entry
+from transferlite.storage.store import BLOCK, Blob, Entry, OnSkip
 
 try:
     import boto3
@@ -176,10 +176,10 @@ class S3Store:
             answer = self._client.head_object(Bucket=self.bucket, Key=self.prefix + key)
         return Entry(key, answer["ContentLength"], answer["ETag"], modified=_modified(answer))
 
-    def entries(self, prefix: str = "") -> Iterator[Entry]:
+    def entries(self, prefix: str = "", on_skip: OnSkip | None = None) -> Iterator[Entry]:
         for page in self._pages(prefix):
             for item in page.get("Contents", ()):
-                if not item["Key"].endswith("/"):
+                if item["Size"] or not item["Key"].endswith("/"):  # an empty object with a slash marks a folder
                     yield Entry(item["Key"][len(self.prefix) :], item["Size"], item["ETag"], modified=_modified(item))
 
     def children(self, prefix: str = "") -> Iterator[str]:

@@ -7,15 +7,20 @@ object still has a given ETag. Channels, which several jobs may change at once, 
 import hashlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from transferlite.errors import ConflictError, NotFoundError
+from transferlite.storage.file_change import FileChange
+from transferlite.storage.walk_folder import SkippedEntry
 
 BLOCK = 2**18
 """Bytes in a block of a stream."""
+
+
+OnSkip = Callable[[SkippedEntry], None]
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,8 @@ class Entry:
         etag: changes with the content.
         version: S3 version id, if known.
         modified: time of writing in seconds since 1970; ignored when entries are compared.
+        change: for a local file, whose ETag and size may stay when its content changes; ignored when entries are
+            compared.
     """
 
     key: str
@@ -35,11 +42,18 @@ class Entry:
     etag: str
     version: str = ""
     modified: float = field(default=0.0, compare=False)
+    change: FileChange | None = field(default=None, compare=False)
 
     @property
     def stamp(self) -> str:
-        """Text that changes whenever the content changes."""
-        return " ".join(filter(None, (self.etag, str(self.size), self.version)))
+        """Text that changes whenever the content changes: ETag, size, and S3 version or :meth:`FileChange.mark`.
+
+        It is empty if a local file cannot be read where only its content shows a change.
+        """
+        if self.change is None:
+            return " ".join(filter(None, (self.etag, str(self.size), self.version)))
+        mark = self.change.mark()
+        return f"{self.etag} {self.size} {mark}" if mark else ""
 
 
 @dataclass(frozen=True)
@@ -79,8 +93,12 @@ class Store(Protocol):
     def head(self, key: str) -> Entry:
         """Return an object's entry without reading its content. Raises NotFoundError."""
 
-    def entries(self, prefix: str = "") -> Iterator[Entry]:
-        """Yield the objects whose key starts with ``prefix``, in key order."""
+    def entries(self, prefix: str = "", on_skip: OnSkip | None = None) -> Iterator[Entry]:
+        """Yield the objects whose key starts with ``prefix``, in key order.
+
+        ``on_skip`` receives what a folder's listing leaves out. Without it, an unreadable folder raises
+        AccessDeniedError, and other skipped entries are left out silently.
+        """
 
     def children(self, prefix: str = "") -> Iterator[str]:
         """Yield the names of the folders directly below ``prefix`` (empty or ending in a slash), in order."""
@@ -146,7 +164,7 @@ class MemoryStore:
         blob = self.get(key)
         return Entry(key, len(blob.data), blob.etag, modified=blob.modified)
 
-    def entries(self, prefix: str = "") -> Iterator[Entry]:
+    def entries(self, prefix: str = "", on_skip: OnSkip | None = None) -> Iterator[Entry]:
         for key, data in sorted(self._objects.copy().items()):  # the copy is atomic: other threads may write meanwhile
             if key.startswith(prefix):
                 yield Entry(key, len(data), _content_etag(data), modified=self._modified.get(key, 0.0))

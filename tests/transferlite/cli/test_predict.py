@@ -1,10 +1,12 @@
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import BUCKET, Trained
+from tests.permissions import unreadable
 from tests.pictures import jpeg
 from tests.transferlite.faults import refuse
 from transferlite.cli.main import run
@@ -111,6 +113,40 @@ def test_a_pattern_is_labelled_and_written_to_a_file(
     assert out.read_text() == 2 * capsys.readouterr().out
 
 
+@pytest.mark.parametrize("location", ["", "/**", "/**/*"])
+def test_what_cannot_be_listed_is_reported_and_the_others_are_labelled(
+    trained: Trained, tmp_path: Path, capsys: Out, location: str
+) -> None:
+    photos = tmp_path / "photos"
+    (photos / "private").mkdir(parents=True)
+    (photos / "1.jpg").write_bytes(jpeg("red", 50))
+    (photos / "2.jpg").symlink_to("annex/2.jpg")
+    (photos / "loop").symlink_to(".")
+    os.mkfifo(photos / "3.jpg")
+    with unreadable(photos / "private"):
+        assert run(["predict", f"{photos}{location}", "--bundle", str(trained.bundle)]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith(f"{photos}/1.jpg: red")
+    assert len(out.splitlines()) == 1
+    assert [line for line in err.splitlines() if line.startswith("error: ")] == [
+        f"error: {photos}/2.jpg: is a broken symbolic link to 'annex/2.jpg'",
+        f"error: {photos}/3.jpg: is a named pipe",
+        f"error: {photos}/private: cannot be read (Permission denied)",
+    ]
+    assert run(["predict", f"{photos}{location}", "--bundle", str(trained.bundle), "--json"]) == 2
+    records = {record["image"]: record.get("error") for record in lines(capsys.readouterr().out)}
+    assert records[f"{photos}/2.jpg"]["code"] == "NotFoundError"
+    assert records[f"{photos}/1.jpg"] is None
+
+
+def test_a_folder_of_broken_links_alone_has_status_2(trained: Trained, tmp_path: Path, capsys: Out) -> None:
+    (tmp_path / "1.jpg").symlink_to("nowhere")
+    assert run(["predict", str(tmp_path), "--bundle", str(trained.bundle)]) == 2
+    err = capsys.readouterr().err
+    assert "1.jpg: is a broken symbolic link to 'nowhere'" in err
+    assert "holds no photos" in err
+
+
 @pytest.mark.parametrize("words", [[], ["photo.jpg", "--camera", "0"]])
 def test_photos_or_a_camera_are_required(capsys: Out, words: list[str]) -> None:
     assert run(["predict", *words, "--bundle", "b"]) == 2
@@ -185,7 +221,7 @@ def test_predict_needs_a_photo(capsys: Out) -> None:
     [
         (["--registry", "/no/such/registry"], "there is no channel 'production'"),
         (["--registry", "s3://no-such-bucket"], "there is no bucket no-such-bucket"),
-        (["--bundle", "/no/such/bundle"], "/no/such/bundle: holds no bundle"),
+        (["--bundle", "/no/such/bundle"], "/no/such/bundle: does not exist"),
         (["--registry", "ftp://example.org"], "ftp:// is not supported"),
     ],
 )
@@ -201,7 +237,7 @@ def test_a_missing_model_ends_with_status_2_and_one_line(
 
 
 def test_a_model_is_selected_by_id(trained: Trained, photos: Path, capsys: Out) -> None:
-    words = ["predict", str(photos / "a red one.jpg"), "--registry", str(trained.registry), "--channel", "nothing"]
+    words = ["predict", str(photos / "a red one.jpg"), "--registry", str(trained.registry)]
     assert run([*words, "--model", trained.result.manifest.model_id]) == 0
     assert run([*words, "--model", "other"]) == 2
     assert "there is no model other" in capsys.readouterr().err

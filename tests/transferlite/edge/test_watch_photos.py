@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.permissions import unreadable
 from transferlite.edge.watch_photos import UNFINISHED_SECONDS, PhotoWatcher
-from transferlite.errors import InputError
+from transferlite.errors import InputError, TransferLiteError
 
 
 @pytest.fixture
@@ -136,3 +137,63 @@ def test_only_folders_can_be_watched(folder: Path, name: str) -> None:
     (folder / "file.jpg").write_bytes(b"")
     with pytest.raises(InputError, match=f"{name}: is not a local folder to watch"):
         PhotoWatcher([folder / name])
+
+
+# -- links, loops and what is no photo ---------------------------------------------------------------------------------
+
+
+def test_linked_folders_are_watched_and_loops_are_followed_once(folder: Path) -> None:
+    other = folder.parent / "other"
+    other.mkdir()
+    (other / "2.jpg").write_bytes(b"2")
+    (folder / "1.jpg").write_bytes(b"1")
+    (folder / "linked").symlink_to(other)
+    for name in ("loop", "loop2"):
+        (folder / name).symlink_to(folder)
+    assert scan_twice(PhotoWatcher([folder])) == ["1.jpg", "2.jpg"]
+
+
+def test_what_cannot_be_labelled_is_reported_once(folder: Path) -> None:
+    errors: list[TransferLiteError] = []
+    watcher = PhotoWatcher([folder], on_error=errors.append)
+    for name in ("private", "lost+found"):
+        (folder / name).mkdir()
+    (folder / "1.jpg").write_bytes(b"1")
+    (folder / "broken.jpg").symlink_to("nowhere")
+    (folder / "notes.txt").symlink_to("nowhere")
+    os.mkfifo(folder / "pipe.jpg")
+    with unreadable(folder / "private", folder / "lost+found"):
+        watcher.scan(0)
+        assert not errors
+        assert watcher.scan(1) == [str(folder / "1.jpg")]
+        assert [error.where for error in errors] == [
+            str(folder / name) for name in ("broken.jpg", "pipe.jpg", "private")
+        ]
+        watcher.scan(2)
+        assert len(errors) == 3
+    (folder / "private" / "2.jpg").write_bytes(b"2")
+    watcher.scan(3)
+    assert str(folder / "private" / "2.jpg") in watcher.scan(4)
+    (folder / "nowhere").write_bytes(b"no longer broken")
+    watcher.scan(5)
+    assert str(folder / "broken.jpg") in watcher.scan(6)
+
+
+def test_a_watched_folder_that_becomes_unreadable_is_reported_and_still_watched(folder: Path) -> None:
+    errors: list[TransferLiteError] = []
+    watcher = PhotoWatcher([folder], on_error=errors.append)
+    (folder / "1.jpg").write_bytes(b"1")
+    with unreadable(folder):
+        assert scan_twice(watcher) == []
+        assert [error.where for error in errors] == [str(folder)]
+    assert scan_twice(watcher) == ["1.jpg"]
+
+
+def test_a_link_that_is_broken_only_while_it_is_made_is_no_error(folder: Path) -> None:
+    errors: list[TransferLiteError] = []
+    watcher = PhotoWatcher([folder], on_error=errors.append)
+    (folder / "1.jpg").symlink_to("target")
+    watcher.scan(0)
+    (folder / "target").write_bytes(b"1")
+    assert scan_twice(watcher) == ["1.jpg"]
+    assert not errors

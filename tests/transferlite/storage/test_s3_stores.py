@@ -93,6 +93,30 @@ def test_a_folder_marker_is_not_an_entry(kind: str, bucket: Any) -> None:
     assert [entry.key for entry in open_s3(kind, f"s3://{BUCKET}/photos").entries()] == ["cat.jpg"]
 
 
+def test_every_object_is_an_entry_whatever_its_key(kind: str, bucket: Any) -> None:
+    keys = [
+        "./a.jpg",
+        "../a.jpg",
+        "b/./c.jpg",
+        "b/../c.jpg",
+        "b//c.jpg",
+        "/c.jpg",
+        "d.jpg/",
+        "e/",
+        "f\x01.jpg",
+        "..",
+        "//",
+    ]
+    for key in keys:
+        bucket.put_object(Bucket=BUCKET, Key=f"photos/{key}", Body=b"content")
+    assert [entry.key for entry in open_s3(kind, f"s3://{BUCKET}/photos").entries()] == sorted(keys)
+
+
+def test_an_object_at_the_prefix_itself_is_an_entry_if_it_has_content(kind: str, bucket: Any) -> None:
+    bucket.put_object(Bucket=BUCKET, Key="photos/", Body=b"content")
+    assert [(entry.key, entry.size) for entry in open_s3(kind, f"s3://{BUCKET}/photos").entries()] == [("", 7)]
+
+
 def test_more_entries_than_one_page_are_all_listed(kind: str, bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "3")
     keys = [f"folder{number}/k" for number in range(8)]
