@@ -23,6 +23,7 @@ from train_job.data.photo_facts import PhotoFacts, decode_with_facts
 from transferlite.errors import AccessDeniedError, NotFoundError, PhotoError, TransferLiteError
 from transferlite.images.decoder import PHOTO_CODES, RGB
 from transferlite.images.input_spec import READ_BYTES, InputSpec
+from transferlite.storage.file_change import HASH_PREFIX
 from transferlite.storage.locations import open_store, split_uri
 from transferlite.storage.prefetch import prefetch_map
 from transferlite.storage.s3_boto3 import s3_client
@@ -216,12 +217,19 @@ def _fetch_and_decode(
     example: Example, spec: InputSpec, skip: Callable[[Example], bool]
 ) -> DecodedPhoto | SkippedPhoto:
     blob = fetch(example.image, READ_BYTES)
-    stamp = example.stamp if example.stamp.split(" ")[0] == blob.etag else ""
-    fetched = replace(example, sha256=hashlib.sha256(blob.data).hexdigest(), stamp=stamp)
+    sha256 = hashlib.sha256(blob.data).hexdigest()
+    stamp = example.stamp if _is_listed_content(example.stamp, blob.etag, sha256) else ""
+    fetched = replace(example, sha256=sha256, stamp=stamp)
     if skip(fetched):
         return SkippedPhoto(fetched)
     with _decode_slots:
         return DecodedPhoto(fetched, *decode_with_facts(blob.data, spec))
+
+
+def _is_listed_content(stamp: str, etag: str, sha256: str) -> bool:
+    """Return whether a photo's ETag and content are those that its stamp describes."""
+    fields = stamp.split(" ")
+    return fields[0] == etag and (not fields[-1].startswith(HASH_PREFIX) or fields[-1] == HASH_PREFIX + sha256)
 
 
 def _rejected(example: Example, code: str, error: TransferLiteError) -> RejectedPhoto:

@@ -11,9 +11,11 @@ from train_job.store.feature_parts import PARTS_AT_ONCE, PartStore, digests_from
 from train_job.store.feature_store import FeatureSpace, FeatureStore
 from train_job.store.photo_index import encode_uri, photo_identities
 from transferlite.errors import InputError, NotFoundError
+from transferlite.images.find_photos import is_junk
 from transferlite.storage.locations import open_store
 from transferlite.storage.prefetch import prefetch_map
 from transferlite.storage.store import join_uri
+from transferlite.storage.walk_folder import SkippedEntry
 
 
 @dataclass(frozen=True)
@@ -156,12 +158,19 @@ def _existing_photo_filter(records: list[pa.Table], images: Iterable[str]) -> Ca
 
 
 def _list_photos(images: Iterable[str]) -> tuple[list[str], list[str]]:
-    """List the URIs and stamps of all files below the locations."""
+    """List the URIs and stamps of all files below the locations.
+
+    Raises the error of a folder that cannot be listed: the records of its photos would be deleted.
+    """
     uris: list[str] = []
     stamps: list[str] = []
     for location in images:
         store = open_store(location)
-        entries = [(join_uri(store.uri, entry.key), entry.stamp) for entry in store.entries()]
+        skipped: list[SkippedEntry] = []
+        entries = [(join_uri(store.uri, entry.key), entry.stamp) for entry in store.entries(on_skip=skipped.append)]
+        for entry in skipped:
+            if entry.hides_files and not is_junk(entry.key):
+                raise entry.to_error(join_uri(store.uri, entry.key))
         if not entries:
             raise NotFoundError("holds no files", where=location, hint="check --images")
         uris += [uri for uri, _ in entries]

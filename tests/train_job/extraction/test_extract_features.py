@@ -1,3 +1,5 @@
+import hashlib
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from train_job.progress import Reporter
 from train_job.store.feature_store import FeatureSpace, FeatureStore
 from transferlite.errors import InputError, StoppedError, UnavailableError
 from transferlite.images.input_spec import InputSpec
+from transferlite.storage import file_change
 from transferlite.storage.store import MemoryStore
 
 SPEC = InputSpec(32, 32)
@@ -102,6 +105,48 @@ def test_copies_are_forwarded_once_and_share_the_row(photos: Path) -> None:
     assert len(extracted.examples) == 13
     assert (extracted.counts.fetched, extracted.counts.forwarded) == (13, 10)
     rows_of(store, extracted, space())
+
+
+@pytest.mark.parametrize("file_system", [0xEF53, 0x4D44, None], ids=["ext4", "FAT", "unknown"])
+def test_a_photo_replaced_with_the_same_size_and_time_is_forwarded_again(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, file_system: int | None
+) -> None:
+    monkeypatch.setattr(file_change, "_margins", {})
+    monkeypatch.setattr(file_change, "_file_system_type", lambda _: file_system)
+    store, forward = FeatureStore(MemoryStore()), FakeForward()
+    path = next(photos.rglob("*.jpg"))
+    others = [jpeg(colour, 900) for colour in ("green", "blue")]
+    size = max(map(len, others))
+    for content in others:
+        path.write_bytes(content.ljust(size, b"\0"))  # what follows a JPEG's end is not decoded
+        os.utime(path, (1_500_000_000, 1_500_000_000))
+        counts = run(examples_in(photos), store, forward).counts
+    assert (counts.fetched, counts.forwarded, counts.reused) == (1, 1, 9)
+    assert run(examples_in(photos), store, forward).counts.fetched == 0
+
+
+def test_a_photo_replaced_between_listing_and_reading_is_not_recorded_under_its_old_hash(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_change, "_margins", {})
+    monkeypatch.setattr(file_change, "_file_system_type", lambda _: None)
+    store, forward = FeatureStore(MemoryStore()), FakeForward()
+    path = next(photos.rglob("*.jpg"))
+    first, second = (jpeg(colour, 900).ljust(2000, b"\0") for colour in ("green", "blue"))
+
+    def replace_content(content: bytes) -> None:
+        with path.open("r+b") as file:
+            file.write(content)
+        os.utime(path, (1_500_000_000, 1_500_000_000))
+
+    path.write_bytes(first)
+    replace_content(first)
+    listed = examples_in(photos)
+    replace_content(second)
+    run(listed, store, forward)
+    replace_content(first)
+    extracted = run(examples_in(photos), store, forward)
+    assert hashlib.sha256(first).hexdigest() in {example.sha256 for example in extracted.examples}
 
 
 def test_rejected_photos_are_remembered_and_not_fetched_again(photos: Path) -> None:
