@@ -1,4 +1,5 @@
 import json
+import os
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -6,10 +7,11 @@ from typing import Any
 import pytest
 
 from tests.conftest import BUCKET
+from tests.permissions import unreadable
 from train_job.data.dataset import Dataset, Example, RejectedPhoto, Split
 from train_job.data.labels.read_labels import read_dataset
 from train_job.data.load_photos import fetch
-from transferlite.errors import InputError, NotFoundError
+from transferlite.errors import AccessDeniedError, InputError, NotFoundError
 
 WITH_SPLIT = "File Name,Label,Split"
 
@@ -478,3 +480,168 @@ def test_a_photo_that_either_label_file_names_is_not_unlabelled() -> None:
         tests, ("cat", "dog"), (RejectedPhoto("v", 3, "no-label", "why"),), unlabelled=("a", "b", "c", "w")
     )
     assert learned_from.with_test_photos(held_out).unlabelled == ("w",)
+
+
+def test_every_object_on_s3_is_used_or_rejected(bucket: Any) -> None:
+    used = ["pets//cat/1.jpg", "pets/cat//2.jpg", "pets/dog/3.jpg"]
+    bad = ["pets/./cat/4.jpg", "pets/../cat/5.jpg", "pets/cat/../6.jpg", "pets/dog/./7.jpg", "pets/cat/8.jpg/"]
+    odd = {"pets/cat/9\x01.jpg": "pets/cat/9\\x01.jpg", "pets/dog/": "pets/dog/"}
+    upload(bucket, *used, *bad, *odd, "pets/lonely.jpg", "pets/cat/notes.txt")
+    bucket.put_object(Bucket=BUCKET, Key="pets/cat/", Body=b"")  # a folder's marker
+    dataset = read_dataset(f"s3://{BUCKET}/pets")
+    assert sorted(example.image.removeprefix(f"s3://{BUCKET}/") for example in dataset.examples) == sorted(used)
+    assert dataset.labels == ("cat", "dog")
+    assert {photo.uri.removeprefix(f"s3://{BUCKET}/"): photo.code for photo in dataset.rejected} == {
+        **dict.fromkeys([*bad, *odd.values()], "bad-name"),
+        "pets/lonely.jpg": "no-label",
+        "pets/cat/notes.txt": "not-photo-name",
+    }
+    reasons = {photo.reason for photo in dataset.rejected if photo.code == "bad-name"}
+    assert len(reasons) == 3
+
+
+def test_labels_may_name_any_key_on_s3_and_bad_ones_are_rejected(bucket: Any) -> None:
+    keys = ["/1.jpg", "a//2.jpg", "./3.jpg", "a/../4.jpg", "5.jpg/", "6.jpg"]
+    upload(bucket, *(f"pets/{key}" for key in keys), "pets/x/../unnamed.jpg")
+    rows = "".join(f"{key},{label}\n" for key, label in zip(keys, ["cat", "dog"] * 3, strict=True))
+    bucket.put_object(Bucket=BUCKET, Key="labels.csv", Body=f"File Name,Label\n{rows}".encode())
+    dataset = read_dataset(f"s3://{BUCKET}/pets", f"s3://{BUCKET}/labels.csv")
+    root = f"s3://{BUCKET}/pets/"
+    assert [example.image.removeprefix(root) for example in dataset.examples] == ["/1.jpg", "a//2.jpg", "6.jpg"]
+    assert codes(dataset) == [(4, "bad-name"), (5, "bad-name"), (6, "bad-name")]
+    assert dataset.unlabelled == (f"{root}x/../unnamed.jpg",)
+
+
+# -- links, pipes and folders that cannot be read ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def class_folders(tmp_path: Path) -> Path:
+    """A folder a class, with two photos each."""
+    root = tmp_path / "pets"
+    for name in ("cat/1.jpg", "cat/2.jpg", "dog/3.jpg", "dog/deep/4.jpg"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+    return root
+
+
+def reasons(dataset: Dataset, root: Path) -> dict[str, tuple[str, str]]:
+    return {photo.uri.removeprefix(f"{root}/"): (photo.code, photo.reason) for photo in dataset.rejected}
+
+
+def test_broken_links_and_pipes_in_class_folders_are_rejected(class_folders: Path) -> None:
+    (class_folders / "cat" / "5.jpg").symlink_to("../.git/annex/objects/5.jpg")
+    (class_folders / "dog" / "more").symlink_to("/mnt/unplugged")
+    (class_folders / "dog" / "notes.txt").symlink_to("nowhere")
+    os.mkfifo(class_folders / "dog" / "6.jpg")
+    os.mkfifo(class_folders / ".control")
+    dataset = read_dataset(str(class_folders))
+    assert len(dataset.examples) == 4
+    assert reasons(dataset, class_folders) == {
+        "cat/5.jpg": ("missing", "is a broken symbolic link to '../.git/annex/objects/5.jpg'"),
+        "dog/6.jpg": ("unusable", "is a named pipe"),
+        "dog/more": ("missing", "is a broken symbolic link to '/mnt/unplugged'"),
+    }
+    with pytest.raises(InputError, match="3 of 7 photos cannot be used"):
+        dataset.check_rejected_share(0.4)
+
+
+def test_a_checkout_of_broken_links_alone_is_explained(tmp_path: Path) -> None:
+    for name in ("cat/1.jpg", "dog/2.jpg"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).symlink_to("../.git/annex/objects/x")
+    with pytest.raises(
+        InputError, match=r"holds no folder of photos; first of 2 rejected: .* is a broken symbolic link"
+    ):
+        read_dataset(str(tmp_path))
+    with pytest.raises(NotFoundError, match=r"holds no files; cat/1\.jpg is a broken symbolic link"):
+        read_dataset(str(tmp_path), csv(tmp_path.parent, "cat/1.jpg,cat", "dog/2.jpg,dog"))
+
+
+def test_an_unreadable_folder_in_a_class_is_rejected(class_folders: Path) -> None:
+    (class_folders / "lost+found").mkdir()
+    with unreadable(class_folders / "dog" / "deep", class_folders / "lost+found"):
+        dataset = read_dataset(str(class_folders))
+    assert len(dataset.examples) == 3
+    assert reasons(dataset, class_folders) == {"dog/deep": ("forbidden", "cannot be read (Permission denied)")}
+
+
+def test_a_class_folder_that_cannot_be_read_stops_the_training(class_folders: Path) -> None:
+    with unreadable(class_folders / "dog"), pytest.raises(AccessDeniedError, match="pets/dog: cannot be read"):
+        read_dataset(str(class_folders))
+    (class_folders / "horse").symlink_to("/mnt/unplugged/horse")
+    with pytest.raises(NotFoundError, match="pets/horse: is a broken symbolic link"):
+        read_dataset(str(class_folders))
+    assert read_dataset(str(class_folders), classes=("cat", "dog")).labels == ("cat", "dog")
+
+
+def test_files_that_may_not_be_looked_at_are_rejected(class_folders: Path) -> None:
+    with unreadable(class_folders / "dog" / "deep", mode=0o444):  # its files can be listed, and nothing else
+        dataset = read_dataset(str(class_folders))
+    assert reasons(dataset, class_folders) == {"dog/deep/4.jpg": ("forbidden", "cannot be read (Permission denied)")}
+
+
+def test_a_linked_class_folder_is_read_and_loops_are_followed_once(class_folders: Path, tmp_path: Path) -> None:
+    (tmp_path / "horses").mkdir()
+    (tmp_path / "horses" / "5.jpg").write_bytes(b"5")
+    (class_folders / "horse").symlink_to(tmp_path / "horses")
+    for name in ("loop", "cat/loop", "cat/loop2"):
+        (class_folders / name).symlink_to(class_folders)
+    dataset = read_dataset(str(class_folders))
+    assert dataset.labels == ("cat", "dog", "horse")
+    assert len(dataset.examples) == 5
+    assert {code for code, _ in reasons(dataset, class_folders).values()} == {"duplicate"}
+
+
+def test_a_folder_that_two_classes_share_is_a_conflict(class_folders: Path) -> None:
+    (class_folders / "cat" / "more").symlink_to("../dog")
+    (class_folders / "cat" / "again").symlink_to(".")
+    dataset = read_dataset(str(class_folders))
+    assert reasons(dataset, class_folders) == {
+        "cat/again": ("duplicate", "leads to the folder 'cat', which is listed already"),
+        "cat/more": ("conflicting-labels", "leads to the folder 'dog', which is listed already with another label"),
+    }
+
+
+def test_rows_that_name_what_cannot_be_listed_say_why(class_folders: Path, tmp_path: Path) -> None:
+    (class_folders / "5.jpg").symlink_to("nowhere")
+    (class_folders / "unplugged").symlink_to("/mnt/nowhere")
+    (class_folders / "unnamed.jpg").symlink_to("nowhere")
+    os.mkfifo(class_folders / "6.jpg")
+    names = ["cat/1.jpg", "dog/3.jpg", "5.jpg", "6.jpg", "dog/deep/4.jpg", "unplugged/a/7.jpg", "gone.jpg"]
+    labels = csv(tmp_path, *(f"{name},{'dog' if 'dog' in name else 'cat'}" for name in names))
+    with unreadable(class_folders / "dog" / "deep"):
+        dataset = read_dataset(str(class_folders), labels)
+    assert len(dataset.examples) == 2
+    found = {
+        name: (code, reason.partition(" (row")[0]) for name, (code, reason) in reasons(dataset, class_folders).items()
+    }
+    assert found == {
+        "5.jpg": ("missing", "is a broken symbolic link to 'nowhere'"),
+        "6.jpg": ("unusable", "is a named pipe"),
+        "dog/deep/4.jpg": ("forbidden", "its folder 'dog/deep' cannot be read (Permission denied)"),
+        "dog/deep": ("forbidden", "cannot be read (Permission denied)"),
+        "unplugged/a/7.jpg": ("missing", "its folder 'unplugged' is a broken symbolic link to '/mnt/nowhere'"),
+        "unplugged": ("missing", "is a broken symbolic link to '/mnt/nowhere'"),
+        "gone.jpg": ("missing", "there is no such file"),
+    }
+    assert f"{class_folders}/unnamed.jpg" in dataset.unlabelled
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("today/1.jpg", "cat/1.jpg"),
+        ("cat/loop/cat/loop/cat/1.jpg", "cat/1.jpg"),
+        ("cat/loop/today/2.jpg", "cat/2.jpg"),
+        ("today/loop/dog/deep/4.jpg", "dog/deep/4.jpg"),
+    ],
+)
+def test_rows_may_name_photos_through_links_to_listed_folders(
+    class_folders: Path, tmp_path: Path, name: str, expected: str
+) -> None:
+    (class_folders / "today").symlink_to("cat")
+    (class_folders / "cat" / "loop").symlink_to("..")
+    dataset = read_dataset(str(class_folders), csv(tmp_path, f"{name},a", "dog/3.jpg,b", "today/gone.jpg,a"))
+    assert dataset.examples[0].image == f"{class_folders}/{expected}"
+    assert codes(dataset) == [(4, "missing")]

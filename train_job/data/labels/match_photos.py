@@ -4,15 +4,16 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from posixpath import splitext
 from typing import NamedTuple
 from urllib.parse import unquote_plus
 
-from transferlite.images.find_photos import PHOTO_EXTENSIONS, is_junk
+from transferlite.images.find_photos import PHOTO_EXTENSIONS, is_junk, key_problem
 from transferlite.storage.store import join_uri
+from transferlite.storage.walk_folder import SkippedEntry
 
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Control characters, line separators and bytes that are not UTF-8, which no printed name or label may contain."""
@@ -46,6 +47,11 @@ def escape_unprintable(text: str) -> str:
     return UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text)
 
 
+def name_problem(name: str) -> str:
+    """Return why no photo may have this key or URI; empty if it may."""
+    return UNPRINTABLE_NAME if UNPRINTABLE.search(name) else key_problem(name)
+
+
 def to_nfc(text: str) -> str:
     """Normalise to NFC, which keyboards write; macOS stores file names in NFD."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
@@ -58,10 +64,12 @@ class PhotoMatcher:
     Attributes:
         root: URI or path of the folder.
         stamps: ``Entry.stamp`` of each listed key.
+        skipped: what the listing left out, by key.
     """
 
     root: str
     stamps: Mapping[str, str]
+    skipped: Mapping[str, SkippedEntry] = field(default_factory=dict)
 
     def match(self, name: str) -> PhotoMatch:
         """Match a name: relative to the root, an absolute path, or an ``s3://`` URI.
@@ -103,10 +111,26 @@ class PhotoMatcher:
         for key in self._candidate_keys(name):
             if key in self.stamps:
                 return self._match_key(key)
-        if name.isascii() or not self._keys_by_nfc:
-            return None
-        keys = (self._keys_by_nfc.get(to_nfc(key)) for key in self._candidate_keys(name))
-        return next((self._match_key(key) for key in keys if key), None)
+        if not name.isascii() and self._keys_by_nfc:
+            for key in self._candidate_keys(name):
+                if same := self._keys_by_nfc.get(to_nfc(key)):
+                    return self._match_key(same)
+        matches = map(self._match_skipped, self._candidate_keys(name)) if self.skipped else ()
+        return next(filter(None, matches), None)
+
+    def _match_skipped(self, key: str) -> PhotoMatch | None:
+        """Match a key that the listing left out, or that lies in a folder that it left out."""
+        segments = key.split("/")
+        for end in range(len(segments), 0, -1):
+            entry = self.skipped.get("/".join(segments[:end]))
+            if entry is not None and entry.code == "duplicate":
+                listed = "/".join(filter(None, (entry.same_as, *segments[end:])))
+                return self._match_key(listed) if listed in self.stamps else self._match_skipped(listed)
+            if entry is not None and (entry.key == key or entry.may_be_folder):
+                reason = entry.reason if entry.key == key else f"its folder {entry.key!r} {entry.reason}"
+                uri = escape_unprintable(join_uri(self.root, key))
+                return PhotoMatch(uri, key, code=entry.code, reason=escape_unprintable(reason))
+        return None
 
     def _candidate_keys(self, name: str) -> Iterator[str]:
         """Yield the keys that a name may mean, the most likely first."""
@@ -145,8 +169,8 @@ class PhotoMatcher:
 
     def _match_key(self, key: str) -> PhotoMatch:
         uri = join_uri(self.root, key)
-        if UNPRINTABLE.search(key):
-            return PhotoMatch(escape_unprintable(uri), key, code="bad-name", reason=UNPRINTABLE_NAME)
+        if problem := name_problem(key):
+            return PhotoMatch(escape_unprintable(uri), key, code="bad-name", reason=problem)
         if is_junk(key):
             return PhotoMatch(uri, key, code="not-photo-name", reason=_JUNK_REASON)
         return PhotoMatch(uri, key, self.stamps[key])

@@ -7,13 +7,14 @@ from train_job.data.dataset import Dataset, Example, RejectedPhoto, first_reject
 from train_job.data.labels.find_columns import find_columns, parse_split
 from train_job.data.labels.formats import open_label_file
 from train_job.data.labels.label_rows import LabelRow
-from train_job.data.labels.match_photos import UNPRINTABLE, UNPRINTABLE_NAME, PhotoMatcher, escape_unprintable, to_nfc
+from train_job.data.labels.match_photos import UNPRINTABLE, PhotoMatcher, escape_unprintable, name_problem, to_nfc
 from train_job.options import TrainOptions
 from train_job.progress import Reporter
 from transferlite.errors import InputError, NotFoundError
-from transferlite.images.find_photos import is_junk, is_photo
+from transferlite.images.find_photos import is_junk, is_photo, may_hide_photos
 from transferlite.storage.locations import open_store
 from transferlite.storage.store import join_uri
+from transferlite.storage.walk_folder import SkippedEntry
 
 
 def read_dataset(
@@ -42,7 +43,7 @@ def read_dataset(
     """
     unlabelled: tuple[str, ...] = ()
     if labels is None:
-        labelled, rejected = _read_folders(images)
+        labelled, rejected = _read_folders(images, tuple(map(to_nfc, classes)))
     else:
         labelled, rejected, unlabelled = _read_file(images, labels, (x_col, y_col, split_col))
     names = tuple(map(to_nfc, classes)) or tuple(sorted({example.label for example in labelled}))
@@ -55,26 +56,44 @@ def read_dataset(
     return Dataset(examples, names, tuple(rejected), unlabelled)
 
 
-def _read_folders(images: str) -> tuple[list[Example], list[RejectedPhoto]]:
+def _read_folders(images: str, classes: Sequence[str]) -> tuple[list[Example], list[RejectedPhoto]]:
     store = open_store(images)
     examples: list[Example] = []
     rejected: list[RejectedPhoto] = []
-    for entry in store.entries():
+    skipped: list[SkippedEntry] = []
+    for entry in store.entries(on_skip=skipped.append):
         label, _, rest = entry.key.lstrip("/").partition("/")
         uri = join_uri(store.uri, entry.key)
-        if not rest or is_junk(entry.key):
+        if is_junk(entry.key) or not (rest or is_photo(entry.key) or name_problem(uri)):
             continue
-        if UNPRINTABLE.search(uri):
-            rejected.append(RejectedPhoto(escape_unprintable(uri), None, "bad-name", UNPRINTABLE_NAME))
-        elif is_photo(entry.key):
-            examples.append(Example(uri, to_nfc(label), stamp=entry.stamp))
-        else:
+        if problem := name_problem(uri):
+            rejected.append(RejectedPhoto(escape_unprintable(uri), None, "bad-name", problem))
+        elif not is_photo(entry.key):
             rejected.append(RejectedPhoto(uri, None, "not-photo-name", "not a photo extension"))
+        elif not rest:
+            rejected.append(RejectedPhoto(uri, None, "no-label", "the photo lies in no class folder"))
+        else:
+            examples.append(Example(uri, to_nfc(label), stamp=entry.stamp))
+    rejected += (_reject_skipped(store.uri, entry, classes) for entry in filter(may_hide_photos, skipped))
     if not examples:
-        raise InputError(
-            "holds no folder of photos", where=images, hint="use one folder a class, or pass a label file with --labels"
-        )
+        hint = "use one folder a class, or pass a label file with --labels"
+        broken = first_rejection([photo for photo in rejected if photo.code not in ("not-photo-name", "no-label")])
+        raise InputError("holds no folder of photos", where=images, hint=broken or hint)
     return examples, rejected
+
+
+def _reject_skipped(root: str, entry: SkippedEntry, classes: Sequence[str]) -> RejectedPhoto:
+    """Reject what the listing of class folders left out.
+
+    Raises the error of a class folder that cannot be read: the model would lack the class.
+    """
+    label, _, rest = entry.key.partition("/")
+    if entry.code == "duplicate":
+        if entry.same_as.partition("/")[0] not in ("", label):
+            entry = entry._replace(code="conflicting-labels", reason=f"{entry.reason} with another label")
+    elif entry.hides_files and not rest and (not classes or to_nfc(label) in classes):
+        raise entry.to_error(join_uri(root, entry.key))
+    return _reject(root, entry)
 
 
 def _read_file(
@@ -86,13 +105,24 @@ def _read_file(
     """
     file = open_label_file(labels)
     store = open_store(images)
-    photos = PhotoMatcher(store.uri, {entry.key: entry.stamp for entry in store.entries()})
-    if not photos.stamps:
-        raise NotFoundError("holds no files", where=images, hint="check --images")
+    skipped: list[SkippedEntry] = []
+    stamps = {entry.key: entry.stamp for entry in store.entries(on_skip=skipped.append)}
+    photos = PhotoMatcher(store.uri, stamps, {entry.key: entry for entry in skipped})
+    if not stamps:
+        first = next((f"{entry.key} {entry.reason}" for entry in skipped), "")
+        raise NotFoundError("holds no files", where=images, hint=first or "check --images")
     collector = _RowCollector(photos, labels)
     collector.add(file.rows(find_columns(file, *columns, photos)))
-    unlabelled = (key for key in photos.stamps if key not in collector.named_keys and is_photo(key))
-    return (*collector.result(), tuple(join_uri(store.uri, key) for key in unlabelled))
+    examples, rejected = collector.result()
+    rejected += (_reject(store.uri, entry) for entry in skipped if entry.hides_files and not is_junk(entry.key))
+    names = (*stamps, *(entry.key for entry in skipped if not entry.may_be_folder))
+    unlabelled = (key for key in names if key not in collector.named_keys and is_photo(key))
+    return examples, rejected, tuple(join_uri(store.uri, key) for key in unlabelled)
+
+
+def _reject(root: str, entry: SkippedEntry) -> RejectedPhoto:
+    uri = escape_unprintable(join_uri(root, entry.key))
+    return RejectedPhoto(uri, None, entry.code, escape_unprintable(entry.reason))
 
 
 @dataclass
