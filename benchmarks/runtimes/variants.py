@@ -72,7 +72,7 @@ def read_test_photos(manifest: Manifest, folder: Path) -> tuple[NDArray[np.uint8
 
 def gate_results(bundle: Path, python: str | None, tests: Path) -> Iterator[GateResult]:
     """The gate's results of a version, extended to all photos."""
-    from export.gate.compare_variants import AgreementCounts, Candidate
+    from export.gate.limits import AgreementCounts, Candidate
     from export.gate.other_python import other_python
     from export.gate.runtimes import tensorflow_predict
 

@@ -11,14 +11,13 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from export.gate.compare_variants import (
-    Candidate,
     CandidateModel,
-    GateLimits,
     GatePredictions,
     gate_results,
     left_out_variants,
     run_candidates,
 )
+from export.gate.limits import Candidate, GateLimits
 from export.gate.other_python import other_python, runtime_of
 from export.gate.runtimes import PredictFunction, saved_model_predict, tensorflow_predict, tflite_predict
 from export.tflite.convert import Converted, write_variant

@@ -11,8 +11,9 @@ from transferlite.errors import InputError
 
 if TYPE_CHECKING:
     from train_job.extraction.shards import Shard
-    from train_job.store.compaction import PruneResult, SpaceUsage
+    from train_job.store.compaction import SpaceUsage
     from train_job.store.feature_store import FeatureStore
+    from train_job.store.prune_deleted import PruneResult
 
 _features_option = click.option(
     "--features", "location", required=True, metavar="LOCATION", help="Feature store, e.g. REGISTRY/features."
@@ -135,7 +136,7 @@ def compact(location: str) -> None:
 def prune(location: str, images: tuple[str, ...], space_id: str | None, leftovers: bool, dry_run: bool) -> None:
     """Delete the features and records of photos that no longer exist below any of --images."""
     from train_job.progress import Reporter
-    from train_job.store import compaction
+    from train_job.store import prune_deleted
 
     if [bool(images), space_id is not None, leftovers].count(True) != 1:
         raise click.UsageError("Pass exactly one of --images, --space and --leftovers.")
@@ -143,16 +144,16 @@ def prune(location: str, images: tuple[str, ...], space_id: str | None, leftover
     action = "would delete" if dry_run else "deleted"
     if images:
         with Reporter().progress("prune", 1 + len(list(store.spaces()))) as advance:
-            pruned = compaction.prune(store, images, dry_run, advance)
+            pruned = prune_deleted.prune(store, images, dry_run, advance)
         _print_pruned(pruned, action)
     elif space_id is not None:
         if not re.fullmatch("[0-9a-f]{32}", space_id):
             raise InputError(
                 "is not a space ID", where=f"--space {space_id}", hint="`transferlite features stats` lists them"
             )
-        click.echo(f"{action} {compaction.delete_space(store, space_id, dry_run) / 2**20:,.1f} MiB")
+        click.echo(f"{action} {prune_deleted.delete_space(store, space_id, dry_run) / 2**20:,.1f} MiB")
     else:
-        click.echo(f"{action} {compaction.delete_leftovers(store, dry_run):,} parts")
+        click.echo(f"{action} {prune_deleted.delete_leftovers(store, dry_run):,} parts")
 
 
 def _print_pruned(pruned: "PruneResult", action: str) -> None:

@@ -1,7 +1,7 @@
 """Find duplicates: photos with the same bytes, which are used once, and near-duplicates, which stay in one split."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train_job.data.dataset import Example, RejectedPhoto, Split
-from train_job.data.photo_facts import FREQUENCIES, SIGNATURE_BYTES, PhotoFacts
+from train_job.data.perceptual_hash import FREQUENCIES, SIGNATURE_BYTES
+from train_job.data.photo_facts import PhotoFacts
 from train_job.quality.codes import Note
 
 MAX_LOW_BITS, MAX_HIGH_BITS = 5, 8
@@ -177,6 +178,16 @@ def near_duplicates(
         tuple((hashes[first], hashes[second]) for first, second in pairs.tolist()),
         tuple(tuple(hashes[index] for index in group) for group in groups),
     )
+
+
+def near_duplicates_of(photos: Set[str], others: Set[str], facts: Mapping[str, PhotoFacts]) -> set[str]:
+    """Find those of ``photos`` that are near-duplicates of any of ``others``, by sha256, as far as facts are known."""
+    if not photos or not others:
+        return set()
+    hashes = sorted(sha256 for sha256 in photos | others if sha256 in facts and facts[sha256].signature)
+    pairs = near_duplicate_pairs(stack_signatures([facts[sha256].signature for sha256 in hashes]))
+    both_ways = np.concatenate([pairs, pairs[:, ::-1]]).tolist()
+    return {hashes[i] for i, j in both_ways if hashes[i] in photos and hashes[j] in others}
 
 
 # -- exact duplicates ------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PIL import ExifTags, Image
 
-from transferlite.images.deep_samples import declared_range, has_deep_samples, to_uint8
+from transferlite.images.high_bit_depth import declared_range, has_deep_samples, to_uint8
 from transferlite.images.pillow_errors import PILLOW_ERRORS
 
 _TRANSPOSE_OF_ORIENTATION = {

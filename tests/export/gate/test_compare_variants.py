@@ -35,7 +35,8 @@ def pictures(count: int) -> Iterator[tuple[Any, int]]:
 
 def predict_all(count: int = 40, max_photos: int = 1000, **wrong: Any) -> Any:
     """Run each variant in two runtimes, the second on ``max_photos`` photos; ``wrong`` replaces models by name."""
-    from export.gate.compare_variants import Candidate, CandidateModel, run_candidates
+    from export.gate.compare_variants import CandidateModel, run_candidates
+    from export.gate.limits import Candidate
 
     candidates = {}
     for name in VARIANTS:
@@ -45,14 +46,15 @@ def predict_all(count: int = 40, max_photos: int = 1000, **wrong: Any) -> Any:
 
 
 def compare(*arguments: Any, **wrong: Any) -> Any:
-    from export.gate.compare_variants import ROUNDED_LIMITS, gate_results, left_out_variants
+    from export.gate.compare_variants import gate_results, left_out_variants
+    from export.gate.limits import ROUNDED_LIMITS
 
     results = gate_results(predict_all(*arguments, **wrong), ROUNDED_LIMITS, LABELS)
     return results, left_out_variants(results)
 
 
 def count_agreement(probabilities: Any, reference: Any, labels: Any) -> Any:
-    from export.gate.compare_variants import AgreementCounts
+    from export.gate.limits import AgreementCounts
 
     arrays = np.array(probabilities, np.float32), np.array(reference, np.float32), np.array(labels, np.int32)
     return AgreementCounts.count(*arrays)
@@ -74,7 +76,7 @@ def test_nan_and_infinity_give_an_infinite_difference(value: float, side: str) -
 
 @pytest.mark.parametrize("photos", [1, 10, 19, 100, 1000])
 def test_a_rounded_variant_may_lose_one_photo_or_the_limits_share(photos: int) -> None:
-    from export.gate.compare_variants import ROUNDED_LIMITS, AgreementCounts
+    from export.gate.limits import ROUNDED_LIMITS, AgreementCounts
 
     allowed = max(1, photos // 100)
     assert AgreementCounts(photos, photos - allowed, photos, photos - allowed).failed_limit(ROUNDED_LIMITS) is None
@@ -84,7 +86,7 @@ def test_a_rounded_variant_may_lose_one_photo_or_the_limits_share(photos: int) -
 
 
 def test_a_rounded_variant_may_disagree_on_5_percent() -> None:
-    from export.gate.compare_variants import ROUNDED_LIMITS, AgreementCounts
+    from export.gate.limits import ROUNDED_LIMITS, AgreementCounts
 
     assert AgreementCounts(100, 90, 90, 95, 0.9).failed_limit(ROUNDED_LIMITS) is None
     failure = AgreementCounts(100, 90, 90, 94, 0.9).failed_limit(ROUNDED_LIMITS)
@@ -92,13 +94,13 @@ def test_a_rounded_variant_may_disagree_on_5_percent() -> None:
 
 
 def test_a_variant_better_than_keras_passes() -> None:
-    from export.gate.compare_variants import ROUNDED_LIMITS, AgreementCounts
+    from export.gate.limits import ROUNDED_LIMITS, AgreementCounts
 
     assert AgreementCounts(100, 95, 90, 95).failed_limit(ROUNDED_LIMITS) is None
 
 
 def test_an_exact_variant_may_lose_nothing() -> None:
-    from export.gate.compare_variants import EXACT_LIMITS, AgreementCounts
+    from export.gate.limits import EXACT_LIMITS, AgreementCounts
 
     assert AgreementCounts(100, 90, 90, 100, 1e-4).failed_limit(EXACT_LIMITS) is None
     assert (
@@ -115,13 +117,13 @@ def test_an_exact_variant_may_lose_nothing() -> None:
 
 
 def test_an_exact_variant_may_break_a_tie_the_other_way() -> None:
-    from export.gate.compare_variants import EXACT_LIMITS
+    from export.gate.limits import EXACT_LIMITS
 
     assert count_agreement([[0.500001, 0.499999]], [[0.499999, 0.500001]], [1]).failed_limit(EXACT_LIMITS) is None
 
 
 def test_a_class_may_lose_10_percent_or_two_photos() -> None:
-    from export.gate.compare_variants import ROUNDED_LIMITS, AgreementCounts
+    from export.gate.limits import ROUNDED_LIMITS, AgreementCounts
 
     def failure(photos: int, missed: int) -> str | None:
         others = (1000 - photos, 900, 900 - missed)  # another class makes up for it
@@ -222,7 +224,7 @@ def test_every_photo_is_counted_with_any_number_of_chunks(count: int) -> None:
 
 
 def counts_of(predictions: Any, variant: str, runtime: str) -> Any:
-    from export.gate.compare_variants import Candidate
+    from export.gate.limits import Candidate
 
     return predictions.counts(Candidate(variant, runtime))
 

@@ -73,7 +73,7 @@ def network() -> NetworkWithLargeActivation:
 
 
 def gate_of(network: NetworkWithLargeActivation, limits: Any = None) -> Any:
-    from export.gate.compare_variants import ROUNDED_LIMITS
+    from export.gate.limits import ROUNDED_LIMITS
     from export.gate.run_gate import Gate
 
     return Gate(network.tests, LABELS, limits or ROUNDED_LIMITS, 1000)
@@ -109,7 +109,7 @@ def test_int8_passes_with_some_operations_in_float32(network: NetworkWithLargeAc
 def test_int8_that_fails_again_is_left_out_with_both_reasons(
     network: NetworkWithLargeActivation, tmp_path: Path
 ) -> None:
-    from export.gate.compare_variants import GateLimits
+    from export.gate.limits import GateLimits
     from export.tflite.convert import write_variant
 
     gate = gate_of(network, GateLimits(1e-7, 0, 0, 0))

@@ -7,14 +7,8 @@ from PIL import Image
 
 from tests.pictures import jpeg
 from tests.train_job.known_rows import hashes_of
-from train_job.data.photo_facts import (
-    MIN_SIDE,
-    SIGNATURE_BYTES,
-    PhotoFacts,
-    PhotoTrait,
-    decode_with_facts,
-    has_wrong_extension,
-)
+from train_job.data.perceptual_hash import SIGNATURE_BYTES
+from train_job.data.photo_facts import MIN_SIDE, PhotoFacts, PhotoTrait, decode_with_facts, has_wrong_extension
 from train_job.store.compaction import compact
 from train_job.store.feature_store import FeatureStore
 from transferlite.errors import PhotoError

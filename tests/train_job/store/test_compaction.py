@@ -20,10 +20,11 @@ from tests.train_job.known_rows import (
     silent,
 )
 from tests.transferlite.faults import CrashError, MortalStore
-from train_job.store.compaction import compact, count_small_parts, delete_leftovers, delete_space, prune, space_usage
+from train_job.store.compaction import compact, count_small_parts, space_usage
 from train_job.store.feature_parts import PartStore
 from train_job.store.feature_store import FeatureStore
 from train_job.store.photo_index import PhotoRecord
+from train_job.store.prune_deleted import delete_leftovers, delete_space, prune
 from transferlite.errors import InputError, NotFoundError
 from transferlite.images.input_spec import DECODER_VERSION
 from transferlite.storage.folder import FolderStore
