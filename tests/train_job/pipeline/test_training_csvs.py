@@ -46,7 +46,7 @@ def test_quarantine_csv_says_what_to_do() -> None:
         )
     )
     assert list(rows[0]) == ["row", "uri", "code", "reason", "what_to_do"]
-    assert rows[0]["what_to_do"] == "upload the photo or remove the row"
+    assert rows[0]["what_to_do"] == "upload the photo, repair the link, or remove the row"
     assert rows[1]["what_to_do"]
 
 
