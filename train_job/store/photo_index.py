@@ -33,7 +33,7 @@ class PhotoRecord:
 
     Attributes:
         uri: of the photo.
-        stamp: ``Entry.stamp`` of the object at the URI: ETag, size and version.
+        stamp: ``Entry.stamp`` of the object at the URI.
         sha256: of the photo's bytes, hexadecimal; empty for a rejected photo.
         decoder: version of the decoder.
         code: why the photo is rejected; empty for a usable photo.
