@@ -167,6 +167,37 @@ def _predict_location(
             yield error
 
 
+def _watch(folders: tuple[str, ...], every: float, printer: "PredictionPrinter", out: Path | None) -> None:
+    """Predict existing and new photos in the folders, each once, until a stop signal."""
+    from transferlite.cli.print_predictions import read_photo_names
+    from transferlite.edge.stop_signal import catch_stop_signals
+    from transferlite.edge.watch_photos import PhotoWatcher
+
+    def print_error(error: TransferLiteError) -> None:
+        # Not to --out: a photo that is there after a restart must not count as predicted.
+        click.echo(f"error: {error}", err=True)
+
+    watcher = PhotoWatcher([Path(folder).expanduser() for folder in folders], read_photo_names(out), print_error)
+    with catch_stop_signals() as stop:
+        while not stop.received:
+            for path in watcher.scan(time.monotonic()):
+                _predict_new(path, watcher, printer)
+                if stop.received:
+                    break
+            stop.wait(every)
+
+
+def _predict_new(path: str, watcher: "PhotoWatcher", printer: "PredictionPrinter") -> None:
+    """Predict a new photo. If it cannot be used but may still be being written, leave it for the next scan."""
+    try:
+        printer.predict(path, Path(path))
+    except TransferLiteError as error:
+        if watcher.may_be_unfinished(path, time.monotonic()):
+            return
+        printer.print_error(path, error)
+    watcher.done(path)
+
+
 def _predict_frames(source: str, every: float, printer: "PredictionPrinter") -> None:
     from transferlite.edge.camera import camera_frames
     from transferlite.edge.stop_signal import catch_stop_signals
