@@ -194,7 +194,7 @@ def test_deploy_is_sam_deploy_with_the_parameters(sam: Callable[[], list[str]], 
     assert f"s3://{NAME}-models-123456789012/registry" in capsys.readouterr().out
     (tmp_path / "sam").write_text("#!/bin/sh\nexit 7\n")
     assert run("deploy") == 1
-    assert "sam deploy ended with status 7" in capsys.readouterr().err
+    assert "sam deploy failed with exit status 7" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("stack")
@@ -223,8 +223,8 @@ def test_a_first_deployment_needs_the_training_image_and_the_function(
 ) -> None:
     assert run("deploy", "--stack", "new", *words) == 2
     assert (
-        f"stack new: is not there yet, and {missing} is not named; "
-        "give --train-image, and --inference-image or --function-zip" in capsys.readouterr().err
+        f"stack new: stack does not exist yet, and {missing} is not set; "
+        "pass --train-image, and --inference-image or --function-zip" in capsys.readouterr().err
     )
 
 
@@ -254,10 +254,10 @@ def test_deploy_takes_a_zip_that_is_in_s3_or_an_image(sam: Callable[[], list[str
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("s3://code",), "s3://code: names no object"),
-        (("no.zip",), "no.zip: there is no such file"),
-        ((__file__,), "name one with --code-bucket"),
-        ((__file__, "--stack", "new"), "name one with --code-bucket"),
+        (("s3://code",), "s3://code: is not an S3 object"),
+        (("no.zip",), "no.zip: file does not exist"),
+        ((__file__,), "pass --code-bucket"),
+        ((__file__, "--stack", "new"), "pass --code-bucket"),
         ((__file__, "--inference-image", "a/inference:1"), "only one of --inference-image and --function-zip"),
     ],
 )
