@@ -1,4 +1,4 @@
-"""The published files of backbones with unusual layers: padding before a valid convolution, GELU, LayerNormalization."""
+"""Published files of backbones with unusual layers: padding before a valid convolution, GELU, LayerNormalization."""
 
 from pathlib import Path
 from typing import Any
