@@ -116,8 +116,8 @@ def test_a_function_has_it_and_no_one_else(bucket: Any, monkeypatch: pytest.Monk
 def test_what_succeeds_needs_no_boto3(store: ObstoreS3Store) -> None:
     code = f"""
 import sys
-from transferlite.storage.s3_obstore import QuickS3Store
-store = QuickS3Store({store.uri!r})
+from transferlite.storage.s3_obstore import ObstoreS3Store
+store = ObstoreS3Store({store.uri!r})
 etag = store.put("a b+c/é.json", b"one", if_absent=True)
 store.put("a b+c/é.json", b"two", if_match=etag)
 print(b"".join(store.stream("a b+c/é.json")), b"".join(store.stream("a b+c/é.json", 1)))
