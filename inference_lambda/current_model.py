@@ -15,6 +15,7 @@ from transferlite.errors import BundleError, NotFoundError, TransferLiteError
 from transferlite.predict.predictor import Predictor
 from transferlite.registry.channel_pointer import Pointer
 from transferlite.registry.manifest import check_model_id
+from transferlite.registry.model_cache import clear_cache
 from transferlite.registry.open_registry import Registry
 
 MAX_PINNED = 2
@@ -76,9 +77,13 @@ class CurrentModel:
         return self._clock() - self._refreshed_at >= self._settings.refresh_seconds
 
     def _load_first(self) -> Predictor:
-        """Load the channel's version or, if that fails, the newest earlier version of the channel that loads."""
+        """Load the channel's version or, if that fails, the newest earlier version of the channel that loads.
+
+        Files of a process that Lambda killed in this environment are deleted first: they would fill /tmp.
+        """
         self._refused.clear()
         pointer = self._read_pointer()
+        clear_cache(_cache_folder(), pointer.model_id)
         errors: list[TransferLiteError] = []
         for model_id in (pointer.model_id, *pointer.previous):
             try:

@@ -210,6 +210,18 @@ def test_a_model_that_s3_failed_to_deliver_is_retried_at_each_refresh(
     assert model.get().manifest.model_id == "two"
 
 
+def test_files_of_a_killed_process_are_deleted_at_the_first_load(
+    trained: Trained, bucket: object, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    opened = publish(f"s3://{BUCKET}/models", trained, "one")
+    for name in ("pinned", "older", ".transferlite-0123"):
+        (tmp_path / "transferlite" / name).mkdir(parents=True)
+        (tmp_path / "transferlite" / name / "float32.tflite").write_bytes(b"left by a process that was killed")
+    assert CurrentModel(Settings(opened.store.uri, None), clock).get().manifest.model_id == "one"
+    assert [path.name for path in (tmp_path / "transferlite").iterdir()] == ["one"]
+
+
 def test_a_damaged_only_version_is_an_error_and_is_tried_again(registry: Registry, serving: Callable[[], str]) -> None:
     good = registry.store.get("models/one/float32.tflite").data
     registry.store.put("models/one/float32.tflite", b"altered")
@@ -330,7 +342,7 @@ def test_only_a_few_versions_stay_in_memory_and_on_disk(
     assert model.get().manifest.model_id == "d"
     for model_id in ("a", "b", "a", "c"):
         assert model.get(model_id)(jpeg("red")).model_id == model_id
-    assert sorted(path.name for path in (tmp_path / "transferlite").iterdir()) == ["a", "c", "d"]
+    assert [path.name for path in (tmp_path / "transferlite").iterdir()] == ["c"]
     assert loads.ids == ["d", "a", "b", "c"]
 
 

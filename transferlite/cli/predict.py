@@ -1,19 +1,24 @@
 """``transferlite predict``: predict the labels of photos, folders, cameras and videos."""
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from transferlite.cli.options import channel_option, comma_separated
+from transferlite.cli.options import (
+    FiniteRange,
+    channel_option,
+    comma_separated,
+    refuse_channel_beside,
+    refuse_options,
+    variant_option,
+)
 from transferlite.errors import TransferLiteError
-from transferlite.inference.variants import VARIANT_HELP
+from transferlite.inference.variants import FLOAT32
 
 if TYPE_CHECKING:
     from transferlite.cli.print_predictions import PredictionPrinter
-    from transferlite.edge.watch_photos import PhotoWatcher
     from transferlite.predict.predictor import Predictor
 
 _SCAN_SECONDS = 1.0
@@ -30,7 +35,7 @@ def model_options(command: Callable[..., None]) -> Callable[..., None]:
             metavar="ID|FILE.tflite",
             help="Version to use instead of the channel's; or a .tflite classifier, without a registry.",
         ),
-        click.option("--variant", default="float32", show_default=True, help=VARIANT_HELP),
+        variant_option,
         click.option("--threads", type=click.IntRange(1), help="Interpreter threads.  [default: all cores]"),
         click.option(
             "--labels",
@@ -60,23 +65,32 @@ def open_predictor(
     bundle: Path | None,
     channel: str,
     model: str | None,
-    variant: str,
+    variant: str | None,
     threads: int | None,
     **file_options: Any,
 ) -> "Predictor":
-    """Load the model that :func:`model_options` select; ``file_options`` are for plain .tflite files."""
+    """Load the model that :func:`model_options` select; ``file_options`` are for plain .tflite files.
+
+    Raises UsageError for an option that does not apply to the kind of model.
+    """
     from transferlite.predict.predictor import Predictor
 
     file = model if model and model.lower().endswith(".tflite") else None
     if sum(source is not None for source in (registry, bundle, file)) != 1:
         raise click.UsageError("Give one of --registry, --bundle or --model FILE.tflite.")
     if file is not None:
+        refuse_options("does not apply to --model FILE.tflite", "channel", "variant")
         return Predictor.from_file(file, threads=threads, **file_options)
-    if any(value is not None for value in file_options.values()):
-        raise click.UsageError("--labels, --mean and --std need --model FILE.tflite.")
+    refuse_options("needs --model FILE.tflite", *file_options)
     if bundle is not None:
-        return Predictor.load(bundle, variant, threads)
-    return Predictor.from_registry(str(registry), channel, model, variant, threads)
+        refuse_options("needs --registry; a bundle is one version", "channel", "model")
+        predictor = Predictor.load(bundle, variant, threads)
+    else:
+        refuse_channel_beside(model, "--model")
+        predictor = Predictor.from_registry(str(registry), channel, model, variant, threads)
+    if variant is None and predictor.variant != FLOAT32:
+        click.echo(f"variant {predictor.variant}: {FLOAT32} is not in the bundle", err=True)
+    return predictor
 
 
 @click.command()
@@ -86,7 +100,7 @@ def open_predictor(
 @click.option("--camera", metavar="0|FILE|URL", help="Label the frames of a camera, video file or stream instead.")
 @click.option(
     "--every",
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     metavar="SECONDS",
     help="Seconds between folder scans (default 1) or camera frames (default 0: no limit).",
 )
@@ -115,16 +129,21 @@ def predict(
     --camera, Ctrl-C or SIGTERM ends the command after the current photo, with exit status 0.
     """
     from transferlite.cli.print_predictions import PredictionPrinter, open_output
+    from transferlite.cli.watch_folders import watch_folders
 
     if bool(photos) == (camera is not None):
         raise click.UsageError("Give either PHOTO... or --camera.")
+    if camera is not None:
+        refuse_options("does not apply to --camera", "watch")
+    elif not watch:
+        refuse_options("needs --watch or --camera", "every")
     predictor = open_predictor(**model)
     with open_output(out) as output:
         printer = PredictionPrinter(predictor, top, as_json, output)
         if camera is not None:
             _predict_frames(camera, 0.0 if every is None else every, printer)
         elif watch:
-            _watch(photos, _SCAN_SECONDS if every is None else every, printer, out)
+            watch_folders(photos, _SCAN_SECONDS if every is None else every, printer, out)
         elif errors := [error for location in photos for error in _predict_all(location, printer)]:
             raise click.exceptions.Exit(min(error.exit_code for error in errors))
 
@@ -165,37 +184,6 @@ def _predict_location(
             yield data
         elif error := printer.predict_or_print_error(name, data):
             yield error
-
-
-def _watch(folders: tuple[str, ...], every: float, printer: "PredictionPrinter", out: Path | None) -> None:
-    """Predict existing and new photos in the folders, each once, until a stop signal."""
-    from transferlite.cli.print_predictions import read_photo_names
-    from transferlite.edge.stop_signal import catch_stop_signals
-    from transferlite.edge.watch_photos import PhotoWatcher
-
-    def print_error(error: TransferLiteError) -> None:
-        # Not to --out: a photo that is there after a restart must not count as predicted.
-        click.echo(f"error: {error}", err=True)
-
-    watcher = PhotoWatcher([Path(folder).expanduser() for folder in folders], read_photo_names(out), print_error)
-    with catch_stop_signals() as stop:
-        while not stop.received:
-            for path in watcher.scan(time.monotonic()):
-                _predict_new(path, watcher, printer)
-                if stop.received:
-                    break
-            stop.wait(every)
-
-
-def _predict_new(path: str, watcher: "PhotoWatcher", printer: "PredictionPrinter") -> None:
-    """Predict a new photo. If it cannot be used but may still be being written, leave it for the next scan."""
-    try:
-        printer.predict(path, Path(path))
-    except TransferLiteError as error:
-        if watcher.may_be_unfinished(path, time.monotonic()):
-            return
-        printer.print_error(path, error)
-    watcher.done(path)
 
 
 def _predict_frames(source: str, every: float, printer: "PredictionPrinter") -> None:

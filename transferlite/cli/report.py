@@ -1,10 +1,14 @@
 """``transferlite report``: fetch a version's training report, verify it and open it."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from transferlite.cli.options import channel_option, refuse_channel_beside, registry_option
+
+if TYPE_CHECKING:
+    from transferlite.registry.manifest import Manifest
 
 REPORT = "report.html"
 
@@ -45,9 +49,9 @@ def fetch_report(location: str, channel: str, model_id: str | None, dest: Path |
     """
     from transferlite.cli.models import open_registry
     from transferlite.errors import NotFoundError
-    from transferlite.registry.local_bundle import check_files
+    from transferlite.registry.model_cache import cache_in_use
     from transferlite.registry.open_registry import cache_folder
-    from transferlite.storage.folder import FolderStore, translate_os_errors
+    from transferlite.storage.folder import FolderStore
 
     registry = open_registry(location)
     manifest = registry.manifest(registry.resolve(channel, model_id))
@@ -55,12 +59,18 @@ def fetch_report(location: str, channel: str, model_id: str | None, dest: Path |
         raise NotFoundError(f"model {manifest.model_id} has no report", where=location, hint="train it again")
     key = f"models/{manifest.model_id}"
     if isinstance(registry.store, FolderStore):
-        folder = registry.store.root / key
-    else:
-        folder = cache_folder(location) / manifest.model_id
-        with translate_os_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+        return _checked_copy(registry.store.root / key, manifest, dest)
+    with cache_in_use(cache_folder(location), manifest.model_id) as folder:
+        folder.mkdir(exist_ok=True)
         registry.store.download(f"{key}/{REPORT}", folder / REPORT)
+        return _checked_copy(folder, manifest, dest)
+
+
+def _checked_copy(folder: Path, manifest: "Manifest", dest: Path | None) -> Path:
+    """Check the report in a version's folder, and copy it to ``dest`` if given; return the path of the copy."""
+    from transferlite.registry.local_bundle import check_files
+    from transferlite.storage.folder import translate_os_errors
+
     check_files(folder, {REPORT: manifest.files[REPORT]})
     if dest is None:
         return folder / REPORT

@@ -121,13 +121,17 @@ class Predictor:
         cache: Path | None = None,
         public_key: str | None = None,
     ) -> "Predictor":
-        """Load the version that ``channel`` points to, or ``model_id``; a remote bundle is copied to ``cache``."""
+        """Load the version that ``channel`` points to, or ``model_id``.
+
+        A remote bundle is copied to ``cache``, which keeps the last two versions used. Arguments and errors as in
+        :meth:`load`, and the errors of :meth:`transferlite.registry.open_registry.Registry.pull`.
+        """
         from transferlite.registry.open_registry import Registry, cache_folder
 
         registry = Registry.open(uri, public_key)
         chosen = registry.resolve(channel, model_id)
-        bundle = registry.local_bundle(chosen, cache or cache_folder(uri), [variant or FLOAT32])
-        return cls.load(bundle, variant, threads, public_key)
+        with registry.local_bundle(chosen, cache or cache_folder(uri), [variant or FLOAT32]) as bundle:
+            return cls.load(bundle, variant, threads, public_key)
 
     def __call__(self, photo: "Photo", top: int = 3) -> Prediction:
         """Predict one photo and keep the ``top`` most probable labels.

@@ -11,15 +11,17 @@ Layout of the store::
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from transferlite import environment
 from transferlite.registry.channels import Channels
 from transferlite.registry.download import fetch_bundle
-from transferlite.registry.manifest import MANIFEST, SIGNATURE
+from transferlite.registry.manifest import MANIFEST, SIGNATURE, check_model_id
 from transferlite.registry.memory_card import open_registry_store
+from transferlite.registry.model_cache import cache_in_use
 from transferlite.storage.folder import FolderStore
 from transferlite.trust.open_keys import configured_public_keys, open_signer
 
@@ -75,12 +77,18 @@ class Registry(Channels):
         fetch_bundle(self.store, f"models/{model_id}", documents, files, folder / model_id, reuse_from)
         return folder / model_id
 
-    def local_bundle(self, model_id: str, cache: Path, variants: Iterable[str]) -> Path:
-        """Return a folder with the bundle: that of a local registry, otherwise a copy pulled to ``cache``."""
+    @contextmanager
+    def local_bundle(self, model_id: str, cache: Path, variants: Iterable[str]) -> Iterator[Path]:
+        """Yield a folder with the bundle: that of a local registry, otherwise a copy pulled to ``cache``.
+
+        The copy is safe until the context ends; see :mod:`transferlite.registry.model_cache`.
+        """
         if isinstance(self.store, FolderStore):
             self.manifest(model_id)
-            return self.store.path_of(f"models/{model_id}/{MANIFEST}").parent
-        return self.pull(model_id, cache, variants, with_signature=self.keys is not None)
+            yield self.store.path_of(f"models/{model_id}/{MANIFEST}").parent
+            return
+        with cache_in_use(cache, check_model_id(model_id)):
+            yield self.pull(model_id, cache, variants, with_signature=self.keys is not None)
 
 
 def cache_folder(registry_uri: str) -> Path:

@@ -154,7 +154,7 @@ def test_missing_or_wrong_options_are_reported(
 
 def test_normalisation_options_are_refused_with_a_bundle(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["predict", "photo.jpg", "--bundle", str(trained.bundle), "--mean", "0", "--std", "1"]) == 2
-    assert "need --model FILE.tflite" in capsys.readouterr().err
+    assert "--mean needs --model FILE.tflite" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [b"", b"TFL3", b"\x00" * 64, b"\x1c\x00\x00\x00TFL3" + b"\xff" * 64])

@@ -130,17 +130,19 @@ def test_a_failed_pull_of_a_channel_keeps_the_installed_model(publish: Publish, 
 def test_the_local_bundle_of_a_local_registry_is_its_own_folder(publish: Publish, tmp_path: Path) -> None:
     registry = Registry.open(str(tmp_path / "registry"))
     publish(registry, "one")
-    assert registry.local_bundle("one", tmp_path / "cache", ["float32"]) == tmp_path / "registry" / "models" / "one"
+    with registry.local_bundle("one", tmp_path / "cache", ["float32"]) as bundle:
+        assert bundle == tmp_path / "registry" / "models" / "one"
     assert not (tmp_path / "cache").exists()
-    with pytest.raises(NotFoundError, match="there is no model two"):
-        registry.local_bundle("two", tmp_path / "cache", ["float32"])
+    missing = registry.local_bundle("two", tmp_path / "cache", ["float32"])
+    with pytest.raises(NotFoundError, match="there is no model two"), missing:
+        pass
 
 
 def test_the_local_bundle_of_a_remote_registry_is_a_copy_in_the_cache(publish: Publish, tmp_path: Path) -> None:
     registry = Registry(MemoryStore())
     publish(registry, "one")
-    bundle = registry.local_bundle("one", tmp_path / "cache", ["float32"])
-    assert bundle == tmp_path / "cache" / "one"
+    with registry.local_bundle("one", tmp_path / "cache", ["float32"]) as bundle:
+        assert bundle == tmp_path / "cache" / "one"
     assert file_names(bundle) == {"float32.tflite", "labels.txt", MANIFEST}
 
 
