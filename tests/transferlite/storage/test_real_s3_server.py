@@ -199,28 +199,30 @@ def test_rollbacks_that_race_go_back_to_what_they_say(kind: str, place: Place, t
 
 
 @dataclass
-class LostAnswers(Faults):
-    """The answers of the next ``left`` requests are lost, after what they asked for was done."""
+class LostResponses(Faults):
+    """Lose the responses to the next ``left`` requests, after the server has carried them out."""
 
     seed: int = 0
     left: int = field(default=0)
 
-    def draw(self) -> str:
+    def next_fault(self) -> str:
         with self._lock:
             self.left -= 1
             return "lost" if self.left >= 0 else "none"
 
 
 @pytest.fixture
-def losing(place: Place) -> Iterator[LostAnswers]:
-    faults = LostAnswers()
+def losing(place: Place) -> Iterator[LostResponses]:
+    faults = LostResponses()
     with faulty_proxy(place.addresses.http, faults) as endpoint:
         place.at(endpoint)
         yield faults
 
 
 @of_each_kind
-def test_who_creates_an_object_and_is_not_told_so_meets_their_own(kind: str, place: Place, losing: LostAnswers) -> None:
+def test_a_creation_whose_response_is_lost_conflicts_with_itself(
+    kind: str, place: Place, losing: LostResponses
+) -> None:
     """So there may be no winner among many. There are never two."""
     store = place.open(kind)
     losing.left = 1
@@ -230,8 +232,8 @@ def test_who_creates_an_object_and_is_not_told_so_meets_their_own(kind: str, pla
 
 
 @of_each_kind
-def test_a_promotion_whose_answer_was_lost_is_one_promotion(
-    kind: str, place: Place, losing: LostAnswers, tmp_path: Path
+def test_a_promotion_whose_response_is_lost_happens_once(
+    kind: str, place: Place, losing: LostResponses, tmp_path: Path
 ) -> None:
     store = place.open(kind)
     registry = Registry(store)
@@ -251,7 +253,7 @@ def test_a_promotion_whose_answer_was_lost_is_one_promotion(
 
 
 @of_each_kind
-def test_a_record_whose_answer_was_lost_is_written_once(kind: str, place: Place, losing: LostAnswers) -> None:
+def test_a_record_whose_response_is_lost_is_written_once(kind: str, place: Place, losing: LostResponses) -> None:
     store, record = place.open(kind), {"image": "s3://b/k.jpg", "etag": "e", "model_id": "m", "label": "red"}
     losing.left = 1
     assert write_record(store, "predictions/b/k.jpg.json", record, lambda: True) == record
