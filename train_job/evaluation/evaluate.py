@@ -17,7 +17,7 @@ from train_job.evaluation.confidence_calibration import (
     fit_temperature,
     reliability,
 )
-from train_job.evaluation.metrics import compute_metrics, operating_thresholds, precision_recall_curves
+from train_job.evaluation.metrics import compute_metrics, operating_thresholds, precision_recall_curves, wilson_interval
 from train_job.head.fit import predict_probabilities
 from train_job.head.row_sets import RowSet
 from train_job.scores import Scores, score_predictions
@@ -82,6 +82,30 @@ class Evaluation:
             "confidence": {"edges": edges.tolist(), "photos": photos.tolist()},
             "abstained": int((confidence < self.threshold).sum()),
         }
+
+    def log_lines(self) -> list[str]:
+        """Lines for the log: accuracy with its confidence interval, calibration and abstention on the test photos."""
+        test = self.scores[Split.TEST]
+        low, high = wilson_interval(int(np.trace(test.confusion)), test.photos)
+        lines = [
+            f"test accuracy {test.accuracy:.4f}, 95% interval {low:.3f} to {high:.3f}, log loss {test.log_loss:.4f}"
+            f" on {test.photos} photos"
+        ]
+        if Split.VALIDATION in self.scores:
+            error = self.calibration_errors[Split.TEST.value]
+            lines.append(
+                f"calibrated with temperature {self.temperature:.2f}: calibration error {error['before']:.3f} ->"
+                f" {error['after']:.3f} on the test photos"
+            )
+        chosen = self.chosen_threshold
+        if chosen is not None and chosen["threshold"] is not None:
+            test_counts = chosen["test"]
+            unknown = test_counts["photos"] - test_counts["answered"]
+            lines.append(
+                f"predictions below {chosen['threshold']:.3f} are unknown: {unknown} of {test_counts['photos']} on the"
+                f" test photos; of the others, {test_counts['right']} are right"
+            )
+        return lines
 
     def to_dict(self, gate: GatePredictions, folds: Mapping[str, Any] | None) -> dict[str, Any]:
         """The content of evaluation.json, with the exported variants' metrics on the photos of the gate."""

@@ -90,6 +90,13 @@ class Epoch:
     val_loss: float | None = None
     val_accuracy: float | None = None
 
+    def summary(self) -> str:
+        """Format the metrics for the progress bar."""
+        metrics = f"loss {self.loss:.4f}, accuracy {self.accuracy:.4f}"
+        if self.val_loss is None:
+            return metrics
+        return f"{metrics}, val_loss {self.val_loss:.4f}, val_accuracy {self.val_accuracy:.4f}"
+
 
 def recipe_from_options(options: TrainOptions) -> Recipe:
     """The recipe that a job's options describe."""

@@ -8,7 +8,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ from train_job.pipeline.previous_version import PreviousVersion, read_previous_v
 from train_job.quality.duplicates import NearDuplicates
 from train_job.quality.findings import CheckResult
 from train_job.quality.label_issues import LabelIssue, find_label_issues
+from train_job.quality.learnt_photos import LearntPhotos, learnt_photos
+from train_job.store.feature_store import FeatureStore
 from transferlite.errors import InputError
 
 _POOLED, _AT_CUT = 0, 1
@@ -62,7 +64,9 @@ class TrainedClassifier:
         check: findings about the photos and labels.
         near_duplicates: groups of photos that look alike.
         new_uris: URIs of photos that no earlier training has fetched.
-        previous_splits: split by sha256 of all photos of earlier versions.
+        previous: the channel's current version.
+        ancestors: photos that the weights of the warm start learnt from; empty after a cold start.
+        warnings: sentences for the report.
     """
 
     classifier: Classifier
@@ -79,7 +83,14 @@ class TrainedClassifier:
     check: CheckResult
     near_duplicates: NearDuplicates
     new_uris: frozenset[str]
-    previous_splits: Mapping[str, Split]
+    previous: PreviousVersion
+    ancestors: LearntPhotos = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def learnt(self) -> LearntPhotos:
+        """Photos that any weight of the head learnt from."""
+        return learnt_photos(self.splits, self.ancestors)
 
     def examples(self, split: Split) -> list[Example]:
         """Photos of a split ordered by sha256, so that the first few are a random sample."""
@@ -108,12 +119,13 @@ def train_classifier(job: JobContext, dataset: Dataset) -> TrainedClassifier:
     with tempfile.TemporaryDirectory(prefix="transferlite-") as folder:
         data = prepare_data(job, backbone, dataset, shares, previous, Path(folder))
         _check_precision(options, data)
-        checkpoint = partial(_checkpoint, job, _fingerprint(backbone, data, previous, options))
+        obstacle = _warm_start_obstacle(job, data, previous)
+        source = previous if options.warm_start and not obstacle else PreviousVersion()
+        checkpoint = partial(_checkpoint, job, _fingerprint(backbone, data, source, options))
         with job.phases("head"):
             program.program()  # wait for the compilation: it restores the head's weights, and would undo a warm start
-            if options.warm_start:
-                manifest = previous.manifest
-                job.report.line(warm_start(head, data.dataset.labels, backbone.sha256, manifest, job.registry))
+            if options.warm_start and not obstacle:
+                job.report.line(warm_start(head, data.dataset.labels, backbone.sha256, source.manifest, job.registry))
             history = _train_head(job, head, data, recipe, limits, program, checkpoint("head"))
         head_weights, backbone_entry = head_arrays(head), backbone.manifest_entry()
         top, output = head, _POOLED
@@ -128,7 +140,8 @@ def train_classifier(job: JobContext, dataset: Dataset) -> TrainedClassifier:
             evaluation = evaluate_head(top, head, rows, data.dataset.labels, options.precision)
             cross_validation = _cross_validate(job, data, recipe, limits) if options.folds else None
             label_issues = _label_issues(data, options.seed)
-    _report_evaluation(evaluation, job)
+    for line in evaluation.log_lines():
+        job.report.line(line)
     with job.phases("export"):
         classifier = Classifier(data.dataset.labels, backbone.spec, backbone.feature_model, head)
     return TrainedClassifier(
@@ -146,7 +159,9 @@ def train_classifier(job: JobContext, dataset: Dataset) -> TrainedClassifier:
         check=data.check,
         near_duplicates=data.near_duplicates,
         new_uris=data.new_uris,
-        previous_splits=previous.splits,
+        previous=previous,
+        ancestors=source.learnt or {},
+        warnings=(obstacle,) if obstacle else (),
     )
 
 
@@ -165,9 +180,23 @@ def _check_precision(options: TrainOptions, data: PreparedData) -> None:
         raise InputError("--precision needs validation photos", hint="give them a share: --split 80/10/10")
 
 
-def _fingerprint(backbone: FrozenBackbone, data: PreparedData, previous: PreviousVersion, options: TrainOptions) -> str:
-    """Hash everything the result depends on: a saved state with another fingerprint is not resumed."""
-    warm_start_id = previous.manifest.model_id if options.warm_start and previous.manifest else None
+def _warm_start_obstacle(job: JobContext, data: PreparedData, previous: PreviousVersion) -> str:
+    """Explain in the log why ``--warm-start`` must start cold; empty if it may start warm or is not given."""
+    if not job.options.warm_start:
+        return ""
+    facts = FeatureStore.open(job.options.feature_store, job.report.warning).facts()
+    obstacle = previous.warm_start_obstacle(data.dataset.examples, data.splits, facts)
+    if obstacle:
+        job.report.warning(obstacle)
+    return obstacle
+
+
+def _fingerprint(backbone: FrozenBackbone, data: PreparedData, source: PreviousVersion, options: TrainOptions) -> str:
+    """Hash everything the result depends on: a saved state with another fingerprint is not resumed.
+
+    ``source`` is the version of the warm start; empty for a cold start.
+    """
+    warm_start_id = source.manifest.model_id if source.manifest else None
     photos = [(example.sha256, example.label, data.splits[example.sha256].value) for example in data.dataset.examples]
     spaces = [space.id for spaces in backbone.feature_request.spaces.values() for space in spaces]
     inputs = [options.to_dict(), data.dataset.labels, photos, spaces, warm_start_id, tf.__version__]
@@ -200,7 +229,7 @@ def _train_head(
             train,
             validation,
             recipe,
-            lambda epoch: advance(_epoch_metrics(epoch)),
+            lambda epoch: advance(epoch.summary()),
             limits=limits,
             prepared=program,
             checkpoint=checkpoint,
@@ -228,7 +257,7 @@ def _fine_tune(
             data.row_set(Split.TRAIN, _AT_CUT),
             validation,
             recipe,
-            lambda epoch: advance(_epoch_metrics(epoch)),
+            lambda epoch: advance(epoch.summary()),
             limits=ResourceLimits(job.options.memory_limit, ROWS_PER_CALL, compiled=bool(backbone.gpus)),
             checkpoint=checkpoint,
             stop=job.stop,
@@ -236,13 +265,6 @@ def _fine_tune(
     if fitted is None:
         job.report.line("fine-tuning did not improve the validation loss; keeping the frozen backbone")
     return top, [] if fitted is None else fitted.history
-
-
-def _epoch_metrics(epoch: Epoch) -> str:
-    metrics = f"loss {epoch.loss:.4f}, accuracy {epoch.accuracy:.4f}"
-    if epoch.val_loss is None:
-        return metrics
-    return f"{metrics}, val_loss {epoch.val_loss:.4f}, val_accuracy {epoch.val_accuracy:.4f}"
 
 
 def _cross_validate(
@@ -275,22 +297,3 @@ def _cross_validate(
 def _label_issues(data: PreparedData, seed: int) -> list[LabelIssue]:
     photos = data.full_row_set()
     return find_label_issues(photos.table[: len(photos)], photos.labels, seed, data.duplicate_groups())
-
-
-def _report_evaluation(evaluation: Evaluation, job: JobContext) -> None:
-    test = evaluation.scores[Split.TEST]
-    job.report.line(f"test accuracy {test.accuracy:.4f}, log loss {test.log_loss:.4f} on {test.photos} photos")
-    if Split.VALIDATION in evaluation.scores:
-        error = evaluation.calibration_errors[Split.TEST.value]
-        job.report.line(
-            f"calibrated with temperature {evaluation.temperature:.2f}: calibration error {error['before']:.3f} ->"
-            f" {error['after']:.3f} on the test photos"
-        )
-    chosen = evaluation.chosen_threshold
-    if chosen is not None and chosen["threshold"] is not None:
-        test_counts = chosen["test"]
-        unknown = test_counts["photos"] - test_counts["answered"]
-        job.report.line(
-            f"predictions below {chosen['threshold']:.3f} are unknown: {unknown} of {test_counts['photos']} on the test"
-            f" photos; of the others, {test_counts['right']} are right"
-        )

@@ -1,4 +1,4 @@
-"""Format the CSV files of a version's ``training/`` folder: dataset, departed, quarantine, notes and history."""
+"""Format the CSV files of a version's ``training/`` folder: dataset, departed, learnt, quarantine, notes, history."""
 
 import csv
 import hashlib
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 DATASET_CSV = "training/dataset.csv"
 DEPARTED_CSV = "training/departed.csv"
+LEARNT_CSV = "training/learnt.csv"
 QUARANTINE_CSV = "training/quarantine.csv"
 NOTES_CSV = "training/notes.csv"
 CHECK_JSON = "training/check.json"
@@ -38,6 +39,17 @@ def dataset_csv(examples: Sequence[Example], splits: Mapping[str, Split]) -> str
 def departed_csv(previous: Mapping[str, Split], current: Mapping[str, Split]) -> str:
     """Format photos that only earlier versions had: ``sha256,split``. A photo that comes back keeps its split."""
     rows = sorted((sha256, split.value) for sha256, split in previous.items() if sha256 not in current)
+    return _csv(("sha256", "split"), rows)
+
+
+def learnt_csv(ancestors: Mapping[str, Split], current: Mapping[str, Split]) -> str:
+    """Format photos that only the weights of the warm start learnt from: ``sha256,split``.
+
+    ``ancestors`` has the photos that the weights learnt from before, ``current`` the splits of the version's photos.
+    """
+    rows = sorted(
+        (sha256, split.value) for sha256, split in ancestors.items() if current.get(sha256) not in (split, Split.TRAIN)
+    )
     return _csv(("sha256", "split"), rows)
 
 

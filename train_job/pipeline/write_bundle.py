@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
+from train_job.evaluation.comparison import Comparison
 from train_job.evaluation.evaluate import EVALUATION_JSON, evaluation_json
 from train_job.head.checkpoint import to_npz
 from train_job.head.warm_start import HEAD_NPZ
@@ -11,7 +12,6 @@ from train_job.pipeline.build_manifest import build_manifest
 from train_job.pipeline.export_variants import ExportedVariants
 from train_job.pipeline.gather_report import gather_report
 from train_job.pipeline.prepare_data import JobContext
-from train_job.pipeline.promotion import Comparison
 from train_job.pipeline.run_json import RUN_JSON, run_json
 from train_job.pipeline.train_classifier import TrainedClassifier
 from train_job.pipeline.training_csvs import (
@@ -19,11 +19,13 @@ from train_job.pipeline.training_csvs import (
     DATASET_CSV,
     DEPARTED_CSV,
     HISTORY_CSV,
+    LEARNT_CSV,
     NOTES_CSV,
     QUARANTINE_CSV,
     dataset_csv,
     departed_csv,
     history_csv,
+    learnt_csv,
     quarantine_csv,
 )
 from train_job.reporting import html_report, model_card
@@ -47,6 +49,7 @@ def write_bundle(
     """
     folder = exported.folder
     evaluation = trained.evaluation.to_dict(exported.predictions, trained.cross_validation)
+    evaluation["warnings"] = list(trained.warnings)
     evaluation["comparison"] = comparison.to_dict() | {"promoted": promoted} if comparison else None
     manifest = build_manifest(job, trained, exported)
     data = gather_report(job, trained, manifest, evaluation)
@@ -54,7 +57,8 @@ def write_bundle(
         REPORT_HTML: html_report.render(data),
         MODEL_CARD: model_card.render(data),
         DATASET_CSV: dataset_csv(trained.dataset.examples, trained.splits),
-        DEPARTED_CSV: departed_csv(trained.previous_splits, trained.splits),
+        DEPARTED_CSV: departed_csv(trained.previous.splits, trained.splits),
+        LEARNT_CSV: learnt_csv(trained.ancestors, trained.splits),
         QUARANTINE_CSV: quarantine_csv(trained.dataset.rejected),
         NOTES_CSV: quarantine_csv(trained.check.notes),
         CHECK_JSON: trained.check.to_json(),

@@ -98,11 +98,11 @@ class _Thumbnails:
 
 def notes(data: ReportData) -> list[str]:
     """Warnings for the top of the page, as sentences."""
-    warnings = []
+    warnings = [_sentence(warning) for warning in data.evaluation.get("warnings") or ()]
     comparison = data.comparison
     if comparison and comparison.get("promoted") is False:
         warnings.append("Not promoted: " + ("; ".join(comparison.get("reasons") or ()) or "--promote never") + ".")
-    warnings += [f"{note[:1].upper()}{note[1:]}." for note in (comparison or {}).get("notes") or ()]
+    warnings += [_sentence(note) for note in (comparison or {}).get("notes") or ()]
     worst = worst_classes(data)
     if worst and (worst[0].get("f1") or 0) < 0.9 and worst[0].get("f1") is not None:
         warnings.append(f"The weakest class is {worst[0]['label']}: F1 {worst[0]['f1']:.3f}.")
@@ -119,6 +119,10 @@ def notes(data: ReportData) -> list[str]:
         listed = ", ".join(scarce[:5]) + (", …" if len(scarce) > 5 else "")
         warnings.append(f"{len(scarce):,} classes have fewer than 10 test photos: {listed}.")
     return warnings
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _test_classes(data: ReportData) -> Mapping[str, Mapping[str, Any]]:

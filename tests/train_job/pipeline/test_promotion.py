@@ -1,16 +1,17 @@
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
-from train_job.data.dataset import Dataset, Example, Split
+from train_job.data.dataset import Example, Split
+from train_job.data.photo_facts import PhotoFacts
 
 
 def compared(counts: dict[str, tuple[int, int, int, int]], gone: tuple[str, ...] = (), tolerance: float = 0.05) -> Any:
     """A comparison; for each label: photos both get right, the champion alone, the challenger alone, neither."""
-    from train_job.pipeline.promotion import tally
+    from train_job.evaluation.comparison import tally
 
     labels: list[str] = []
     right: list[tuple[bool, bool]] = []
@@ -95,7 +96,7 @@ def test_a_comparison_without_photos_says_that_nothing_was_compared() -> None:
 
 
 def test_a_class_without_a_test_photo_is_counted() -> None:
-    from train_job.pipeline.promotion import tally
+    from train_job.evaluation.comparison import tally
 
     found = tally("m1", ["cat"] * 60, np.ones((2, 60), bool), (), 0.02, known=["cat", "owl"])
     assert found.classes["owl"]["photos"] == 0
@@ -111,45 +112,68 @@ def test_the_record_holds_the_decision_of_each_class() -> None:
     assert json.loads(json.dumps(kept)) == kept
 
 
-def learned(examples: Iterable[Example]) -> Any:
-    """As much of what was learned as the choice of photos looks at."""
-    from types import SimpleNamespace
-
-    from train_job.pipeline.train_classifier import TrainedClassifier
-
-    there = tuple(examples)
-    found = SimpleNamespace(
-        dataset=Dataset(there, ("cat", "dog")),
-        splits={one.sha256: one.split for one in there},
-        classifier=SimpleNamespace(labels=("cat", "dog")),
-    )
-    found.examples = lambda split: TrainedClassifier.examples(found, split)  # type: ignore[arg-type]
-    return found
-
-
 def example(sha256: str, split: Split, label: str = "cat") -> Example:
     return Example(f"/{sha256}.jpg", label, sha256=sha256, split=split)
 
 
-def test_only_photos_that_neither_learnt_from_are_fair() -> None:
-    from train_job.pipeline.promotion import fair_photos
+def learnt_from(*examples: Example) -> dict[str, Split]:
+    from train_job.quality.learnt_photos import learnt_photos
 
-    before = [
-        example("frozen", Split.TEST),
-        example("now-trained-on", Split.TEST),
-        example("was-trained-on", Split.TRAIN),
-        example("was-watched", Split.VALIDATION),
-        example("another-class", Split.TEST, "owl"),
-        example("relabelled", Split.TEST, "cat"),
+    return learnt_photos({photo.sha256: photo.split for photo in examples if photo.split is not None}, {})
+
+
+class NoFacts:
+    """A facts index without photos."""
+
+    def known(self, hashes: Sequence[str]) -> dict[str, PhotoFacts]:
+        """Return the facts by sha256."""
+        return {}
+
+
+BEFORE = (
+    example("kept", Split.TEST),
+    example("now-trained-on", Split.TEST),
+    example("was-trained-on", Split.TRAIN),
+    example("was-validation", Split.VALIDATION),
+    example("another-class", Split.TEST, "owl"),
+    example("relabelled", Split.TEST, "cat"),
+)
+NOW = (
+    example("now-trained-on", Split.TRAIN),
+    example("was-trained-on", Split.TEST),
+    example("was-validation", Split.TEST),
+    example("new", Split.TEST),
+    example("relabelled", Split.TEST, "dog"),
+    example("trained-on", Split.TRAIN, "dog"),
+)
+
+
+def fair(champion: Mapping[str, Split], challenger: Mapping[str, Split]) -> list[tuple[str, str]]:
+    from train_job.pipeline.promotion import fair_photos, shared_tests
+
+    tests = shared_tests([photo for photo in NOW if photo.split is Split.TEST], BEFORE, {"cat", "dog"})
+    facts: Any = NoFacts()
+    return [(photo.sha256, photo.label) for photo in fair_photos(tests, champion, challenger, facts)]
+
+
+def test_versions_are_compared_on_test_photos_of_either_that_neither_learnt() -> None:
+    expected = [("kept", "cat"), ("new", "cat"), ("relabelled", "dog")]
+    assert fair(learnt_from(*BEFORE), learnt_from(*NOW)) == expected
+
+
+def test_a_photo_that_an_ancestor_of_either_learnt_is_not_compared() -> None:
+    assert fair(learnt_from(*BEFORE) | {"new": Split.TRAIN}, learnt_from(*NOW)) == [
+        ("kept", "cat"),
+        ("relabelled", "dog"),
     ]
-    now = [
-        example("now-trained-on", Split.TRAIN),
-        example("was-trained-on", Split.TEST),
-        example("was-watched", Split.TEST),
-        example("new", Split.TEST),
-        example("relabelled", Split.TEST, "dog"),
-        example("learnt", Split.TRAIN, "dog"),
+    assert fair(learnt_from(*BEFORE), learnt_from(*NOW) | {"kept": Split.VALIDATION}) == [
+        ("new", "cat"),
+        ("relabelled", "dog"),
     ]
-    found = fair_photos(learned(now), before, ("cat", "dog", "owl"))
-    assert [(one.sha256, one.label) for one in found] == [("frozen", "cat"), ("new", "cat"), ("relabelled", "dog")]
-    assert [one.sha256 for one in fair_photos(learned(now), before, ("dog", "owl"))] == ["relabelled"]
+
+
+def test_a_label_that_only_one_version_knows_is_not_compared() -> None:
+    from train_job.pipeline.promotion import shared_tests
+
+    tests = shared_tests([photo for photo in NOW if photo.split is Split.TEST], BEFORE, {"dog"})
+    assert [photo.sha256 for photo in tests] == ["relabelled"]
