@@ -52,10 +52,10 @@ def rows(names: tuple[str, ...], rounds: int) -> Iterator[list[str]]:
 
 @click.command()
 @click.option("--only", multiple=True, type=click.Choice(list(BACKBONES)), help="Backbone to measure; repeatable.")
-@click.option("--rounds", default=30, show_default=True, help="Runs of each file.")
+@click.option("--rounds", default=100, show_default=True, help="Runs of each file.")
 @click.option("--quick", is_flag=True, help="EfficientNet-Lite0 only.")
 def main(only: tuple[str, ...], rounds: int, quick: bool) -> None:
-    """Print a row per backbone; the two times are CPU milliseconds per photo on one thread."""
+    """Print a row per backbone; the two times are the shortest CPU time per photo on one thread."""
     names = only or (("efficientnet_lite0",) if quick else tuple(BACKBONES))
     print_table("python -m benchmarks.runtimes.backbones", HEADER, rows(names, rounds))
 
