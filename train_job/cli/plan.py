@@ -4,11 +4,19 @@ from typing import Any
 
 import click
 
-from train_job.cli.options import backbone_option, features_option, photo_options, refuse_unused, registry_option
+from train_job.cli.options import (
+    backbone_option,
+    features_option,
+    photo_options,
+    refuse_unused,
+    registry_option,
+    test_options,
+)
 
 
 @click.command()
 @photo_options
+@test_options
 @registry_option
 @features_option
 @backbone_option

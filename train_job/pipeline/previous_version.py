@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from train_job.data.dataset import Example, Split
 from train_job.data.split import SplitShares
-from train_job.pipeline.training_csvs import DATASET_CSV, DEPARTED_CSV, LEARNT_CSV
+from train_job.pipeline.training_csvs import DATASET_CSV, DEPARTED_CSV, LEARNT_CSV, QUARANTINE_CSV
 from train_job.quality.learnt_photos import LearntPhotos, learnt_held_out, learnt_photos
 from train_job.store.facts_index import FactsIndex
 from transferlite.errors import BundleError, NotFoundError
@@ -92,6 +92,17 @@ def read_dataset_csv(registry: Registry, model_id: str) -> list[Example]:
     return [Example(image, label, sha256=sha256, split=Split(split)) for image, label, sha256, split in rows]
 
 
+def read_quarantine(registry: Registry, model_id: str) -> dict[str, str]:
+    """Read the code of each photo of a version's ``training/quarantine.csv``, by URI.
+
+    Raises:
+        NotFoundError: the version has no such file.
+        BundleError: the file is damaged.
+    """
+    rows = _read_rows(registry, f"models/{model_id}/{QUARANTINE_CSV}", ("uri", "code"))
+    return dict(rows)
+
+
 def read_learnt_photos(registry: Registry, manifest: Manifest, examples: Sequence[Example]) -> LearntPhotos | None:
     """Read the photos that the weights of a version's head learnt from, given the version's ``examples``.
 
@@ -118,13 +129,14 @@ def _read_splits(registry: Registry, model_id: str, name: str) -> dict[str, Spli
 
 
 def _read_rows(registry: Registry, key: str, columns: Sequence[str]) -> list[list[str]]:
-    """Read the named columns of a CSV file, the last of which is a split."""
+    """Read the named columns of a CSV file; a column ``split`` must be the last one."""
     lines = csv.DictReader(io.StringIO(registry.store.get(key).data.decode(errors="surrogateescape")))
     try:
         if missing := {*columns} - {*(lines.fieldnames or ())}:
             raise ValueError(f"no column {sorted(missing)[0]!r}")
         rows = [[line[name] for name in columns] for line in lines]
-        if unknown := {row[-1] for row in rows} - {split.value for split in Split}:
+        unknown = {row[-1] for row in rows if columns[-1] == "split"} - {split.value for split in Split}
+        if unknown:
             raise ValueError(f"{sorted(unknown)[0]!r} is not a split")
     except (KeyError, ValueError, csv.Error) as error:
         raise BundleError(f"cannot be read ({error})", where=f"{registry.store.uri}/{key}") from error

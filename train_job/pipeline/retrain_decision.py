@@ -1,24 +1,33 @@
 """Decide from labels and listings whether to retrain, and on how many machines: the ``transferlite plan`` command.
 
-No photo is fetched. A photo is new if the feature store has no row of it for the backbone, in any input size or view:
-enough to choose the number of machines. The training itself finds out which rows are missing.
+No photo is fetched. The number of machines depends on the photos without a feature row of the backbone, in any input
+size or view; the training itself finds out which rows are missing.
+
+A new label is a label that a training would learn and that the newest version has not learnt. Photos are compared by
+content as far as the feature store knows it, so exact copies, conflicting labels and rejected photos never count.
 """
 
 import json
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 
+from train_job.data.dataset import Example
 from train_job.data.labels.read_labels import read_job_dataset
 from train_job.options import TrainOptions
-from train_job.pipeline.previous_version import read_dataset_csv
+from train_job.pipeline.previous_version import read_dataset_csv, read_quarantine
 from train_job.progress import Reporter
+from train_job.quality.duplicates import deduplicate
 from train_job.store.feature_store import FeatureStore
 from train_job.store.photo_index import PhotoRecord
 from transferlite.errors import MissingStoreError, NotFoundError
 from transferlite.registry.manifest import Manifest
 from transferlite.registry.open_registry import Registry
 from transferlite.storage.locations import write_uri
+
+_RETRIED_CODES = {"forbidden", "unusable", "missing-decoder"}
+"""Codes of photos that exist, and that every training fetches again because the photo index does not keep them."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +37,7 @@ class RetrainDecision:
     Attributes:
         photos: labelled photos that exist.
         new_photos: photos without a feature row of the backbone.
-        new_labels: photos that are new, or have another label, since the newest version; without those that are known
-            to be unusable.
+        new_labels: labels that a training would learn and that the newest version has not learnt.
         shards: machines to extract the features of the new photos on.
         go: whether there are enough new labels to retrain.
     """
@@ -66,11 +74,8 @@ def decide_retrain(
     stamps = [example.stamp for example in dataset.examples]
     records = store.photos().lookup(uris, stamps)
     photos = sum(_are_new_photos(store, options.backbone, records))
-    previous = _labels_of_newest_version(Registry.open(options.registry))
-    labels = sum(
-        previous.get(example.image) != example.label and not (record and record.code)
-        for example, record in zip(dataset.examples, records, strict=True)
-    )
+    newest = _read_newest_version(Registry.open(options.registry))
+    labels = _count_new_labels(dataset.examples, records, newest, has_index=len(store.photos()) > 0)
     shards = min(max_shards, max(1, math.ceil(photos / photos_per_shard)))
     decision = RetrainDecision(len(dataset.examples), photos, labels, shards, labels >= new_labels)
     _report(decision, options.backbone, new_labels, report)
@@ -98,12 +103,49 @@ def _are_new_photos(store: FeatureStore, backbone: str, records: Iterable[PhotoR
         yield record is None or not (record.code or any(record.sha256 in keys for keys in known))
 
 
-def _labels_of_newest_version(registry: Registry) -> dict[str, str]:
-    """Return the label by URI of each photo of the newest version; empty without a version."""
-    newest = _newest_manifest(registry)
-    if newest is None:
-        return {}
-    return {photo.image: photo.label for photo in read_dataset_csv(registry, newest.model_id)}
+@dataclass(frozen=True)
+class _NewestVersion:
+    """What the newest version learnt: labels by sha256 and by URI, and the codes of its rejected photos by URI."""
+
+    by_content: Mapping[str, str] = field(default_factory=dict)
+    by_uri: Mapping[str, str] = field(default_factory=dict)
+    rejected: Mapping[str, str] = field(default_factory=dict)
+
+
+def _count_new_labels(
+    examples: Sequence[Example], records: Sequence[PhotoRecord | None], newest: _NewestVersion, has_index: bool
+) -> int:
+    """Count the labels that a training would learn and that the newest version has not learnt.
+
+    A photo of known content counts by its content: once for all its copies, and not at all under conflicting labels.
+    An unknown photo counts, because only a training can find out its content. Exceptions are photos that a training
+    fetches again and again without success, and photos without a stamp or without any photo index, which are compared
+    by URI.
+    """
+    pairs = list(zip(examples, records, strict=True))
+    known = [replace(example, sha256=record.sha256) for example, record in pairs if record and not record.code]
+    unknown = [example for example, record in pairs if record is None]
+    count = sum(newest.by_content.get(example.sha256) != example.label for example in deduplicate(known).examples)
+    for example in unknown:
+        if has_index and example.stamp:
+            count += newest.rejected.get(example.image) not in _RETRIED_CODES
+        else:
+            count += newest.by_uri.get(example.image) != example.label and example.image not in newest.rejected
+    return count
+
+
+def _read_newest_version(registry: Registry) -> _NewestVersion:
+    """Read what the newest version learnt; empty without a version."""
+    manifest = _newest_manifest(registry)
+    if manifest is None:
+        return _NewestVersion()
+    photos = read_dataset_csv(registry, manifest.model_id)
+    rejected: dict[str, str] = {}
+    with suppress(NotFoundError):
+        rejected = read_quarantine(registry, manifest.model_id)
+    return _NewestVersion(
+        {photo.sha256: photo.label for photo in photos}, {photo.image: photo.label for photo in photos}, rejected
+    )
 
 
 def _newest_manifest(registry: Registry) -> Manifest | None:

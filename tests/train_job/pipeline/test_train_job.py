@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import Trained
 from tests.pictures import jpeg, write_folders
 from tests.train_job.small_backbones import share_built_backbones
+from transferlite.cli.main import run
 from transferlite.errors import GateError, InputError
 from transferlite.images.decoder import decode
 from transferlite.inference.interpreter import name_and_version, runtime_version
@@ -198,6 +199,7 @@ def test_tflite_files_were_timed_on_one_thread(trained: Trained) -> None:
 
 @dataclass(frozen=True)
 class SecondRun:
+    photos: Path
     registry: Path
     before: Any
     result: Any
@@ -216,7 +218,7 @@ def second(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Second
     (photos / "blue" / "blue.1.jpg").rename(photos / "blue" / "zzz.jpg")
     (photos / "red" / "copy.jpg").write_bytes(jpeg("red", 3))
     settings: dict[str, Any] = {"promote": "auto", "learning_rate": 1e-9}
-    return SecondRun(root / "registry", trained.result, train(photos, root / "registry", **settings))
+    return SecondRun(photos, root / "registry", trained.result, train(photos, root / "registry", **settings))
 
 
 def test_an_unreadable_photo_is_quarantined_and_the_job_succeeds(second: SecondRun) -> None:
@@ -241,6 +243,15 @@ def test_check_json_includes_photos_that_were_not_fetched_again(second: SecondRu
     assert (summary["formats"], summary["unknown"]) == ({"JPEG": 120}, 0)
     assert (folder / "notes.csv").read_text() == "row,uri,code,reason,what_to_do\n"
     assert (folder / "departed.csv").read_text() == "sha256,split\n"
+
+
+def test_after_a_training_plan_finds_no_new_label_although_photos_were_rejected(
+    second: SecondRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    locations = ["--images", str(second.photos), "--registry", str(second.registry)]
+    assert run(["plan", *locations, "--backbone", "mobilenet_v3_small", "--new-labels", "1", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (plan["photos"], plan["new_labels"], plan["go"]) == (122, 0, False)
 
 
 def test_a_worse_version_is_published_but_not_promoted(second: SecondRun) -> None:
