@@ -47,8 +47,9 @@ def fitted_weights(backbone: str, photos: Path | None, path: Path) -> str:
     """Value for ``--weights``: ImageNet's if they are installed, otherwise random weights written to ``path``."""
     import keras
 
-    from train_job.backbones.build import build_backbone, normalise
+    from train_job.backbones.build import build_backbone
     from train_job.backbones.catalog import BACKBONES as CATALOG
+    from train_job.backbones.input_scaling import normalise
 
     entry = CATALOG[backbone]
     if entry.application is None:

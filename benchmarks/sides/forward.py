@@ -111,7 +111,8 @@ def prepare(backbone: Backbone, size: int, file: str) -> None:
     """Save random weights that give features of a usual size: BatchNormalization is fitted to a few images."""
     import keras
 
-    from train_job.backbones.build import build_backbone, normalise
+    from train_job.backbones.build import build_backbone
+    from train_job.backbones.input_scaling import normalise
 
     model = build_backbone(backbone, (size, size, 3), "none")
     model.trainable = True

@@ -22,8 +22,9 @@ def build(backbone: str, weights: str, size: int) -> Any:
     """Build the seed job's Keras model: a frozen backbone with its head, compiled with rmsprop."""
     import keras
 
-    from train_job.backbones.build import build_backbone, normalise
+    from train_job.backbones.build import build_backbone
     from train_job.backbones.catalog import BACKBONES
+    from train_job.backbones.input_scaling import normalise
 
     entry = BACKBONES[backbone]
     frozen = build_backbone(entry, (size, size, 3), weights)

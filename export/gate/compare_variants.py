@@ -12,7 +12,7 @@ from export.gate.limits import _EXACT_VARIANTS, EXACT_LIMITS, AgreementCounts, C
 from export.gate.runtimes import PredictFunction
 from transferlite.errors import BundleError, GateError
 from transferlite.images.decoder import RGB
-from transferlite.inference.interpreter import usable_cores
+from transferlite.inference.thread_count import usable_cores
 from transferlite.inference.variants import base_variant
 from transferlite.registry.manifest import GateResult
 

@@ -20,7 +20,7 @@ from tensorflow.lite.python.convert import mlir_quantize
 from export.tflite.tflite_file import activation_tensors, read_tflite, set_range, write_tflite
 from transferlite.errors import GateError
 from transferlite.images.decoder import RGB
-from transferlite.inference.interpreter import usable_cores
+from transferlite.inference.thread_count import usable_cores
 from transferlite.storage.prefetch import prefetch_map
 
 _MAX_INTERPRETERS = 4  # each holds all activations of a photo in memory, 30 to 150 MB

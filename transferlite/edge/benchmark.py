@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from transferlite.errors import TransferLiteError
-from transferlite.inference.interpreter import usable_cores
+from transferlite.inference.thread_count import usable_cores
 from transferlite.registry.local_bundle import find_bundle, read_manifest
 
 PHOTO_SIZE = (640, 480)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,19 +12,12 @@ import numpy as np
 
 from transferlite.errors import EDGE_LEGACY_HINT, BundleError, InputError, MissingExtraError
 from transferlite.inference.classifier_file import check_classifier, check_is_tflite, damaged_file_error
+from transferlite.inference.thread_count import usable_cores
 
 if TYPE_CHECKING:  # saves import time on a cold start
     from numpy.typing import NDArray
 
-    from transferlite.inference.normalisation import Normalisation
-
-MEGABYTES_PER_CORE = 1769
-"""Lambda memory that comes with one vCPU.
-
-Source: https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
-"""
-_MAX_THREADS = 8
-"""One photo's forward pass gains nothing from more threads."""
+    from transferlite.inference.mean_and_std import Normalisation
 
 
 def runtime_name() -> str:
@@ -50,16 +42,6 @@ def name_and_version(package: str) -> str:
         return f"{package} {metadata.version(package)}"
     except metadata.PackageNotFoundError:
         return package
-
-
-def usable_cores(environment: Mapping[str, str] = os.environ) -> int:
-    """Return the number of cores this process may use, at most 8.
-
-    A Lambda function sees all cores of its host but gets CPU time in proportion to its memory: more threads only wait.
-    """
-    memory = environment.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
-    cores = max(1, round(int(memory) / MEGABYTES_PER_CORE)) if memory.isdigit() else _MAX_THREADS
-    return min(len(os.sched_getaffinity(0)), cores, _MAX_THREADS)
 
 
 def interpreter_class() -> Any:

@@ -9,7 +9,7 @@ from transferlite.errors import BundleError, InputError
 from transferlite.images.input_spec import COMPATIBLE_DECODERS, DECODER_VERSION, InputSpec
 from transferlite.inference.classifier_file import check_classifier, check_is_tflite
 from transferlite.inference.interpreter import TFLiteClassifier, load_interpreter
-from transferlite.inference.normalisation import Normalisation
+from transferlite.inference.mean_and_std import Normalisation
 from transferlite.inference.tflite_metadata import FileMetadata, read_metadata
 from transferlite.predict.labels_file import read_labels_file
 from transferlite.registry.local_bundle import sha256_of

@@ -69,7 +69,7 @@ def test_an_image_too_small_for_the_network_is_refused(name: str) -> None:
 def test_pixels_are_normalised_as_keras_does(name: str, module: str) -> None:
     import keras
 
-    from train_job.backbones.build import normalise
+    from train_job.backbones.input_scaling import normalise
 
     pixels = np.random.default_rng(0).uniform(0, 255, (2, 8, 8, 3)).astype(np.float32)
     preprocess = getattr(keras.applications, module).preprocess_input
@@ -81,8 +81,8 @@ def test_pixels_are_normalised_as_keras_does(name: str, module: str) -> None:
 def test_resnet_normalisation_accepts_tensors_as_well_as_symbolic_inputs() -> None:
     import keras
 
-    from train_job.backbones.build import normalise
     from train_job.backbones.catalog import InputScaling
+    from train_job.backbones.input_scaling import normalise
 
     pixels = np.full((1, 2, 2, 3), 128, np.float32)
     expected = keras.applications.resnet50.preprocess_input(pixels.copy())
@@ -93,8 +93,8 @@ def test_resnet_normalisation_accepts_tensors_as_well_as_symbolic_inputs() -> No
 def test_lite_pixels_lie_around_zero() -> None:
     import keras
 
-    from train_job.backbones.build import normalise
     from train_job.backbones.catalog import InputScaling
+    from train_job.backbones.input_scaling import normalise
 
     pixels = keras.ops.convert_to_tensor(np.full((1, 1, 1, 3), [[[[0, 127, 255]]]], np.float32))
     expected = [[[[-127 / 128, 0, 1]]]]
@@ -103,8 +103,8 @@ def test_lite_pixels_lie_around_zero() -> None:
 
 @pytest.mark.parametrize("name", [name for name, entry in BACKBONES.items() if entry.normalisation.name == "INSIDE"])
 def test_a_network_with_its_own_scaling_gets_unscaled_pixels(name: str) -> None:
-    from train_job.backbones.build import normalise
     from train_job.backbones.catalog import InputScaling
+    from train_job.backbones.input_scaling import normalise
 
     assert normalise(pixels := object(), InputScaling.INSIDE) is pixels
     assert any(type(layer).__name__ in {"Rescaling", "Normalization"} for layer in random_backbone(name).layers)

@@ -4,7 +4,8 @@ import sys
 import pytest
 
 from transferlite.errors import MissingExtraError
-from transferlite.inference.interpreter import interpreter_class, usable_cores
+from transferlite.inference.interpreter import interpreter_class
+from transferlite.inference.thread_count import usable_cores
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_loading_imports_no_unneeded_module(trained: Trained) -> None:
         "base64",
         "boto3",
         "click",
-        "transferlite.inference.normalisation",
+        "transferlite.inference.mean_and_std",
         "transferlite.predict.foreign_tflite",
         "transferlite.trust.keys",
     }
