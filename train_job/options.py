@@ -26,6 +26,7 @@ class TrainOptions:
     y_col: str | None = None
     split_col: str | None = None
     classes: tuple[str, ...] = ()
+    merge_labels: str | None = None
     split: SplitShares = DEFAULT_SPLIT
     backbone: str = "efficientnet_lite0"
     weights: str = "default"

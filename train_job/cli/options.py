@@ -159,6 +159,11 @@ photo_options = combine(
     click.option(
         "--classes", callback=_parse_names, metavar="A,B", help="Comma-separated classes, in order.  [default: all]"
     ),
+    click.option(
+        "--merge-labels",
+        metavar="OLD=NEW,...",
+        help="Labels to replace by others, or the location of a CSV whose two columns are old and new.",
+    ),
 )
 """The labelled photos."""
 

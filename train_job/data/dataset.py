@@ -1,9 +1,10 @@
 """Labelled photos, their split, and the photos that were rejected."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
+from typing import Self
 
 from transferlite.errors import InputError
 
@@ -60,12 +61,16 @@ class LabelledPhotos:
         labels: the classes, in the order of the model's outputs.
         rejected: photos and rows that are not used.
         unlabelled: URIs of photos below the root that no row of the label file names.
+        skipped: number of files and rows that are neither used nor rejected, by reason.
+        remarks: how labels and folders were interpreted where that is not certain, for the log.
     """
 
     examples: tuple[Example, ...]
     labels: tuple[str, ...]
     rejected: tuple[RejectedPhoto, ...] = ()
     unlabelled: tuple[str, ...] = ()
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     def check_rejected_share(self, limit: float) -> None:
         """Raise InputError if more than the share ``limit`` (0 to 1) of the photos cannot be used."""
@@ -76,6 +81,19 @@ class LabelledPhotos:
                 f"{len(unusable)} of {total} photos cannot be used (limit {limit:.0%})",
                 hint=f"fix them or raise --fail-over; the first is {unusable[0].uri}: {unusable[0].reason}",
             )
+
+    def with_test_photos(self, held_out: "LabelledPhotos") -> Self:
+        """Return both sets as one, with all photos of ``held_out`` in the test split."""
+        tests = tuple(replace(example, split=Split.TEST) for example in held_out.examples)
+        examples, rejected = (*self.examples, *tests), (*self.rejected, *held_out.rejected)
+        labelled = {example.image for example in examples} | {photo.uri for photo in rejected}
+        candidates = dict.fromkeys((*self.unlabelled, *held_out.unlabelled))  # two label files may share one root
+        unlabelled = tuple(uri for uri in candidates if uri not in labelled)
+        skipped = Counter(self.skipped) + Counter(held_out.skipped)
+        remarks = (*self.remarks, *held_out.remarks)
+        return replace(
+            self, examples=examples, rejected=rejected, unlabelled=unlabelled, skipped=skipped, remarks=remarks
+        )
 
 
 @dataclass(frozen=True)
@@ -93,7 +111,13 @@ class Dataset(LabelledPhotos):
                 raise InputError(f"no usable photo has the label {label!r}", hint=first_rejection(self.rejected))
         if len(self.labels) < 2:
             only = f" ({self.labels[0]!r})" if self.labels else ""
-            raise InputError(f"found {len(self.labels)} class{only}; at least two are needed")
+            message = f"found {len(self.labels)} class{only}; at least two are needed"
+            raise InputError(message, hint=first_rejection(self.rejected))
+
+    @classmethod
+    def from_photos(cls, photos: LabelledPhotos) -> "Dataset":
+        """Return the photos as a data set. Raises InputError if they are too few."""
+        return cls(**{item.name: getattr(photos, item.name) for item in fields(photos)})
 
     def restrict_to(self, usable: tuple[Example, ...], rejected: Sequence[RejectedPhoto]) -> "Dataset":
         """Return the data set with only the ``usable`` photos, and ``rejected`` added to the rejected photos.
@@ -103,22 +127,14 @@ class Dataset(LabelledPhotos):
         """
         return replace(self, examples=usable, rejected=(*self.rejected, *rejected))
 
-    def with_test_photos(self, held_out: "Dataset") -> "Dataset":
-        """Return both data sets as one, with all photos of ``held_out`` in the test split."""
-        tests = tuple(replace(example, split=Split.TEST) for example in held_out.examples)
-        examples, rejected = (*self.examples, *tests), (*self.rejected, *held_out.rejected)
-        labelled = {example.image for example in examples} | {photo.uri for photo in rejected}
-        candidates = dict.fromkeys((*self.unlabelled, *held_out.unlabelled))  # two label files may share one root
-        unlabelled = tuple(uri for uri in candidates if uri not in labelled)
-        return replace(self, examples=examples, rejected=rejected, unlabelled=unlabelled)
-
 
 def rejected_summary(rejected: Sequence[RejectedPhoto]) -> str:
-    """Summarise at least one rejected photo or row in one line that names the first."""
+    """Summarise at least one rejected photo or row in one line: numbers by code, and the first."""
     first = rejected[0]
     row = f" (row {first.row})" if first.row else ""
-    more = f"; and {len(rejected) - 1} more, all in quarantine.csv" if len(rejected) > 1 else ""
-    return f"rejected {first.uri}{row}: {first.code}: {first.reason}{more}"
+    counts = Counter(photo.code for photo in rejected).most_common()
+    total = f"rejected {len(rejected)} ({', '.join(f'{n} {code}' for code, n in counts)}), all in quarantine.csv: "
+    return f"{total if len(rejected) > 1 else 'rejected '}{first.uri}{row}: {first.code}: {first.reason}"
 
 
 def first_rejection(rejected: Sequence[RejectedPhoto]) -> str:

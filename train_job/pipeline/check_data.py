@@ -2,22 +2,26 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 from export.native_logs import quiet_native_logs
 from train_job.data.dataset import Example, LabelledPhotos, RejectedPhoto
-from train_job.data.labels.read_labels import read_job_dataset
+from train_job.data.labels.read_labels import read_job_photos, to_dataset
 from train_job.data.load_photos import DecodedPhoto, load_photos
 from train_job.data.photo_facts import PhotoFacts
 from train_job.data.split import assign_splits
 from train_job.options import TrainOptions
+from train_job.pipeline.previous_version import read_previous_version
 from train_job.pipeline.training_csvs import quarantine_csv
 from train_job.progress import Reporter
 from train_job.quality.codes import advice_for
 from train_job.quality.duplicates import deduplicate, near_duplicates
 from train_job.quality.findings import CheckResult, find_problems
+from train_job.quality.label_changes import LabelChanges, find_label_changes
 from train_job.sigterm import StopRequest, stop_on_sigterm
 from transferlite.errors import AccessDeniedError
 from transferlite.images.input_spec import InputSpec
+from transferlite.registry.open_registry import Registry
 from transferlite.storage.locations import open_store
 
 _SPEC = InputSpec(224, 224)
@@ -38,20 +42,25 @@ def check_data(options: TrainOptions, out: str, report: Reporter) -> CheckResult
     store = open_store(out)
     store.check_writable()
     with stop_on_sigterm() as stop:
-        dataset = read_job_dataset(options, report)
+        labelled = read_job_photos(options, report)
         with quiet_native_logs():  # libtiff prints warnings about damaged files
-            examples, rejected, facts = _decode_all(dataset.examples, report, stop)
+            examples, rejected, facts = _decode_all(labelled.examples, report, stop)
     _check_access(examples, rejected)
     unique = deduplicate(examples)
     rejected += unique.rejected
-    photos = _usable_photos(dataset, unique.examples, rejected)
+    photos = _usable_photos(labelled, unique.examples, rejected)
     duplicates = near_duplicates(photos.examples, facts, [])
     splits = assign_splits(photos.examples, options.split.adjust_for(photos.examples), {}, duplicates.groups)
-    checked = find_problems(photos, facts, duplicates, splits, unique.notes)
+    changes = _label_changes(options, photos)
+    checked = find_problems(photos, facts, duplicates, splits, [*unique.notes, *changes.notes()])
+    checked = replace(checked, summary={**checked.summary, "label_changes": changes.to_dict()})
     store.put("quarantine.csv", quarantine_csv(photos.rejected).encode())
     store.put("notes.csv", quarantine_csv(checked.notes).encode())
     store.put("check.json", checked.to_json().encode())
     _print_findings(photos, checked, out, report)
+    if changes.changed:
+        report.warning(changes.summary())
+    dataset = to_dataset(labelled, options.labels, options.images)
     photos.check_rejected_share(options.fail_over)
     dataset.restrict_to(unique.examples, rejected)  # raises InputError if a class has no photo left
     return checked
@@ -81,13 +90,21 @@ def _check_access(examples: Sequence[Example], rejected: Sequence[RejectedPhoto]
         raise AccessDeniedError("no photo may be read: " + rejected[0].reason, where=rejected[0].uri)
 
 
+def _label_changes(options: TrainOptions, photos: LabelledPhotos) -> LabelChanges:
+    """Compare the labels with those of the channel's version; without a registry, nothing has changed."""
+    if not options.registry:
+        return LabelChanges()
+    previous = read_previous_version(Registry.open(options.registry), options.channel, options.split)
+    return find_label_changes(previous.model_id, previous.examples, photos.examples)
+
+
 def _usable_photos(
     labelled: LabelledPhotos, usable: tuple[Example, ...], rejected: Sequence[RejectedPhoto]
 ) -> LabelledPhotos:
     """Return the usable photos and the classes that still have one, to report them before an error is raised."""
     remaining = {example.label for example in usable}
     labels = tuple(label for label in labelled.labels if label in remaining)
-    return LabelledPhotos(usable, labels, (*labelled.rejected, *rejected), labelled.unlabelled)
+    return replace(labelled, examples=usable, labels=labels, rejected=(*labelled.rejected, *rejected))
 
 
 def _print_findings(photos: LabelledPhotos, checked: CheckResult, out: str, report: Reporter) -> None:

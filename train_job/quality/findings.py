@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from train_job.data.dataset import Example, LabelledPhotos, RejectedPhoto, Split
+from train_job.data.labels.class_names import similar_labels
 from train_job.data.photo_facts import PhotoFacts, PhotoTrait, has_wrong_extension
 from train_job.quality.codes import Note
 from train_job.quality.duplicates import NearDuplicates, photo_reference
@@ -110,6 +111,8 @@ def _labelled(example: Example) -> str:
 def _class_notes(photos: LabelledPhotos) -> Iterator[Note]:
     counts = Counter(example.label for example in photos.examples)
     largest, largest_count = max(counts.items(), key=lambda item: item[1], default=("", 0))
+    for pair in similar_labels(counts):
+        yield Note("", None, "similar-labels", str(pair))
     for label in photos.labels:
         if counts[label] < TINY_CLASS:
             yield Note("", None, "tiny-class", f"the class {label!r} has {counts[label]} photos")
@@ -134,6 +137,7 @@ def _summary(
         "photos": len(photos.examples),
         "left_out": len(photos.rejected),
         "rejects": _by_code(photos.rejected),
+        "skipped": dict(photos.skipped),
         "notes": _by_code(notes),
         "classes": _class_counts(photos, splits),
         "formats": dict(Counter(photo.format for photo in known).most_common()),

@@ -354,7 +354,7 @@ def test_files_that_are_no_photos_of_a_class_are_ignored(tmp_path: Path, junk: s
     "name", ["9.41.00\u202fAM.png", "\U0001f468\u200d\U0001f469.jpg", "a\u00a0b.jpg", "quo\"ted'.jpg"]
 )
 def test_a_name_of_any_printable_characters_is_a_photo(tmp_path: Path, name: str) -> None:
-    dataset = read_dataset(fill(tmp_path, f"cat/{name}", f"K\u00e4\u200d {name}/{name}"))
+    dataset = read_dataset(fill(tmp_path, f"cat/{name}", f"K\u00e4 {name}/{name}"))
     assert len(dataset.examples) == 2
     assert dataset.rejected == ()
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from train_job.data.dataset import Split
-from train_job.data.labels.label_rows import LabelColumns, LabelFile
+from train_job.data.labels.label_rows import LabelColumns, LabelFile, is_one_hot
 from train_job.data.labels.match_photos import PhotoMatcher
 from transferlite.errors import InputError
 from transferlite.images.find_photos import is_photo
@@ -16,10 +16,10 @@ _NAME_COLUMNS = """filename file files image images img photo picture imagename 
 imageuri imagekey imageref imgname imgpath photoname photopath path filepath fullpath relativepath uri imageurl url
 s3uri s3path s3key key objectkey sourceref source"""
 _LABEL_COLUMNS = """label labels class classes category target classname classlabel labelname categoryname targetname
-tag groundtruth y"""
+tag groundtruth y choice"""
 _SPLIT_COLUMNS = "split splits subset partition set dataset datasplit usage mlusage"
 
-_SPLIT_VALUES = {
+SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), Split.TRAIN),
     **dict.fromkeys(("val", "valid", "validation", "dev"), Split.VALIDATION),
     **dict.fromkeys(("test", "testing"), Split.TEST),
@@ -32,7 +32,7 @@ def parse_split(text: str) -> Split | None:
     if not word:
         return None
     try:
-        return _SPLIT_VALUES[word]
+        return SPLIT_WORDS[word]
     except KeyError:
         raise ValueError(
             f"{text.strip()!r} is not a split; write train, validation or test, or leave it empty"
@@ -46,8 +46,8 @@ def find_columns(
 
     In order of precedence: the column that the option names; ``File Name`` and ``Label``; the label attribute of a
     Ground Truth manifest; the only column with a well-known name; the only column whose values name photos; the other
-    one of two columns. The split column is optional: without ``split_col`` it is found by name and must hold splits,
-    and ``split_col=""`` means none.
+    one of two columns; the columns that hold only 0 and 1, one per class. The split column is optional: without
+    ``split_col`` it is found by name and must hold splits, and ``split_col=""`` means none.
 
     Args:
         file: the label file.
@@ -82,6 +82,9 @@ def find_columns(
         return LabelColumns(name, _attribute(file), split)
     label = y_col or _find_label(file, free) or (free[0] if len(free) == 1 else None)
     if label is None:
+        one_hot = tuple(column for column in free if is_one_hot(file.sample(column)))
+        if len(one_hot) > 1:
+            return LabelColumns(name, None, split, one_hot)
         raise _unclear(file, DEFAULT_LABEL, "labels", "--y-col")
     return LabelColumns(name, label, split)
 
@@ -146,7 +149,7 @@ def _find_split(file: LabelFile, used: set[str | None]) -> str | None:
 
 def _holds_splits(texts: Sequence[str]) -> bool:
     values = {text.strip().lower() for text in texts} - {""}
-    return not values or not values.isdisjoint(_SPLIT_VALUES)
+    return not values or not values.isdisjoint(SPLIT_WORDS)
 
 
 def _well_known(columns: Sequence[str], names: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Read label files of JSON objects with pandas: JSON Lines such as Ground Truth's manifests, or one array."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -37,11 +37,13 @@ def open_json(location: str, data: bytes) -> LabelFile:
         attributes |= dict.fromkeys(in_line)
         overlap = overlap or len(in_line) > 1
     if not columns:
-        raise InputError(f"holds no JSON objects ({first_reason})", where=location, hint="write one object a line")
+        is_coco = all(f'"{key}"'.encode() in data for key in ("images", "annotations", "categories"))
+        hint = "convert COCO to a CSV with the columns file and label" if is_coco else "write one object a line"
+        raise InputError(f"holds no JSON objects ({first_reason})", where=location, hint=hint)
 
     def read(names: Sequence[str], _: int) -> Iterator[NumberedValues]:
         for row, item in objects(location, data):
-            yield row, (item,) if isinstance(item, ValueError) else [_value(item, name) for name in names]
+            yield row, (item,) if isinstance(item, ValueError) else [_value(item, name, attributes) for name in names]
 
     names = tuple(column for column in columns if not column.endswith(_METADATA))
     return LabelFile(location, names, read, tuple(attributes), overlap)
@@ -87,7 +89,25 @@ def _parse(data: bytes, lines: bool = False) -> list[Any]:
 
 
 def _require_object(item: object) -> Object | ValueError:
-    return item if isinstance(item, dict) else ValueError("is not a JSON object")
+    if not isinstance(item, dict):
+        return ValueError("is not a JSON object")
+    is_task = isinstance(item.get("data"), dict) and isinstance(item.get("annotations"), list)
+    return _read_task(item) if is_task else item
+
+
+def _read_task(task: Object) -> Object | ValueError:
+    """Return the data of a Label Studio task, and its only choice under the key ``choice``.
+
+    See https://labelstud.io/guide/export.
+    """
+    try:
+        results = [result for item in task["annotations"] if not item.get("was_cancelled") for result in item["result"]]
+        choices = {choice for result in results if result["type"] == "choices" for choice in result["value"]["choices"]}
+    except (AttributeError, KeyError, TypeError):
+        return ValueError("is not a Label Studio task with choices")
+    if len(choices) > 1:
+        return ValueError(f"has {len(choices)} labels where one is needed ({', '.join(sorted(map(str, choices)))})")
+    return {**task["data"], "choice": next(iter(choices), None)}
 
 
 def _label_attributes(values: Object) -> list[str]:
@@ -100,18 +120,20 @@ def _names_class(metadata: object) -> bool:
     return isinstance(metadata, dict) and ("class-name" in metadata or "multilabel" in str(metadata.get("type")))
 
 
-def _value(values: Object, column: str) -> object:
+def _value(values: Object, column: str, attributes: Container[str]) -> object:
     """Return the value of a column; of a label attribute, its class name instead of its number.
 
-    A ValueError says that the line has several labels.
+    A ValueError says that the line has several labels, or a number without a name in a file that names classes.
     """
     column = column or next(iter(_label_attributes(values)), "")
     value, metadata = values.get(column), values.get(column + _METADATA)
-    if not isinstance(metadata, dict):
-        return value
-    class_map = metadata.get("class-map")
-    if isinstance(class_map, dict) and isinstance(value, list):  # output of a multi-label job
+    metadata = metadata if isinstance(metadata, dict) else {}
+    number, names = value, {}
+    if isinstance(value, list) and isinstance(metadata.get("class-map"), dict):  # output of a multi-label job
         if len(value) != 1:
             return ValueError(f"has {len(value)} labels where one is needed")
-        return class_map.get(str(value[0]), value[0])
-    return metadata.get("class-name", value)
+        number, names = value[0], metadata["class-map"]
+    name = metadata.get("class-name", names.get(str(number)))
+    if name is None and isinstance(number, int | float) and column in attributes:
+        return ValueError(f"has the label number {number} without a class-name")
+    return number if name is None else name

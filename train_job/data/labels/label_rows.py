@@ -26,11 +26,18 @@ class LabelColumns:
         name: column of photo names.
         label: column of labels; None to use the only Ground Truth label attribute of each line.
         split: column of splits; None if there is none.
+        one_hot: columns of which exactly one holds 1 in each row, instead of a label column; empty otherwise.
     """
 
     name: str
     label: str | None
     split: str | None = None
+    one_hot: tuple[str, ...] = ()
+
+    @property
+    def remark(self) -> str:
+        """How the columns were interpreted, for the log; empty if there is a label column."""
+        return f"has one column per class: {', '.join(map(repr, self.one_hot))}" if self.one_hot else ""
 
 
 class LabelRow(NamedTuple):
@@ -77,16 +84,40 @@ class LabelFile:
         Raises:
             InputError: two columns share a needed name, or the rest of the file cannot be read.
         """
-        needed = [columns.name, columns.label or "", *([columns.split] if columns.split else [])]
+        labels = columns.one_hot or (columns.label or "",)
+        needed = [columns.name, *labels, *([columns.split] if columns.split else [])]
         for column in needed:
             if self.columns.count(column) > 1:
                 count = self.columns.count(column)
                 raise InputError(f"has {count} columns {column!r}", where=self.location, hint="rename one")
         for row, values in self.read(needed, 2**16):
             try:
-                yield LabelRow(row, *map(as_text, values))
+                texts = [as_text(value) for value in values]
+                if columns.one_hot:
+                    texts[1 : len(labels) + 1] = [_one_hot_label(labels, texts[1:])]
+                yield LabelRow(row, *texts)
             except ValueError as error:
                 yield RejectedPhoto(text_or_none(values[0]) or self.location, row, "bad-row", str(error))
+
+
+_ONE, _ZERO = ("1", "1.0", "true"), ("", "0", "0.0", "false")
+
+
+def is_one_hot(texts: Sequence[str]) -> bool:
+    """Return whether all values are 0 or 1 and some are 1."""
+    values = {text.strip().lower() for text in texts}
+    return values <= {*_ONE, *_ZERO} and not values.isdisjoint(_ONE)
+
+
+def _one_hot_label(labels: Sequence[str], texts: Sequence[str]) -> str:
+    """Return the label whose column holds 1; empty if there is none. Raises ValueError for several or another value."""
+    values = [text.strip().lower() for text in texts[: len(labels)]]
+    chosen = [label for label, value in zip(labels, values, strict=True) if value in _ONE]
+    if other := next((value for value in values if value not in (*_ONE, *_ZERO)), ""):
+        raise ValueError(f"has the value {other!r} in the column of a class, where 0 or 1 is needed")
+    if len(chosen) > 1:
+        raise ValueError(f"has {len(chosen)} labels where one is needed ({', '.join(chosen)})")
+    return chosen[0] if chosen else ""
 
 
 def as_text(value: object) -> str:

@@ -3,13 +3,14 @@
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from posixpath import splitext
 from typing import NamedTuple
-from urllib.parse import unquote_plus
+from urllib.parse import unquote, unquote_plus
 
 from transferlite.images.find_photos import PHOTO_EXTENSIONS, is_junk, key_problem
 from transferlite.storage.store import join_uri
@@ -20,6 +21,9 @@ UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 UNPRINTABLE_NAME = "the name has a character that cannot be printed"
 _JUNK_REASON = "it is hidden, or a file manager created it"
+_MAX_ALTERNATIVES = 10  # keys that a message lists for a name that matches none
+_UPLOADED = re.compile(r"/?data/upload/\d+/(?:[0-9a-f]{8}-)?(.+)")  # Label Studio adds a prefix to what is uploaded
+_LOCAL_FILE = re.compile(r"/?data/local-files/\?d=(.+)")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _S3_SCHEMES = frozenset({"s3", "s3a", "s3n"})  # s3a and s3n: as Hadoop and Spark write it
 
@@ -144,6 +148,8 @@ class PhotoMatcher:
             for suffix in self._root_suffixes:
                 if relative.startswith(suffix):
                     yield relative.removeprefix(suffix)
+            if relative.startswith("data/"):
+                yield from _label_studio_keys(relative)
 
     @cached_property
     def _roots(self) -> tuple[str, ...]:
@@ -176,21 +182,45 @@ class PhotoMatcher:
         return PhotoMatch(uri, key, self.stamps[key])
 
     def _missing_match(self, name: str) -> PhotoMatch:
-        similar = self._similar_key(name.replace("\\", "/"))
-        reason = "there is no such file" + (f"; did you mean {similar!r}?" if similar else "")
+        similar = self._similar_keys(name.replace("\\", "/"))
+        reason = "there is no such file" + (f"; did you mean {_alternatives(similar)}?" if similar else "")
         return PhotoMatch(name if _is_absolute(name) else join_uri(self.root, name), code="missing", reason=reason)
 
-    def _similar_key(self, name: str) -> str:
-        """Return a key that differs in URL encoding, case, extension or folder only; empty if there is none."""
-        decoded = (key for key in self._candidate_keys(unquote_plus(name)) if key in self.stamps)
+    def _similar_keys(self, name: str) -> Sequence[str]:
+        """Return the keys that differ in URL encoding, case, extension or folder only."""
+        decoded = next((key for key in self._candidate_keys(unquote_plus(name)) if key in self.stamps), None)
         keys, stems = self._folded_keys
         folded = (keys[key.casefold()] for key in self._candidate_keys(to_nfc(name)) if key.casefold() in keys)
-        return escape_unprintable(next(decoded, "") or next(folded, "") or stems.get(_stem(name), ""))
+        return [decoded] if decoded else next(folded, stems.get(_stem(name), []))
 
     @cached_property
-    def _folded_keys(self) -> tuple[Mapping[str, str], Mapping[str, str]]:
-        """Keys by their case-folded NFC form, and one key by each file name without its extension."""
-        return {to_nfc(key).casefold(): key for key in self.stamps}, {_stem(key): key for key in self.stamps}
+    def _folded_keys(self) -> tuple[Mapping[str, list[str]], Mapping[str, list[str]]]:
+        """Keys by their case-folded NFC form, and by their file name without its extension."""
+        keys, stems = defaultdict(list), defaultdict(list)
+        for key in self.stamps:
+            keys[to_nfc(key).casefold()].append(key)
+            stems[_stem(key)].append(key)
+        return keys, stems
+
+
+def _label_studio_keys(name: str) -> Iterator[str]:
+    """Yield the names of an uploaded or local file, as Label Studio exports them."""
+    if match := _UPLOADED.fullmatch(name):
+        yield name.rpartition("/")[2]
+        yield match[1]
+    elif match := _LOCAL_FILE.fullmatch(name):
+        path = unquote(match[1])
+        segments = path.split("/")
+        yield from ("/".join(segments[start:]) for start in range(len(segments)))
+
+
+def _alternatives(keys: Sequence[str]) -> str:
+    """List keys for a message; those that look the same are escaped."""
+    same = len({*map(to_nfc, keys)}) < len(keys)
+    quoted = [ascii(key) if same else f"{escape_unprintable(key)!r}" for key in keys[:_MAX_ALTERNATIVES]]
+    more = [f"{len(keys) - len(quoted)} more"] if len(keys) > len(quoted) else []
+    *others, last = quoted + more
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _match_outside(uri: str) -> PhotoMatch:

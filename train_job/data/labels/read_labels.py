@@ -1,20 +1,21 @@
 """Read the labelled photos: from a label file, or from one folder per class."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 
-from train_job.data.dataset import Dataset, Example, RejectedPhoto, first_rejection, rejected_summary
-from train_job.data.labels.find_columns import find_columns, parse_split
-from train_job.data.labels.formats import open_label_file
-from train_job.data.labels.label_rows import LabelRow
-from train_job.data.labels.match_photos import UNPRINTABLE, PhotoMatcher, escape_unprintable, name_problem, to_nfc
+from train_job.data.dataset import Dataset, LabelledPhotos, RejectedPhoto, Split, first_rejection, rejected_summary
+from train_job.data.labels.class_names import LabelMerge, similar_labels
+from train_job.data.labels.match_photos import to_nfc
+from train_job.data.labels.read_folders import read_folders
+from train_job.data.labels.read_rows import read_rows
 from train_job.options import TrainOptions
 from train_job.progress import Reporter
-from transferlite.errors import InputError, NotFoundError
-from transferlite.images.find_photos import is_junk, is_photo, may_hide_photos
-from transferlite.storage.locations import open_store
-from transferlite.storage.store import join_uri
-from transferlite.storage.walk_folder import SkippedEntry
+from transferlite.errors import InputError
+from transferlite.inference.prediction import UNKNOWN
+
+_MAX_LISTED = 50
+"""Classes to print with their counts, and pairs of similar labels."""
 
 
 def read_dataset(
@@ -25,205 +26,142 @@ def read_dataset(
     classes: Sequence[str] = (),
     split_col: str | None = None,
 ) -> Dataset:
-    """Read the labelled photos below ``images``, an ``s3://`` prefix or folder.
+    """Read the labelled photos below ``images``, as :func:`read_photos` does.
+
+    Raises:
+        NotFoundError: the label file or the root of the photos does not exist.
+        InputError: the label file cannot be read, no photo is usable, or fewer than two classes remain.
+    """
+    return to_dataset(read_photos(images, labels, (x_col, y_col, split_col), classes), labels, images)
+
+
+def read_photos(
+    images: str,
+    labels: str | None,
+    columns: tuple[str | None, str | None, str | None] = (None, None, None),
+    classes: Sequence[str] = (),
+    merge: LabelMerge | None = None,
+    training_labels: Sequence[str] | None = None,
+) -> LabelledPhotos:
+    """Read the labelled photos below ``images``, an ``s3://`` prefix or folder; they may be too few to train on.
 
     Labels are normalised to NFC, so that labels that look the same are one class.
 
     Args:
         images: root of the photos; without ``labels``, each of its folders is a class.
         labels: label file (:mod:`train_job.data.labels.formats`); names in it are relative to ``images`` or absolute.
-        x_col: column of names; found by default (:func:`train_job.data.labels.find_columns.find_columns`).
-        y_col: column of labels; found by default.
-        classes: classes to use, in this order; rows of other classes are ignored. Default: all, in alphabetical order.
-        split_col: column of splits; found by default if there is one, and ``""`` means none.
+        columns: columns of names, labels and splits; None to find one
+            (:func:`train_job.data.labels.find_columns.find_columns`), and ``""`` for no splits.
+        classes: classes to use, in this order; photos of others are skipped. Default: all, in alphabetical order.
+        merge: labels to replace by others.
+        training_labels: classes of the training photos, if these are test photos.
 
     Raises:
         NotFoundError: the label file or the root of the photos does not exist.
-        InputError: the label file cannot be read, no photo is usable, or fewer than two classes remain.
+        InputError: the label file cannot be read, or the folders are ambiguous.
     """
-    unlabelled: tuple[str, ...] = ()
+    chosen = tuple(map(to_nfc, classes))
+    if len(set(chosen)) != len(chosen):
+        raise InputError("a class is named twice", where=f"--classes {','.join(chosen)}")
     if labels is None:
-        labelled, rejected = _read_folders(images, tuple(map(to_nfc, classes)))
+        photos = read_folders(
+            images, training_labels or chosen, merge or LabelMerge(), allow_splits=training_labels is None
+        )
     else:
-        labelled, rejected, unlabelled = _read_file(images, labels, (x_col, y_col, split_col))
-    names = tuple(map(to_nfc, classes)) or tuple(sorted({example.label for example in labelled}))
-    if len(set(names)) != len(names):
-        raise InputError("a class is named twice", where=f"--classes {','.join(names)}")
-    examples = tuple(example for example in labelled if example.label in set(names))
-    if not examples:
-        reason = first_rejection(rejected) or f"none has one of the labels {', '.join(names)}"
-        raise InputError("no labelled photo was found", where=labels or images, hint=reason)
-    return Dataset(examples, names, tuple(rejected), unlabelled)
+        photos = read_rows(images, labels, columns, merge or LabelMerge())
+    if chosen:
+        photos = _skip_other_classes(photos, chosen)
+    trained = {example.label for example in photos.examples if example.split in (None, Split.TRAIN)}
+    if training_labels is not None:
+        photos = _reject_unseen(photos, set(training_labels))
+    elif len(trained) > 1:  # with fewer, no training is possible, and the error says so
+        photos = _reject_unseen(photos, trained)
+    names = training_labels or chosen or sorted({example.label for example in photos.examples})
+    return replace(photos, labels=tuple(names))
 
 
-def _read_folders(images: str, classes: Sequence[str]) -> tuple[list[Example], list[RejectedPhoto]]:
-    store = open_store(images)
-    examples: list[Example] = []
-    rejected: list[RejectedPhoto] = []
-    skipped: list[SkippedEntry] = []
-    for entry in store.entries(on_skip=skipped.append):
-        label, _, rest = entry.key.lstrip("/").partition("/")
-        uri = join_uri(store.uri, entry.key)
-        if is_junk(entry.key) or not (rest or is_photo(entry.key) or name_problem(uri)):
-            continue
-        if problem := name_problem(uri):
-            rejected.append(RejectedPhoto(escape_unprintable(uri), None, "bad-name", problem))
-        elif not is_photo(entry.key):
-            rejected.append(RejectedPhoto(uri, None, "not-photo-name", "not a photo extension"))
-        elif not rest:
-            rejected.append(RejectedPhoto(uri, None, "no-label", "the photo lies in no class folder"))
-        else:
-            examples.append(Example(uri, to_nfc(label), stamp=entry.stamp))
-    rejected += (_reject_skipped(store.uri, entry, classes) for entry in filter(may_hide_photos, skipped))
-    if not examples:
-        hint = "use one folder a class, or pass a label file with --labels"
-        broken = first_rejection([photo for photo in rejected if photo.code not in ("not-photo-name", "no-label")])
-        raise InputError("holds no folder of photos", where=images, hint=broken or hint)
-    return examples, rejected
+def _skip_other_classes(photos: LabelledPhotos, classes: Sequence[str]) -> LabelledPhotos:
+    used = tuple(example for example in photos.examples if example.label in set(classes))
+    count = len(photos.examples) - len(used)
+    skipped = {**photos.skipped, "class not in --classes": count} if count else photos.skipped
+    return replace(photos, examples=used, skipped=skipped)
 
 
-def _reject_skipped(root: str, entry: SkippedEntry, classes: Sequence[str]) -> RejectedPhoto:
-    """Reject what the listing of class folders left out.
+def _reject_unseen(photos: LabelledPhotos, trained: set[str]) -> LabelledPhotos:
+    """Reject validation and test photos whose label no training photo has."""
+    used = tuple(example for example in photos.examples if example.label in trained)
+    rejected = (
+        RejectedPhoto(example.image, example.row, "unseen-label", f"no training photo has the label {example.label!r}")
+        for example in photos.examples
+        if example.label not in trained
+    )
+    return replace(photos, examples=used, rejected=(*photos.rejected, *rejected))
 
-    Raises the error of a class folder that cannot be read: the model would lack the class.
+
+def to_dataset(photos: LabelledPhotos, labels: str | None, images: str) -> Dataset:
+    """Return the photos as a data set to train on; ``labels`` and ``images`` are the locations they were read from.
+
+    Raises:
+        InputError: no photo is usable, or fewer than two classes remain.
     """
-    label, _, rest = entry.key.partition("/")
-    if entry.code == "duplicate":
-        if entry.same_as.partition("/")[0] not in ("", label):
-            entry = entry._replace(code="conflicting-labels", reason=f"{entry.reason} with another label")
-    elif entry.hides_files and not rest and (not classes or to_nfc(label) in classes):
-        raise entry.to_error(join_uri(root, entry.key))
-    return _reject(root, entry)
-
-
-def _read_file(
-    images: str, labels: str, columns: tuple[str | None, str | None, str | None]
-) -> tuple[list[Example], list[RejectedPhoto], tuple[str, ...]]:
-    """Read a label file; ``columns`` are the options for names, labels and splits.
-
-    Returns the labelled photos, the rejected photos and rows, and the URIs of photos without a row.
-    """
-    file = open_label_file(labels)
-    store = open_store(images)
-    skipped: list[SkippedEntry] = []
-    stamps = {entry.key: entry.stamp for entry in store.entries(on_skip=skipped.append)}
-    photos = PhotoMatcher(store.uri, stamps, {entry.key: entry for entry in skipped})
-    if not stamps:
-        first = next((f"{entry.key} {entry.reason}" for entry in skipped), "")
-        raise NotFoundError("holds no files", where=images, hint=first or "check --images")
-    collector = _RowCollector(photos, labels)
-    collector.add(file.rows(find_columns(file, *columns, photos)))
-    examples, rejected = collector.result()
-    rejected += (_reject(store.uri, entry) for entry in skipped if entry.hides_files and not is_junk(entry.key))
-    names = (*stamps, *(entry.key for entry in skipped if not entry.may_be_folder))
-    unlabelled = (key for key in names if key not in collector.named_keys and is_photo(key))
-    return examples, rejected, tuple(join_uri(store.uri, key) for key in unlabelled)
-
-
-def _reject(root: str, entry: SkippedEntry) -> RejectedPhoto:
-    uri = escape_unprintable(join_uri(root, entry.key))
-    return RejectedPhoto(uri, None, entry.code, escape_unprintable(entry.reason))
-
-
-@dataclass
-class _RowCollector:
-    """Collects the rows of a label file: the first row of each photo, and the rejected rows."""
-
-    photos: PhotoMatcher
-    location: str
-    named_keys: set[str] = field(default_factory=set)
-    examples: dict[str, Example] = field(default_factory=dict)
-    rejected: list[RejectedPhoto] = field(default_factory=list)
-    labels: dict[str, str] = field(default_factory=dict)
-    """One text object for each label, which saves memory when a million rows share a few labels."""
-
-    def add(self, rows: Iterable[LabelRow | RejectedPhoto]) -> None:
-        for row in rows:
-            result = self._with_photo_uri(row) if isinstance(row, RejectedPhoto) else self._read_row(row)
-            if isinstance(result, RejectedPhoto):
-                self.rejected.append(result)
-            elif result is not None:
-                self._add_example(result)
-
-    def _with_photo_uri(self, rejected: RejectedPhoto) -> RejectedPhoto:
-        """Set a rejected row's URI to that of its photo, if it names a photo."""
-        if rejected.uri == self.location:
-            return rejected
-        match = self.photos.match(rejected.uri)
-        self.named_keys.add(match.key)
-        return replace(rejected, uri=match.uri)
-
-    def _read_row(self, row: LabelRow) -> Example | RejectedPhoto | None:
-        """Read a row on its own; None if it is blank."""
-        label = to_nfc(row.label.strip())
-        if not label and not row.name.strip():
-            return None
-        if not row.name.strip():
-            return RejectedPhoto(self.location, row.row, "no-label", "the row has an empty name")
-        uri, key, stamp, code, reason = self.photos.match(row.name)
-        self.named_keys.add(key)
-        if not label:
-            return RejectedPhoto(uri, row.row, "no-label", "the row has an empty label")
-        if UNPRINTABLE.search(label):
-            reason = f"the label '{escape_unprintable(label)}' has a character that cannot be printed"
-            return RejectedPhoto(uri, row.row, "bad-label", reason)
-        if code:
-            in_file = f" (row {row.row} of {self.location})" if code == "missing" else ""
-            return RejectedPhoto(uri, row.row, code, reason + in_file)
-        try:
-            split = parse_split(row.split)
-        except ValueError as error:
-            return RejectedPhoto(uri, row.row, "bad-split", str(error))
-        return Example(uri, self.labels.setdefault(label, label), row.row, split=split, stamp=stamp)
-
-    def _add_example(self, example: Example) -> None:
-        """Add an example, unless an earlier row names the same photo."""
-        first = self.examples.setdefault(example.image, example)
-        if first is example:
-            return
-        same_label = first.label == example.label
-        earlier, later = (first.split, example.split) if same_label else (first.label, example.label)
-        if earlier == later or None in (earlier, later):
-            self.examples[example.image] = replace(first, split=first.split or example.split)
-            self._reject(example, "repeated-row", f"row {first.row} has the same content")
-        else:
-            code = "conflicting-splits" if same_label else "conflicting-labels"
-            reason = f"row {first.row} has {str(earlier)!r}, row {example.row} has {str(later)!r}"
-            self._reject(example, code, reason)
-
-    def _reject(self, example: Example, code: str, reason: str) -> None:
-        self.rejected.append(RejectedPhoto(example.image, example.row, code, reason))
-
-    def result(self) -> tuple[list[Example], list[RejectedPhoto]]:
-        """Return the examples without those whose rows conflict, and the rejected rows."""
-        codes = ("conflicting-labels", "conflicting-splits")
-        conflicts = {rejected.uri: rejected for rejected in self.rejected if rejected.code in codes}
-        for uri, rejected in conflicts.items():
-            self.rejected.append(replace(rejected, row=self.examples.pop(uri).row))
-        return list(self.examples.values()), self.rejected
+    if photos.examples:
+        return Dataset.from_photos(photos)
+    minor = () if labels else ("not-photo-name", "no-label")
+    hint = first_rejection([photo for photo in photos.rejected if photo.code not in minor])
+    if photos.labels:
+        hint = hint or f"none has one of the labels {', '.join(photos.labels)}"
+    elif not labels:
+        hint = hint or "use one folder a class, or pass a label file with --labels"
+        raise InputError("holds no folder of photos", where=images, hint=hint)
+    raise InputError("no labelled photo was found", where=labels or images, hint=hint)
 
 
 def read_job_dataset(options: TrainOptions, report: Reporter) -> Dataset:
-    """Read the photos that a job's options name, with the user's own test photos in the test split."""
-    columns = {"x_col": options.x_col, "y_col": options.y_col}
-    dataset = read_dataset(
-        options.images, options.labels, classes=options.classes, split_col=options.split_col, **columns
-    )
-    _report(dataset, "", report)
-    if options.test_images is None:
-        return dataset
-    try:
-        held_out = read_dataset(
-            options.test_images, options.test_labels, classes=dataset.labels, split_col="", **columns
+    """Read the photos that a job's options name, with the user's own test photos in the test split.
+
+    Raises:
+        InputError: as :func:`read_dataset`, after the rejected photos are reported; or a class is named ``unknown``.
+    """
+    return to_dataset(read_job_photos(options, report), options.labels, options.images)
+
+
+def read_job_photos(options: TrainOptions, report: Reporter) -> LabelledPhotos:
+    """Read the photos as :func:`read_job_dataset` does, also if they are too few to train on."""
+    merge = LabelMerge.parse(options.merge_labels)
+    columns = (options.x_col, options.y_col, options.split_col)
+    photos = read_photos(options.images, options.labels, columns, options.classes, merge)
+    _report(photos, "", report)
+    merge.report(report)
+    if options.precision is not None and UNKNOWN in photos.labels:
+        message = f"a class is named {UNKNOWN!r}, which --precision predicts for photos that it is not sure of"
+        raise InputError(
+            message, where=options.labels or options.images, hint="rename it: --merge-labels unknown=other"
         )
+    if options.test_images is None:
+        return photos
+    held_out = read_photos(
+        options.test_images, options.test_labels, (*columns[:2], ""), options.classes, merge, photos.labels
+    )
+    _report(held_out, " to test on", report)
+    try:
+        to_dataset(held_out, options.test_labels, options.test_images)
     except InputError as error:
         raise InputError(error.message, where=error.where or options.test_images, hint=error.hint) from None
-    _report(held_out, " to test on", report)
-    return dataset.with_test_photos(held_out)
+    return photos.with_test_photos(held_out)
 
 
-def _report(dataset: Dataset, purpose: str, report: Reporter) -> None:
-    count, classes = len(dataset.examples), len(dataset.labels)
+def _report(photos: LabelledPhotos, purpose: str, report: Reporter) -> None:
+    count, classes = len(photos.examples), len(photos.labels)
     report.line(f"Found {count} validated image filenames belonging to {classes} classes{purpose}.")
-    if dataset.rejected:
-        report.warning(rejected_summary(dataset.rejected))
+    counts = Counter(example.label for example in photos.examples)
+    if counts:
+        more = f", and {len(counts) - _MAX_LISTED} more" if len(counts) > _MAX_LISTED else ""
+        report.line("classes: " + ", ".join(f"{label!r} {n}" for label, n in counts.most_common(_MAX_LISTED)) + more)
+    for remark in photos.remarks:
+        report.line(remark)
+    if photos.skipped:
+        report.line("skipped: " + ", ".join(f"{n} {reason}" for reason, n in sorted(photos.skipped.items())))
+    for pair in similar_labels(counts)[:_MAX_LISTED]:
+        report.warning(f"{pair}; pass --merge-labels {pair.label!r}={pair.other!r} if they are one class")
+    if photos.rejected:
+        report.warning(rejected_summary(photos.rejected))
