@@ -16,7 +16,6 @@ from transferlite.cli.options import (
     signing_key_option,
     variants_option,
 )
-from transferlite.errors import InputError
 
 if TYPE_CHECKING:
     from transferlite.registry.manifest import Manifest
@@ -171,7 +170,10 @@ def pull(
     if model_id:
         bundle = opened.pull(model_id, dest, variants)
     else:
-        bundle = install_current(opened, channel, dest, variants).bundle
+        installed = install_current(opened, channel, dest, variants)
+        bundle = installed.bundle
+        if installed.repaired:
+            click.echo(f"repaired {', '.join(installed.repaired)}", err=True)
     click.echo(str(bundle))
 
 
@@ -196,11 +198,9 @@ def share(
 
 
 def open_registry(location: str, public_key: str | None = None, signing_key: str | None = None) -> "Registry":
-    """Open a registry. Raises InputError if it is a local folder that does not exist."""
+    """Open a registry. Raises NotFoundError if it is a local folder that does not exist."""
     from transferlite.registry.open_registry import Registry
-    from transferlite.storage.folder import FolderStore
 
     registry = Registry.open(location, public_key, signing_key)
-    if isinstance(registry.store, FolderStore) and not registry.store.root.is_dir():
-        raise InputError("there is no such registry", where=location, hint="correct the path or train a first model")
+    registry.check_exists()
     return registry

@@ -70,9 +70,12 @@ def follow(follower: ChannelFollower, poll: int | None) -> None:
 
 
 def _update_message(channel: str, result: InstallResult) -> str:
-    if not result.changed:
-        return f"{result.model_id} is up to date"
-    return f"{channel} -> {result.model_id}" + (f" (was {result.previous})" if result.previous else "")
+    message = f"{result.model_id} is up to date"
+    if result.changed:
+        message = f"{channel} -> {result.model_id}" + (f" (was {result.previous})" if result.previous else "")
+    for action, names in (("repaired", result.repaired), ("added", result.added)):
+        message += f"; {action} {', '.join(names)}" if names else ""
+    return message
 
 
 def _pause(follower: ChannelFollower, poll: int) -> float:

@@ -17,7 +17,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from transferlite.edge.install_state import MAX_TRIES, InstallState, RefusedVersion, read_current, read_state
+from transferlite.edge.install_state import (
+    MAX_TRIES,
+    InstallState,
+    RefusedVersion,
+    damaged_files,
+    read_current,
+    read_state,
+)
 from transferlite.errors import BundleError, NotFoundError, UntrustedError
 from transferlite.registry.channel_pointer import Pointer, check_not_replayed
 from transferlite.registry.local_bundle import CURRENT, read_manifest
@@ -32,11 +39,21 @@ LoadCheck = Callable[[Path], object]
 
 @dataclass(frozen=True)
 class InstallResult:
-    """The installed version, and the version that was installed before the call."""
+    """The installed version, and the version that was installed before the call.
+
+    Attributes:
+        bundle: the version's folder.
+        model_id: the version.
+        previous: the version before the call; None if there was none.
+        repaired: damaged files that were replaced.
+        added: files that were fetched for a version that was installed already.
+    """
 
     bundle: Path
     model_id: str
     previous: str | None
+    repaired: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -77,6 +94,7 @@ def install_current(
     with folder_lock(folder):
         current = read_current(folder)
         state = read_state(folder, current)
+        repaired, added = damaged_files(folder, current), list[str]()
         pointer = _read_pointer(registry, channel, state, current, folder)
         if not retry_refused:
             _check_refused(state.refused, pointer)
@@ -84,7 +102,13 @@ def install_current(
             state = replace(state, versions=(*state.versions, pointer.model_id)).save(folder)
         spares = [old.model_id for old in (current, state.previous) if old and old.model_id != pointer.model_id]
         try:
-            bundle = registry.pull(pointer.model_id, folder, variants, [folder / model_id for model_id in spares])
+            bundle = registry.pull(
+                pointer.model_id,
+                folder,
+                variants,
+                [folder / model_id for model_id in spares],
+                on_fetch=lambda name, is_repaired: (repaired if is_repaired else added).append(name),
+            )
         except UntrustedError:
             raise
         except BundleError as error:
@@ -96,7 +120,11 @@ def install_current(
             highest = max(pointer.sequence, state.sequences.get(channel, 0))
             state = replace(state, sequences={**state.sequences, channel: highest})
         _switch(folder, state, current, pointer)
-    return InstallResult(bundle, pointer.model_id, current.model_id if current else None)
+    previous = current.model_id if current else None
+    is_same = previous == pointer.model_id
+    return InstallResult(
+        bundle, pointer.model_id, previous, tuple(sorted(repaired)), tuple(sorted(added)) if is_same else ()
+    )
 
 
 def ensure_loadable(folder: Path, load_check: LoadCheck) -> str | None:

@@ -93,3 +93,15 @@ def read_state(folder: Path, current: Pointer | None) -> InstallState:
         return InstallState.from_json((folder / STATE_FILE).read_bytes())
     except (FileNotFoundError, BundleError):
         return InstallState({current.channel: current.sequence}) if current and current.signature else InstallState()
+
+
+def damaged_files(folder: Path, current: Pointer | None) -> list[str]:
+    """Return the names of the folder's pointer and state if they exist and cannot be read."""
+    damaged = [CURRENT] if current is None and (folder / CURRENT).exists() else []
+    try:
+        InstallState.from_json((folder / STATE_FILE).read_bytes())
+    except FileNotFoundError:
+        pass
+    except BundleError:
+        damaged.append(STATE_FILE)
+    return damaged

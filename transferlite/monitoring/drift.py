@@ -175,9 +175,15 @@ def compare(model_id: str, observed: Observed, expected: Expected | None) -> Dri
 
 
 def find_drift(predictions: str, registry: str, since: str, sample: int = SAMPLE) -> tuple[SampledRecords, list[Drift]]:
-    """Read the records since ``since`` and compare each model's with its validation photos; return both."""
-    sampled = read_records(predictions, parse_since(since, datetime.datetime.now(datetime.UTC)), sample)
+    """Read the records since ``since`` and compare each model's with its validation photos; return both.
+
+    Raises:
+        InputError: ``predictions`` or ``registry`` is a file, or ``since`` is invalid.
+        NotFoundError: ``predictions`` or ``registry`` is a local folder that does not exist.
+    """
     opened = Registry.open(registry)
+    opened.check_exists()
+    sampled = read_records(predictions, parse_since(since, datetime.datetime.now(datetime.UTC)), sample)
     drifts = []
     for model_id, observed in observed_by_model(sampled.records).items():
         try:

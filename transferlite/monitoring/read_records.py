@@ -7,9 +7,11 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from transferlite.errors import InputError, NotFoundError
+from transferlite.storage.folder import FolderStore
 from transferlite.storage.locations import open_store
 from transferlite.storage.prefetch import prefetch_map
 from transferlite.storage.store import Entry, Store
@@ -51,6 +53,8 @@ def read_records(uri: str, since: datetime.datetime, sample: int = SAMPLE) -> Sa
     listed. If there are more than ``sample`` records, a random sample is read: the same in every call.
     """
     store = open_store(uri)
+    if isinstance(store, FolderStore):
+        _check_folder(store.root)
     days = sorted(name for name in store.children() if re.fullmatch(r"dt=\d{4}-\d\d-\d\d", name))
     if days:
         entries: Iterable[Entry] = chain.from_iterable(
@@ -67,6 +71,14 @@ def read_records(uri: str, since: datetime.datetime, sample: int = SAMPLE) -> Sa
         if len(records) >= sample:
             break
     return SampledRecords(tuple(records.values())[:sample], files, read)
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.is_file():
+        hint = "give the folder of the records, such as predictions; files of predict --out are not records"
+        raise InputError("is a file, not a folder of prediction records", where=str(folder), hint=hint)
+    if not folder.is_dir():
+        raise NotFoundError("there is no such folder", where=str(folder), hint="correct the path, or mount its disk")
 
 
 def _random_sample(keys: Iterable[str], size: int) -> tuple[list[str], int]:

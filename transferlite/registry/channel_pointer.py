@@ -51,6 +51,8 @@ class Pointer:
     @classmethod
     def from_json(cls, data: bytes, where: str = "") -> "Pointer":
         """Parse the stored form. Raises BundleError if it is damaged."""
+        if not data.strip(b"\0 \r\n"):  # an interrupted copy, or zeros after a power cut
+            raise BundleError("the pointer is empty", where=where)
         try:
             raw = json.loads(data)
             signature = _parse_signature(raw["signature"]) if raw.get("signature") else None

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 
 from transferlite.errors import (
+    BundleError,
     ConflictError,
     InputError,
     MissingStoreError,
@@ -23,6 +24,7 @@ from transferlite.registry.channel_pointer import (
     next_pointer,
 )
 from transferlite.registry.versions import Versions, utc_now
+from transferlite.storage.folder import FolderStore
 from transferlite.storage.store import Blob
 
 _CHANNEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -59,10 +61,10 @@ class Channels(Versions):
             changed = self.store.get(key) if known is None else self.store.get_changed(key, known[1])
         except MissingStoreError:
             raise
-        except NotFoundError:
-            raise NotFoundError(
-                f"there is no channel {name!r}", where=self.store.uri, hint="train a model or promote one to it first"
-            ) from None
+        except NotFoundError as error:
+            self.check_exists()
+            hint = error.hint or self._no_channel_hint()
+            raise NotFoundError(f"there is no channel {name!r}", where=self.store.uri, hint=hint) from None
         if changed is None:
             assert known is not None
             return known
@@ -71,6 +73,11 @@ class Channels(Versions):
             check_pointer(pointer, name, self.keys, f"{self.store.uri}/{key}")
             check_not_replayed(pointer, known[0].sequence if known else 0, f"{self.store.uri}/{key}")
         return pointer, etag
+
+    def _no_channel_hint(self) -> str:
+        if isinstance(self.store, FolderStore) and not any(self.store.root.iterdir()):
+            return "the folder is empty: mount its disk, or train a first model"
+        return "train a model or promote one to it first"
 
     def loses_history(self, channel: str) -> bool:
         """Return whether a promotion would drop the channel's history because no accepted key signed its pointer.
@@ -139,7 +146,12 @@ class Channels(Versions):
             return None, None
 
     def _parse_pointer(self, key: str, blob: Blob) -> tuple[Pointer, str]:
-        return Pointer.from_json(blob.data, f"{self.store.uri}/{key}"), blob.etag
+        where = str(self.store.path_of(key)) if isinstance(self.store, FolderStore) else f"{self.store.uri}/{key}"
+        try:
+            return Pointer.from_json(blob.data, where), blob.etag
+        except BundleError as error:
+            hint = "delete it, then promote a version again (in a folder for a device: pull again)"
+            raise BundleError(error.message, where=error.where, hint=hint) from None
 
     def _accepted_pointer(self, name: str, pointer: Pointer | None) -> Pointer | None:
         where = f"{self.store.uri}/{_channel_key(name)}"

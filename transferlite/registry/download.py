@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from transferlite.errors import BundleError, NotFoundError, UnavailableError
@@ -24,6 +24,14 @@ _MAX_STALLED_ATTEMPTS = 4
 """Consecutive attempts without any progress after which a download fails."""
 
 
+OnFetch = Callable[[str, bool], object]
+"""Receives the name of a fetched file, and whether it replaced a damaged one."""
+
+
+def _ignore(_name: str, _is_repaired: bool) -> None:
+    pass
+
+
 def fetch_bundle(
     store: Store,
     prefix: str,
@@ -31,6 +39,7 @@ def fetch_bundle(
     files: Mapping[str, FileInfo],
     bundle: Path,
     reuse_from: Iterable[Path] = (),
+    on_fetch: OnFetch = _ignore,
 ) -> None:
     """Fetch a version into the folder ``bundle``: its files with :func:`fetch_files`, then its ``documents``.
 
@@ -43,11 +52,13 @@ def fetch_bundle(
         bundle.mkdir(parents=True, exist_ok=True)
     with folder_lock(bundle):  # two processes pulling into one cache would append to the same partial file
         _check_same_manifest(bundle, documents[MANIFEST])
-        fetch_files(store, prefix, files, bundle, reuse_from)
+        fetch_files(store, prefix, files, bundle, reuse_from, on_fetch)
         for name, content in documents.items():
             path = bundle / name
-            if not (path.is_file() and path.read_bytes() == content):
+            is_there = path.is_file()
+            if not (is_there and path.read_bytes() == content):
                 write_durably(path, content)
+                on_fetch(name, is_there)
 
 
 def _check_same_manifest(bundle: Path, manifest: bytes) -> None:
@@ -67,7 +78,12 @@ def _check_same_manifest(bundle: Path, manifest: bytes) -> None:
 
 
 def fetch_files(
-    store: Store, prefix: str, files: Mapping[str, FileInfo], bundle: Path, reuse_from: Iterable[Path] = ()
+    store: Store,
+    prefix: str,
+    files: Mapping[str, FileInfo],
+    bundle: Path,
+    reuse_from: Iterable[Path] = (),
+    on_fetch: OnFetch = _ignore,
 ) -> None:
     """Fetch files into the folder ``bundle``, each verified and moved into place when complete.
 
@@ -77,6 +93,8 @@ def fetch_files(
         files: sha256 and size by path below ``bundle``.
         bundle: the folder to fill.
         reuse_from: other bundles' folders; their files with the same content are linked or copied.
+        on_fetch: receives the name of each file that was fetched, and whether it replaced a damaged one; called in
+            several threads.
 
     Raises:
         NotFoundError: the store lacks a file.
@@ -99,7 +117,9 @@ def fetch_files(
             else:
                 finished = partial
                 _download(store, f"{prefix}/{name}", info, finished)
+            is_there = path.exists()
             move_into_place(finished, path)
+        on_fetch(name, is_there)
 
     for _ in prefetch_map(fetch, files, workers=8):
         pass

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from transferlite import environment
 from transferlite.registry.channels import Channels
-from transferlite.registry.download import fetch_bundle
+from transferlite.registry.download import OnFetch, fetch_bundle
 from transferlite.registry.manifest import MANIFEST, SIGNATURE, check_model_id
 from transferlite.registry.memory_card import open_registry_store
 from transferlite.registry.model_cache import cache_in_use
@@ -52,6 +52,7 @@ class Registry(Channels):
         variants: Iterable[str] | None = None,
         reuse_from: Iterable[Path] = (),
         with_signature: bool = True,
+        on_fetch: OnFetch | None = None,
     ) -> Path:
         """Copy a version's serving files to ``folder/<model_id>``, verify them, and return that bundle's folder.
 
@@ -63,6 +64,7 @@ class Registry(Channels):
             variants: variants to copy; all TFLite variants if None.
             reuse_from: folders of other bundles, whose identical files are linked or copied.
             with_signature: also copy the signature, if there is one.
+            on_fetch: receives each fetched file, as in :func:`~transferlite.registry.download.fetch_files`.
 
         Raises:
             NotFoundError: the version or a variant does not exist.
@@ -74,7 +76,8 @@ class Registry(Channels):
         signature = self.signature(model_id) if with_signature else None
         files = manifest.serving_files(variants or manifest.tflite_variants())
         documents = {MANIFEST: data} if signature is None else {SIGNATURE: signature, MANIFEST: data}
-        fetch_bundle(self.store, f"models/{model_id}", documents, files, folder / model_id, reuse_from)
+        options = {} if on_fetch is None else {"on_fetch": on_fetch}
+        fetch_bundle(self.store, f"models/{model_id}", documents, files, folder / model_id, reuse_from, **options)
         return folder / model_id
 
     @contextmanager

@@ -16,6 +16,7 @@ from transferlite.errors import (
 )
 from transferlite.registry.local_bundle import check_files, check_signature
 from transferlite.registry.manifest import MANIFEST, SIGNATURE, Manifest, check_model_id, is_model_id
+from transferlite.storage.folder import FolderStore
 from transferlite.storage.prefetch import prefetch_map
 from transferlite.storage.store import Store
 from transferlite.trust.keys import PublicKeys, Signer
@@ -44,6 +45,12 @@ class Versions:
     store: Store
     keys: PublicKeys | None = None
     signer: Signer | None = None
+
+    def check_exists(self) -> None:
+        """Raise NotFoundError if the registry is a local folder that does not exist; remote stores are not asked."""
+        if isinstance(self.store, FolderStore) and not self.store.root.is_dir():
+            hint = "correct the path, mount its disk, or train a first model"
+            raise NotFoundError("there is no such registry", where=self.store.uri, hint=hint)
 
     @property
     def signed(self) -> str:
@@ -98,6 +105,7 @@ class Versions:
         except MissingStoreError:
             raise
         except NotFoundError as error:
+            self.check_exists()
             hint = error.hint or "list the models with: transferlite models list"
             raise NotFoundError(f"there is no model {model_id}", where=self.store.uri, hint=hint) from None
 

@@ -219,7 +219,7 @@ def test_predict_needs_a_photo(capsys: Out) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (["--registry", "/no/such/registry"], "there is no channel 'production'"),
+        (["--registry", "/no/such/registry"], "there is no such registry; correct the path, mount its disk"),
         (["--registry", "s3://no-such-bucket"], "there is no bucket no-such-bucket"),
         (["--bundle", "/no/such/bundle"], "/no/such/bundle: does not exist"),
         (["--registry", "ftp://example.org"], "ftp:// is not supported"),

@@ -159,7 +159,7 @@ def test_a_first_model_that_cannot_be_pulled_is_reported(tmp_path: Path, words: 
     shutil.rmtree(tmp_path / "registry")
     assert run([*words, "--once"]) == 2
     out = capsys.readouterr().out
-    assert "there is no channel 'production'" in out
+    assert "registry: there is no such registry; correct the path, mount its disk" in out
     assert "no model can be served" in out
 
 

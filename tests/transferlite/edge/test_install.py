@@ -341,7 +341,7 @@ def test_a_pulled_folder_on_a_card_is_installed_and_replays_are_refused(card: Pa
     assert Pointer.from_json((device / CURRENT).read_bytes()).signature
     with pytest.raises(UntrustedError, match="is older"):
         install_current(opened(tmp_path / "older"), "production", device)
-    with pytest.raises(UntrustedError, match="is the pointer of another channel, 'production'"):
+    with pytest.raises(NotFoundError, match="there is no channel 'staging'; use --channel production"):
         install_current(opened(card), "staging", device)
 
 

@@ -30,7 +30,7 @@ MISMATCH = r"does not match its signature by [0-9a-f]{16}: one of them was alter
 OTHER_KEY = r"is signed with another key \([0-9a-f]{16}; accepted: [0-9a-f]{16}\)"
 UNSIGNED = r"is not signed, and a public key is configured"
 NO_SIGNATURE = r"the signature cannot be read|holds a signature that cannot be read"
-NO_POINTER = r"the pointer cannot be read|the pointer's sequence is not an integer"
+NO_POINTER = r"the pointer (is empty|cannot be read)|the pointer's sequence is not an integer"
 
 
 @dataclass(frozen=True)

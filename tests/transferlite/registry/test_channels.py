@@ -102,7 +102,8 @@ def test_a_rollback_to_a_deleted_version_is_refused(publish: Publish) -> None:
     assert registry.channel("production").model_id == "b"
 
 
-def test_a_missing_channel_is_not_found(registry: Registry) -> None:
+def test_a_missing_channel_is_not_found(registry: Registry, publish: Publish) -> None:
+    publish(registry, "one")
     with pytest.raises(NotFoundError, match="there is no channel 'production'; train a model"):
         registry.resolve("production")
 
