@@ -52,7 +52,7 @@ class Assumptions:
     )
     row_kb: float = _assumed(4, "kB per photo in the feature store", "2.6 kB is a feature row of EfficientNet-Lite0")
     version_mb: float = _assumed(
-        60, "MB per published version, 30 of which are kept", "sizes of EfficientNet-Lite0's files"
+        60, "MB per published version; 30 versions are kept", "sizes of EfficientNet-Lite0's files"
     )
     float32_ms: float = _assumed(
         34, "ms per float32 prediction on one vCPU", "measured on a busy machine: `benchmarks.runtimes.variants`"

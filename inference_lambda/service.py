@@ -28,8 +28,8 @@ from inference_lambda.events.sqs_reply import sqs_reply
 from inference_lambda.observability.telemetry import Metrics, log
 from inference_lambda.observability.tracing import Trace
 from inference_lambda.records.photo_source import fetch_photo, is_current
-from inference_lambda.records.prediction_record import record_key, write_record
 from inference_lambda.records.tags_events_lines import write_tags_events_lines
+from inference_lambda.records.write_record import record_key, write_record
 from inference_lambda.settings import RECORDS_PREFIX, Settings
 from transferlite.errors import ConflictError, InputError, TransferLiteError
 from transferlite.images.input_spec import READ_BYTES

@@ -35,7 +35,7 @@ def run_scenario(seed: int, labelled: int, uploads: int, *options: str) -> tuple
     with create_account(seed, faults) as account, worker_pool(account) as pool:
         _Scenario(account, pool, ledger, labelled, uploads, options).run()
     ledger.note("requests to S3 and SQS", sum(faults.counts.values()))
-    ledger.note(f"of which {', '.join(NAMES)}", ", ".join(str(faults.counts[name]) for name in NAMES))
+    ledger.note(f"faults: {', '.join(NAMES)}", ", ".join(str(faults.counts[name]) for name in NAMES))
     return ledger, faults
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from inference_lambda.events.outcomes import Outcome, PhotoResult
 from inference_lambda.observability.telemetry import log
 from inference_lambda.records import photo_source
-from inference_lambda.records.prediction_record import record_bytes, record_key
+from inference_lambda.records.write_record import record_bytes, record_key
 from inference_lambda.settings import Settings
 from transferlite.errors import AccessDeniedError, InputError, NotFoundError, TransferLiteError, UnavailableError
 from transferlite.storage.store import Store

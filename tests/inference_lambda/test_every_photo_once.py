@@ -20,7 +20,7 @@ import pytest
 
 from inference_lambda import handler
 from inference_lambda.events.s3 import S3Photo
-from inference_lambda.records.prediction_record import record_key
+from inference_lambda.records.write_record import record_key
 from tests.conftest import Trained
 from tests.inference_lambda.queue_worker import FORBIDDEN
 from tests.pictures import jpeg

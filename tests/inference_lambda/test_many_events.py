@@ -19,7 +19,7 @@ from inference_lambda.events.s3 import S3Photo
 from inference_lambda.handler import lambda_handler
 from inference_lambda.observability import telemetry
 from inference_lambda.records import photo_source
-from inference_lambda.records.prediction_record import record_key
+from inference_lambda.records.write_record import record_key
 from tests.inference_lambda.colours import colour_predictor
 from tests.inference_lambda.notifications import eventbridge, notification, through_sns
 from tests.pictures import COLOURS, jpeg

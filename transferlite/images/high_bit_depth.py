@@ -43,7 +43,7 @@ def declared_range(image: Image.Image) -> SampleRange:
         return tiff.sample_range(image)
     if image.mode == "F":
         return tiff.SampleRange(None)
-    extrema: Any = image.getextrema()  # mode I holds 32 bits, of which file formats other than TIFF use 16
+    extrema: Any = image.getextrema()  # mode I holds 32 bits; file formats other than TIFF use 16 of them
     lowest, highest = extrema
     return tiff.SampleRange((0, _MAX_16_BIT) if lowest >= 0 and highest <= _MAX_16_BIT else None)
 

@@ -1,4 +1,4 @@
-"""Cache folder with copies of remote model versions, of which only the last two used are kept.
+"""Cache folder with copies of remote model versions; keeps the last two that were used.
 
 ::
 

@@ -18,7 +18,7 @@ import pytest
 from obstore.exceptions import BaseError
 
 from benchmarks.helpers.s3_server import seaweedfs_command
-from inference_lambda.records.prediction_record import write_record
+from inference_lambda.records.write_record import write_record
 from simulation.faults import Faults, faulty_proxy
 from tests.template.stack import read_template
 from tests.transferlite.bundles import write_bundle

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from inference_lambda.events.s3 import S3Photo
-from inference_lambda.records.prediction_record import MAX_KEY_BYTES, record_key, write_record
+from inference_lambda.records.write_record import MAX_KEY_BYTES, record_key, write_record
 from transferlite.errors import ConflictError, UnavailableError
 from transferlite.storage.store import Blob, MemoryStore
 
