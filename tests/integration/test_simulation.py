@@ -6,7 +6,7 @@ from simulation.scenario import run_scenario
 
 
 def test_no_photo_is_lost_or_predicted_twice_while_requests_fail() -> None:
-    ledger, faults = run_scenario(3, 12, 12, "--variants", "float32")
+    ledger, faults = run_scenario(3, 20, 12, "--variants", "float32")
     assert not ledger.mismatches, "\n".join(ledger.rows())
     assert faults.counts["refused"]
     assert faults.counts["slow"]
