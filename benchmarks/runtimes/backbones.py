@@ -36,7 +36,18 @@ TOP1 = {
 }
 """ImageNet top-1 accuracy in percent at the backbone's default input size, and its source."""
 
-HEADER = ("backbone", "input", "parameters", FLOAT32, FLOAT16, DYNAMIC, INT8, FLOAT32, INT8, "ImageNet top-1")
+HEADER = (
+    "backbone",
+    "input",
+    "parameters",
+    FLOAT32,
+    FLOAT16,
+    DYNAMIC,
+    INT8,
+    "float32 latency",
+    "int8 latency",
+    "ImageNet top-1",
+)
 
 
 def rows(names: tuple[str, ...], rounds: int) -> Iterator[list[str]]:
