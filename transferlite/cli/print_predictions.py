@@ -141,7 +141,7 @@ def open_output(path: Path | None) -> Iterator[OutputFile | None]:
         TransferLiteError: it cannot be opened.
     """
     from transferlite.images.find_photos import is_photo
-    from transferlite.storage.folder import translate_os_errors
+    from transferlite.storage.os_errors import translate_os_errors
 
     if path is None:
         yield None

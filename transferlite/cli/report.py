@@ -69,7 +69,7 @@ def fetch_report(location: str, channel: str, model_id: str | None, dest: Path |
 def _checked_copy(folder: Path, manifest: "Manifest", dest: Path | None) -> Path:
     """Check the report in a version's folder, and copy it to ``dest`` if given; return the path of the copy."""
     from transferlite.registry.local_bundle import check_files
-    from transferlite.storage.folder import translate_os_errors
+    from transferlite.storage.os_errors import translate_os_errors
 
     check_files(folder, {REPORT: manifest.files[REPORT]})
     if dest is None:

@@ -31,7 +31,9 @@ from transferlite.registry.local_bundle import CURRENT, read_manifest
 from transferlite.registry.manifest import MANIFEST
 from transferlite.registry.memory_card import BundleFolder
 from transferlite.registry.open_registry import Registry
-from transferlite.storage.folder import TEMPORARY_PREFIX, folder_lock, translate_os_errors, write_durably
+from transferlite.storage.atomic_write import TEMPORARY_PREFIX, write_durably
+from transferlite.storage.folder import folder_lock
+from transferlite.storage.os_errors import translate_os_errors
 
 LoadCheck = Callable[[Path], object]
 """Loads a bundle as for serving. Raises BundleError if it cannot be loaded."""

@@ -9,7 +9,7 @@ from transferlite.errors import BundleError
 from transferlite.registry.channel_pointer import Pointer
 from transferlite.registry.local_bundle import CURRENT
 from transferlite.registry.manifest import is_model_id
-from transferlite.storage.folder import write_durably
+from transferlite.storage.atomic_write import write_durably
 
 STATE_FILE = "device.json"
 MAX_TRIES = 3

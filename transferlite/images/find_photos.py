@@ -8,9 +8,9 @@ from pathlib import Path
 from posixpath import splitext
 
 from transferlite.errors import InputError, NotFoundError, TransferLiteError
-from transferlite.storage.folder import translate_os_errors
 from transferlite.storage.locations import open_store
 from transferlite.storage.match_pattern import PathPattern
+from transferlite.storage.os_errors import translate_os_errors
 from transferlite.storage.store import join_uri
 from transferlite.storage.walk_folder import SkippedEntry
 

@@ -10,13 +10,9 @@ from pathlib import Path
 from transferlite.errors import BundleError, NotFoundError, UnavailableError
 from transferlite.registry.local_bundle import check_files, read_manifest, sha256_of
 from transferlite.registry.manifest import MANIFEST, FileInfo
-from transferlite.storage.folder import (
-    TEMPORARY_PREFIX,
-    folder_lock,
-    move_into_place,
-    translate_os_errors,
-    write_durably,
-)
+from transferlite.storage.atomic_write import TEMPORARY_PREFIX, move_into_place, write_durably
+from transferlite.storage.folder import folder_lock
+from transferlite.storage.os_errors import translate_os_errors
 from transferlite.storage.prefetch import prefetch_map
 from transferlite.storage.store import Store, join_uri
 

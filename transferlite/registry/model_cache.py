@@ -15,7 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from transferlite.registry.manifest import is_model_id
-from transferlite.storage.folder import TEMPORARY_PREFIX, translate_os_errors
+from transferlite.storage.atomic_write import TEMPORARY_PREFIX
+from transferlite.storage.os_errors import translate_os_errors
 
 KEPT_VERSIONS = 2
 """Versions that stay in a cache: the current one, and the one before it for a rollback."""

@@ -1,9 +1,7 @@
 """Store in a local (or shared POSIX) folder: atomic writes by rename, conditional writes by hard link or lock."""
 
-import errno
 import fcntl
 import os
-import secrets
 import shutil
 from collections import deque
 from collections.abc import Iterator
@@ -11,13 +9,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISREG
 
-from transferlite.errors import AccessDeniedError, ConflictError, InputError, NotFoundError, TransferLiteError
+from transferlite.errors import AccessDeniedError, ConflictError, InputError, NotFoundError
+from transferlite.storage.atomic_write import TEMPORARY_PREFIX, temporary_beside
 from transferlite.storage.file_change import FileChange
+from transferlite.storage.os_errors import translate_os_errors
 from transferlite.storage.store import BLOCK, Blob, Entry, OnSkip, join_uri
 from transferlite.storage.walk_folder import SkippedEntry, unreadable_entry, walk_folder
-
-TEMPORARY_PREFIX = ".transferlite-"
-"""Prefix of unfinished files; listings skip them."""
 
 
 class FolderStore:
@@ -53,7 +50,7 @@ class FolderStore:
         path = self.path_of(key)
         with translate_os_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _temporary_beside(path) as temporary:
+            with temporary_beside(path) as temporary:
                 temporary.write_bytes(data)
                 etag = _stat_etag(temporary.stat())
                 self._commit(temporary, path, if_absent, if_match)
@@ -117,7 +114,7 @@ class FolderStore:
         target = self.path_of(key)
         with translate_os_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            with _temporary_beside(target) as temporary:
+            with temporary_beside(target) as temporary:
                 shutil.copyfile(path, temporary)
                 temporary.replace(target)
 
@@ -127,7 +124,7 @@ class FolderStore:
             translate_os_errors(source),
             source.open("rb") as content,
             translate_os_errors(path),
-            _temporary_beside(path) as temporary,
+            temporary_beside(path) as temporary,
         ):
             with temporary.open("wb") as copy:
                 shutil.copyfileobj(content, copy)
@@ -185,38 +182,6 @@ def _is_temporary(key: str) -> bool:
 
 
 @contextmanager
-def _temporary_beside(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` to write and then rename; delete the file if it is left at the end."""
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
-    try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a file atomically, even across a power cut: the previous content stays until the new one is on disk.
-
-    Raises the store errors of ``transferlite.errors``.
-    """
-    with translate_os_errors(path), _temporary_beside(path) as temporary:
-        temporary.write_bytes(data)
-        move_into_place(temporary, path)
-
-
-def move_into_place(temporary: Path, path: Path) -> None:
-    """Flush a finished file to disk, then rename it to ``path`` in the same folder."""
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-@contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
     """Hold an exclusive advisory lock on a folder; the kernel releases the lock of a process that dies."""
     handle = os.open(folder, os.O_RDONLY)
@@ -229,21 +194,3 @@ def folder_lock(folder: Path) -> Iterator[None]:
 
 def _stat_etag(stat: os.stat_result) -> str:
     return f"{stat.st_ino:x}-{stat.st_mtime_ns:x}-{stat.st_size:x}"
-
-
-@contextmanager
-def translate_os_errors(path: Path) -> Iterator[None]:
-    """Turn operating system errors about ``path`` into store errors."""
-    try:
-        yield
-    except (FileNotFoundError, NotADirectoryError):
-        raise NotFoundError("does not exist", where=str(path)) from None
-    except IsADirectoryError:
-        raise InputError("is a folder where a file is needed", where=str(path)) from None
-    except PermissionError:
-        raise AccessDeniedError("permission denied", where=str(path)) from None
-    except ValueError as error:
-        raise InputError(f"is not a path ({error})", where=repr(str(path))) from None
-    except OSError as error:
-        error_class = InputError if error.errno == errno.ENAMETOOLONG else TransferLiteError
-        raise error_class(str(error.strerror), where=str(path)) from error
