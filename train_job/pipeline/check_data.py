@@ -53,7 +53,9 @@ def check_data(options: TrainOptions, out: str, report: Reporter) -> CheckResult
     splits = assign_splits(photos.examples, options.split.adjust_for(photos.examples), {}, duplicates.groups)
     changes = _label_changes(options, photos)
     checked = find_problems(photos, facts, duplicates, splits, [*unique.notes, *changes.notes()])
-    checked = replace(checked, summary={**checked.summary, "label_changes": changes.to_dict()})
+    checked = replace(
+        checked, summary={**checked.summary, "label_changes": changes.to_dict() if changes.model_id else None}
+    )
     store.put("quarantine.csv", quarantine_csv(photos.rejected).encode())
     store.put("notes.csv", quarantine_csv(checked.notes).encode())
     store.put("check.json", checked.to_json().encode())

@@ -20,6 +20,8 @@ from train_job.progress import PhaseTimer, Reporter
 from train_job.quality.codes import Note
 from train_job.quality.duplicates import NearDuplicates, deduplicate, near_duplicates
 from train_job.quality.findings import CheckResult, count_by_code, find_problems
+from train_job.quality.label_changes import find_label_changes
+from train_job.quality.label_issues import LabelIssue, find_label_issues
 from train_job.sigterm import StopRequest
 from train_job.store.feature_store import FeatureStore
 from transferlite.errors import AccessDeniedError, InputError, UnavailableError
@@ -91,6 +93,11 @@ class PreparedData:
         hashes = (first_of_group.get(example.sha256, example.sha256) for example in self.dataset.examples)
         return np.array([numbers.setdefault(sha256, len(numbers)) for sha256 in hashes], np.int64)
 
+    def label_issues(self, seed: int) -> list[LabelIssue]:
+        """Find photos that are probably labelled wrong, worst first."""
+        photos = self.full_row_set()
+        return find_label_issues(photos.table[: len(photos)], photos.labels, seed, self.duplicate_groups())
+
     def _row_set(self, indices: Sequence[int], output: int) -> RowSet:
         class_of = {label: i for i, label in enumerate(self.dataset.labels)}
         labels = np.array([class_of[self.dataset.examples[i].label] for i in indices], np.int32)
@@ -127,8 +134,11 @@ def prepare_data(
             hashes = dict.fromkeys(backbone.views, train) | {PLAIN: [example.sha256 for example in usable.examples]}
             tables, missing = gather_feature_rows(backbone.feature_request, store, hashes, folder)
         if not missing:
-            check = find_problems(usable, facts, duplicates, splits, notes)
+            changes = find_label_changes(previous.model_id, previous.examples, usable.examples)
+            check = find_problems(usable, facts, duplicates, splits, [*notes, *changes.notes()])
             _report_splits(usable, splits, check, job.report)
+            if changes.changed:
+                job.report.warning(changes.summary())
             return PreparedData(usable, splits, tables, extracted.counts, check, duplicates, extracted.new_uris)
         job.report.warning(f"{len(missing)} feature rows are damaged or were removed; extracting them again")
     raise UnavailableError(

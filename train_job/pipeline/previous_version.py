@@ -34,6 +34,11 @@ class PreviousVersion:
     examples: Sequence[Example] = ()
     learnt: LearntPhotos | None = None
 
+    @property
+    def model_id(self) -> str:
+        """Id of the version; empty without a version."""
+        return self.manifest.model_id if self.manifest else ""
+
     def ordered_labels(self, labels: Sequence[str]) -> tuple[str, ...]:
         """``labels`` with the previous version's classes first, in their previous order, and new classes last."""
         old = [label for label in self.manifest.labels if label in labels] if self.manifest else []
@@ -51,16 +56,15 @@ class PreviousVersion:
         """
         if self.manifest is None:
             return ""
-        model_id = self.manifest.model_id
         if self.learnt is None:
-            return f"cold start: the photos that {model_id} and its warm starts learnt from are unknown (no learnt.csv)"
+            return f"cold start: {self.model_id} has no record of the photos that its warm starts learnt (learnt.csv)"
         learnt = learnt_held_out(splits, self.learnt, facts.known([*splits, *(self.learnt.keys() - splits.keys())]))
         if not learnt:
             return ""
         uris = {example.sha256: example.image for example in examples}
         return (
             f"cold start: {len(learnt)} validation or test photos, or near-duplicates of them, were learnt by"
-            f" {model_id} or by a version that it started from; the first is {uris[learnt[0]]}."
+            f" {self.model_id} or by a version that it started from; the first is {uris[learnt[0]]}."
             " Keep the split to start warm"
         )
 

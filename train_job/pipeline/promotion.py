@@ -91,7 +91,7 @@ def refusals(
     job: JobContext, trained: TrainedClassifier, exported: ExportedVariants, comparison: Comparison | None
 ) -> tuple[str, ...]:
     """Collect the reasons against promoting the new version."""
-    reasons = comparison.reasons() if comparison else []
+    reasons = [*trained.label_changes.reasons(), *(comparison.reasons() if comparison else [])]
     chosen = trained.evaluation.chosen_threshold
     if chosen is not None and chosen["threshold"] is None:
         reasons.append(f"no threshold has a precision of {chosen['precision']:.0%} on the validation photos")

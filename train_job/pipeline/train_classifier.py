@@ -9,7 +9,7 @@ import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,8 @@ from train_job.pipeline.prepare_data import JobContext, PreparedData, prepare_da
 from train_job.pipeline.previous_version import PreviousVersion, read_previous_version
 from train_job.quality.duplicates import NearDuplicates
 from train_job.quality.findings import CheckResult
-from train_job.quality.label_issues import LabelIssue, find_label_issues
+from train_job.quality.label_changes import LabelChanges, find_label_changes
+from train_job.quality.label_issues import LabelIssue
 from train_job.quality.learnt_photos import LearntPhotos, learnt_photos
 from train_job.store.feature_store import FeatureStore
 from transferlite.errors import InputError
@@ -86,6 +87,11 @@ class TrainedClassifier:
     previous: PreviousVersion
     ancestors: LearntPhotos = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def label_changes(self) -> LabelChanges:
+        """Photos with another label than in the channel's current version."""
+        return find_label_changes(self.previous.model_id, self.previous.examples, self.dataset.examples)
 
     @property
     def learnt(self) -> LearntPhotos:
@@ -139,7 +145,7 @@ def train_classifier(job: JobContext, dataset: Dataset) -> TrainedClassifier:
             rows = {split: data.photo_row_set(split, output) for split in Split}
             evaluation = evaluate_head(top, head, rows, data.dataset.labels, options.precision)
             cross_validation = _cross_validate(job, data, recipe, limits) if options.folds else None
-            label_issues = _label_issues(data, options.seed)
+            label_issues = data.label_issues(options.seed)
     for line in evaluation.log_lines():
         job.report.line(line)
     with job.phases("export"):
@@ -292,8 +298,3 @@ def _cross_validate(
             f" 95% interval {low:.3f} to {high:.3f}"
         )
     return result
-
-
-def _label_issues(data: PreparedData, seed: int) -> list[LabelIssue]:
-    photos = data.full_row_set()
-    return find_label_issues(photos.table[: len(photos)], photos.labels, seed, data.duplicate_groups())

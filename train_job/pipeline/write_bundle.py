@@ -49,7 +49,9 @@ def write_bundle(
     """
     folder = exported.folder
     evaluation = trained.evaluation.to_dict(exported.predictions, trained.cross_validation)
-    evaluation["warnings"] = list(trained.warnings)
+    changes = trained.label_changes
+    evaluation["warnings"] = [*trained.warnings, *([changes.summary()] if changes.changed else [])]
+    evaluation["label_changes"] = changes.to_dict() if changes.model_id else None
     evaluation["comparison"] = comparison.to_dict() | {"promoted": promoted} if comparison else None
     manifest = build_manifest(job, trained, exported)
     data = gather_report(job, trained, manifest, evaluation)

@@ -140,7 +140,7 @@ def test_a_version_that_started_warm_without_a_readable_record_is_no_source(
         registry.store.put(f"models/m1/{LEARNT_CSV}", content)
     previous = read_version(registry)
     assert previous.splits == SPLITS
-    assert "are unknown" in obstacle(previous, {"b" * 64: Split.TEST})
+    assert "no record of the photos" in obstacle(previous, {"b" * 64: Split.TEST})
 
 
 def test_known_classes_keep_their_order_and_new_classes_come_last(published: Callable[..., Registry]) -> None:

@@ -278,6 +278,36 @@ def test_a_refused_version_can_be_promoted_by_hand(second: SecondRun, tmp_path: 
     assert pointer.previous == (second.before.manifest.model_id,)
 
 
+# -- labels that changed since the current version --------------------------------------------------------------------
+
+
+def test_swapped_labels_are_reported_and_refused(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry = Path(shutil.copytree(trained.registry, tmp_path / "registry"))
+    photos = tmp_path / "photos"
+    shutil.copytree(trained.photos / "red", photos / "blue")
+    shutil.copytree(trained.photos / "blue", photos / "red")
+    result = train(photos, registry, promote="auto")
+    before = trained.result.manifest.model_id
+    summary = f"24 of 24 photos (100%) have another label than in {before}: 'blue' <-> 'red' swapped? (12 + 12)"
+    assert f"warning: {summary}\n" in capsys.readouterr().err
+    assert result.refused[0].startswith(summary)
+    assert Registry.open(str(registry)).channel("production").model_id == before
+    found = evaluation(registry, result)
+    assert found["label_changes"]["changed"] == 24
+    assert found["warnings"] == [summary]
+    assert "swapped?" in (registry / "models" / result.manifest.model_id / "report.html").read_text()
+    notes = table(registry, result.manifest.model_id, "notes.csv")
+    assert [row["code"] for row in notes].count("relabelled") == 24
+    check = ["check", "--images", str(photos), "--registry", str(registry), "--out", str(tmp_path), "--json"]
+    assert run(check) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["label_changes"]["pairs"] == [
+        {"from": "blue", "to": "red", "photos": 12},
+        {"from": "red", "to": "blue", "photos": 12},
+    ]
+
+
 # -- test photos chosen by the user, with a CSV ------------------------------------------------------------------------
 
 
