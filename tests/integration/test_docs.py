@@ -71,10 +71,20 @@ def with_models(users_machine: None, trained: Trained) -> None:
     for path in (path for path in Path("models").rglob("*") if path.is_file()):
         s3_client().upload_file(str(path), "my-models", path.relative_to("models").as_posix())
     registry.pull(second.model_id, Path("pulled"))
-    for name, wanted in {"float32.tflite": "float32.tflite", "mobilenet.tflite": "float32.tflite"}.items():
-        shutil.copy(Path("pulled", second.model_id, wanted), name)
-    shutil.copy(Path("pulled", second.model_id, "labels.txt"), "labels.txt")
+    for name in ("float32.tflite", "labels.txt"):
+        shutil.copy(Path("pulled", second.model_id, name), name)
+    write_float_model(Path("mobilenet.tflite"), len(second.labels))
     assert run(["models", "pull", "--registry", "models", "--dest", "device"]) == 0
+
+
+def write_float_model(path: Path, classes: int) -> None:
+    """Write a classifier of another maker: its input is float, so that it needs a normalisation."""
+    import tensorflow as tf
+
+    kernel = tf.ones((3, classes))
+    network = tf.function(lambda image: tf.nn.softmax(tf.reduce_mean(image, axis=(1, 2)) @ kernel))
+    graph = network.get_concrete_function(tf.TensorSpec((1, 64, 64, 3), tf.float32))
+    path.write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([graph]).convert())
 
 
 @pytest.mark.usefixtures("users_machine")
