@@ -1,6 +1,6 @@
 """Tell which folders below a root are classes, and which are splits or only wrap the others."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -43,7 +43,7 @@ class FolderLayout:
         folders = key.lstrip("/").removeprefix(self.outer).split("/")[:-1]
         if not self.splits:
             return FolderLabel(to_nfc(folders[0]) if folders else "")
-        if len(folders) < 2:
+        if len(folders) < 2 or folders[self.split_index] not in self.splits:
             return FolderLabel("")
         return FolderLabel(to_nfc(folders[1 - self.split_index]), self.splits[folders[self.split_index]])
 
@@ -63,9 +63,18 @@ def find_layout(root: str, keys: Iterable[str], classes: Sequence[str], allow_sp
     Raises:
         InputError: it is not clear whether folders are splits, or split folders hold photos without class folders.
     """
-    keys = [key.lstrip("/") for key in keys]
-    paths = [key.split("/") for key in keys if is_photo(key)]
-    outer = _outer_folder([key.split("/") for key in keys if not is_junk(key)], paths, classes)
+    photo_folders, all_folders, roboflow = set(), set(), set()  # distinct folders: a million files have few
+    for key in keys:
+        folder, _, name = key.lstrip("/").rpartition("/")
+        if is_junk(key):
+            continue
+        all_folders.add(folder)
+        if is_photo(key):
+            photo_folders.add(folder)
+        elif name == ROBOFLOW_LABELS:
+            roboflow.add(folder)
+    paths = list(map(_split_path, photo_folders))
+    outer = _outer_folder(list(map(_split_path, all_folders)), paths, classes)
     folders = [path[len(outer) : -1] for path in paths]
     remark = f"{'/'.join(outer)}/ is the only folder: the folders in it are the classes" if outer else ""
     prefix = "".join(f"{folder}/" for folder in outer)
@@ -76,7 +85,7 @@ def find_layout(root: str, keys: Iterable[str], classes: Sequence[str], allow_sp
             continue
         problem = _Problem(join_uri(root, prefix).rstrip("/"), splits)
         if index == 0:
-            _check_split_folders(problem, folders, names, keys, prefix)
+            _check_split_folders(problem, folders, names, roboflow)
         elif names != splits.keys() or any(len(path) == 1 for path in folders):
             continue
         if not allow_splits:
@@ -86,6 +95,11 @@ def find_layout(root: str, keys: Iterable[str], classes: Sequence[str], allow_sp
         kept = splits if len(set(splits.values())) == 3 else _let_job_split(splits)
         return FolderLayout(prefix, index, kept, _split_remark(splits, kept))
     return FolderLayout(prefix, remark=remark)
+
+
+def _split_path(folder: str) -> list[str]:
+    """Split the path of a file in this folder; the file's name is empty."""
+    return [*folder.split("/"), ""] if folder else [""]
 
 
 class _Problem(NamedTuple):
@@ -136,7 +150,7 @@ def _wraps_further(paths: Sequence[Sequence[str]], depth: int) -> bool:
 
 
 def _check_split_folders(
-    problem: _Problem, folders: Sequence[Sequence[str]], names: set[str], keys: Sequence[str], prefix: str
+    problem: _Problem, folders: Sequence[Sequence[str]], names: set[str], roboflow: Set[str]
 ) -> None:
     """Raise InputError if split folders lie beside other folders, or hold no class folders."""
     all_classes = f"--classes {','.join(sorted(names))} if all are classes"
@@ -147,7 +161,7 @@ def _check_split_folders(
     if any(len(path) > 1 for path in folders):
         return
     hint = f"pass their labels with --labels, or {all_classes}"
-    if any(key.removeprefix(prefix).partition("/")[2] == ROBOFLOW_LABELS for key in keys):
+    if roboflow:
         pairs = ((problem.train, "--images {0} --labels {0}/"), (problem.test, "--test-images {0} --test-labels {0}/"))
         hint = " ".join(text.format(folder) + ROBOFLOW_LABELS for folder, text in pairs)
     raise problem.error("has the folders {}, which look like splits and hold no class folders", hint)

@@ -1,6 +1,6 @@
 """Read photos whose folders name their classes."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from posixpath import splitext
 
@@ -36,13 +36,13 @@ def read_folders(images: str, classes: Sequence[str], merge: LabelMerge, allow_s
     """
     store = open_store(images)
     left_out: list[SkippedEntry] = []
-    entries = list(store.entries(on_skip=left_out.append))
+    entries = deque(store.entries(on_skip=left_out.append))
     layout = find_layout(store.uri, [entry.key for entry in entries], classes, allow_splits)
     examples: list[Example] = []
     rejected: list[RejectedPhoto] = []
     skipped: Counter[str] = Counter()
-    for entry in entries:
-        result = _read_entry(store.uri, entry, layout, merge)
+    while entries:  # each is released once it is read: a million take 0.2 GB
+        result = _read_entry(store.uri, entries.popleft(), layout, merge)
         if isinstance(result, Example):
             examples.append(result)
         elif isinstance(result, RejectedPhoto):

@@ -47,6 +47,13 @@ def test_splits_within_class_folders_or_an_outer_folder_are_splits(tmp_path: Pat
     assert splits_of(outer)["data/test/cat/1.jpg"] == ("cat", TEST)
 
 
+def test_other_files_beside_split_folders_are_skipped(tmp_path: Path) -> None:
+    names = (f"{name}/{label}/1.jpg" for name in ("train", "test") for label in ("cat", "dog"))
+    dataset = read_dataset(fill(tmp_path, *names, "cat/notes.txt", "cat/1.nef", "annotations/train/all.xml"))
+    assert dataset.skipped == {"not a photo extension (.txt)": 1, "not a photo extension (.xml)": 1}
+    assert [photo.code for photo in dataset.rejected] == ["unsupported-format"]
+
+
 @pytest.mark.parametrize(("other", "split"), [("val", VALIDATION), ("test", TEST)])
 def test_a_missing_split_is_taken_out_of_the_training_photos(tmp_path: Path, other: str, split: Split) -> None:
     root = fill(tmp_path, *(f"{name}/{label}/1.jpg" for name in ("train", other) for label in ("cat", "dog")))
