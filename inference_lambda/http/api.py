@@ -1,7 +1,5 @@
 """HTTP API: route a request, check its API key, and respond with JSON or a problem."""
 
-import hashlib
-import hmac
 import json
 import logging
 import re
@@ -11,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from inference_lambda.events.http import HttpRequest, HttpResponse, HttpSource
+from inference_lambda.http.api_key import check_api_key
 from inference_lambda.http.body import read_photo
 from inference_lambda.http.problems import Problem, model_problem, photo_problem
 from inference_lambda.http.query import parse_query
@@ -77,7 +76,7 @@ class Api:
         if handle is None:
             raise Problem(405, "no-such-method", f"Use {allowed}.", {"allow": allowed})
         if path not in _PUBLIC_PATHS:
-            self._check_key(request)
+            check_api_key(request, self._settings.key_digests)
         return handle(request)
 
     def _route(self, request: HttpRequest) -> str:
@@ -91,19 +90,6 @@ class Api:
                 path = path.removeprefix(prefix)
         without_slash = path.rstrip("/") or "/"
         return without_slash if without_slash in self._routes else path
-
-    def _check_key(self, request: HttpRequest) -> None:
-        digests = self._settings.key_digests
-        if not digests:
-            return
-        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-        key = request.headers.get("x-api-key") or (bearer.strip() if scheme.lower() == "bearer" else "")
-        given = hashlib.sha256(key.encode(errors="replace")).digest()
-        # sum, not any: comparing all digests takes the same time whichever matches
-        if not sum(hmac.compare_digest(given, digest) for digest in digests):
-            raise Problem(
-                401, "no-key", "Send a valid API key in the header X-Api-Key.", {"www-authenticate": "Bearer"}
-            )
 
     def _cors_headers(self, request: HttpRequest) -> dict[str, str]:
         origins, origin = self._settings.origins, request.headers.get("origin", "")

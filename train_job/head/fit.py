@@ -15,6 +15,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from train_job.head.checkpoint import Arrays, Checkpoint
+from train_job.head.class_weights import class_weight_vector
 from train_job.head.compiled_loop import (
     DEFAULT_LIMITS,
     LabelledRows,
@@ -26,6 +27,7 @@ from train_job.head.compiled_loop import (
     on_device,
     predict_function,
 )
+from train_job.head.early_stopping import is_finished
 from train_job.head.recipe import Epoch, Recipe
 from train_job.head.row_sets import RowSet, ShuffledOrder
 from train_job.sigterm import stopped_by_sigterm
@@ -140,7 +142,7 @@ class _Fit:
         if program is None or not program.supports(recipe.epochs * plan.steps_per_epoch, plan.steps_per_call):
             program = new_program(head, plan, recipe, limits)
         self.program, self.optimizer = program, program.optimizer
-        self.class_weights = tf.constant(recipe.class_weight_vector(rows.labels, head.output_shape[-1]))
+        self.class_weights = tf.constant(class_weight_vector(recipe.class_weights, rows.labels, head.output_shape[-1]))
         self.resident = None if plan.shuffle_window else on_device(rows.take(slice(None)))
         self.validation = _ValidationChunks(validation, program.validation_rows)
         self.progress = Progress()
@@ -206,9 +208,8 @@ class _Fit:
         return epoch
 
     def _is_over(self) -> bool:
-        patience = self.recipe.early_stopping
-        done = len(self.progress.history)
-        return done == self.recipe.epochs or (patience is not None and done - self.progress.best_epoch >= patience)
+        progress, recipe = self.progress, self.recipe
+        return is_finished(len(progress.history), progress.best_epoch, recipe.epochs, recipe.early_stopping)
 
     def restore(self, checkpoint: Checkpoint | None) -> None:
         """Resume from the checkpoint of an earlier attempt, if there is one."""

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
-from numpy.typing import NDArray
 
 from train_job.options import TrainOptions
 from transferlite.errors import InputError
@@ -71,13 +69,6 @@ class Recipe:
     def steps(self, rows: int) -> int:
         """Steps per epoch for this number of rows."""
         return self.steps_per_epoch or -(-rows // self.batch_size)
-
-    def class_weight_vector(self, labels: NDArray[np.int32], classes: int) -> NDArray[np.float32]:
-        """Weight of a row of each class, ``[classes]``."""
-        if self.class_weights == "none":
-            return np.ones(classes, np.float32)
-        counts = np.bincount(labels, minlength=classes)
-        return (len(labels) / (classes * np.maximum(counts, 1))).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,11 @@
-"""A model's prediction for one photo."""
+"""A model's prediction for one photo: the best labels, or ``unknown`` below the model's threshold."""
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:  # saves import time on a cold start
+    import numpy as np
+    from numpy.typing import NDArray
 
 UNKNOWN = "unknown"
 """Label of a prediction whose best probability is below the model's threshold."""
@@ -29,3 +34,18 @@ class Prediction(NamedTuple):
             "score": self.score,
             "top": [{"label": label, "score": score} for label, score in self.top],
         }
+
+
+def predict_label(
+    model_id: str, labels: Sequence[str], probabilities: "NDArray[np.float32]", threshold: float, top: int = 3
+) -> Prediction:
+    """Build the prediction from finite probabilities ``[N]``; ties keep the order of the labels.
+
+    Below ``threshold`` the label is :data:`UNKNOWN`. With a threshold of 0 no label is: a foreign model may output
+    logits below 0.
+    """
+    best = (-probabilities).argsort(kind="stable")[: max(top, 1)]
+    ranked = tuple((labels[i], float(probabilities[i])) for i in best)
+    label, score = ranked[0]
+    is_certain = not threshold or score >= threshold
+    return Prediction(model_id, label if is_certain else UNKNOWN, score, ranked[: max(top, 0)])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from transferlite import environment
 from transferlite.errors import BundleError
 from transferlite.images.input_spec import COMPATIBLE_DECODERS, DECODER_VERSION
-from transferlite.inference.prediction import UNKNOWN, Prediction
+from transferlite.inference.prediction import Prediction, predict_label
 from transferlite.inference.variants import FLOAT32
 from transferlite.registry.local_bundle import check_files, choose_variant, find_bundle, read_manifest
 from transferlite.registry.manifest import Manifest
@@ -163,12 +163,8 @@ class Predictor:
         """
         if not math.isfinite(abs(probabilities).max()):
             raise BundleError(f"model {self.manifest.model_id} gives scores that are not finite numbers")
-        best = (-probabilities).argsort(kind="stable")[: max(top, 1)]
-        ranked = tuple((self.manifest.labels[i], float(probabilities[i])) for i in best)
-        label, score = ranked[0]
-        # A foreign model may output logits below 0: without a threshold, no score is unknown.
-        certain = not self.manifest.threshold or score >= self.manifest.threshold
-        return Prediction(self.manifest.model_id, label if certain else UNKNOWN, score, ranked[: max(top, 0)])
+        manifest = self.manifest
+        return predict_label(manifest.model_id, manifest.labels, probabilities, manifest.threshold, top)
 
 
 def _public_keys(public_key: str | None) -> "PublicKeys | None":

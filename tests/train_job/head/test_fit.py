@@ -13,6 +13,7 @@ import pytest
 
 from tests.train_job.recipes import make_recipe
 from train_job.head.checkpoint import Checkpoint
+from train_job.head.class_weights import class_weight_vector
 from train_job.head.row_sets import RowSet, ShuffledOrder
 from transferlite.errors import InputError, StoppedError
 from transferlite.storage.store import MemoryStore
@@ -126,7 +127,7 @@ def fit_with_keras(head: Any, rows: Any, labels: Any, recipe: Any) -> list[float
     else:
         head.compile(optimizer, "sparse_categorical_crossentropy")
         targets = labels
-    weights = recipe.class_weight_vector(labels, CLASSES)[labels]
+    weights = class_weight_vector(recipe.class_weights, labels, CLASSES)[labels]
     losses = []
     for epoch in orders(len(rows), recipe):
         steps = []
