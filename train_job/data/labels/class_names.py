@@ -3,9 +3,10 @@
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import combinations
 from typing import NamedTuple
 
 from train_job.data.dataset import RejectedPhoto
@@ -70,19 +71,22 @@ def similar_labels(counts: Mapping[str, int]) -> list[SimilarLabels]:
     Args:
         counts: photos by label.
     """
-    pairs: set[tuple[str, str]] = set()
-    for keys in (_folded_keys, _plural_keys, _typo_keys):
-        by_key: dict[str, list[str]] = defaultdict(list)
-        for label in counts:
-            for key in set(keys(label)):
-                by_key[key].append(label)
-        for labels in by_key.values():
-            for index, first in enumerate(labels):
-                for second in labels[index + 1 :]:
-                    if keys is not _typo_keys or _is_typo(first, second, counts):
-                        pairs.add(tuple(sorted((first, second), key=lambda label: (counts[label], label))))  # type: ignore[arg-type]
+    pairs = {*_pairs_with_common_key(counts, _folded_keys), *_pairs_with_common_key(counts, _plural_keys)}
+    pairs |= {pair for pair in _pairs_with_common_key(counts, _typo_keys) if _is_typo(*pair, counts)}
     found = (SimilarLabels(rare, counts[rare], common, counts[common]) for rare, common in pairs)
     return sorted(found, key=lambda pair: (-pair.other_photos, pair))
+
+
+def _pairs_with_common_key(
+    counts: Mapping[str, int], keys_of: Callable[[str], Iterable[str]]
+) -> Iterator[tuple[str, str]]:
+    """Yield each pair of labels that share a key, the rarer label first."""
+    by_key: dict[str, list[str]] = defaultdict(list)
+    for label in sorted(counts, key=lambda label: (counts[label], label)):
+        for key in set(keys_of(label)):
+            by_key[key].append(label)
+    for labels in by_key.values():
+        yield from combinations(labels, 2)
 
 
 def _fold(label: str) -> str:
