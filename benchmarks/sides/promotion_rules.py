@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import binom, norm, t
 
 from benchmarks.sides.promotion_models import Floats, Trials
-from train_job.evaluation.non_inferiority import check, mid_p
+from train_job.evaluation.mcnemar_test import check, mid_p
 
 TOLERANCE = 0.02
 LEVEL = 0.05

@@ -23,7 +23,7 @@ from train_job.data.photo_facts import PhotoFacts, decode_with_facts
 from transferlite.errors import AccessDeniedError, NotFoundError, PhotoError, TransferLiteError
 from transferlite.images.decoder import PHOTO_CODES, RGB
 from transferlite.images.input_spec import READ_BYTES, InputSpec
-from transferlite.storage.file_change import HASH_PREFIX
+from transferlite.storage.file_stamp import HASH_PREFIX
 from transferlite.storage.locations import open_store, split_uri
 from transferlite.storage.prefetch import prefetch_map
 from transferlite.storage.s3_boto3 import s3_client

@@ -19,8 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.native_logs import quiet_native_logs
-from train_job.backbones.litert.layers import UnsupportedLayerError
-from train_job.backbones.litert.translate_model import translate_to_tflite
 from transferlite.images.decoder import RGB
 from transferlite.storage.prefetch import prefetch_map
 
@@ -72,35 +70,6 @@ class ForwardPass:
     precision: str
     run: Callable[[Source[Any]], Iterator[tuple[Any, Outputs]]]
     busy: BusyTime
-
-
-def gpu_names() -> list[str]:
-    """Names of the GPUs that TensorFlow sees."""
-    import tensorflow as tf
-
-    with quiet_native_logs():  # without a GPU, TensorFlow logs its search for a driver as an error
-        return [device.name for device in tf.config.list_logical_devices("GPU")]
-
-
-def dtype_policy(gpus: Sequence[str]) -> str:
-    """The Keras dtype policy in which :func:`fastest_forward_pass` runs the backbone."""
-    return "mixed_float16" if gpus else "float32"
-
-
-def fastest_forward_pass(model: Callable[[], Any], gpus: Sequence[str]) -> ForwardPass:
-    """Choose and build the fastest forward pass for this machine.
-
-    Args:
-        model: builds the feature model, from float RGB 0 to 255 ``[N, H, W, 3]`` to one output or a list of them.
-        gpus: result of :func:`gpu_names`.
-    """
-    if gpus:
-        return gpu_forward_pass(model, gpus)
-    built = model()
-    try:
-        return litert_forward_pass(translate_to_tflite(built), available_cores())
-    except UnsupportedLayerError:
-        return tensorflow_forward_pass(built)
 
 
 def available_cores() -> int:

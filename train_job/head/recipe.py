@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-import keras
-
+from train_job.head.optimizer import build_optimizer
 from train_job.options import TrainOptions
-from transferlite.errors import InputError
 
 FINE_TUNE_MOMENTUM = 0.9
 
@@ -52,19 +50,8 @@ class Recipe:
         return self.keep_best or self.early_stopping is not None
 
     def new_optimizer(self, steps: int) -> Any:
-        """Build the Keras optimizer for a fit of ``steps`` steps. Raises InputError for an unknown name."""
-        settings: dict[str, Any] = {"momentum": self.momentum} if self.momentum else {}
-        if self.learning_rate is not None:
-            settings["learning_rate"] = self.learning_rate
-        try:
-            optimizer = keras.optimizers.get({"class_name": self.optimizer, "config": settings})
-            if self.schedule == "cosine":
-                rate = float(optimizer.learning_rate)
-                decayed = keras.optimizers.schedules.CosineDecay(rate, steps)
-                optimizer = type(optimizer)(**settings | {"learning_rate": decayed})
-        except (ValueError, LookupError, TypeError) as error:
-            raise InputError(f"unknown optimizer {self.optimizer!r}", hint="for example rmsprop, adam, sgd") from error
-        return optimizer
+        """Build the Keras optimizer for a fit of ``steps`` steps. Raises InputError as :func:`build_optimizer`."""
+        return build_optimizer(self.optimizer, self.learning_rate, self.momentum, self.schedule, steps)
 
     def steps(self, rows: int) -> int:
         """Steps per epoch for this number of rows."""

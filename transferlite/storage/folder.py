@@ -11,7 +11,7 @@ from stat import S_ISREG
 
 from transferlite.errors import AccessDeniedError, ConflictError, InputError, NotFoundError
 from transferlite.storage.atomic_write import TEMPORARY_PREFIX, temporary_beside
-from transferlite.storage.file_change import FileChange
+from transferlite.storage.file_stamp import FileChange
 from transferlite.storage.os_errors import translate_os_errors
 from transferlite.storage.store import BLOCK, Blob, Entry, OnSkip, join_uri
 from transferlite.storage.walk_folder import SkippedEntry, unreadable_entry, walk_folder

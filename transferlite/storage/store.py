@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from transferlite.errors import ConflictError, NotFoundError
-from transferlite.storage.file_change import FileChange
+from transferlite.storage.file_stamp import FileChange
 from transferlite.storage.walk_folder import SkippedEntry
 
 BLOCK = 2**18

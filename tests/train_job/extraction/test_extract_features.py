@@ -19,7 +19,7 @@ from train_job.progress import Reporter
 from train_job.store.feature_store import FeatureSpace, FeatureStore
 from transferlite.errors import InputError, StoppedError, UnavailableError
 from transferlite.images.input_spec import InputSpec
-from transferlite.storage import file_change
+from transferlite.storage import file_stamp as file_change
 from transferlite.storage.store import MemoryStore
 
 SPEC = InputSpec(32, 32)

@@ -53,7 +53,7 @@ def test_a_photos_row_does_not_depend_on_the_others(model: Any) -> None:
 def test_without_a_gpu_litert_runs_what_it_supports_and_tensorflow_the_rest(model: Any) -> None:
     import keras
 
-    from train_job.extraction.forward_pass import fastest_forward_pass
+    from train_job.extraction.choose_runtime import fastest_forward_pass
 
     assert fastest_forward_pass(lambda: model, []).name.startswith("litert")
     unsupported = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.GaussianNoise(0.1)])

@@ -26,7 +26,7 @@ class LabelColumns:
         name: column of photo names.
         label: column of labels; None to use the only Ground Truth label attribute of each line.
         split: column of splits; None if there is none.
-        one_hot: columns of which exactly one holds 1 in each row, instead of a label column; empty otherwise.
+        one_hot: columns with a single 1 in each row, instead of a label column; empty otherwise.
     """
 
     name: str

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.permissions import unreadable
-from transferlite.storage import file_change
-from transferlite.storage.file_change import FileChange
+from transferlite.storage import file_stamp as file_change
+from transferlite.storage.file_stamp import FileChange
 from transferlite.storage.folder import FolderStore
 
 EXT4, FAT, NFS = 0xEF53, 0x4D44, 0x6969
