@@ -13,6 +13,7 @@ from inference_lambda.events.distributed_map import MapItems
 from inference_lambda.events.http import HttpRequest
 from inference_lambda.events.http_reply import http_reply
 from inference_lambda.events.parse import DriftCheck, ParsedEvent, parse_event
+from inference_lambda.events.ping import Ping
 from inference_lambda.events.s3 import S3Notification
 from inference_lambda.events.sqs import SqsBatch
 from inference_lambda.http.api import Api
@@ -42,7 +43,7 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
         event: an HTTP request from a function URL, API Gateway or a load balancer; an S3 notification from S3,
             EventBridge or SNS; SQS messages with S3 notifications; tasks of S3 Batch Operations; items of Step
             Functions' Distributed Map; ``{"image": "<base64>"}`` or ``{"s3": "s3://bucket/key"}``, optionally with
-            ``"model": MODEL_ID``; or ``{"drift": {"since": "7d"}}``.
+            ``"model": MODEL_ID``; ``{"drift": {"since": "7d"}}``; or a warm-up ping or a schedule's default event.
         context: Lambda's context, for its request id and remaining time; with any other object, time is unlimited.
 
     Returns:
@@ -51,6 +52,7 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
         also stored as ``predictions/<bucket>/<key>.json`` in the output bucket.
         For SQS ``{"batchItemFailures"}``; for Batch Operations one result per task.
         For a direct invocation ``{"model_id", "label", "score", "top"}`` or ``{"error": {"code", "message"}}``.
+        For a ping ``{"acknowledged": SOURCE}``.
 
     Raises:
         InputError: the event or the function's environment is invalid.
@@ -67,6 +69,8 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
 def _dispatch(event: ParsedEvent, context: object) -> dict[str, Any]:
     if isinstance(event, HttpRequest):
         return http_reply(event, _api().respond(replace(event, seconds_left=_seconds_left(context))))
+    if isinstance(event, Ping):
+        return {"acknowledged": event.source}
     deadline = time.monotonic() + _seconds_left(context)
     if isinstance(event, SqsBatch):
         return _service().label_sqs_batch(event, deadline)

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 from urllib.parse import unquote_plus
 
+from inference_lambda.events.bucket_name import bucket_name
 from inference_lambda.events.s3 import S3Photo, version_id_of
 from transferlite.errors import InputError
 
@@ -66,10 +67,12 @@ def parse_batch_operations_job(event: Mapping[str, Any]) -> BatchOperationsJob |
 
 
 def _photo(task: Mapping[str, Any]) -> S3Photo | InputError:
-    bucket = task.get("s3Bucket") or str(task.get("s3BucketArn") or "").rpartition(":")[2]
-    key = task.get("s3Key")
-    if not isinstance(bucket, str) or not bucket or "/" in bucket:
+    bucket, key = task.get("s3Bucket") or task.get("s3BucketArn"), task.get("s3Key")
+    if not isinstance(bucket, str) or not bucket:
         return InputError("the task has no bucket")
     if not isinstance(key, str) or not key:
         return InputError("the task has no object key")
-    return S3Photo(bucket, unquote_plus(key), version_id_of(task.get("s3VersionId")))
+    try:
+        return S3Photo(bucket_name(bucket), unquote_plus(key), version_id_of(task.get("s3VersionId")))
+    except InputError as error:
+        return error

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
 
+from inference_lambda.events.bucket_name import bucket_name
 from inference_lambda.events.s3 import S3Photo, version_id_of
 from transferlite.errors import InputError
 
@@ -29,7 +30,7 @@ def parse_map_items(event: Mapping[str, Any]) -> MapItems | None:
     all versions also has ``VersionId``, the version to label.
 
     Raises:
-        InputError: an item has no key or no bucket.
+        InputError: an item has no key or no bucket, or an access point's ARN as its bucket.
     """
     items, shared = event.get("Items"), event.get("BatchInput")
     if isinstance(items, list):
@@ -48,4 +49,4 @@ def _photo(item: Any, shared: Mapping[str, Any]) -> S3Photo:
     if not isinstance(bucket, str) or not bucket:
         raise InputError("a map item has no Bucket", hint='add "ItemBatcher": {"BatchInput": {"Bucket": "..."}}')
     key = unquote_plus(key) if fields.get("EncodingType") == "url" else key
-    return S3Photo(bucket, key, version_id_of(fields.get("VersionId")))
+    return S3Photo(bucket_name(bucket), key, version_id_of(fields.get("VersionId")))

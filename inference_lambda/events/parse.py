@@ -1,14 +1,15 @@
 """Find out from an event's content which source sent it, and parse it."""
 
-import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from inference_lambda.events.base64_text import decode_base64
 from inference_lambda.events.batch_operations import BatchOperationsJob, parse_batch_operations_job
+from inference_lambda.events.bucket_name import arn_hint
 from inference_lambda.events.distributed_map import MapItems, parse_map_items
 from inference_lambda.events.http import HttpRequest, parse_http_request
+from inference_lambda.events.ping import Ping, parse_ping
 from inference_lambda.events.s3 import S3Notification, parse_s3_notification
 from inference_lambda.events.sqs import SqsBatch, parse_sqs_batch
 from transferlite.errors import InputError
@@ -36,7 +37,9 @@ class DriftCheck:
     since: str
 
 
-ParsedEvent = S3Notification | SqsBatch | BatchOperationsJob | MapItems | HttpRequest | DirectInvocation | DriftCheck
+ParsedEvent = (
+    S3Notification | SqsBatch | BatchOperationsJob | MapItems | HttpRequest | DirectInvocation | DriftCheck | Ping
+)
 
 _PARSERS = (
     parse_http_request,
@@ -55,7 +58,7 @@ def parse_event(event: Mapping[str, Any]) -> ParsedEvent:
     """
     if not isinstance(event, Mapping):
         raise InputError(f"the event is of type {type(event).__name__}, not a JSON object")
-    for parse in (*_PARSERS, _parse_direct_invocation, _parse_drift_check):
+    for parse in (*_PARSERS, _parse_direct_invocation, _parse_drift_check, parse_ping):
         parsed = parse(event)
         if parsed is not None:
             return parsed
@@ -68,9 +71,13 @@ def parse_event(event: Mapping[str, Any]) -> ParsedEvent:
 def _parse_direct_invocation(event: Mapping[str, Any]) -> DirectInvocation | None:
     if isinstance(event.get("image"), str):
         return DirectInvocation(image=_decode_base64(event["image"]), model_id=_model_id(event))
-    if isinstance(event.get("s3"), str) and event["s3"].startswith("s3://"):
-        return DirectInvocation(uri=event["s3"], model_id=_model_id(event))
-    return None
+    uri = event.get("s3")
+    if not isinstance(uri, str):
+        return None
+    hint = arn_hint(uri)
+    if hint:
+        raise InputError("the event's s3 is an ARN", hint=hint)
+    return DirectInvocation(uri=uri, model_id=_model_id(event)) if uri.startswith("s3://") else None
 
 
 def _model_id(event: Mapping[str, Any]) -> str | None:
@@ -87,6 +94,6 @@ def _parse_drift_check(event: Mapping[str, Any]) -> DriftCheck | None:
 
 def _decode_base64(text: str) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
+        return decode_base64(text)
+    except ValueError as error:
         raise InputError(f"the image is not base64 ({error})") from error

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
 
+from inference_lambda.events.bucket_name import bucket_name
 from transferlite.errors import InputError
 
 _CREATED = "ObjectCreated"
@@ -50,7 +51,7 @@ def parse_s3_notification(event: Mapping[str, Any]) -> S3Notification | None:
     a notification without photos.
 
     Raises:
-        InputError: a record has no bucket or key, or an SNS message is not an S3 notification.
+        InputError: a record has no bucket or key or an access point's ARN, or an SNS message is not an S3 notification.
     """
     records = event_records(event)
     if records and all(record.get("EventSource") == "aws:sns" for record in records):
@@ -114,6 +115,6 @@ def _photo(part: Mapping[str, Any], decode_key: Callable[[str], str], version_fi
     try:
         s3_object = part["object"]
         key, version_id = decode_key(s3_object["key"]), version_id_of(s3_object.get(version_field))
-        return S3Photo(part["bucket"]["name"], key, version_id)
+        return S3Photo(bucket_name(part["bucket"]["name"]), key, version_id)
     except (LookupError, TypeError, AttributeError) as error:
         raise InputError(f"malformed S3 record: {error!r}") from error

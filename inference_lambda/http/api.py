@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from inference_lambda.events.bucket_name import arn_hint
 from inference_lambda.events.http import HttpRequest, HttpResponse, HttpSource
 from inference_lambda.http.api_key import check_api_key
 from inference_lambda.http.body import read_photo
@@ -209,6 +210,9 @@ def _json_response(content: Mapping[str, Any]) -> HttpResponse:
 
 def _bucket_of(uri: str) -> str:
     """Return the URI's bucket; keys with ``.`` or ``..`` segments are refused, as a server might resolve them."""
+    hint = arn_hint(uri)
+    if hint:
+        raise Problem(400, "bad-uri", f"s3_uri has an ARN in it; {hint}.")
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     is_object = uri.startswith("s3://") and bucket and key and not key.endswith("/")
     if not is_object or _FORBIDDEN_IN_KEY.search(key) or len(key.encode()) > _MAX_KEY_BYTES:

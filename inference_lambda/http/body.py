@@ -1,11 +1,10 @@
 """Photo in a request body: raw bytes, base64 in JSON, one file of a form, or the ``s3://`` URI of an object."""
 
-import base64
-import binascii
 import json
 from collections.abc import Mapping
 from typing import Any
 
+from inference_lambda.events.base64_text import decode_base64
 from inference_lambda.events.http import HttpRequest
 from inference_lambda.http.problems import Problem
 from transferlite.errors import MissingExtraError
@@ -16,6 +15,10 @@ MAX_BODY_BYTES = 6 * 2**20
 Source: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 """
 
+_TOO_LARGE = (
+    f"The photo is too large: a request holds about {MAX_BODY_BYTES * 3 / 4e6:.1f} MB of photo. "
+    'Shrink it, or upload it to S3 and send {"s3_uri": "s3://bucket/key"}.'
+)
 _MAX_FORM_PARTS = 16
 _RAW_TYPES = ("", "application/octet-stream", "binary/octet-stream")
 
@@ -33,9 +36,9 @@ def read_photo(request: HttpRequest) -> bytes | str:
     if media_type == "application/json":
         return _from_json(_decode_body(request))
     if media_type == "multipart/form-data":
-        return _from_form(_decode_body(request), content_type)
+        return _from_form(_decode_binary_body(request), content_type)
     if media_type in _RAW_TYPES or media_type.startswith("image/"):
-        return _from_raw(request)
+        return _decode_binary_body(request)
     raise Problem(
         415, "unsupported-type", "Send a photo as image/..., application/json or multipart/form-data (content type)."
     )
@@ -43,20 +46,25 @@ def read_photo(request: HttpRequest) -> bytes | str:
 
 def _decode_body(request: HttpRequest) -> bytes:
     if len(request.body) > MAX_BODY_BYTES:
-        raise Problem(413, "body-too-large", f"The body is larger than {MAX_BODY_BYTES:,} bytes.")
+        raise Problem(413, "body-too-large", _TOO_LARGE)
     try:
-        data = base64.b64decode(request.body, validate=True) if request.is_base64 else request.body.encode()
-    except (binascii.Error, ValueError):
+        data = decode_base64(request.body) if request.is_base64 else request.body.encode()
+    except ValueError:
         raise Problem(400, "bad-body", "The body cannot be decoded.") from None
     if len(data) > MAX_BODY_BYTES:
-        raise Problem(413, "body-too-large", f"The body is larger than {MAX_BODY_BYTES:,} bytes.")
+        raise Problem(413, "body-too-large", _TOO_LARGE)
     if not data:
         raise Problem(400, "empty", "The body is empty; send a photo.")
     return data
 
 
-def _from_raw(request: HttpRequest) -> bytes:
-    if not request.is_base64 and "\ufffd" in request.body:
+def _decode_binary_body(request: HttpRequest) -> bytes:
+    """Decode a body that holds a photo's bytes.
+
+    Beyond ASCII, no such body survives as text: most gateways replace bytes that are not UTF-8 by U+FFFD, some read
+    Latin-1 or write lone surrogates (https://github.com/brefphp/bref/issues/271).
+    """
+    if not request.is_base64 and not request.body.isascii():
         raise Problem(400, "body-was-text", "The gateway decoded the photo as text; set its binary media types to */*.")
     return _decode_body(request)
 
@@ -76,9 +84,10 @@ def _from_json(data: bytes) -> bytes | str:
 
 def _decode_base64(text: str) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise Problem(400, "bad-base64", "The image is not base64; send base64 only, without a data: prefix.") from None
+        return decode_base64(text)
+    except ValueError:
+        detail = "The image is not base64; a space in it may be a + sign that was not percent-encoded."
+        raise Problem(400, "bad-base64", detail) from None
 
 
 def _from_form(data: bytes, content_type: str) -> bytes:

@@ -13,6 +13,7 @@ from inference_lambda.events.batch_operations import BatchOperationsJob, BatchOp
 from inference_lambda.events.distributed_map import MapItems
 from inference_lambda.events.outcomes import Outcome, PhotoResult, outcome_of, process_until_deadline
 from inference_lambda.events.parse import DirectInvocation, parse_event
+from inference_lambda.events.ping import Ping
 from inference_lambda.events.s3 import S3Notification, S3Photo
 from inference_lambda.events.sqs import SqsBatch, SqsMessage
 from inference_lambda.handler import lambda_handler
@@ -57,6 +58,8 @@ EXPECTED = {
     "distributed_map_batch": MapItems((PHOTO,)),
     "distributed_map_item": MapItems((PHOTO,)),
     "distributed_map_inventory": MapItems((PHOTO_VERSION,)),
+    "eventbridge_schedule": Ping("aws.events"),
+    "eventbridge_scheduler": Ping("aws.scheduler"),
     "direct_s3": DirectInvocation(uri=PHOTO.uri),
     "direct_image": DirectInvocation(image=b"\xff\xd8\xff\xe0\x00\x10"),
 }
@@ -90,6 +93,7 @@ def test_a_golden_event_parses_as_expected(name: str) -> None:
 
 def test_every_golden_event_with_a_photo_is_tested() -> None:
     without_photo = {"s3_test_event", "sqs_s3_test_event", "direct_image", "http_alb_health"}
+    without_photo |= {"eventbridge_schedule", "eventbridge_scheduler"}
     assert {*NOTIFICATIONS, *QUEUES, *JOBS, *MAPS, *HTTP, "direct_s3"} | without_photo == set(NAMES)
 
 
@@ -328,8 +332,6 @@ def test_tasks_without_time_are_temporary_failures(s3: Any) -> None:
         f"s3://{BUCKET.upper()}/x.jpg",
         f"s3:// {BUCKET}/x.jpg",
         f"s3:///{BUCKET}/x.jpg",
-        f"s3://arn:aws:s3:::{BUCKET}/x.jpg",
-        f"s3://arn:aws:s3:eu-central-1:111122223333:accesspoint/{BUCKET}",
         "s3://",
         "s3:///",
     ],
@@ -363,6 +365,18 @@ def test_only_s3_uris_are_opened(uri: str, s3: Any) -> None:
     assert lambda_handler(over_http(uri), None)["statusCode"] == 400
 
 
+@pytest.mark.parametrize(
+    "uri", [f"s3://arn:aws:s3:::{BUCKET}/x.jpg", f"s3://arn:aws:s3:eu-central-1:111122223333:accesspoint/{BUCKET}"]
+)
+def test_an_arn_in_a_uri_is_refused_without_calling_s3(uri: str, s3: Any) -> None:
+    calls: list[str] = []
+    s3.meta.events.register("before-call.s3", lambda model, **_: calls.append(model.name))
+    with pytest.raises(InputError, match="the event's s3 is an ARN; use "):
+        lambda_handler({"s3": uri}, None)
+    assert lambda_handler(over_http(uri), None)["statusCode"] == 400
+    assert calls == []
+
+
 def over_http(uri: str) -> dict[str, Any]:
     event: dict[str, Any] = golden("http_function_url") | {
         "body": json.dumps({"s3_uri": uri}),
@@ -391,6 +405,8 @@ def test_a_malformed_task_fails_alone(s3: Any) -> None:
     assert {result["resultString"] for result in results[:4]} == {
         "the task has no bucket",
         "the task has no object key",
+        "arn:aws:s3:eu-central-1:111122223333:accesspoint/x: the bucket is given as an ARN; "
+        "use the access point's alias as the bucket, e.g. s3://NAME-...-s3alias/key",
     }
 
 
