@@ -1,7 +1,7 @@
 """How often the promotion check refuses a version that is as good, and one that is worse; and what other rules do.
 
 Test sets are simulated with two versions whose true recall is known. The rule in use is the code of
-``train_job.evaluation.non_inferiority``, with the default tolerance of 2 points. Every rule judges the same test sets.
+``train_job.evaluation.mcnemar_test``, with the default tolerance of 2 points. Every rule judges the same test sets.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
 """The comparison of the channel's version and a new one on the same test photos: counts, decision and text.
 
-The channel's version is the champion, the new one the challenger. :mod:`train_job.evaluation.non_inferiority` decides.
+The channel's version is the champion, the new one the challenger. :mod:`train_job.evaluation.mcnemar_test` decides.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from train_job.evaluation.non_inferiority import (
+from train_job.evaluation.mcnemar_test import (
     CLASS_LEVEL,
     MIN_PHOTOS,
     OVERALL_LEVEL,
@@ -70,7 +70,7 @@ class Comparison:
     def reasons(self) -> list[str]:
         """Reasons against promotion: missing classes, and drops that the promotion check refuses.
 
-        See :func:`train_job.evaluation.non_inferiority.check`.
+        See :func:`train_job.evaluation.mcnemar_test.check`.
         """
         reasons = [f"class {label!r} of {self.champion} is missing from this version" for label in self.gone]
         verdict = self.verdict

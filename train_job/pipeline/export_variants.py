@@ -9,8 +9,9 @@ from statistics import median
 
 import numpy as np
 
-from export.gate.compare_variants import GateLimits, GatePredictions
+from export.gate.compare_variants import GatePredictions
 from export.gate.golden_pictures import write_test_pictures
+from export.gate.limits import GateLimits
 from export.gate.run_gate import Gate, GateOutcome
 from export.gate.runtimes import PredictFunction, keras_predict, tflite_predict
 from export.saved_model.graph import Graph

@@ -63,7 +63,7 @@ def limits_of(monkeypatch: pytest.MonkeyPatch, *options: str) -> object:
 
 
 def test_the_gate_limits_are_those_of_the_options_or_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
-    from export.gate.compare_variants import ROUNDED_LIMITS, GateLimits
+    from export.gate.limits import ROUNDED_LIMITS, GateLimits
 
     assert vars(limits_of(monkeypatch)) == pytest.approx(vars(ROUNDED_LIMITS))  # 1 - 0.95 is not quite 0.05
     words = [

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from train_job.evaluation.non_inferiority import (
+from train_job.evaluation.mcnemar_test import (
     CLASS_LEVEL,
     MIN_PHOTOS,
     OVERALL_LEVEL,
