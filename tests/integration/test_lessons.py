@@ -51,7 +51,7 @@ def test_names_that_are_not_utf_8_and_other_extensions_are_rejected(tmp_path: Pa
 
     photos = write_folders(tmp_path / "photos", 2)
     Path(os.fsdecode(os.fsencode(photos / "red") + b"/caf\xe9.jpg")).write_bytes(jpeg("red", 9))
-    (photos / "red" / "phone.heic").write_bytes(b"heic")
+    (photos / "red" / "phone.mov").write_bytes(b"mov")
     dataset = read_dataset(str(photos))
     assert len(dataset.examples) == 4
     assert sorted(reject.code for reject in dataset.rejected) == ["bad-name", "not-photo-name"]
