@@ -1,5 +1,7 @@
 """How often the promotion check refuses a version that is as good, and one that is worse; and what other rules do.
 
+A second table shows how often the floor lets a first version through: see :mod:`benchmarks.sides.promotion_floor`.
+
 Test sets are simulated with two versions whose true recall is known. The rule in use is the code of
 ``train_job.evaluation.mcnemar_test``, with the default tolerance of 2 points. Every rule judges the same test sets.
 """
@@ -10,6 +12,7 @@ import click
 import numpy as np
 
 from benchmarks.helpers.processes import print_table
+from benchmarks.sides.promotion_floor import FLOOR_SETTINGS, share_promoted
 from benchmarks.sides.promotion_models import Setting, trials
 from benchmarks.sides.promotion_rules import RULES
 
@@ -53,15 +56,26 @@ def rows(count: int, seed: int) -> Iterator[list[str]]:
         yield [setting.name, bound, *(f"{share:.1%}" for share in found.values())]
 
 
+def floor_rows(count: int, seed: int) -> Iterator[list[str]]:
+    """The lines of the floor's table."""
+    for setting in FLOOR_SETTINGS:
+        promoted = share_promoted(setting, count, np.random.default_rng(seed))
+        bound = f"{'<=' if setting.at_most else '>='} {setting.bound:.0%}"
+        accuracies = [f"{accuracy:.2f}" for accuracy in (setting.accuracy, setting.constant_accuracy)]
+        yield [setting.name, *accuracies, bound, f"{promoted:.1%}"]
+
+
 @click.command()
 @click.option("--simulations", default=4000, show_default=True, type=click.IntRange(1), help="Test sets of each row.")
 @click.option("--seed", default=0, show_default=True, help="Of the random numbers.")
 @click.option("--quick", is_flag=True, help="400 test sets of each row.")
 def main(simulations: int, seed: int, quick: bool) -> None:
-    """Print which share of simulated new versions each rule refuses."""
+    """Print the share of simulated versions that each rule refuses, and that the floor lets through."""
     count = 400 if quick else simulations
     header = ("new version, test photos", "wanted", *RULES)
     print_table("python -m benchmarks.promotion", header, rows(count, seed))
+    floor_header = ("first version, photos", "accuracy", "constant", "wanted", "promoted")
+    print_table("python -m benchmarks.promotion", floor_header, floor_rows(count, seed))
     low, high = (100 * (share * (1 - share) / count) ** 0.5 for share in (0.05, 0.5))
     click.echo(f"{count} simulations of each row; standard error {low:.1f} points at 5 %, {high:.1f} at 50 %")
 

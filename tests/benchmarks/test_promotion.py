@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from benchmarks.promotion import LEAST_FOUND, MOST_REFUSED, SETTINGS, shares
+from benchmarks.sides.promotion_floor import FLOOR_SETTINGS, FloorSetting, share_promoted
 from benchmarks.sides.promotion_models import Setting, make_pool, trials
 from benchmarks.sides.promotion_rules import in_use
 
@@ -18,6 +19,17 @@ def test_the_promotion_check_keeps_its_error_rates(setting: Setting) -> None:
         assert refused <= MOST_REFUSED + error
     else:
         assert refused >= LEAST_FOUND - error
+
+
+@pytest.mark.parametrize("setting", FLOOR_SETTINGS, ids=[setting.name for setting in FLOOR_SETTINGS])
+def test_the_floor_keeps_its_error_rates(setting: FloorSetting) -> None:
+    promoted = share_promoted(setting, SIMULATIONS, np.random.default_rng(3))
+    error = 2 * (setting.bound * (1 - setting.bound) / SIMULATIONS) ** 0.5
+    if setting.at_most:
+        assert promoted <= setting.bound + error
+        assert setting.accuracy == pytest.approx(setting.constant_accuracy)
+    else:
+        assert promoted >= setting.bound - error
 
 
 def test_without_a_correction_equally_good_versions_are_refused() -> None:

@@ -21,6 +21,7 @@ from transferlite.packaging.demo import local_s3
 from transferlite.storage.s3_boto3 import s3_client
 
 SMALL: dict[str, Any] = {"backbone": "mobilenet_v3_small", "weights": "none", "image_size": 32, "hidden_units": 8}
+PROMOTED = {"epochs": 3, "promote": "always"}
 
 
 class Requests(logging.Handler):
@@ -65,7 +66,7 @@ def train(**settings: Any) -> Any:
     from train_job.pipeline import train_job as job
     from train_job.progress import Reporter
 
-    all_settings = SMALL | {"epochs": 3} | settings
+    all_settings = SMALL | PROMOTED | settings
     with share_built_backbones():
         return job.train(
             TrainOptions(images="s3://data/photos", registry="s3://data/models", **all_settings), Reporter()

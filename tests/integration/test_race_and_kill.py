@@ -16,6 +16,7 @@ from transferlite.registry.open_registry import Registry
 from transferlite.storage.s3_boto3 import s3_client
 
 QUICK = ["--backbone", "mobilenet_v3_small", "--weights", "none", "--image-size", "32", "--epochs", "2"]
+QUICK += ["--promote", "always"]
 
 
 @pytest.fixture

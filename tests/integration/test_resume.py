@@ -28,7 +28,7 @@ KILLS = int(os.environ.get("TRANSFERLITE_TEST_KILLS", "1"))
 def start(photos: Path, registry: Path, attempt: int = 1) -> subprocess.Popen[str]:
     words = [sys.executable, "-u", "-m", "transferlite", "train", "--images", str(photos), "--registry", str(registry)]
     words += ["--backbone", "mobilenet_v3_small", "--weights", "none", "--image-size", "64", "--epochs", "300"]
-    words += ["--hidden-units", "256", "--keep-best"]
+    words += ["--hidden-units", "256", "--keep-best", "--promote", "always"]
     environment = os.environ | {"AWS_BATCH_JOB_ID": "job-1", "AWS_BATCH_JOB_ATTEMPT": str(attempt)}
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 

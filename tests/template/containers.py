@@ -273,7 +273,8 @@ def test_the_container_exits_with_the_commands_status(podman: Podman, bucket: An
 def test_the_training_image_runs_on_sagemaker(podman: Podman, tmp_path: Path) -> None:
     config = tmp_path / "ml" / "input" / "config"
     config.mkdir(parents=True)
-    (config / "hyperparameters.json").write_text(json.dumps({"epochs": "20", "image_size": "64", "weights": "none"}))
+    options = {"epochs": "20", "image_size": "64", "weights": "none", "promote": "always"}
+    (config / "hyperparameters.json").write_text(json.dumps(options))
     (config / "inputdataconfig.json").write_text(json.dumps({"training": {"TrainingInputMode": "File"}}))
     write_folders(tmp_path / "ml" / "input" / "data" / "training")
     for name in ("model", "output", "checkpoints"):

@@ -28,7 +28,7 @@ from train_job.options import TrainOptions
 from transferlite.cli.options import FiniteRange, signing_key_option
 
 NOT_PROMOTED = 3
-"""Exit status of a training whose version was published but not promoted, because it is worse."""
+"""Exit status of a training whose version was published but not promoted, because of the promotion check."""
 
 _head_options = combine(
     option_with_default("--hidden-units", type=click.IntRange(1), help="Units of the head's hidden layer."),
@@ -67,7 +67,7 @@ _promotion_options = combine(
     option_with_default(
         "--promote",
         type=click.Choice(["auto", "always", "never"]),
-        help="When to promote; auto promotes unless the channel's version is better.",
+        help="When to promote; auto promotes unless the promotion check finds a reason against it.",
     ),
     option_with_default(
         "--tolerance",
@@ -109,8 +109,8 @@ _promotion_options = combine(
 def train(as_json: bool, **options: Any) -> None:
     """Train on labelled photos, verify the exported model, publish it and promote it to the channel.
 
-    A LOCATION is an s3:// URI or a local path. The exit status is 3 if the version is published but not promoted
-    because it is worse than the channel's version.
+    A LOCATION is an s3:// URI or a local path. The exit status is 3 if the version is published but the promotion check
+    finds a reason against promoting it, such as a drop in recall.
     """
     refuse_unused(options)
     quiet_tensorflow()

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,9 @@ from train_job.scores import Scores, score_predictions
 
 EVALUATION_JSON = "training/evaluation.json"
 
+MAX_INTERVAL_WIDTH = 0.2
+"""Width of the accuracy's 95% interval above which a test set is reported as small."""
+
 LabelledProbabilities = tuple[NDArray[np.float32], NDArray[np.int32]]
 """Probabilities ``[N, C]`` and true labels ``[N]``."""
 
@@ -40,6 +43,7 @@ class Evaluation:
         uncalibrated: probabilities and labels of the test photos before calibration.
         scores: scores of each split that has photos.
         precision: precision that the confidence threshold must reach; None predicts a class for every photo.
+        cross_validated: whether the predictions of the test split are out-of-fold predictions of all photos.
     """
 
     labels: tuple[str, ...]
@@ -49,6 +53,7 @@ class Evaluation:
     uncalibrated: LabelledProbabilities
     scores: Mapping[Split, Scores]
     precision: float | None
+    cross_validated: bool = False
 
     @property
     def chosen_threshold(self) -> dict[str, Any] | None:
@@ -83,6 +88,33 @@ class Evaluation:
             "abstained": int((confidence < self.threshold).sum()),
         }
 
+    def with_out_of_fold(self, probabilities: NDArray[np.float32], labels: NDArray[np.int32]) -> "Evaluation":
+        """Use out-of-fold predictions ``[N, C]`` of all photos for the test split, which has no photos."""
+        predictions = (probabilities, labels)
+        return replace(
+            self,
+            predictions={**self.predictions, Split.TEST: predictions},
+            uncalibrated=predictions,
+            scores={**self.scores, Split.TEST: score_predictions(*predictions)},
+            cross_validated=True,
+        )
+
+    def warnings(self) -> list[str]:
+        """Sentences, without full stops, about an accuracy that was not measured well."""
+        if self.cross_validated:
+            return [
+                "no photo could be set aside to test on: the test metrics are those of a cross-validation of the head,"
+                " and the exported files were compared on training photos. Add photos"
+            ]
+        test = self.scores[Split.TEST]
+        low, high = wilson_interval(int(np.trace(test.confusion)), test.photos)
+        if high - low <= MAX_INTERVAL_WIDTH:
+            return []
+        return [
+            f"the test set is small: accuracy {test.accuracy:.1%} on {test.photos} photos, 95% interval {low:.1%} to"
+            f" {high:.1%}. Add photos, or see the cross-validation of --folds 5"
+        ]
+
     def log_lines(self) -> list[str]:
         """Lines for the log: accuracy with its confidence interval, calibration and abstention on the test photos."""
         test = self.scores[Split.TEST]
@@ -91,7 +123,7 @@ class Evaluation:
             f"test accuracy {test.accuracy:.4f}, 95% interval {low:.3f} to {high:.3f}, log loss {test.log_loss:.4f}"
             f" on {test.photos} photos"
         ]
-        if Split.VALIDATION in self.scores:
+        if Split.VALIDATION in self.scores and Split.TEST.value in self.calibration_errors:
             error = self.calibration_errors[Split.TEST.value]
             lines.append(
                 f"calibrated with temperature {self.temperature:.2f}: calibration error {error['before']:.3f} ->"
@@ -130,6 +162,7 @@ class Evaluation:
                 "choices": [self._choice(precision) for precision in precisions] if len(validation[1]) else [],
             },
             "models": models,
+            "cross_validated": self.cross_validated,
             "folds": folds,
         }
 

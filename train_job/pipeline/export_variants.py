@@ -97,7 +97,7 @@ def export_variants(job: JobContext, trained: TrainedClassifier, folder: Path) -
     converted = convert(graph, calibration, model_info)
     files = {SAVED_MODEL: saved_model} | write_variant(converted, options.variants, folder, options.batch)
     job.stop.check()
-    gate_photos = _sample(trained, Split.TEST, MAX_GATE_PHOTOS)
+    gate_photos = _sample(trained, trained.gate_split, MAX_GATE_PHOTOS)
     gate = Gate(
         photos=lambda: _labelled_images(gate_photos, trained, store, job),
         labels=classifier.labels,
@@ -110,7 +110,7 @@ def export_variants(job: JobContext, trained: TrainedClassifier, folder: Path) -
         job.report.line(f"int8 failed the gate ({int8_failures[0]}): retrying with some operations in float32")
         outcome = gate.retry_int8(outcome, converted, calibration, folder, options.batch)
     variants = {name: _variant(path, name, outcome) for name, path in files.items() if name not in outcome.left_out}
-    check_features(trained.evaluation.scores[Split.TEST], variants[SAVED_MODEL])
+    check_features(trained.evaluation.scores[trained.gate_split], variants[SAVED_MODEL])
     _report_gate(outcome, job.report)
     golden = write_test_pictures(folder, variants, classifier.input)
     return ExportedVariants(

@@ -95,7 +95,7 @@ def _largest_groups(trained: TrainedClassifier) -> list[list[Example]]:
 def worst_predictions(trained: TrainedClassifier) -> list[WrongPrediction]:
     """Wrong predictions for test photos, the most confident first."""
     probabilities, truth = trained.evaluation.predictions[Split.TEST]
-    tests = [example for example in trained.dataset.examples if trained.splits[example.sha256] is Split.TEST]
+    tests = trained.tested_examples
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != truth)
     order = wrong[np.argsort(-confidence[wrong], kind="stable")]

@@ -128,7 +128,7 @@ def prepare_data(
             facts = store.facts().known([example.sha256 for example in usable.examples])
             duplicates = near_duplicates(usable.examples, facts, previous.splits)
             splits = assign_splits(usable.examples, shares, previous.splits, duplicates.groups)
-            _check_splits(usable, splits)
+            _check_splits(usable, splits, shares)
         with job.phases("features"):
             train = [example.sha256 for example in usable.examples if splits[example.sha256] is Split.TRAIN]
             hashes = dict.fromkeys(backbone.views, train) | {PLAIN: [example.sha256 for example in usable.examples]}
@@ -162,12 +162,13 @@ def _usable(dataset: Dataset, extracted: ExtractionResult, job: JobContext) -> t
     return usable, unique.notes
 
 
-def _check_splits(dataset: Dataset, splits: dict[str, Split]) -> None:
+def _check_splits(dataset: Dataset, splits: dict[str, Split], shares: SplitShares) -> None:
+    """Check that there are photos to train on, and to test on unless too few photos a class leave none for the test."""
     counts = Counter((splits[example.sha256], example.label) for example in dataset.examples)
     for label in dataset.labels:
         if not counts[Split.TRAIN, label]:
             raise InputError(f"no photo of {label!r} is left to train on", hint="add photos or change --split")
-    if Split.TEST not in splits.values():
+    if Split.TEST not in splits.values() and not shares.test:
         raise InputError("no photo is left to test on", hint="add photos, change --split or pass --test-images")
 
 

@@ -92,6 +92,8 @@ def refusals(
 ) -> tuple[str, ...]:
     """Collect the reasons against promoting the new version."""
     reasons = [*trained.label_changes.reasons(), *(comparison.reasons() if comparison else [])]
+    if comparison is None or comparison.detectable is None:  # the comparison with the current version shows nothing
+        reasons += trained.evaluated.baseline.reasons()
     chosen = trained.evaluation.chosen_threshold
     if chosen is not None and chosen["threshold"] is None:
         reasons.append(f"no threshold has a precision of {chosen['precision']:.0%} on the validation photos")

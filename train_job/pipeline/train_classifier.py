@@ -7,7 +7,6 @@ The frozen backbone runs once per photo, and the head is trained on the resultin
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,8 +19,7 @@ from train_job.backbones.catalog import BACKBONES
 from train_job.data.augmentation import view_names
 from train_job.data.dataset import Dataset, Example, Split
 from train_job.data.split import SplitShares
-from train_job.evaluation.cross_validation import cross_validate
-from train_job.evaluation.evaluate import Evaluation, evaluate_head
+from train_job.evaluation.evaluate import Evaluation
 from train_job.extraction.extract_features import ExtractionCounts
 from train_job.extraction.frozen_backbone import FrozenBackbone
 from train_job.head.checkpoint import Arrays, Checkpoint
@@ -32,6 +30,7 @@ from train_job.head.model import Classifier, head_model
 from train_job.head.recipe import Epoch, Recipe, fine_tune_recipe_from_options, recipe_from_options
 from train_job.head.warm_start import head_arrays, warm_start
 from train_job.options import TrainOptions
+from train_job.pipeline.evaluate_classifier import EvaluatedClassifier, evaluate_classifier
 from train_job.pipeline.prepare_data import JobContext, PreparedData, prepare_data
 from train_job.pipeline.previous_version import PreviousVersion, read_previous_version
 from train_job.quality.duplicates import NearDuplicates
@@ -55,8 +54,7 @@ class TrainedClassifier:
         dataset: usable photos.
         shares: shares of the splits.
         splits: split of each photo by its sha256.
-        evaluation: predictions and scores on each split.
-        cross_validation: accuracies of the folds; None without ``--folds``.
+        evaluated: predictions, scores and comparison with the majority baseline.
         label_issues: photos that are probably labelled wrong, the most certain first.
         history: all epochs, those of fine-tuning after those of the head.
         backbone: the manifest's entry for the backbone.
@@ -74,8 +72,7 @@ class TrainedClassifier:
     dataset: Dataset
     shares: SplitShares
     splits: dict[str, Split]
-    evaluation: Evaluation
-    cross_validation: Mapping[str, Any] | None
+    evaluated: EvaluatedClassifier
     label_issues: list[LabelIssue]
     history: list[Epoch]
     backbone: dict[str, Any]
@@ -87,6 +84,24 @@ class TrainedClassifier:
     previous: PreviousVersion
     ancestors: LearntPhotos = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """Predictions and scores on each split."""
+        return self.evaluated.evaluation
+
+    @property
+    def gate_split(self) -> Split:
+        """Split on which the exported files are compared: the training photos if there are no test photos."""
+        return Split.TRAIN if self.evaluation.cross_validated else Split.TEST
+
+    @property
+    def tested_examples(self) -> list[Example]:
+        """Photos of the test metrics in the order of the data set: all photos if the metrics are cross-validated."""
+        examples = self.dataset.examples
+        if self.evaluation.cross_validated:
+            return list(examples)
+        return [example for example in examples if self.splits[example.sha256] is Split.TEST]
 
     @cached_property
     def label_changes(self) -> LabelChanges:
@@ -142,12 +157,8 @@ def train_classifier(job: JobContext, dataset: Dataset) -> TrainedClassifier:
             history = [*history, *(replace(epoch, epoch=len(history) + epoch.epoch) for epoch in epochs)]
             backbone_entry |= {"fine_tuned_from": backbone.cut.first} if epochs else {}
         with job.phases("evaluate"):
-            rows = {split: data.photo_row_set(split, output) for split in Split}
-            evaluation = evaluate_head(top, head, rows, data.dataset.labels, options.precision)
-            cross_validation = _cross_validate(job, data, recipe, limits) if options.folds else None
+            evaluated = evaluate_classifier(job, data, top, head, output)
             label_issues = data.label_issues(options.seed)
-    for line in evaluation.log_lines():
-        job.report.line(line)
     with job.phases("export"):
         classifier = Classifier(data.dataset.labels, backbone.spec, backbone.feature_model, head)
     return TrainedClassifier(
@@ -155,8 +166,7 @@ def train_classifier(job: JobContext, dataset: Dataset) -> TrainedClassifier:
         dataset=data.dataset,
         shares=shares,
         splits=data.splits,
-        evaluation=evaluation,
-        cross_validation=cross_validation,
+        evaluated=evaluated,
         label_issues=label_issues,
         history=history,
         backbone=backbone_entry,
@@ -167,7 +177,7 @@ def train_classifier(job: JobContext, dataset: Dataset) -> TrainedClassifier:
         new_uris=data.new_uris,
         previous=previous,
         ancestors=source.learnt or {},
-        warnings=(obstacle,) if obstacle else (),
+        warnings=(*([obstacle] if obstacle else []), *evaluated.warnings),
     )
 
 
@@ -271,30 +281,3 @@ def _fine_tune(
     if fitted is None:
         job.report.line("fine-tuning did not improve the validation loss; keeping the frozen backbone")
     return top, [] if fitted is None else fitted.history
-
-
-def _cross_validate(
-    job: JobContext, data: PreparedData, recipe: Recipe, limits: ResourceLimits
-) -> Mapping[str, Any] | None:
-    options = job.options
-    with job.report.progress("folds", recipe.epochs * options.folds) as advance:
-        result = cross_validate(
-            data.full_row_set(),
-            data.duplicate_groups(),
-            len(data.dataset.labels),
-            recipe,
-            options.hidden_units,
-            options.folds,
-            limits,
-            advance,
-            job.stop,
-        )
-    if result is None:
-        job.report.warning("no cross-validation: a class has fewer than two photos")
-    else:
-        low, high = result["interval"]
-        job.report.line(
-            f"cross-validation: mean accuracy {result['mean']:.4f} over {result['count']} folds,"
-            f" 95% interval {low:.3f} to {high:.3f}"
-        )
-    return result

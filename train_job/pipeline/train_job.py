@@ -116,7 +116,7 @@ def _train(options: TrainOptions, report: Reporter, stop: StopRequest) -> JobRes
             refused = refusals(job, trained, exported, comparison) if options.promote == "auto" else ()
         promoted = options.promote != "never" and not refused
         with phases("report"):
-            manifest = write_bundle(job, trained, exported, comparison, promoted)
+            manifest = write_bundle(job, trained, exported, comparison, promoted, refused)
         stop.check()
         with phases("publish"):
             registry.publish(Path(folder), manifest)

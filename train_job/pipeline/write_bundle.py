@@ -1,7 +1,7 @@
 """Write everything but the model files into the bundle's folder: ``training/`` files, report, model card, manifest."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from train_job.evaluation.comparison import Comparison
@@ -42,16 +42,19 @@ def write_bundle(
     exported: ExportedVariants,
     comparison: Comparison | None,
     promoted: bool,
+    refused: Sequence[str] = (),
 ) -> Manifest:
     """Write the ``training/`` files, the report and, last, the manifest beside the exported variants.
 
-    ``promoted`` says whether the job is going to promote the version. Returns the manifest.
+    ``promoted`` says whether the job is going to promote the version, and ``refused`` why not. Returns the manifest.
     """
-    folder = exported.folder
-    evaluation = trained.evaluation.to_dict(exported.predictions, trained.cross_validation)
+    folder, folds = exported.folder, trained.evaluated.cross_validation
+    evaluation = trained.evaluation.to_dict(exported.predictions, folds.to_dict() if folds else None)
     changes = trained.label_changes
     evaluation["warnings"] = [*trained.warnings, *([changes.summary()] if changes.changed else [])]
     evaluation["label_changes"] = changes.to_dict() if changes.model_id else None
+    evaluation["baseline"] = trained.evaluated.baseline.to_dict()
+    evaluation["promotion"] = {"promoted": promoted, "reasons": list(refused)}
     evaluation["comparison"] = comparison.to_dict() | {"promoted": promoted} if comparison else None
     manifest = build_manifest(job, trained, exported)
     data = gather_report(job, trained, manifest, evaluation)

@@ -100,8 +100,9 @@ def notes(data: ReportData) -> list[str]:
     """Warnings for the top of the page, as sentences."""
     warnings = [_sentence(warning) for warning in data.evaluation.get("warnings") or ()]
     comparison = data.comparison
-    if comparison and comparison.get("promoted") is False:
-        warnings.append("Not promoted: " + ("; ".join(comparison.get("reasons") or ()) or "--promote never") + ".")
+    promotion = data.evaluation.get("promotion") or comparison or {}
+    if promotion.get("promoted") is False:
+        warnings.append("Not promoted: " + ("; ".join(promotion.get("reasons") or ()) or "--promote never") + ".")
     warnings += [_sentence(note) for note in (comparison or {}).get("notes") or ()]
     worst = worst_classes(data)
     if worst and (worst[0].get("f1") or 0) < 0.9 and worst[0].get("f1") is not None:

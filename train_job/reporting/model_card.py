@@ -44,7 +44,8 @@ def headline(data: ReportData) -> str:
     """The accuracy in one sentence, with its confidence interval if it is known."""
     test = data.test_metrics
     bounds = interval(test.get("interval"))
-    accuracy = f"Accuracy {percent(test.get('accuracy'))} on {test.get('photos', 0):,} test photos"
+    photos = "cross-validated photos" if data.evaluation.get("cross_validated") else "test photos"
+    accuracy = f"Accuracy {percent(test.get('accuracy'))} on {test.get('photos', 0):,} {photos}"
     return accuracy + (f" (95% confidence interval {bounds})" if bounds else "")
 
 

@@ -152,7 +152,14 @@ def test_outside_sagemaker_the_command_requires_options(
 
 def test_a_sagemaker_job_trains_and_writes_its_model(write_job: WriteJob) -> None:
     root = write_job(
-        {"image-size": "64", "epochs": "3", "backbone": "mobilenet_v3_small", "weights": "none"}, {"train": []}
+        {
+            "image-size": "64",
+            "epochs": "3",
+            "backbone": "mobilenet_v3_small",
+            "weights": "none",
+            "promote": "always",
+        },
+        {"train": []},
     )
     write_folders(root / "input" / "data" / "train", 6)
     (root / "checkpoints").mkdir()

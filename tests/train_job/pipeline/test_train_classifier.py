@@ -62,6 +62,7 @@ def train(images: str, dataset: Dataset | None = None, **settings: Any) -> Any:
         "image_size": 32,
         "epochs": 2,
         "hidden_units": 8,
+        "promote": "never",
     }
     with tempfile.TemporaryDirectory() as folder:
         registry, stop = settings.pop("registry", folder), settings.pop("stop", StopRequest())

@@ -185,7 +185,18 @@ def test_evaluation_json_has_metrics_of_every_variant_and_the_calibration(traine
     assert found["models"]["keras"]["curves"].keys() == {"blue", "red"}
     assert found["temperature"] == trained.result.manifest.calibration["temperature"] != 1
     assert found["calibration"].keys() == {"validation", "test"}
-    assert (found["folds"], found["comparison"], trained.result.manifest.threshold) == (None, None, 0)
+    assert (found["comparison"], trained.result.manifest.threshold) == (None, 0)
+
+
+def test_a_version_with_two_test_photos_is_promoted_if_cross_validation_shows_that_it_is_good(trained: Trained) -> None:
+    found = evaluation(trained.registry, trained.result)
+    assert found["folds"]["count"] == 5
+    assert found["baseline"]["photos"] == found["baseline"]["right"] == 24
+    assert (found["baseline"]["constant_right"], found["baseline"]["cross_validated"]) == (12, 22)
+    assert found["promotion"] == {"promoted": True, "reasons": []}
+    (warning,) = found["warnings"]
+    assert warning.startswith("the test set is small: accuracy 100.0% on 2 photos, 95% interval 34.2% to 100.0%.")
+    assert "The test set is small" in (trained.bundle / "report.html").read_text(encoding="utf-8")
 
 
 def test_tflite_files_were_timed_on_one_thread(trained: Trained) -> None:
@@ -278,6 +289,50 @@ def test_a_refused_version_can_be_promoted_by_hand(second: SecondRun, tmp_path: 
     assert pointer.previous == (second.before.manifest.model_id,)
 
 
+# -- few photos and weak models ---------------------------------------------------------------------------------------
+
+
+def test_a_first_version_that_is_no_better_than_the_majority_class_is_not_promoted(tmp_path: Path) -> None:
+    registry = tmp_path / "registry"
+    result = train(write_folders(tmp_path / "photos", 10), registry, promote="auto", learning_rate=1e-9)
+    (reason,) = result.refused
+    assert re.match(r"not shown to be better than always predicting 'blue': \d+ of 20 photos \(2 test photos, ", reason)
+    assert Registry.open(str(registry)).channels() == {}
+    assert evaluation(registry, result)["promotion"] == {"promoted": False, "reasons": [reason]}
+    report = (registry / "models" / result.manifest.model_id / "report.html").read_text(encoding="utf-8")
+    assert "Not promoted: not shown to be better" in report
+
+
+def test_promote_always_overrides_the_floor(tmp_path: Path) -> None:
+    registry = tmp_path / "registry"
+    photos = write_folders(tmp_path / "photos", 10)
+    result = train(photos, registry, learning_rate=1e-9, variants=("float32",))
+    assert (result.promoted, result.refused) == (True, ())
+    assert not evaluation(registry, result)["baseline"]["is_better"]
+
+
+def test_forty_classes_of_one_to_three_photos_are_cross_validated(tmp_path: Path) -> None:
+    photos, registry = tmp_path / "photos", tmp_path / "registry"
+    for number in range(40):
+        folder = photos / f"class{number:02}"
+        folder.mkdir(parents=True)
+        for photo in range(1 + number % 3):
+            (folder / f"{photo}.jpg").write_bytes(jpeg("green", 10 * number + photo))
+    result = train(photos, registry, promote="auto", variants=("float32",))
+    found, total = evaluation(registry, result), 14 * 1 + 13 * 2 + 13 * 3
+    assert result.manifest.dataset["photos"] == {"train": total, "validation": 0, "test": 0}
+    assert (found["cross_validated"], found["folds"]["count"]) == (True, 3)
+    assert result.manifest.metrics["test"]["photos"] == found["baseline"]["photos"] == total
+    assert found["models"]["keras"]["accuracy"] == result.manifest.metrics["test"]["accuracy"] < 0.5
+    assert found["warnings"][0].startswith("no photo could be set aside to test on")
+    assert result.refused[0].startswith("not shown to be better than always predicting")
+
+
+def test_classes_of_one_photo_each_cannot_be_evaluated(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no photo is left to test on, and no class has two photos"):
+        train(write_folders(tmp_path / "photos", 1), tmp_path / "registry")
+
+
 # -- labels that changed since the current version --------------------------------------------------------------------
 
 
@@ -296,7 +351,7 @@ def test_swapped_labels_are_reported_and_refused(
     assert Registry.open(str(registry)).channel("production").model_id == before
     found = evaluation(registry, result)
     assert found["label_changes"]["changed"] == 24
-    assert found["warnings"] == [summary]
+    assert found["warnings"][-1] == summary
     assert "swapped?" in (registry / "models" / result.manifest.model_id / "report.html").read_text()
     notes = table(registry, result.manifest.model_id, "notes.csv")
     assert [row["code"] for row in notes].count("relabelled") == 24
