@@ -119,6 +119,8 @@ NOT_RUN = {
     "transferlite drift": "takes a week of records: test_drift.py",
     "transferlite train … --signing-key awskms": "takes a key in KMS: test_kms.py",
     "transferlite keys show awskms": "takes a key in KMS: test_kms.py",
+    "transferlite train --labels catsdogs": "takes the real photos and minutes: test_real_photos.py",
+    "transferlite train --images flowers": "takes the real photos and minutes: test_real_photos.py",
     "transferlite package": "takes a package index: test_device_folder.py, test_lambda_zip.py",
     "transferlite cloud": "takes a stack: test_cloud_cli.py, in moto",
     "transferlite models list --registry s3://photos-models-ACCOUNT": "takes a stack",

@@ -355,7 +355,8 @@ def test_a_drift_check_writes_metrics_of_the_current_model(
     assert "DriftOfConfidence" in {key[0] for key in found}
 
 
-def test_a_drift_check_without_records_succeeds(s3: Any) -> None:
+def test_a_drift_check_without_records_succeeds(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRANSFERLITE_REGISTRY", str(tmp_path))
     assert lambda_handler({"drift": {}}, CONTEXT) == {"since": "7d", "models": []}
 
 
