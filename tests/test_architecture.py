@@ -162,7 +162,7 @@ def lines_of(node: ast.FunctionDef) -> int:
 
 
 def nesting(node: ast.AST, depth: int = 0) -> int:
-    """How deep blocks stand in one another below a function; functions in functions count anew."""
+    """Depth of nested blocks below a function; a function inside a function is counted by itself."""
     deeper = (ast.For, ast.While, ast.If, ast.With, ast.Try, ast.Match)
     found = depth
     for child in ast.iter_child_nodes(node):

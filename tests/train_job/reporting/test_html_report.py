@@ -61,7 +61,7 @@ def page(full: ReportData) -> Page:
 
 
 def bare() -> ReportData:
-    """A version of which only the manifest exists."""
+    """A version that consists of its manifest alone."""
     return ReportData(manifest=manifest_facts(("blue", "red"), 20), evaluation={})
 
 
