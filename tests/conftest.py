@@ -2,12 +2,13 @@
 
 import logging
 import os
+import shutil
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import botocore.session
 import pytest
@@ -17,7 +18,19 @@ from tests.installed import ROOT, Install, install, pip
 from tests.pictures import write_folders
 from transferlite.storage.s3_boto3 import s3_client
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 BUCKET = "test-bucket"
+_QUIET_BROWSER = [
+    *(
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+    )
+]
 
 
 @pytest.fixture(autouse=True)
@@ -115,3 +128,16 @@ def photo_sets() -> Path:
     if not (folder / "catsdogs").is_dir():
         pytest.skip(f"no real photos at {folder} (set TRANSFERLITE_TEST_DATA)")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """A headless Chromium; tests that need one skip on a machine without it."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("no chromium on this machine")
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=program, headless=True, args=_QUIET_BROWSER)
+        yield browser
+        browser.close()

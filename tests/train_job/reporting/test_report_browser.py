@@ -1,7 +1,5 @@
 """The report in a real browser, offline."""
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,20 +10,6 @@ from train_job.reporting.html_report import render
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> "Iterator[Browser]":
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no chromium on this machine")
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=program, headless=True, args=[*QUIET, "--disable-sync"])
-        yield browser
-        browser.close()
 
 
 @pytest.mark.enable_socket
