@@ -144,6 +144,21 @@ def stored(s3: Any, bucket: str) -> dict[str, bytes]:
     return {key: s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
 
 
+def drain(sqs: Any, incoming: str, bodies: list[str], log: Path) -> tuple[Workers, float]:
+    """Send all bodies and let workers, which die now and then, empty the queue; returns them and the seconds."""
+    started, workers, to_send = time.monotonic(), Workers(incoming, log), deque(bodies)
+    try:
+        while to_send or left(sqs, incoming):
+            assert time.monotonic() - started < 120 + PHOTOS
+            if to_send and left(sqs, incoming) < MAX_QUEUED:
+                send(sqs, incoming, [to_send.popleft() for _ in range(min(MAX_QUEUED, len(to_send)))])
+            time.sleep(0.2)
+            workers.replace_dead()
+    finally:
+        workers.stop()
+    return workers, time.monotonic() - started
+
+
 def test_every_photo_ends_with_one_record_as_in_a_clean_run(
     clients: tuple[Any, Any], trained: Trained, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -165,19 +180,8 @@ def test_every_photo_ends_with_one_record_as_in_a_clean_run(
 
     monkeypatch.setenv("TRANSFERLITE_REGISTRY", str(trained.registry))
     monkeypatch.setenv("TRANSFERLITE_OUTPUT_BUCKET", OUTPUT)
-    log, started = tmp_path / "log", time.monotonic()
-    workers = Workers(incoming, log)
-    try:
-        to_send = deque(bodies)
-        while to_send or left(sqs, incoming):
-            assert time.monotonic() - started < 120 + PHOTOS
-            if to_send and left(sqs, incoming) < MAX_QUEUED:
-                send(sqs, incoming, [to_send.popleft() for _ in range(min(MAX_QUEUED, len(to_send)))])
-            time.sleep(0.2)
-            workers.replace_dead()
-    finally:
-        workers.stop()
-    took = time.monotonic() - started
+    log = tmp_path / "log"
+    workers, took = drain(sqs, incoming, bodies, log)
 
     monkeypatch.setenv("TRANSFERLITE_OUTPUT_BUCKET", CLEAN)
     handler._service.cache_clear()
