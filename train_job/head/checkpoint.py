@@ -16,6 +16,8 @@ from transferlite.storage.store import Store
 Arrays = dict[str, NDArray[Any]]
 
 _FINGERPRINT = "fingerprint"
+_FORMAT = 2
+"""Raise it when the saved fields change: a checkpoint of another format is ignored, and the fit starts again."""
 
 
 def to_npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
@@ -42,17 +44,21 @@ class Checkpoint:
     key: str
     fingerprint: str
 
+    @property
+    def _stamp(self) -> str:
+        return f"{_FORMAT} {self.fingerprint}"
+
     def load(self) -> Arrays | None:
-        """Read the state; None if it is missing, damaged or has another fingerprint."""
+        """Read the state; None if it is missing, damaged, of another format or has another fingerprint."""
         try:
             arrays = from_npz(self.store.get(self.key).data)
         except (NotFoundError, ValueError):
             return None
-        return arrays if str(arrays.pop(_FINGERPRINT, "")) == self.fingerprint else None
+        return arrays if str(arrays.pop(_FINGERPRINT, "")) == self._stamp else None
 
     def save(self, arrays: Arrays) -> None:
         """Write the state, replacing an earlier one."""
-        self.store.put(self.key, to_npz({**arrays, _FINGERPRINT: np.array(self.fingerprint)}))
+        self.store.put(self.key, to_npz({**arrays, _FINGERPRINT: np.array(self._stamp)}))
 
     def remove(self) -> None:
         """Delete the state. Without permission to delete it stays, and the next job overwrites it."""

@@ -52,3 +52,11 @@ def test_a_damaged_state_is_ignored() -> None:
     for damaged in (data[:50], b"", b"nonsense", data[: len(data) // 2]):
         store.put("state.npz", damaged)
         assert checkpoint.load() is None
+
+
+def test_a_state_of_another_format_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = Checkpoint(MemoryStore(), "state.npz", "mine")
+    checkpoint.save({"head.0": np.zeros(2)})
+    assert checkpoint.load() is not None
+    monkeypatch.setattr("train_job.head.checkpoint._FORMAT", 99)
+    assert checkpoint.load() is None
