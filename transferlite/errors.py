@@ -7,6 +7,7 @@
             - ``MissingStoreError``
         - ``PhotoError``
     - ``AccessDeniedError``
+    - ``DiskFullError``
     - ``ConflictError`` (retryable)
     - ``UnavailableError`` (retryable)
     - ``BundleError``
@@ -87,6 +88,10 @@ class PhotoError(InputError):
 
 class AccessDeniedError(TransferLiteError):
     """The store denied access: credentials are missing or lack the permission."""
+
+
+class DiskFullError(TransferLiteError):
+    """The disk has too little free space."""
 
 
 class ConflictError(TransferLiteError):

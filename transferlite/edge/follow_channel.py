@@ -11,7 +11,8 @@ from types import FrameType
 
 import click
 
-from transferlite.edge.install import InstallResult, RefusedError, ensure_loadable, install_current
+from transferlite.edge.choose_version import RefusedError
+from transferlite.edge.install import InstallResult, ensure_loadable, install_current
 from transferlite.edge.install_state import read_current
 from transferlite.errors import MissingExtraError, TransferLiteError
 from transferlite.predict.predictor import Predictor

@@ -10,26 +10,19 @@ If the process dies or the power is cut at any moment, the folder holds the old 
 next call resumes from there.
 """
 
-import datetime
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from transferlite.edge.install_state import (
-    MAX_TRIES,
-    InstallState,
-    RefusedVersion,
-    damaged_files,
-    read_current,
-    read_state,
-)
-from transferlite.errors import BundleError, NotFoundError, UntrustedError
-from transferlite.registry.channel_pointer import Pointer, check_not_replayed
-from transferlite.registry.local_bundle import CURRENT, read_manifest
+from transferlite.edge.choose_version import check_refused, choose_version
+from transferlite.edge.install_state import MAX_TRIES, InstallState, damaged_files, read_current, read_state
+from transferlite.errors import BundleError, DiskFullError, NotFoundError, UntrustedError
+from transferlite.registry.channel_pointer import Pointer
+from transferlite.registry.local_bundle import CURRENT
 from transferlite.registry.manifest import MANIFEST
-from transferlite.registry.memory_card import BundleFolder
 from transferlite.registry.open_registry import Registry
 from transferlite.storage.atomic_write import TEMPORARY_PREFIX, write_durably
 from transferlite.storage.folder import folder_lock
@@ -63,10 +56,6 @@ class InstallResult:
         return self.model_id != self.previous
 
 
-class RefusedError(BundleError):
-    """The channel still points to a version that could not be installed before."""
-
-
 def install_current(
     registry: Registry,
     channel: str,
@@ -97,24 +86,27 @@ def install_current(
         current = read_current(folder)
         state = read_state(folder, current)
         repaired, added = damaged_files(folder, current), list[str]()
-        pointer = _read_pointer(registry, channel, state, current, folder)
+        pointer = choose_version(registry, channel, state, current, folder)
         if not retry_refused:
-            _check_refused(state.refused, pointer)
-        if pointer.model_id not in state.versions:
-            state = replace(state, versions=(*state.versions, pointer.model_id)).save(folder)
-        spares = [old.model_id for old in (current, state.previous) if old and old.model_id != pointer.model_id]
-        try:
-            bundle = registry.pull(
+            check_refused(state.refused, pointer)
+        state = _remove_leftovers(folder, state, current, pointer)
+
+        def pull(state: InstallState) -> Path:
+            spares = [old.model_id for old in (current, state.previous) if old and old.model_id != pointer.model_id]
+            return registry.pull(
                 pointer.model_id,
                 folder,
                 variants,
                 [folder / model_id for model_id in spares],
                 on_fetch=lambda name, is_repaired: (repaired if is_repaired else added).append(name),
             )
+
+        try:
+            bundle, state = _pull_into_space(pull, folder, state, current, pointer, load_check)
         except UntrustedError:
             raise
         except BundleError as error:
-            state.with_refused(pointer, str(error), tries=1).save(folder)
+            state.with_refused(pointer, str(error), time.time(), is_damaged=True).save(folder)
             raise
         if load_check:
             _check_loads(folder, state, current, pointer, load_check)
@@ -154,57 +146,50 @@ def ensure_loadable(folder: Path, load_check: LoadCheck) -> str | None:
         return current.model_id
 
 
-# -- find the version ------------------------------------------------------------------------------------------------
+# -- make space ------------------------------------------------------------------------------------------------------
 
 
-def _read_pointer(
-    registry: Registry, channel: str, state: InstallState, current: Pointer | None, folder: Path
-) -> Pointer:
-    """The pointer to install. Raises UntrustedError if it is older than an installed one."""
-    if isinstance(registry.store, BundleFolder):
-        return _pointer_to_bundle(registry, registry.store.model_id, channel, current, folder)
-    pointer = registry.channel(channel)
-    if registry.keys is not None:
-        check_not_replayed(pointer, state.sequences.get(channel, 0), f"{registry.store.uri}, channel {channel}")
-    return pointer
+def _remove_leftovers(folder: Path, state: InstallState, current: Pointer | None, pointer: Pointer) -> InstallState:
+    """Remember that the pointer's folder is created here; delete versions that failed, with their partial files."""
+    kept = {old.model_id for old in (current, state.previous, pointer) if old}
+    if current is not None:  # with a damaged current.json, any folder may be the one that serves
+        for model_id in set(state.versions) - kept:
+            _remove(folder / model_id)
+    if pointer.model_id in state.versions:
+        return state
+    return replace(state, versions=(*state.versions, pointer.model_id)).save(folder)
 
 
-def _pointer_to_bundle(
-    registry: Registry, model_id: str, channel: str, current: Pointer | None, folder: Path
-) -> Pointer:
-    """Make a pointer to a single bundle, which comes without one.
-
-    No channel confirms that the bundle is the one to install. With keys, it must not be older than the installed one.
-    """
-    created_at = registry.manifest(model_id).created_at
-    if registry.keys is not None and current is not None and (folder / current.model_id / MANIFEST).is_file():
-        installed = read_manifest(folder / current.model_id).created_at
-        if _parse_time(created_at) < _parse_time(installed):
-            raise UntrustedError(
-                f"was made {created_at}, before the installed model ({installed})",
-                where=registry.store.uri,
-                hint="use a registry, or a folder filled by transferlite models pull, whose channel points to it",
-            )
-    return Pointer(model_id, (), created_at, channel)
-
-
-def _parse_time(text: str) -> datetime.datetime:
+def _pull_into_space(
+    pull: Callable[[InstallState], Path],
+    folder: Path,
+    state: InstallState,
+    current: Pointer | None,
+    pointer: Pointer,
+    load_check: LoadCheck | None,
+) -> tuple[Path, InstallState]:
+    """Pull; if the disk is full, delete the previous version and pull again, but only if the installed one loads."""
     try:
-        moment = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        raise BundleError(f"the creation time {text!r} is invalid") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+        return pull(state), state
+    except DiskFullError:
+        if current is None or state.previous is None or load_check is None:
+            raise
+        if state.previous.model_id in {current.model_id, pointer.model_id} or not _loads(folder, current, load_check):
+            raise
+    _remove(folder / state.previous.model_id)
+    state = replace(state, previous=None).save(folder)
+    return pull(state), state
+
+
+def _loads(folder: Path, version: Pointer, load_check: LoadCheck) -> bool:
+    try:
+        load_check(folder / version.model_id)
+    except (BundleError, NotFoundError):
+        return False
+    return True
 
 
 # -- refuse a version ------------------------------------------------------------------------------------------------
-
-
-def _check_refused(refused: RefusedVersion | None, pointer: Pointer) -> None:
-    if refused and refused.final and refused.matches(pointer):
-        raise RefusedError(
-            f"{pointer.model_id} was refused before: {refused.reason}",
-            hint="promote another version, or run transferlite models pull to try this one again",
-        )
 
 
 def _check_loads(
@@ -216,11 +201,11 @@ def _check_loads(
     """
     is_new = current is None or current.model_id != pointer.model_id
     if is_new:
-        state.with_refused(pointer, "the process ended while loading it", tries=1).save(folder)
+        state.with_refused(pointer, "the process ended while loading it", time.time()).save(folder)
     try:
         load_check(folder / pointer.model_id)
     except BundleError as error:
-        state.with_refused(pointer, str(error), tries=MAX_TRIES).save(folder)
+        state.with_refused(pointer, str(error), time.time(), MAX_TRIES).save(folder)
         if is_new:
             _remove(folder / pointer.model_id)
         raise

@@ -1,7 +1,8 @@
 """State of a model folder on an edge device: the file ``device.json`` next to the installed versions."""
 
+import datetime
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +14,47 @@ from transferlite.storage.atomic_write import write_durably
 
 STATE_FILE = "device.json"
 MAX_TRIES = 3
-"""Failed attempts after which a version is refused until the channel changes."""
+"""Failed attempts after which a version is refused, or tried again more and more rarely."""
+_FIRST_WAIT, _LONGEST_WAIT = 3600, 24 * 3600
+"""Seconds until a version that arrives damaged is downloaded again: doubled after each failure."""
 
 
 @dataclass(frozen=True)
 class RefusedVersion:
-    """A version that could not be installed: the channel's pointer, the reason, and the number of failed attempts."""
+    """A version that could not be installed.
+
+    Attributes:
+        model_id: the version.
+        sequence: the channel pointer's sequence.
+        reason: what failed.
+        tries: number of failed attempts.
+        is_damaged: whether its files arrived damaged, perhaps by a proxy's fault; otherwise it does not load.
+        failed_at: Unix time of the last failure.
+    """
 
     model_id: str
     sequence: int
     reason: str
     tries: int
-
-    @property
-    def final(self) -> bool:
-        """Whether the version is not tried again until the channel's pointer changes."""
-        return self.tries >= MAX_TRIES
+    is_damaged: bool = False
+    failed_at: float = 0.0
 
     def matches(self, pointer: Pointer) -> bool:
         """Whether ``pointer`` is the one that was refused."""
         return (self.model_id, self.sequence) == (pointer.model_id, pointer.sequence)
+
+    def retry_at(self) -> float | None:
+        """Unix time from which the version may be tried again; None if only after the channel's pointer changes."""
+        if self.tries < MAX_TRIES:
+            return self.failed_at
+        if not self.is_damaged:
+            return None
+        return self.failed_at + min(_FIRST_WAIT * 2 ** min(self.tries - MAX_TRIES, 10), _LONGEST_WAIT)
+
+    def is_waiting(self, now: float) -> bool:
+        """Whether the version is not to be tried now. A clock that was set back does not prolong the wait."""
+        retry_at = self.retry_at()
+        return retry_at is None or self.failed_at <= now < retry_at
 
 
 @dataclass(frozen=True)
@@ -51,11 +73,14 @@ class InstallState:
     previous: Pointer | None = None
     refused: RefusedVersion | None = None
 
-    def with_refused(self, pointer: Pointer, reason: str, tries: int) -> "InstallState":
+    def with_refused(
+        self, pointer: Pointer, reason: str, now: float, tries: int = 1, is_damaged: bool = False
+    ) -> "InstallState":
         """The state after ``tries`` more failed attempts to install the pointer's version."""
         if self.refused is not None and self.refused.matches(pointer):
             tries += self.refused.tries
-        return replace(self, refused=RefusedVersion(pointer.model_id, pointer.sequence, reason, tries))
+        refused = RefusedVersion(pointer.model_id, pointer.sequence, reason, tries, is_damaged, now)
+        return replace(self, refused=refused)
 
     def to_json(self) -> bytes:
         """Serialise for ``device.json``."""
@@ -67,9 +92,15 @@ class InstallState:
         try:
             raw: Any = json.loads(data)
             previous = Pointer.from_json(json.dumps(raw["previous"]).encode()) if raw["previous"] else None
-            refused = RefusedVersion(**raw["refused"]) if raw["refused"] else None
+            known = {item.name for item in fields(RefusedVersion)}
+            refused = {name: value for name, value in (raw["refused"] or {}).items() if name in known}
             sequences = {str(name): int(value) for name, value in raw["sequences"].items()}
-            return cls(sequences, tuple(filter(is_model_id, raw["versions"])), previous, refused)
+            return cls(
+                sequences,
+                tuple(filter(is_model_id, raw["versions"])),
+                previous,
+                RefusedVersion(**refused) if refused else None,
+            )
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError, BundleError) as error:
             raise BundleError(f"the state of the model folder cannot be read ({error})") from None
 
@@ -105,3 +136,8 @@ def damaged_files(folder: Path, current: Pointer | None) -> list[str]:
     except BundleError:
         damaged.append(STATE_FILE)
     return damaged
+
+
+def utc_text(seconds: float) -> str:
+    """Format a Unix time for messages: ``2026-01-31 23:59 UTC``."""
+    return f"{datetime.datetime.fromtimestamp(seconds, datetime.UTC):%Y-%m-%d %H:%M} UTC"

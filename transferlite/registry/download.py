@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from transferlite.errors import BundleError, NotFoundError, UnavailableError
+from transferlite.errors import BundleError, DiskFullError, NotFoundError, UnavailableError
 from transferlite.registry.local_bundle import check_files, read_manifest, sha256_of
 from transferlite.registry.manifest import MANIFEST, FileInfo
 from transferlite.storage.atomic_write import TEMPORARY_PREFIX, move_into_place, write_durably
@@ -19,6 +19,9 @@ from transferlite.storage.store import Store, join_uri
 _MAX_STALLED_ATTEMPTS = 4
 """Consecutive attempts without any progress after which a download fails."""
 
+
+_RESERVED_BYTES = 2**18
+"""Space beside the files themselves: manifest, signature, state, and the file system's own blocks."""
 
 OnFetch = Callable[[str, bool], object]
 """Receives the name of a fetched file, and whether it replaced a damaged one."""
@@ -95,30 +98,52 @@ def fetch_files(
     Raises:
         NotFoundError: the store lacks a file.
         BundleError: a file does not have the expected sha256 or size.
+        DiskFullError: the disk has too little space for the files; nothing was downloaded.
         UnavailableError: the store stopped responding; the next call resumes the download.
     """
-    local_files = _paths_by_sha256(reuse_from)
+    with translate_os_errors(bundle):
+        bundle.mkdir(parents=True, exist_ok=True)
+        _remove_unwanted_partials(bundle, files)
+        missing = {name: info for name, info in files.items() if not matches_file(bundle / name, info)}
+        local_files = _local_copies(missing, reuse_from)
+        _check_space(bundle, {name: info for name, info in missing.items() if name not in local_files})
 
     def fetch(name: str) -> None:
-        info, path = files[name], bundle / name
-        if matches_file(path, info):
-            return
+        info, path = missing[name], bundle / name
         with translate_os_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = partial_path(path, info)
-            local = local_files.get(info.sha256)
-            if local and matches_file(local, info):
-                finished = partial.with_suffix(".link")
-                _link_or_copy(local, finished)
+            finished = partial_path(path, info)
+            if name in local_files:
+                finished = finished.with_suffix(".link")
+                _link_or_copy(local_files[name], finished)
             else:
-                finished = partial
                 _download(store, f"{prefix}/{name}", info, finished)
             is_there = path.exists()
             move_into_place(finished, path)
         on_fetch(name, is_there)
 
-    for _ in prefetch_map(fetch, files, workers=8):
+    for _ in prefetch_map(fetch, missing, workers=8):
         pass
+
+
+def _remove_unwanted_partials(bundle: Path, files: Mapping[str, FileInfo]) -> None:
+    """Delete what interrupted downloads and writes left in the bundle, except partial downloads of ``files``."""
+    wanted = {partial_path(bundle / name, info) for name, info in files.items()}
+    for path in bundle.rglob(f"{TEMPORARY_PREFIX}*"):
+        if path not in wanted and path.is_file():
+            path.unlink(missing_ok=True)
+
+
+def _check_space(bundle: Path, files: Mapping[str, FileInfo]) -> None:
+    """Raise DiskFullError if the disk of ``bundle`` has too little space to download ``files``."""
+    missing = sum(max(info.size - _size(partial_path(bundle / name, info)), 0) for name, info in files.items())
+    needed = missing + _RESERVED_BYTES
+    if missing and needed > (free := shutil.disk_usage(bundle).free):
+        raise DiskFullError(
+            f"the disk has {free / 1e6:.1f} MB free, and the download needs {needed / 1e6 + 0.05:.1f} MB",
+            where=str(bundle),
+            hint="delete other files, or take a smaller variant, such as int8",
+        )
 
 
 def partial_path(path: Path, info: FileInfo) -> Path:
@@ -132,16 +157,17 @@ def matches_file(path: Path, info: FileInfo) -> bool:
     return path.is_file() and path.stat().st_size == info.size and sha256_of(path) == info.sha256
 
 
-def _paths_by_sha256(bundles: Iterable[Path]) -> dict[str, Path]:
-    """Index the files of local bundles by the sha256 in their manifests; skip unreadable bundles."""
+def _local_copies(files: Mapping[str, FileInfo], bundles: Iterable[Path]) -> dict[str, Path]:
+    """Find intact files of other local bundles with the content of ``files``; skip unreadable bundles."""
     paths = {}
     for bundle in bundles:
         try:
-            files = read_manifest(bundle).files
+            others = read_manifest(bundle).files
         except (BundleError, NotFoundError):
             continue
-        paths.update({info.sha256: bundle / name for name, info in files.items()})
-    return paths
+        paths.update({info.sha256: bundle / name for name, info in others.items()})
+    found = {name: paths[info.sha256] for name, info in files.items() if info.sha256 in paths}
+    return {name: path for name, path in found.items() if matches_file(path, files[name])}
 
 
 def _link_or_copy(source: Path, path: Path) -> None:

@@ -7,6 +7,7 @@ for each object. The URLs expire after at most 7 days.
 import http.client
 import ipaddress
 import json
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from transferlite.errors import (
     AccessDeniedError,
@@ -30,6 +31,8 @@ SCHEMA = 1
 _MAX_DOCUMENT_BYTES = 2**24
 """Largest response read into memory: a share, channel pointer or manifest is far smaller."""
 _TIMEOUT_SECONDS = 60
+_REDIRECT_HINT = "share the channel from a server that sends its own https:// content"
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class SharedStore:
@@ -106,10 +109,13 @@ class SharedStore:
 
     def _url_of(self, key: str) -> str:
         try:
-            return check_url(self._urls[key])
+            url = self._urls[key]
         except KeyError:
             hint = "the channel may have changed since: share it again"
             raise NotFoundError("is not in the share", where=join_uri(self.uri, key), hint=hint) from None
+        if _is_loopback(urlsplit(self._share_url).hostname or ""):
+            return check_url(url)
+        return check_remote_url(url, "the share names an object")
 
     def _read_only_error(self, key: str) -> InputError:
         return InputError("a share is read-only", where=join_uri(self.uri, key), hint="give the registry itself")
@@ -141,6 +147,31 @@ def check_url(url: str) -> str:
     )
 
 
+def check_remote_url(url: str, subject: str) -> str:
+    """Return ``url``. Raises InputError unless it is https:// on another machine, as far as its address shows.
+
+    So a share from the network cannot make a device send requests to itself, or to the metadata service of its cloud.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname:
+        raise InputError(f"{subject} that is not an https:// URL", where=without_query(url), hint=_REDIRECT_HINT)
+    for address in _addresses(unquote(parts.hostname)):  # urllib unquotes, too
+        if address.is_loopback or address.is_link_local or address.is_unspecified:
+            message = f"{subject} on this device or its link ({address})"
+            raise InputError(message, where=without_query(url), hint=_REDIRECT_HINT)
+    return url
+
+
+def _addresses(host: str) -> list[_Address]:
+    """Resolve a host; empty if that fails, for example because only a proxy knows the name."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    addresses = [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
+    return [getattr(address, "ipv4_mapped", None) or address for address in addresses]
+
+
 def without_query(url: str) -> str:
     """Strip the query from a URL: it may hold a signature that grants access."""
     return urlsplit(url)._replace(query="", fragment="").geturl()
@@ -154,10 +185,10 @@ def _is_loopback(host: str) -> bool:
 
 
 class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
-    """Follow redirects only to URLs that :func:`check_url` accepts."""
+    """Follow redirects only to URLs that :func:`check_remote_url` accepts."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        check_url(newurl)
+        check_remote_url(newurl, "the server redirects to an address")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -215,6 +246,9 @@ def _error_of_status(status: int, where: str) -> TransferLiteError:
         return AccessDeniedError(f"access denied ({status})", where=where, hint=hint)
     if status in {404, 410}:
         return NotFoundError("does not exist", where=where)
+    if 300 <= status < 400:
+        message = f"the server redirects ({status}) in a circle, or to an address that is not https://"
+        return TransferLiteError(message, where=where, hint=_REDIRECT_HINT)
     if status >= 500 or status in {408, 429}:
         return UnavailableError(f"the server returned {status}", where=where, hint="try again later")
     return TransferLiteError(f"the server returned {status}", where=where)

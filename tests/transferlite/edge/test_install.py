@@ -1,6 +1,7 @@
 """Install a channel's versions into a folder: what is installed, kept, refused and remembered."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,10 @@ import pytest
 
 from tests.transferlite.bundles import write_bundle
 from tests.transferlite.keys import ed25519, owners, trusting
-from transferlite.edge.install import RefusedError, ensure_loadable, install_current
+from transferlite.edge.choose_version import RefusedError
+from transferlite.edge.install import ensure_loadable, install_current
 from transferlite.edge.install_state import STATE_FILE, read_state
-from transferlite.errors import BundleError, NotFoundError, TransferLiteError, UntrustedError
+from transferlite.errors import BundleError, DiskFullError, NotFoundError, TransferLiteError, UntrustedError
 from transferlite.registry.channel_pointer import Pointer
 from transferlite.registry.local_bundle import CURRENT, check_files, find_bundle, read_manifest
 from transferlite.registry.manifest import MANIFEST, SIGNATURE
@@ -181,6 +183,28 @@ def test_a_version_that_arrives_damaged_is_downloaded_three_times_only(publish: 
         install_current(trusting(store), "production", tmp_path, retry_refused=False)
 
 
+def test_a_version_that_arrives_damaged_is_downloaded_again_with_longer_and_longer_waits(
+    publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, now, downloads = MemoryStore(), [1e9], list[float]()
+    monkeypatch.setattr("time.time", lambda: now[0])
+    publish(store, "a")
+    good = store.get("models/a/int8.tflite").data
+    store.put("models/a/int8.tflite", b"a login page")
+    for now[0] in range(10**9, 10**9 + 5 * 86400, 600):
+        with pytest.raises(BundleError) as raised:
+            install_current(trusting(store), "production", tmp_path, retry_refused=False)
+        if not isinstance(raised.value, RefusedError):
+            downloads.append((now[0] - 10**9) / 3600)
+    assert downloads == pytest.approx(
+        [0, 1 / 6, 2 / 6, 8 / 6, 20 / 6, 44 / 6, 92 / 6, 188 / 6, 332 / 6, 476 / 6, 620 / 6]
+    )
+    assert "it is downloaded again at the first poll after 2001-09-14 " in str(raised.value)
+    store.put("models/a/int8.tflite", good)
+    now[0] = 0.0  # the clock was lost with the power: do not wait until 2001
+    assert install_current(trusting(store), "production", tmp_path, retry_refused=False).model_id == "a"
+
+
 def test_a_version_that_ends_the_process_three_times_is_refused(publish: Publish, tmp_path: Path) -> None:
     store = MemoryStore()
     publish(store, "a")
@@ -313,6 +337,68 @@ def test_if_nothing_loads_nothing_changes(publish: Publish, tmp_path: Path) -> N
     assert find_bundle(tmp_path).name == "b"
 
 
+# -- full disks ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Set the free space that every disk reports."""
+
+    def work(free: int) -> None:
+        usage = shutil.disk_usage("/")._replace(free=free)
+        monkeypatch.setattr("shutil.disk_usage", lambda _path: usage)
+
+    return work
+
+
+def test_a_failed_version_is_deleted_before_the_next_download(publish: Publish, tmp_path: Path) -> None:
+    store = MemoryStore()
+    publish(store, "a")
+    install_current(trusting(store), "production", tmp_path)
+    publish(store, "half")
+    store.delete("models/half/int8.tflite")
+    with pytest.raises(NotFoundError):
+        install_current(trusting(store), "production", tmp_path)
+    publish(store, "b")
+    store.delete("models/b/int8.tflite")
+    with pytest.raises(NotFoundError):
+        install_current(trusting(store), "production", tmp_path)
+    assert models(tmp_path) == {"a", "b"}
+
+
+def test_without_space_nothing_is_downloaded(publish: Publish, tmp_path: Path, disk: Callable[[int], None]) -> None:
+    store = MemoryStore()
+    publish(store, "a")
+    disk(1000)
+    with pytest.raises(DiskFullError, match=r"/a: the disk has 0\.0 MB free, and the download needs 0\.3 MB; delete"):
+        install_current(trusting(store), "production", tmp_path)
+    assert [path.name for path in (tmp_path / "a").iterdir()] == []
+    disk(10**6)
+    assert install_current(trusting(store), "production", tmp_path).model_id == "a"
+
+
+@pytest.mark.parametrize("loads", [True, False])
+def test_the_previous_version_makes_space_if_the_installed_one_loads(
+    publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loads: bool
+) -> None:
+    store = MemoryStore()
+    for model_id in ("a", "b"):
+        publish(store, model_id)
+        install_current(trusting(store), "production", tmp_path)
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=0 if (tmp_path / "a").exists() else 10**6))
+    publish(store, "c")
+    check = failing() if loads else failing("b")
+    if not loads:
+        with pytest.raises(DiskFullError):
+            install_current(trusting(store), "production", tmp_path, load_check=check)
+        assert models(tmp_path) == {"a", "b", "c"}
+        return
+    assert install_current(trusting(store), "production", tmp_path, load_check=check).model_id == "c"
+    assert models(tmp_path) == {"b", "c"}
+    assert ensure_loadable(tmp_path, failing("c")) == "c"
+
+
 # -- memory cards ----------------------------------------------------------------------------------------------------
 
 
@@ -358,7 +444,16 @@ def test_a_single_bundle_on_a_card_is_installed_unless_it_is_older(card: Path, t
         install_current(opened(tmp_path / "old"), "production", device)
     assert find_bundle(device).name == "new"
     assert install_current(opened(tmp_path / "old"), "production", tmp_path / "fresh").model_id == "old"
-    assert install_current(Registry.open(str(tmp_path / "old")), "production", device).model_id == "old"
+    with pytest.raises(UntrustedError, match=r"was made 2026-01-01.*, before the installed model"):
+        install_current(Registry.open(str(tmp_path / "old")), "production", device)
+    assert find_bundle(device).name == "new"
+
+
+def test_the_installed_bundle_on_a_card_repairs_it(card: Path, tmp_path: Path) -> None:
+    device = tmp_path / "device"
+    bundle = install_current(opened(card), "production", device).bundle
+    (bundle / MANIFEST).write_bytes(b"damaged")
+    assert install_current(opened(find_bundle(card)), "production", device).repaired == (MANIFEST,)
 
 
 def test_a_single_bundle_of_another_key_is_refused(card: Path, tmp_path: Path) -> None:

@@ -1,14 +1,16 @@
 """Downloads that break, arrive damaged, or find their files in place."""
 
+import os
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.conftest import BUCKET
 from tests.transferlite.bundles import write_bundle
-from transferlite.errors import BundleError, UnavailableError
+from transferlite.errors import BundleError, DiskFullError, NotFoundError, UnavailableError
 from transferlite.registry.download import fetch_files, partial_path
 from transferlite.registry.manifest import FileInfo
 from transferlite.storage.folder import FolderStore
@@ -91,6 +93,31 @@ def test_a_partial_file_of_other_content_is_fetched_from_the_start(tmp_path: Pat
     (tmp_path / "deep" / PART).write_bytes(part)
     assert fetch(store, tmp_path) == CONTENT
     assert store.starts[-1] == 0
+
+
+def test_a_partial_file_that_is_no_longer_wanted_is_removed(tmp_path: Path) -> None:
+    store = BreakingStore(0, 0)
+    store.put("m/deep/model.tflite", CONTENT)
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / partial_path(Path("float32.tflite"), INFO).name).write_bytes(CONTENT)
+    (tmp_path / "deep" / PART).write_bytes(CONTENT[:500])
+    assert fetch(store, tmp_path) == CONTENT
+    assert store.starts == [500]
+    assert file_names(tmp_path) == ["model.tflite"]
+
+
+def test_only_the_rest_of_a_partial_file_needs_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    big = FileInfo(INFO.sha256, 10**9)
+    free = 10**6 + 2**18
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    partial = partial_path(tmp_path / "model.tflite", big)
+    with partial.open("wb") as file:
+        file.truncate(10**9 - 10**6 - 1)
+    with pytest.raises(DiskFullError, match=r"the disk has 1\.3 MB free, and the download needs 1\.3 MB"):
+        fetch_files(BreakingStore(0, 0), "m", {"model.tflite": big}, tmp_path)
+    os.truncate(partial, 10**9 - 10**6)
+    with pytest.raises(NotFoundError):
+        fetch_files(BreakingStore(0, 0), "m", {"model.tflite": big}, tmp_path)
 
 
 @pytest.mark.parametrize("sent", [CONTENT[:-1], CONTENT + b"x", CONTENT[:-1] + b"x", b"", CONTENT * 3])

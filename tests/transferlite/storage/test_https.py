@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from hashlib import sha256
 from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from cryptography import x509
@@ -25,10 +26,27 @@ from transferlite.errors import (
 )
 from transferlite.registry.download import fetch_files
 from transferlite.registry.manifest import FileInfo
-from transferlite.storage.https import SharedStore
+from transferlite.storage.https import SharedStore, check_remote_url
 
 CONTENT = bytes(range(256)) * 400
 INFO = FileInfo(sha256(CONTENT).hexdigest(), len(CONTENT))
+
+
+REDIRECTS = {
+    "http://example.org/x": "redirects to an address that is not an https:// URL",
+    "http://127.0.0.1:9/x": "redirects to an address that is not an https:// URL",
+    "ftp://example.org/x": "redirects to an address that is not an https:// URL",
+    "file:///etc/passwd": r"redirects \(302\) in a circle, or to an address that is not https://",
+    "https://127.0.0.1:9/x": r"redirects to an address on this device or its link \(127\.0\.0\.1\)",
+    "https://localhost/x": r"redirects to an address on this device or its link \((127\.0\.0\.1|::1)\)",
+    "https://0/x": r"on this device or its link \(0\.0\.0\.0\)",
+    "https://2130706433/x": r"on this device or its link \(127\.0\.0\.1\)",
+    "https://[::1]/x": r"on this device or its link \(::1\)",
+    "https://[::ffff:127.0.0.1]/x": r"on this device or its link \(127\.0\.0\.1\)",
+    "https://169.254.169.254/latest/meta-data/": r"on this device or its link \(169\.254\.169\.254\)",
+    "https://[fe80::1%25lo]/x": r"on this device or its link \(fe80::1\)",
+}
+"""Targets of redirects that are refused, and the reason."""
 
 
 class MisbehavingHandler(http.server.BaseHTTPRequestHandler):
@@ -60,8 +78,9 @@ class MisbehavingHandler(http.server.BaseHTTPRequestHandler):
     def _share(self) -> None:
         host = self.headers["Host"]
         scheme = "https" if isinstance(self.connection, ssl.SSLSocket) else "http"
-        kinds = ("breaks", "ranges", "ignores-ranges", "404", "403", "503", "418", "redirects", "endless")
+        kinds = ("breaks", "ranges", "ignores-ranges", "404", "403", "503", "418", "endless")
         objects = {f"m/{kind}": f"{scheme}://{host}/{kind}" for kind in kinds}
+        objects |= {f"m/{target}": f"{scheme}://{host}/redirects?{urlencode({'to': target})}" for target in REDIRECTS}
         self._send(json.dumps({"schema": 1, "objects": {**objects, "m/plain": "http://example.org/x"}}).encode())
 
     def _ranges(self) -> None:
@@ -82,7 +101,7 @@ class MisbehavingHandler(http.server.BaseHTTPRequestHandler):
         self._send(CONTENT)
 
     def _redirects(self) -> None:
-        self._send(b"", 302, Location="http://example.org/elsewhere")
+        self._send(b"", 302, Location=parse_qs(urlsplit(self.path).query)["to"][0])
 
     def _endless(self) -> None:
         self._send(b"x" * (2**24 + 2))
@@ -142,7 +161,6 @@ def test_a_server_without_ranges_is_read_from_the_start(server: str) -> None:
         ("418", TransferLiteError, "the server returned 418"),
         ("breaks", UnavailableError, "IncompleteRead"),
         ("endless", TransferLiteError, "is larger than 16 MB"),
-        ("redirects", InputError, r"http://example\.org/elsewhere: is not an https:// URL"),
         ("plain", InputError, r"http://example\.org/x: is not an https:// URL"),
         ("unknown", NotFoundError, "is not in the share"),
     ],
@@ -150,6 +168,39 @@ def test_a_server_without_ranges_is_read_from_the_start(server: str) -> None:
 def test_an_http_error_becomes_a_store_error(server: str, kind: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         SharedStore(f"{server}/share").get(f"m/{kind}")
+
+
+@pytest.mark.parametrize("target", REDIRECTS)
+def test_a_redirect_to_this_device_its_link_or_another_scheme_is_refused(server: str, target: str) -> None:
+    with pytest.raises(TransferLiteError, match=REDIRECTS[target]):
+        SharedStore(f"{server}/share").get(f"m/{target}")
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resolve ``inside.example`` to the metadata service, and any other name to a public address."""
+
+    def resolve(host: str, *_: object, **__: object) -> list[tuple[object, ...]]:
+        address = "169.254.169.254" if host == "inside.example" else "192.0.2.7"
+        return [(2, 1, 6, "", (address, 0))]
+
+    monkeypatch.setattr("socket.getaddrinfo", resolve)
+
+
+def test_a_name_of_a_link_local_address_is_refused(names: None) -> None:
+    with pytest.raises(InputError, match=r"a redirect on this device or its link \(169\.254\.169\.254\)"):
+        check_remote_url("https://inside.example/x", "a redirect")
+    assert check_remote_url("https://outside.example/x", "a redirect")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/x", "https://inside.example/x"])
+def test_a_share_from_the_network_must_not_name_objects_on_this_device(
+    names: None, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    store = SharedStore("https://outside.example/share.json")
+    monkeypatch.setitem(store.__dict__, "_urls", {"m/x": url})
+    with pytest.raises(InputError, match="the share names an object"):
+        store.get("m/x")
 
 
 @pytest.mark.parametrize(
