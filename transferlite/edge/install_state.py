@@ -49,7 +49,7 @@ class RefusedVersion:
             return self.failed_at
         if not self.is_damaged:
             return None
-        return self.failed_at + min(_FIRST_WAIT * 2 ** min(self.tries - MAX_TRIES, 10), _LONGEST_WAIT)
+        return self.failed_at + min(_FIRST_WAIT * (1 << min(self.tries - MAX_TRIES, 10)), _LONGEST_WAIT)
 
     def is_waiting(self, now: float) -> bool:
         """Whether the version is not to be tried now. A clock that was set back does not prolong the wait."""

@@ -5,6 +5,7 @@ in a zip archive appended to the model. ``export/tflite/metadata.py`` writes bot
 Source: https://github.com/tensorflow/tflite-support/blob/master/tensorflow_lite_support/metadata/metadata_schema.fbs
 """
 
+import io
 import json
 import struct
 import zipfile
@@ -20,6 +21,13 @@ METADATA_NAME = "TFLITE_METADATA"
 """Name of the model's metadata entry that points to the buffer."""
 ABOUT_FILE = "transferlite.json"
 """Archive entry with TransferLite's own fields: model id, decoder version, threshold, ..."""
+
+_MAX_ENTRIES, _MAX_ARCHIVE_BYTES, _MAX_RATIO, _MAX_DIRECTORY_BYTES = 256, 2**24, 100, 2**16
+_ARCHIVE_END, _ZIP64_LOCATOR = b"PK\5\6", b"PK\6\7"
+"""Signatures of the directory's end record, and of the ZIP64 record that may precede it.
+
+Source: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT, 4.3.15 and 4.3.16
+"""
 
 _FLATBUFFER_ERRORS = (struct.error, ValueError, LookupError, TypeError, AttributeError, StopIteration)
 _ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
@@ -82,11 +90,12 @@ def read_metadata(path: Path) -> FileMetadata:
         BundleError: the metadata are damaged.
     """
     try:
-        buffer = _find_buffer(path.read_bytes())
+        content = path.read_bytes()
+        buffer = _find_buffer(content)
         if buffer is None:
             return FileMetadata()
         (graph, *_) = _Table.root(buffer).tables(Slot.MODEL_SUBGRAPHS)
-        return _parse_metadata(graph, _read_archive(path))
+        return _parse_metadata(graph, _read_archive(content))
     except (*_FLATBUFFER_ERRORS, *_ARCHIVE_ERRORS) as error:
         raise BundleError(f"its metadata cannot be read ({error})", where=str(path)) from error
 
@@ -170,12 +179,28 @@ def _find_buffer(content: bytes) -> bytes | None:
     return None
 
 
-def _read_archive(path: Path) -> dict[str, bytes]:
-    """Read the files of the zip archive appended to the model, if there is one."""
-    if not zipfile.is_zipfile(path):
+def _read_archive(content: bytes) -> dict[str, bytes]:
+    """Read the files of the zip archive appended to the model, if there is one. Raises ValueError above a limit.
+
+    The limits are far above those of any real model: labels of 100,000 classes take 2 MB.
+    """
+    if not zipfile.is_zipfile(io.BytesIO(content)):
         return {}
-    with zipfile.ZipFile(path) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
+    end = content.rfind(_ARCHIVE_END)
+    is_zip64 = content[end - 20 : end].startswith(_ZIP64_LOCATOR)
+    if is_zip64 or _read_integer("<I", content, end + 12) > _MAX_DIRECTORY_BYTES:
+        raise ValueError("the directory of its zip archive is too large")  # checked before zipfile reads it
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        entries = archive.infolist()
+        if len(entries) > _MAX_ENTRIES:
+            raise ValueError(f"its zip archive has {len(entries)} entries, more than {_MAX_ENTRIES}")
+        total = sum(entry.file_size for entry in entries)
+        if total > _MAX_ARCHIVE_BYTES:
+            raise ValueError(f"its zip archive unpacks to {total} bytes, more than {_MAX_ARCHIVE_BYTES}")
+        for entry in entries:
+            if entry.file_size > _MAX_RATIO * max(entry.compress_size, 1024):
+                raise ValueError(f"{entry.filename!r} of its zip archive unpacks to over {_MAX_RATIO} times its size")
+        return {entry.filename: archive.read(entry) for entry in entries}  # at most file_size bytes of each
 
 
 def _parse_metadata(graph: _Table, files: Mapping[str, bytes]) -> FileMetadata:

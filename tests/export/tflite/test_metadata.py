@@ -2,6 +2,7 @@ import contextlib
 import json
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,68 @@ def test_the_metadata_follow_the_schema(bare: Path) -> None:
     assert unit.GetSlot(4, 0, Uint8Flags) == 3  # ScoreThresholdingOptions
     assert follow(unit, 1).GetSlot(4, 0, Float32Flags) == 0.75
     assert text(follow(probabilities, 6, 0), 0) == "labels.txt"
+
+
+def replace_archive(path: Path, write: Callable[[zipfile.ZipFile], None]) -> None:
+    """Replace the zip archive behind the model by the one that ``write`` fills."""
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"PK\x03\x04")])
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("labels.txt", "blue\nred\n")
+        write(archive)
+
+
+def add_entries(archive: zipfile.ZipFile, count: int) -> None:
+    for number in range(count):
+        archive.writestr(f"{number}", "")
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda archive: add_entries(archive, 256), "its zip archive has 257 entries, more than 256"),
+        (lambda archive: archive.writestr("x", bytes(200_000)), "'x' of its zip archive unpacks to over 100 times"),
+        (lambda archive: add_entries(archive, 2000), "the directory of its zip archive is too large"),
+        (
+            lambda archive: [archive.writestr(f"{n}", np.random.default_rng(n).bytes(2**22)) for n in range(4)],
+            "its zip archive unpacks to 16777225 bytes, more than 16777216",
+        ),
+    ],
+)
+def test_a_zip_bomb_behind_the_model_is_refused_before_it_is_unpacked(
+    bare: Path, write: Callable[[zipfile.ZipFile], None], message: str
+) -> None:
+    add_metadata(bare, model_info(labels=("blue", "red")))
+    replace_archive(bare, write)
+    with pytest.raises(BundleError, match=message):
+        read_metadata(bare)
+
+
+def test_a_zip64_directory_is_refused(bare: Path) -> None:
+    add_metadata(bare, model_info())
+    content = bare.read_bytes()
+    end = content.rindex(b"PK\5\6")
+    bare.write_bytes(content[:end] + b"PK\6\7" + bytes(16) + content[end:])
+    with pytest.raises(BundleError, match="the directory of its zip archive is too large"):
+        read_metadata(bare)
+
+
+def test_a_size_that_the_archive_understates_is_refused(bare: Path) -> None:
+    add_metadata(bare, model_info(labels=("blue", "red")))
+    replace_archive(bare, lambda archive: archive.writestr("x", bytes(10**6)))
+    content = bytearray(bare.read_bytes())
+    true_size = (10**6).to_bytes(4, "little")
+    for position in (content.index(true_size), content.rindex(true_size)):
+        content[position : position + 4] = (1000).to_bytes(4, "little")
+    bare.write_bytes(content)
+    with pytest.raises(BundleError, match="its metadata cannot be read"):
+        read_metadata(bare)
+
+
+def test_the_labels_of_100000_classes_are_read(bare: Path) -> None:
+    labels = tuple(f"class number {number}" for number in range(100_000))
+    add_metadata(bare, model_info(labels=labels))
+    assert read_metadata(bare).labels == labels
 
 
 def test_damaged_metadata_raise_no_other_error(bare: Path) -> None:
