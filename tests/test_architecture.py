@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 
 FLOORS: dict[str, tuple[str, ...]] = {
     "transferlite": (
-        *("errors", "environment"),
+        *("errors", "environment", "child_python"),
         *("inference", "storage", "images", "trust", "registry", "predict", "edge", "monitoring"),
         *("cloud", "packaging", "cli", "__main__"),
     ),

@@ -20,6 +20,7 @@ from train_job.extraction.extract_features import ExtractionCounts
 from train_job.options import TrainOptions
 from train_job.progress import Reporter
 from train_job.sigterm import stop_on_sigterm, stopped_by_sigterm
+from transferlite.child_python import safe_path
 from transferlite.errors import InputError, StoppedError, TransferLiteError
 from transferlite.storage.locations import open_store
 
@@ -102,8 +103,9 @@ def extract_in_processes(options: TrainOptions, shard: Shard, workers: int) -> E
     ]
     previous = signal.signal(signal.SIGTERM, partial(_forward_signal, processes))
     try:
-        for process in processes:
-            process.start()
+        with safe_path():
+            for process in processes:
+                process.start()
         for process in processes:
             process.join()
     finally:

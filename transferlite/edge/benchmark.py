@@ -1,11 +1,9 @@
 """Measure a model on this machine: start, latency, memory and size, by variant and number of threads."""
 
 import json
-import os
 import platform
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -13,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from transferlite.child_python import module_command
 from transferlite.errors import TransferLiteError
 from transferlite.inference.thread_count import usable_cores
 from transferlite.registry.local_bundle import find_bundle, read_manifest
@@ -137,16 +136,9 @@ def _noise(folder: Path) -> Path:
 
 def _run_process(bundle: Path, variant: str, threads: int, photo: Path, calls: int) -> dict[str, Any]:
     """Run :mod:`transferlite.edge.benchmark_process` and return its JSON, or ``{"error": ...}``."""
-    root = str(Path(__file__).parents[2])
-    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    arguments = map(str, (time.monotonic(), bundle, variant, threads, photo, calls))
-    done = subprocess.run(
-        [sys.executable, "-m", "transferlite.edge.benchmark_process", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": path},
-    )
+    arguments = (time.monotonic(), bundle, variant, threads, photo, calls)
+    command = module_command("transferlite.edge.benchmark_process", *arguments)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         message = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
         return {"error": f"the process failed: {message}"}

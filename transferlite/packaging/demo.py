@@ -7,7 +7,6 @@ import logging
 import os
 import shlex
 import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from urllib.parse import quote_plus
 
 import click
 
+from transferlite.child_python import module_command
 from transferlite.errors import InputError, MissingExtraError, TransferLiteError
 from transferlite.registry.open_registry import Registry
 from transferlite.storage.folder import FolderStore
@@ -140,7 +140,7 @@ def _train(epochs: int) -> None:
     words = ["train", "--labels", f"s3://{DATA}/label-train.csv", "--images", f"s3://{DATA}/train_img"]
     words += ["--registry", f"s3://{MODELS}", "--epochs", str(epochs)]
     click.echo(f"$ transferlite {shlex.join(words)}")
-    status = subprocess.run([sys.executable, "-m", "transferlite", *words], check=False).returncode
+    status = subprocess.run(module_command("transferlite", *words), check=False).returncode
     if status:
         raise TransferLiteError(f"the training job ended with status {status}")
 
