@@ -27,7 +27,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "train_job": (
         *("progress", "arrow", "sigterm", "scores"),
         *("data", "options", "data.labels", "backbones", "backbones.litert", "store", "head", "quality", "extraction"),
-        *("evaluation", "reporting", "pipeline", "cli"),
+        *("evaluation", "reporting", "pipeline", "pretrained", "cli"),
     ),
     "inference_lambda": (
         *("settings", "events", "observability", "records", "current_model", "service", "http"),
@@ -244,7 +244,19 @@ print(lambda_handler({"image": base64.b64encode(open(sys.argv[2], "rb").read()).
         ["--help"],
         *(
             [name, "--help"]
-            for name in ("train", "check", "predict", "explain", "models", "edge", "keys", "report", "drift", "export")
+            for name in (
+                "train",
+                "publish",
+                "check",
+                "predict",
+                "explain",
+                "models",
+                "edge",
+                "keys",
+                "report",
+                "drift",
+                "export",
+            )
         ),
     ],
 )

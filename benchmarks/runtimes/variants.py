@@ -119,7 +119,7 @@ def cost_rows(name: str, bundle: Path, rounds: int) -> Iterator[list[str]]:
     float32_size, float32_time = files[FLOAT32].stat().st_size, median(milliseconds[FLOAT32])
     for variant, path in files.items():
         size, duration = path.stat().st_size, median(milliseconds[variant])
-        accuracy = tflite[variant].accuracy - tflite[FLOAT32].accuracy
+        accuracy = (tflite[variant].accuracy or 0.0) - (tflite[FLOAT32].accuracy or 0.0)
         row = [name, variant, f"{size / 2**20:.1f} MiB", f"{size / float32_size:.2f}x", f"{duration:.1f} ms"]
         yield [*row, f"{duration / float32_time:.2f}x", f"{accuracy:+.3f}"]
 

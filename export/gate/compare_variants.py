@@ -37,16 +37,22 @@ class GatePredictions:
     """Predictions of the Keras model and of every candidate for the same photos.
 
     Attributes:
-        labels: true labels ``[N]``.
+        labels: true labels ``[N]``; None if the photos have none.
         reference: the Keras model's probabilities ``[N, C]``.
         candidates: probabilities ``[n, C]`` for the first n photos, by candidate, in the order of loading.
         errors: why a candidate could not be loaded or run.
     """
 
-    labels: NDArray[np.int32]
+    labels: NDArray[np.int32] | None
     reference: NDArray[np.float32]
     candidates: Mapping[Candidate, NDArray[np.float32]]
     errors: Mapping[Candidate, str] = field(default_factory=dict)
+
+    @property
+    def true_labels(self) -> NDArray[np.int32]:
+        """The true labels ``[N]`` of photos that have labels."""
+        assert self.labels is not None
+        return self.labels
 
     @cached_property
     def by_variant(self) -> dict[str, NDArray[np.float32]]:
@@ -60,18 +66,21 @@ class GatePredictions:
         """Count a candidate's agreement with the Keras model."""
         probabilities = self.candidates[candidate]
         count = len(probabilities)
-        return AgreementCounts.count(probabilities, self.reference[:count], self.labels[:count])
+        labels = None if self.labels is None else self.labels[:count]
+        return AgreementCounts.count(probabilities, self.reference[:count], labels)
 
 
 def run_candidates(
-    reference: PredictFunction, models: Mapping[Candidate, CandidateModel], photos: Iterable[tuple[RGB, int]]
+    reference: PredictFunction, models: Mapping[Candidate, CandidateModel], photos: Iterable[tuple[RGB, int | None]]
 ) -> GatePredictions:
     """Predict ``(photo, true label)`` pairs with the reference and all candidates, a chunk at a time, on all cores.
+
+    Either all photos have a label or none has.
 
     Raises:
         GateError: there are no photos.
     """
-    labels: list[NDArray[np.int32]] = []
+    labels: list[int | None] = []
     expected: list[NDArray[np.float32]] = []
     predicted: dict[Candidate, list[NDArray[np.float32]]] = {candidate: [] for candidate in models}
     errors = {candidate: model.predict for candidate, model in models.items() if isinstance(model.predict, str)}
@@ -83,7 +92,7 @@ def run_candidates(
                 for candidate, model in models.items()
                 if candidate not in errors and not isinstance(model.predict, str) and done < model.max_photos
             }
-            labels.append(chunk_labels)
+            labels += chunk_labels
             expected.append(reference(images))
             for candidate, future in running.items():
                 try:
@@ -94,20 +103,21 @@ def run_candidates(
     if not labels:
         raise GateError("there is no held-out photo to compare the models on")
     complete = {candidate: np.concatenate(chunks) for candidate, chunks in predicted.items() if candidate not in errors}
-    return GatePredictions(np.concatenate(labels), np.concatenate(expected), complete, errors)
+    known = None if None in labels else np.array(labels, np.int32)
+    return GatePredictions(known, np.concatenate(expected), complete, errors)
 
 
-def _chunks(photos: Iterable[tuple[RGB, int]]) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int32]]]:
+def _chunks(photos: Iterable[tuple[RGB, int | None]]) -> Iterator[tuple[NDArray[np.uint8], list[int | None]]]:
     images: list[RGB] = []
-    labels: list[int] = []
+    labels: list[int | None] = []
     for image, label in photos:
         images.append(image)
         labels.append(label)
         if len(images) == _CHUNK:
-            yield np.stack(images), np.array(labels, np.int32)
+            yield np.stack(images), labels
             images, labels = [], []
     if images:
-        yield np.stack(images), np.array(labels, np.int32)
+        yield np.stack(images), labels
 
 
 def gate_results(predictions: GatePredictions, limits: GateLimits, labels: Sequence[str]) -> list[GateResult]:

@@ -1,7 +1,7 @@
 """Limits of the gate: how far a variant may differ from the Keras model before it is left out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,9 @@ class AgreementCounts:
         agreed: photos that both give the same label.
         difference: largest difference of a probability; infinite if one is not a finite number.
         classes: for each class its photos, and how many of them the candidate and the reference label correctly.
+        lost_probability: mean of the reference's probability for its own label minus that for the candidate's: the
+            expected drop in accuracy if the reference is calibrated, which is all that photos without labels can tell.
+        labelled: whether the photos have true labels; without, ``right``, ``reference_right`` and ``classes`` are 0.
     """
 
     photos: int = 0
@@ -72,23 +75,31 @@ class AgreementCounts:
     agreed: int = 0
     difference: float = 0.0
     classes: tuple[tuple[int, int, int], ...] = ()
+    lost_probability: float = 0.0
+    labelled: bool = True
 
     @classmethod
     def count(
-        cls, probabilities: NDArray[np.float32], reference: NDArray[np.float32], labels: NDArray[np.int32]
+        cls, probabilities: NDArray[np.float32], reference: NDArray[np.float32], labels: NDArray[np.int32] | None
     ) -> "AgreementCounts":
-        """Compare probabilities ``[N, C]`` of candidate and reference, N > 0, given the true labels ``[N]``."""
+        """Compare probabilities ``[N, C]`` of candidate and reference, N > 0, given the true labels ``[N]``, if any."""
         expected = reference.argmax(axis=1)
         predicted = _predicted_labels(probabilities, expected)
-        difference = float(np.abs(probabilities.astype(np.float64) - reference).max())
+        counts = cls(
+            photos=len(reference),
+            agreed=int((predicted == expected).sum()),
+            difference=_largest_difference(probabilities, reference),
+            lost_probability=_lost_probability(reference, expected, predicted),
+            labelled=labels is not None,
+        )
+        if labels is None:
+            return counts
         subsets = [labels, labels[predicted == labels], labels[expected == labels]]
         by_class = np.stack([np.bincount(subset, minlength=reference.shape[1]) for subset in subsets], axis=1)
-        return cls(
-            photos=len(labels),
+        return replace(
+            counts,
             right=len(subsets[1]),
             reference_right=len(subsets[2]),
-            agreed=int((predicted == expected).sum()),
-            difference=difference if np.isfinite(difference) else float("inf"),
             classes=tuple((int(photos), int(right), int(expected)) for photos, right, expected in by_class),
         )
 
@@ -101,6 +112,8 @@ class AgreementCounts:
         """Describe the first limit that is exceeded; None if all are kept."""
         if self.difference > limits.max_difference:
             return f"a probability differs by {self.difference:.1e} from Keras (limit {limits.max_difference:.0e})"
+        if not self.labelled:
+            return self._failed_limit_without_labels(limits)
         if self.reference_right - self.right > _allowed_photos(limits.max_accuracy_drop, self.photos, 1):
             return f"{self.right} of {self.photos} photos right where Keras has {self.reference_right}"
         for index, (photos, right, expected) in enumerate(self.classes):
@@ -111,14 +124,25 @@ class AgreementCounts:
             return f"only {self.agreed} of {self.photos} photos have the label that Keras gives"
         return None
 
+    def _failed_limit_without_labels(self, limits: GateLimits) -> str | None:
+        """Describe the limit that is exceeded. Among many similar classes, other labels alone say little."""
+        if self.lost_probability > limits.max_accuracy_drop:
+            return (
+                f"an expected drop in accuracy of {self.lost_probability:.2%} by the Keras model's own probabilities"
+                f" (limit {limits.max_accuracy_drop:.2%})"
+            )
+        if not limits.max_disagreement and self.agreed < self.photos:
+            return f"only {self.agreed} of {self.photos} photos have the label that Keras gives"
+        return None
+
     def to_gate_result(self, candidate: Candidate, failure: str | None) -> GateResult:
         """The manifest's entry for this comparison."""
         return GateResult(
             variant=candidate.variant,
             runtime=candidate.runtime,
             photos=self.photos,
-            accuracy=self.right / self.photos,
-            accuracy_drop=(self.reference_right - self.right) / self.photos,
+            accuracy=self.right / self.photos if self.labelled else None,
+            accuracy_drop=(self.reference_right - self.right) / self.photos if self.labelled else self.lost_probability,
             recall_drop=self.recall_drop,
             agreement=self.agreed / self.photos,
             max_difference=self.difference if np.isfinite(self.difference) else None,
@@ -128,6 +152,20 @@ class AgreementCounts:
 
 def _allowed_photos(share: float, photos: int, minimum: int) -> float:
     return max(share * photos, minimum) if share else 0
+
+
+def _largest_difference(probabilities: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
+    """The largest difference of a probability; infinite if one is not a finite number."""
+    difference = float(np.abs(probabilities.astype(np.float64) - reference).max())
+    return difference if np.isfinite(difference) else float("inf")
+
+
+def _lost_probability(
+    reference: NDArray[np.float32], expected: NDArray[np.int64], predicted: NDArray[np.int64]
+) -> float:
+    """Mean probability ``[N, C]`` that the reference gives to its own label rather than to the predicted one."""
+    photos = np.arange(len(reference))
+    return float((reference[photos, expected] - reference[photos, predicted]).mean())
 
 
 def _predicted_labels(probabilities: NDArray[np.float32], expected: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -59,14 +59,15 @@ class Gate:
     """Compares exported files with the Keras model on held-out photos.
 
     Attributes:
-        photos: returns an iterator over the photos and their true label's index; called once per run.
+        photos: returns an iterator over the photos and their true label's index, or None for photos without labels;
+            called once per run.
         labels: class names.
         limits: limits of the variants with rounded weights or activations.
         max_photos: maximum number of photos.
         legacy_python: executable of another Python whose TFLite runtime is tested too, if any.
     """
 
-    photos: Callable[[], Iterable[tuple[RGB, int]]]
+    photos: Callable[[], Iterable[tuple[RGB, int | None]]]
     labels: Sequence[str]
     limits: GateLimits
     max_photos: int

@@ -121,6 +121,7 @@ NOT_RUN = {
     "transferlite keys show awskms": "takes a key in KMS: test_kms.py",
     "transferlite train --labels catsdogs": "takes the real photos and minutes: test_real_photos.py",
     "transferlite train --images flowers": "takes the real photos and minutes: test_real_photos.py",
+    "transferlite publish --pretrained": "exports a network: train_job/pretrained/test_publish.py",
     "transferlite package": "takes a package index: test_device_folder.py, test_lambda_zip.py",
     "transferlite cloud": "takes a stack: test_cloud_cli.py, in moto",
     "transferlite models list --registry s3://photos-models-ACCOUNT": "takes a stack",

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,23 @@ from train_job.backbones.input_scaling import normalise
 from train_job.backbones.keras_weights_file import load_weights
 from transferlite.errors import InputError, UnavailableError
 from transferlite.images.input_spec import InputSpec
+from transferlite.storage.locations import open_store, split_uri
 
 
-def build_backbone(backbone: Backbone, input_shape: tuple[int, int, int], weights: str, seed: int = 0) -> Any:
-    """Build the frozen backbone without its top.
+def build_backbone(
+    backbone: Backbone, input_shape: tuple[int, int, int], weights: str, seed: int = 0, include_top: bool = False
+) -> Any:
+    """Build the frozen backbone.
 
-    Returns a ``keras.Model`` from normalised ``[N, H, W, 3]`` to ``[N, h, w, C]``.
+    Returns a ``keras.Model`` from normalised ``[N, H, W, 3]`` to ``[N, h, w, C]``, or with ``include_top`` to
+    ImageNet's probabilities ``[N, 1000]``.
 
     Args:
         backbone: entry of the table.
         input_shape: ``(H, W, 3)``.
-        weights: ``default`` or ``imagenet``, ``none`` (random), or the local path of a Keras weights file.
+        weights: ``default`` or ``imagenet``, ``none`` (random), or the location of a Keras weights file.
         seed: seed of the random weights.
+        include_top: whether to keep the network's own classifier.
 
     Raises:
         InputError: the input is too small for the network, or the file holds another network's weights.
@@ -39,22 +45,36 @@ def build_backbone(backbone: Backbone, input_shape: tuple[int, int, int], weight
     imagenet = weights in {"default", "imagenet"}
     if backbone.application is None:
         network = EFFICIENTNET_LITE[backbone.name]
-        model = efficientnet_lite(network, input_shape, kernels="zeros" if imagenet else "glorot_uniform")
+        model = efficientnet_lite(network, input_shape, include_top, "zeros" if imagenet else "glorot_uniform")
         if imagenet:
             load_imagenet(model, network)
     else:
-        model = _build_application(backbone, input_shape, "imagenet" if imagenet else None)
+        model = _build_application(backbone, input_shape, "imagenet" if imagenet else None, include_top)
     if not imagenet and weights != "none":
-        load_weights(model, Path(weights).expanduser())
+        _load_weights_from(model, weights, include_top)
     model.trainable = False
     return model
 
 
-def _build_application(backbone: Backbone, input_shape: tuple[int, int, int], weights: str | None) -> Any:
+def _load_weights_from(model: Any, location: str, include_top: bool) -> None:
+    """Load a weights file from a local path or an ``s3://`` URI."""
+    if "://" not in location:
+        load_weights(model, Path(location).expanduser(), include_top)
+        return
+    root, key = split_uri(location)
+    with tempfile.TemporaryDirectory(prefix="transferlite-") as folder:
+        path = Path(folder, Path(key).name)
+        open_store(root).download(key, path)
+        load_weights(model, path, include_top)
+
+
+def _build_application(
+    backbone: Backbone, input_shape: tuple[int, int, int], weights: str | None, include_top: bool
+) -> Any:
     application = getattr(keras.applications, str(backbone.application))
     try:
         with _explain_failed_download(backbone):
-            return application(include_top=False, weights=weights, input_shape=input_shape, **backbone.arguments)
+            return application(include_top=include_top, weights=weights, input_shape=input_shape, **backbone.arguments)
     except ValueError as error:
         raise InputError(
             " ".join(str(error).split()), where=backbone.name, hint="choose another --image-size"

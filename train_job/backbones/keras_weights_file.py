@@ -13,12 +13,12 @@ from transferlite.errors import InputError, NotFoundError
 Arrays = list[np.ndarray[Any, Any]]
 
 
-def load_weights(model: Any, path: Path) -> None:
+def load_weights(model: Any, path: Path, include_top: bool = False) -> None:
     """Set the weights of every layer of ``model`` (a ``keras.Model``) from a file saved from the same network.
 
     The file's content decides its format, not its name. Keras 3 stores layers by class and order; the legacy format,
     also inside a whole model's ``.h5``, stores them by name. Legacy layers whose names differ are paired by order,
-    because Keras numbers its default names per process.
+    because Keras numbers its default names per process. ``include_top`` tells whether ``model`` has its own classifier.
 
     Raises:
         NotFoundError: there is no such file.
@@ -36,9 +36,9 @@ def load_weights(model: Any, path: Path) -> None:
     except (LookupError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"is not a Keras weights file ({error})", where=str(path)) from error
     except InputError as error:
-        raise InputError(
-            error.message, where=str(path), hint=f"pass weights that were saved from {model.name} without its top"
-        ) from None
+        top = "with its ImageNet classifier" if include_top else "without its top"
+        hint = f"pass weights that were saved from {model.name} {top}"
+        raise InputError(error.message, where=str(path), hint=hint) from None
 
 
 def _is_legacy(file: h5py.File) -> bool:

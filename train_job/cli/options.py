@@ -214,14 +214,16 @@ feature_options = combine(
 )
 """The options that a photo's features depend on."""
 
+variants_option = option_with_default(
+    "--variants",
+    to_text=",".join,
+    callback=_parse_variants,
+    metavar="A,B",
+    help="Comma-separated TFLite variants to export; float32 always is.",
+)
+
 gate_options = combine(
-    option_with_default(
-        "--variants",
-        to_text=",".join,
-        callback=_parse_variants,
-        metavar="A,B",
-        help="Comma-separated TFLite variants to export; float32 always is.",
-    ),
+    variants_option,
     option_with_default(
         "--batch",
         type=click.IntRange(1, 1024),

@@ -149,8 +149,8 @@ class Evaluation:
         }
         models = {"keras": self.metrics() | drawn}
         for name, probabilities in gate.by_variant.items():
-            models[name] = compute_metrics(probabilities, gate.labels, self.labels, thresholds)
-            models[name]["abstention"] = vars(count_abstentions(probabilities, gate.labels, self.threshold))
+            models[name] = compute_metrics(probabilities, gate.true_labels, self.labels, thresholds)
+            models[name]["abstention"] = vars(count_abstentions(probabilities, gate.true_labels, self.threshold))
         precisions = sorted({*PRECISIONS, *([self.precision] if self.precision is not None else [])})
         return {
             "labels": list(self.labels),

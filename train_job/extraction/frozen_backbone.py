@@ -1,6 +1,5 @@
 """A job's frozen backbone: its weights and feature spaces, extraction of missing rows, and their tables in memory."""
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +24,6 @@ from train_job.store.compaction import compact, count_small_parts
 from train_job.store.feature_store import FeatureSpace, FeatureStore
 from transferlite.errors import TransferLiteError
 from transferlite.images.input_spec import InputSpec
-from transferlite.storage.locations import open_store, split_uri
 
 MAX_SMALL_PARTS = 32
 """Small parts of one kind that may accumulate before an extraction merges them."""
@@ -59,14 +57,7 @@ class FrozenBackbone:
     def keras_model(self) -> Any:
         """The backbone in Keras, normalised ``[N, H, W, 3]`` to ``[N, h, w, C]``, built on first use."""
         shape = (self.spec.height, self.spec.width, 3)
-        weights, seed = self.options.weights, self.options.seed
-        if "://" not in weights:
-            return build_backbone(self.backbone, shape, weights, seed)
-        root, key = split_uri(weights)
-        with tempfile.TemporaryDirectory(prefix="transferlite-") as folder:
-            path = Path(folder, Path(key).name)
-            open_store(root).download(key, path)
-            return build_backbone(self.backbone, shape, str(path), seed)
+        return build_backbone(self.backbone, shape, self.options.weights, self.options.seed)
 
     def manifest_entry(self) -> dict[str, Any]:
         """The backbone's entry in the manifest; the hash is of its weights before any fine-tuning."""

@@ -109,9 +109,11 @@ def export_variants(job: JobContext, trained: TrainedClassifier, folder: Path) -
     if int8_failures := [reason for name, reason in outcome.left_out.items() if base_variant(name) == INT8]:
         job.report.line(f"int8 failed the gate ({int8_failures[0]}): retrying with some operations in float32")
         outcome = gate.retry_int8(outcome, converted, calibration, folder, options.batch)
-    variants = {name: _variant(path, name, outcome) for name, path in files.items() if name not in outcome.left_out}
+    variants = {
+        name: variant_entry(path, name, outcome) for name, path in files.items() if name not in outcome.left_out
+    }
     check_features(trained.evaluation.scores[trained.gate_split], variants[SAVED_MODEL])
-    _report_gate(outcome, job.report)
+    report_gate(outcome, job.report)
     golden = write_test_pictures(folder, variants, classifier.input)
     return ExportedVariants(
         model_info, folder, variants, outcome.left_out, outcome.results, gate_photos, outcome.predictions, golden
@@ -147,7 +149,7 @@ def gate_limits(options: TrainOptions) -> GateLimits:
     )
 
 
-def _variant(path: Path, name: str, outcome: GateOutcome) -> Variant:
+def variant_entry(path: Path, name: str, outcome: GateOutcome) -> Variant:
     """The manifest's entry of a variant, with the gate's measurements in the runtime that serves it."""
     result = next(result for result in outcome.results if result.variant == name)
     files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
@@ -180,12 +182,14 @@ def one_thread_milliseconds(path: Path) -> float:
     return 1000 * median(seconds) / model.batch
 
 
-def _report_gate(outcome: GateOutcome, report: Reporter) -> None:
+def report_gate(outcome: GateOutcome, report: Reporter) -> None:
+    """Print what the gate measured, and a warning for each variant that is left out."""
     for result in outcome.results:
         if not result.failure:
+            accuracy = "" if result.accuracy is None else f"accuracy {result.accuracy:.4f}, "
             report.line(
-                f"{result.variant} on {result.runtime}: accuracy {result.accuracy:.4f}, agrees with Keras on"
-                f" {result.agreement:.2%} of {result.photos} photos, largest difference {result.max_difference:.1e}"
+                f"{result.variant} on {result.runtime}: {accuracy}agrees with Keras on {result.agreement:.2%} of"
+                f" {result.photos} photos, largest difference {result.max_difference:.1e}"
             )
     if outcome.in_float:
         report.line(f"int8 keeps {len(outcome.in_float)} operations in float32")
@@ -202,6 +206,7 @@ def check_features(features: Scores, saved_model: Variant) -> None:
         GateError: the head's accuracy on the features differs from the SavedModel's on the photos.
     """
     allowed = max(MAX_ACCURACY_GAP, 1 / max(saved_model.photos, 1))
+    assert saved_model.accuracy is not None
     gap = abs(features.accuracy - saved_model.accuracy)
     if features.photos == saved_model.photos and gap > allowed + 1e-9:
         raise GateError(

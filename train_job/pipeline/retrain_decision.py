@@ -135,8 +135,8 @@ def _count_new_labels(
 
 
 def _read_newest_version(registry: Registry) -> _NewestVersion:
-    """Read what the newest version learnt; empty without a version."""
-    manifest = _newest_manifest(registry)
+    """Read what the newest trained version learnt; empty without one."""
+    manifest = _newest_trained(registry)
     if manifest is None:
         return _NewestVersion()
     photos = read_dataset_csv(registry, manifest.model_id)
@@ -148,7 +148,7 @@ def _read_newest_version(registry: Registry) -> _NewestVersion:
     )
 
 
-def _newest_manifest(registry: Registry) -> Manifest | None:
+def _newest_trained(registry: Registry) -> Manifest | None:
     try:
         ids = sorted(registry.store.children("models/"), reverse=True)
     except MissingStoreError:
@@ -157,9 +157,11 @@ def _newest_manifest(registry: Registry) -> Manifest | None:
         return None
     for model_id in ids:
         try:
-            return registry.manifest(model_id)
+            manifest = registry.manifest(model_id)
         except MissingStoreError:
             raise
         except NotFoundError:
             continue  # the version is not complete: its manifest is written last
+        if not manifest.pretrained:
+            return manifest
     return None

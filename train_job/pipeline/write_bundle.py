@@ -83,7 +83,7 @@ def complete_bundle(folder: Path, manifest: Manifest, text_files: Mapping[str, s
     relative path), hashes every file, and writes the manifest last.
     """
     for name in manifest.left_out:
-        (folder / f"{name}.tflite").unlink()
+        (folder / f"{name}.tflite").unlink(missing_ok=True)
     (folder / LABELS).write_text("".join(f"{label}\n" for label in manifest.labels), encoding="utf-8")
     for path, text in text_files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)

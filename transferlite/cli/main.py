@@ -17,6 +17,7 @@ from transferlite.errors import MissingExtraError, TransferLiteError
 # name -> (module, line in --help)
 COMMANDS = {
     "train": ("train_job.cli.train", "Train on labelled photos, verify the model, publish and promote it."),
+    "publish": ("train_job.cli.publish", "Publish a network with its own ImageNet classifier, without training."),
     "check": ("train_job.cli.check", "Find problems in labelled photos before training."),
     "plan": ("train_job.cli.plan", "Count the photos and labels that are new since the last training."),
     "predict": (

@@ -44,7 +44,8 @@ def list_models(registry: str, as_json: bool) -> None:
     for row in rows:
         labels = ", ".join(row["labels"][:4]) + (f", … {len(row['labels'])} in all" if len(row["labels"]) > 4 else "")
         arrow = f"  <- {', '.join(row['channels'])}" if row["channels"] else ""
-        click.echo(f"{row['model_id']}  accuracy {row['accuracy']:.3f}  {row['backbone']}  {labels}{arrow}")
+        accuracy = "pretrained     " if row["accuracy"] is None else f"accuracy {row['accuracy']:.3f}"
+        click.echo(f"{row['model_id']}  {accuracy}  {row['backbone']}  {labels}{arrow}")
     if not rows:
         click.echo(f"{registry} has no models yet")
 
@@ -55,7 +56,7 @@ def _list_row(manifest: "Manifest", channels: list[str]) -> dict[str, Any]:
         "created_at": manifest.created_at,
         "backbone": manifest.backbone["name"],
         "labels": list(manifest.labels),
-        "accuracy": manifest.metrics["test"]["accuracy"],
+        "accuracy": manifest.metrics.get("test", {}).get("accuracy"),
         "channels": channels,
     }
 
@@ -76,19 +77,22 @@ def show(model_id: str | None, registry: str, channel: str, as_json: bool) -> No
     if as_json:
         click.echo(json.dumps(manifest.to_dict(), ensure_ascii=False))
         return
-    test = manifest.metrics["test"]
     click.echo(f"{manifest.model_id}, created {manifest.created_at} from {manifest.backbone['name']}")
     click.echo(f"labels: {', '.join(manifest.labels)}")
     click.echo(f"input: uint8 RGB {manifest.input.height}x{manifest.input.width}")
-    click.echo(f"test: accuracy {test['accuracy']:.3f}, log loss {test['log_loss']:.3f} on {test['photos']} photos")
+    if test := manifest.metrics.get("test"):
+        click.echo(f"test: accuracy {test['accuracy']:.3f}, log loss {test['log_loss']:.3f} on {test['photos']} photos")
+    else:
+        click.echo("test: none, the backbone's own ImageNet classifier")
     signed = f"signed with key {Signature.from_json(signature).key}" if signature else "not signed"
     click.echo(signed + (", signature verified" if signature and opened.keys else ""))
     if manifest.threshold:
         click.echo(f"predictions below {manifest.threshold:.3f} are unknown")
     for name, variant in manifest.variants.items():
         in_float = f"; {len(variant.in_float)} operations in float32" if variant.in_float else ""
+        accuracy = "" if variant.accuracy is None else f"  accuracy {variant.accuracy:.3f}"
         click.echo(
-            f"{name:<12} {variant.size / 2**20:6.1f} MiB  accuracy {variant.accuracy:.3f}"
+            f"{name:<12} {variant.size / 2**20:6.1f} MiB{accuracy}"
             f"  agreement {variant.agreement:.3f}  largest difference {variant.max_difference:.1e}"
             f"  ({variant.runtime}, {variant.photos} photos{in_float})"
         )

@@ -56,7 +56,8 @@ def fetch_report(location: str, channel: str, model_id: str | None, dest: Path |
     registry = open_registry(location)
     manifest = registry.manifest(registry.resolve(channel, model_id))
     if REPORT not in manifest.files:
-        raise NotFoundError(f"model {manifest.model_id} has no report", where=location, hint="train it again")
+        hint = "read its MODEL_CARD.md" if manifest.pretrained else "train it again"
+        raise NotFoundError(f"model {manifest.model_id} has no report", where=location, hint=hint)
     key = f"models/{manifest.model_id}"
     if isinstance(registry.store, FolderStore):
         return _checked_copy(registry.store.root / key, manifest, dest)

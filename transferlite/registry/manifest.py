@@ -40,7 +40,7 @@ class Variant(NamedTuple):  # defining a dataclass takes 0.4 ms of each cold sta
         size: in bytes.
         runtime: the package that ran it.
         photos: number of held-out photos.
-        accuracy: share of correct predictions.
+        accuracy: share of correct predictions; None if the photos have no labels.
         agreement: share of photos with the Keras model's label.
         max_difference: largest difference of a probability from the Keras model's.
         milliseconds: time a photo of a TFLite file on one thread of the training machine.
@@ -52,7 +52,7 @@ class Variant(NamedTuple):  # defining a dataclass takes 0.4 ms of each cold sta
     size: int
     runtime: str
     photos: int
-    accuracy: float
+    accuracy: float | None
     agreement: float
     max_difference: float
     milliseconds: float | None = None
@@ -66,8 +66,9 @@ class GateResult(NamedTuple):
         variant: the variant's name.
         runtime: the package that ran it, with its version.
         photos: number of photos; 0 if the variant could not run.
-        accuracy: share of correct predictions.
-        accuracy_drop: the Keras model's accuracy minus this one; negative if this one is better.
+        accuracy: share of correct predictions; None if the photos have no labels.
+        accuracy_drop: the Keras model's accuracy minus this one; negative if this one is better. Without labels, the
+            drop expected from the Keras model's probabilities.
         recall_drop: largest drop of any class's recall.
         agreement: share of photos with the Keras model's label.
         max_difference: largest difference of a probability; None if some probabilities are NaN.
@@ -77,7 +78,7 @@ class GateResult(NamedTuple):
     variant: str
     runtime: str
     photos: int = 0
-    accuracy: float = 0.0
+    accuracy: float | None = 0.0
     accuracy_drop: float = 0.0
     recall_drop: float = 0.0
     agreement: float = 0.0
@@ -184,6 +185,11 @@ class Manifest:
         if manifest.golden and manifest.golden not in manifest.files:
             raise BundleError(f"the self-test file {manifest.golden!r} is not in the bundle", where=where)
         return manifest
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether this is a network as it was pretrained, which learnt none of the user's photos."""
+        return bool(self.training.get("pretrained"))
 
     def tflite_variants(self) -> tuple[str, ...]:
         """Return the names of the TFLite variants."""

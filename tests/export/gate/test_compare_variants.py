@@ -257,3 +257,31 @@ def test_a_difference_in_the_last_photo_of_the_last_chunk_is_detected() -> None:
 def test_the_gate_fails_without_photos() -> None:
     with pytest.raises(GateError, match="no held-out photo"):
         predict_all(0)
+
+
+def count_without_labels(candidate: list[list[float]], reference: list[list[float]]) -> Any:
+    from export.gate.limits import AgreementCounts
+
+    return AgreementCounts.count(np.array(candidate, np.float32), np.array(reference, np.float32), None)
+
+
+def test_without_labels_the_accuracy_drop_is_expected_from_the_references_probabilities() -> None:
+    from export.gate.limits import Candidate
+
+    counts = count_without_labels([[0.4, 0.6], [0.9, 0.1]], [[0.7, 0.3], [0.8, 0.2]])
+    result = counts.to_gate_result(Candidate("int8", "here"), None)
+    assert result.accuracy is None
+    assert result.accuracy_drop == pytest.approx((0.7 - 0.3) / 2)
+    assert result.agreement == 0.5
+
+
+def test_without_labels_a_doubtful_photo_may_change_its_label_and_a_clear_one_not() -> None:
+    from export.gate.limits import EXACT_LIMITS, ROUNDED_LIMITS
+
+    doubtful = count_without_labels([[0.49, 0.51]] * 2, [[0.504, 0.496]] * 2)
+    assert doubtful.failed_limit(ROUNDED_LIMITS) is None
+    clear = count_without_labels([[0.49, 0.51]] * 2, [[0.6, 0.4], [0.4, 0.6]])
+    assert clear.failed_limit(ROUNDED_LIMITS) == (
+        "an expected drop in accuracy of 10.00% by the Keras model's own probabilities (limit 1.00%)"
+    )
+    assert count_without_labels([[0.5, 0.50002]], [[0.50002, 0.5]]).failed_limit(EXACT_LIMITS) is not None

@@ -1,0 +1,1 @@
+"""Publish a backbone with its own ImageNet classifier, without any training."""
