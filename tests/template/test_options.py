@@ -202,7 +202,6 @@ def test_the_drift_schedule_submits_a_valid_job(stack: Stack) -> None:
         "--predictions",
         f"s3://{stack.ids['PredictionBucket']}/predictions",
     ]
-    (metric_filter,) = boto3.client("logs").describe_metric_filters(logGroupName=stack.outputs["TrainLogGroup"])[
-        "metricFilters"
-    ]
-    assert metric_filter["metricTransformations"][0]["metricName"] == "photos-PredictionDrift"
+    filters = boto3.client("logs").describe_metric_filters(logGroupName=stack.outputs["TrainLogGroup"])["metricFilters"]
+    metrics = {metric_filter["metricTransformations"][0]["metricName"] for metric_filter in filters}
+    assert metrics == {"photos-PredictionDrift", "photos-DriftChecks"}

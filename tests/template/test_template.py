@@ -188,6 +188,7 @@ def alarms_notify_the_topic(template: Template) -> None:
         ("AWS/Lambda", "Errors"),
         ("AWS/States", "ExecutionsFailed"),
         ("TransferLite", "photos-PredictionDrift"),
+        ("TransferLite", "photos-DriftChecks"),
     }
 
 

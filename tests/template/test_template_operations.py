@@ -16,6 +16,7 @@ OPTIONS = {
     "TrainsOnNewLabels": {"TrainAfterLabels": "100"},
     "ReservesConcurrency": {"ReservedConcurrency": "5"},
     "IsZip": {"FunctionPackage": "Zip"},
+    "ChecksDrift": {"DriftState": "ENABLED"},
 }
 """Each condition, and the parameter that turns it on."""
 ON_BY_DEFAULT = {"IsImage"}
@@ -97,7 +98,7 @@ def concurrency_is_limited_and_reserved_only_if_configured(template: Template) -
 
 def each_alarm_watches_its_metric_and_threshold(template: Template) -> None:
     alarms = of_type(template, "AWS::CloudWatch::Alarm")
-    assert set(alarms) == set(ALARMS)
+    assert set(alarms) == {*ALARMS, "DriftCheckAlarm"}
     for name, (namespace, metric, dimension, value, above) in ALARMS.items():
         alarm = alarms[name]
         dimensions = [{"Name": dimension, "Value": value}] if dimension else []
@@ -108,6 +109,28 @@ def each_alarm_watches_its_metric_and_threshold(template: Template) -> None:
         assert alarm["TreatMissingData"] == "notBreaching", name
         assert alarm["EvaluationPeriods"] * alarm["Period"] <= 3600, name
         assert alarm["AlarmDescription"]
+
+
+def a_drift_check_that_does_not_finish_raises_an_alarm(template: Template) -> None:
+    """Missing data are breaching: a check that fails prints no line, and so counts nothing."""
+    alarm, metric_filter = properties(template, "DriftCheckAlarm"), properties(template, "DriftCheckFilter")
+    assert template["Resources"]["DriftCheckAlarm"]["Condition"] == "ChecksDrift"
+    assert (metric_filter["LogGroupName"], metric_filter["FilterPattern"]) == (
+        {"Ref": "TrainingLogGroup"},
+        "{ $.files_read >= 0 }",
+    )
+    (metric,) = metric_filter["MetricTransformations"]
+    assert (metric["MetricNamespace"], metric["MetricName"]) == (alarm["Namespace"], alarm["MetricName"])
+    assert (metric["MetricValue"], metric.get("DefaultValue")) == ("1", None)
+    assert (alarm["TreatMissingData"], alarm["ComparisonOperator"]) == ("breaching", "LessThanThreshold")
+    assert (alarm["Statistic"], alarm["Threshold"], alarm["AlarmActions"]) == (
+        "Maximum",
+        1,
+        [{"Ref": "NotificationTopic"}],
+    )
+    window = properties(template, "DriftSchedule")["FlexibleTimeWindow"]["MaximumWindowInMinutes"] * 60
+    assert 86400 + window < alarm["EvaluationPeriods"] * alarm["Period"] < 2 * 86400
+    assert properties(template, "DriftSchedule")["ScheduleExpression"] == "cron(0 6 * * ? *)"
 
 
 def alarms_may_publish_only_over_tls(template: Template) -> None:
@@ -136,7 +159,7 @@ def dashboard_shows_the_alarm_metrics(template: Template) -> None:
     assert all(widget["x"] + widget["width"] <= 24 for widget in widgets)  # a dashboard's columns
     assert all(widget["properties"]["region"] == "${AWS::Region}" for widget in widgets)
     shown = {tuple(metric[:4]) for widget in widgets for metric in widget["properties"]["metrics"]}
-    for name in set(ALARMS) - {"TrainingNotStartedAlarm"}:
+    for name in {*ALARMS, "DriftCheckAlarm"} - {"TrainingNotStartedAlarm"}:
         assert _as_shown(properties(template, name)) in shown, name
 
 
@@ -265,6 +288,10 @@ BREAKS: list[Break] = [
         "breaching",
     ),
     (each_alarm_watches_its_metric_and_threshold, ("FunctionErrorsAlarm", "Statistic"), "Average"),
+    (a_drift_check_that_does_not_finish_raises_an_alarm, ("DriftCheckAlarm", "TreatMissingData"), "notBreaching"),
+    (a_drift_check_that_does_not_finish_raises_an_alarm, ("DriftCheckAlarm", "EvaluationPeriods"), 24),
+    (a_drift_check_that_does_not_finish_raises_an_alarm, ("DriftCheckAlarm", "MetricName"), "Other"),
+    (a_drift_check_that_does_not_finish_raises_an_alarm, ("DriftCheckFilter", "FilterPattern"), ""),
     (each_alarm_watches_its_metric_and_threshold, ("DeadLetterAlarm", "EvaluationPeriods"), 99),
     (
         alarms_may_publish_only_over_tls,

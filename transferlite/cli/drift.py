@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import click
 
 from transferlite.cli.options import FiniteRange, json_option, registry_option
-from transferlite.errors import NotFoundError
+from transferlite.errors import BundleError, NotFoundError
 from transferlite.monitoring.drift import LARGE, Drift, StabilityIndex, find_drift
 from transferlite.monitoring.read_records import SAMPLE
 
@@ -33,11 +33,15 @@ def drift(predictions: str, registry: str, since: str, threshold: float, sample:
 
     For each model: the population stability index (PSI) of the predicted classes and of the confidence (below 0.1 no
     shift, above 0.25 a large one), the share of unknown predictions, and the errors. The exit status is 3 if a PSI
-    exceeds both --threshold and what chance explains with this number of photos.
+    exceeds both --threshold and what chance explains with this number of photos. A version that is unknown, damaged or
+    unsigned is skipped; if all are skipped, the exit status is 1.
     """
     sampled, drifts = find_drift(predictions, registry, since, sample)
     if not sampled.files:
         raise NotFoundError(f"has no predictions since {since}", where=predictions)
+    if drifts and all(result.skipped for result in drifts):
+        reasons = "; ".join(f"{result.model_id}: {result.skipped}" for result in drifts)
+        raise BundleError(f"no version could be compared ({reasons})", where=registry)
     drifted = [result.model_id for result in drifts if result.exceeds(threshold)]
     if as_json:
         models = [result.to_dict() for result in drifts]
@@ -56,8 +60,10 @@ def drift(predictions: str, registry: str, since: str, threshold: float, sample:
 def _lines(result: Drift) -> Iterator[str]:
     values, observed = result.to_dict(), result.observed
     yield f"\n{result.model_id}: {observed.photos} photos labelled"
-    if result.expected is None:
-        yield "  nothing to compare with: the manifest has no distributions of validation photos, or is gone"
+    if result.skipped:
+        yield f"  skipped: {result.skipped}"
+    elif result.expected is None:
+        yield "  nothing to compare with: its manifest has no distributions of validation photos"
     else:
         yield f"  validation photos   {result.expected.photos}"
         yield f"  predicted classes   {_index_text(result.classes)}"

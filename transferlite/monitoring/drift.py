@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from transferlite.errors import NotFoundError
+from transferlite.errors import BundleError, InputError, MissingStoreError
 from transferlite.inference.prediction import UNKNOWN
 from transferlite.monitoring.read_records import SAMPLE, SampledRecords, parse_since, read_records
 from transferlite.registry.manifest import Manifest
@@ -121,13 +121,23 @@ class StabilityIndex:
 
 @dataclass(frozen=True)
 class Drift:
-    """One model's predictions compared with its validation photos; an index is None if there is nothing to compare."""
+    """One model's predictions compared with its validation photos.
+
+    Attributes:
+        model_id: the version.
+        observed: its predictions in service.
+        expected: its predictions on the validation photos; None if they are not known.
+        classes: index of the predicted classes; None if there is nothing to compare.
+        confidence: index of the confidence; None if there is nothing to compare.
+        skipped: error that prevented reading the version's manifest; empty if it was read.
+    """
 
     model_id: str
     observed: Observed
     expected: Expected | None
     classes: StabilityIndex | None
     confidence: StabilityIndex | None
+    skipped: str = ""
 
     def exceeds(self, threshold: float) -> bool:
         """Whether either index exceeds the threshold and chance."""
@@ -141,6 +151,7 @@ class Drift:
             validation_shares = {label: count / expected.photos for label, count in expected.classes.items()}
         return {
             "model_id": self.model_id,
+            "skipped": self.skipped,
             "photos": observed.photos,
             "validation_photos": expected.photos if expected else 0,
             "classes": _index_dict(self.classes),
@@ -177,9 +188,12 @@ def compare(model_id: str, observed: Observed, expected: Expected | None) -> Dri
 def find_drift(predictions: str, registry: str, since: str, sample: int = SAMPLE) -> tuple[SampledRecords, list[Drift]]:
     """Read the records since ``since`` and compare each model's with its validation photos; return both.
 
+    A version that is unknown, damaged or not signed by an accepted key is skipped; :attr:`Drift.skipped` says why.
+
     Raises:
         InputError: ``predictions`` or ``registry`` is a file, or ``since`` is invalid.
         NotFoundError: ``predictions`` or ``registry`` is a local folder that does not exist.
+        TransferLiteError: a store cannot be read.
     """
     opened = Registry.open(registry)
     opened.check_exists()
@@ -187,10 +201,11 @@ def find_drift(predictions: str, registry: str, since: str, sample: int = SAMPLE
     drifts = []
     for model_id, observed in observed_by_model(sampled.records).items():
         try:
-            expected = expected_from(opened.manifest(model_id))
-        except NotFoundError:
-            expected = None
-        drifts.append(compare(model_id, observed, expected))
+            drifts.append(compare(model_id, observed, expected_from(opened.manifest(model_id))))
+        except MissingStoreError:
+            raise
+        except (InputError, BundleError) as error:  # InputError: not found, or no model id at all
+            drifts.append(Drift(model_id, observed, None, None, None, skipped=str(error)))
     return sampled, drifts
 
 

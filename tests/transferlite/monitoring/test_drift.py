@@ -14,8 +14,9 @@ from scipy.stats import chi2
 
 from tests.conftest import BUCKET, Trained
 from tests.transferlite.bundles import manifest_of, write_bundle
+from tests.transferlite.keys import ed25519
 from transferlite.cli.drift import drift
-from transferlite.errors import InputError, NotFoundError
+from transferlite.errors import BundleError, InputError, NotFoundError
 from transferlite.monitoring import drift as drift_module
 from transferlite.monitoring.drift import Expected, Observed, compare, expected_from, observed_by_model, stability
 from transferlite.monitoring.read_records import parse_since, read_records
@@ -195,8 +196,8 @@ def test_the_same_sample_of_many_records_is_read_each_time(tmp_path: Path) -> No
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Callable[..., Any]:
-    """Run the command on the given records, with a registry that has model ``m``."""
+def registry(tmp_path: Path) -> Registry:
+    """A registry with model ``m``."""
     manifest = write_bundle(tmp_path / "bundle", "m")
     validation = {
         "classes": {label: {"photos": 100, "right": 99, "predicted": 100} for label in ("cat", "dog")},
@@ -204,14 +205,21 @@ def run(tmp_path: Path) -> Callable[..., Any]:
         "abstained": 4,
     }
     manifest = replace(manifest, metrics={**manifest.metrics, "validation": validation})
-    Registry.open(str(tmp_path / "registry")).publish(tmp_path / "bundle", manifest)
+    opened = Registry.open(str(tmp_path / "registry"))
+    opened.publish(tmp_path / "bundle", manifest)
+    return opened
+
+
+@pytest.fixture
+def run(registry: Registry, tmp_path: Path) -> Callable[..., Any]:
+    """Run the command on the given records."""
 
     def command(records: list[dict[str, Any]], *words: str) -> Any:
         (tmp_path / "predictions").mkdir()
         store = FolderStore(tmp_path / "predictions")
         for number, item in enumerate(records):
             store.put(f"b/{number}.json", json.dumps({**item, "image": f"s3://b/{number}"}).encode())
-        options = ["--predictions", str(tmp_path / "predictions"), "--registry", str(tmp_path / "registry"), *words]
+        options = ["--predictions", str(tmp_path / "predictions"), "--registry", registry.store.uri, *words]
         return CliRunner().invoke(drift, options)
 
     return command
@@ -250,10 +258,44 @@ def test_json_lists_each_model(run: Callable[..., Any]) -> None:
     assert summary["models"][1]["classes"]["psi"] > 0.25
 
 
-def test_a_model_without_distributions_is_reported(run: Callable[..., Any]) -> None:
-    done = run([item | {"model_id": "gone"} for item in spread(3, 3)])
+def test_a_model_without_distributions_is_reported(run: Callable[..., Any], registry: Registry, tmp_path: Path) -> None:
+    registry.publish(tmp_path / "old", write_bundle(tmp_path / "old", "old"))
+    done = run([item | {"model_id": "old"} for item in spread(3, 3)])
     assert done.exit_code == 0
-    assert "nothing to compare with" in done.output
+    assert "nothing to compare with: its manifest has no distributions" in done.output
+
+
+def test_old_versions_that_cannot_be_read_are_skipped_with_the_reason(
+    run: Callable[..., Any], registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signed = replace(registry, signer=ed25519())
+    signed.sign("m")
+    registry.publish(tmp_path / "unsigned", write_bundle(tmp_path / "unsigned", "unsigned"))
+    signed.publish(tmp_path / "damaged", write_bundle(tmp_path / "damaged", "damaged"))
+    registry.store.put("models/damaged/manifest.json", b"{")
+    monkeypatch.setenv("TRANSFERLITE_PUBLIC_KEY", ed25519().public_keys.to_pem())
+    others = [item | {"model_id": name} for item in spread(3, 3) for name in ("gone", "damaged", "unsigned", "../x")]
+    done = run([*spread(180, 20), *others], "--json")
+    assert done.exit_code == 3
+    summary = json.loads(done.output)
+    skipped = {model["model_id"]: model["skipped"] for model in summary["models"]}
+    assert (summary["over"], skipped.pop("m")) == (["m"], "")
+    reasons = {
+        "gone": "there is no model gone",
+        "damaged": "does not match its signature",
+        "unsigned": "is not signed",
+        "../x": "not a model id",
+    }
+    for model_id, reason in reasons.items():
+        assert reason in skipped.pop(model_id)
+    assert not skipped
+
+
+def test_a_check_that_compares_nothing_fails(run: Callable[..., Any]) -> None:
+    done = run([item | {"model_id": "gone"} for item in spread(3, 3)], "--json")
+    assert isinstance(done.exception, BundleError)
+    assert "no version could be compared (gone: " in str(done.exception)
+    assert done.output == ""
 
 
 def test_no_predictions_are_an_error(run: Callable[..., Any]) -> None:
