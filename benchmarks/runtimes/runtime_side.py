@@ -26,7 +26,7 @@ def predict_with_interpreter(module: str, model: str, photos: Any) -> Any:
     """Predict pixels with a runtime that has TFLite's Interpreter class."""
     interpreter = importlib.import_module(module).Interpreter(model_path=model)
     interpreter.allocate_tensors()
-    (image,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
+    (image,), (output, *_) = interpreter.get_input_details(), interpreter.get_output_details()
     scale, zero = output["quantization"]
     probabilities = []
     for photo in photos:

@@ -35,7 +35,7 @@ def bare(bundle: str, variant: str) -> Predict:
 
     interpreter = Interpreter(model_path=f"{bundle}/{variant}.tflite", num_threads=THREADS)
     interpreter.allocate_tensors()
-    (image_input,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
+    (image_input,), (output, *_) = interpreter.get_input_details(), interpreter.get_output_details()
     _, height, width, _ = image_input["shape"]
     labels = Path(bundle, "labels.txt").read_text().splitlines()
 

@@ -48,8 +48,10 @@ class Graph(tf.Module):  # type: ignore[misc]
         features, probabilities = self._run(tf.cast(image, tf.float32))
         return {FEATURES: features, PROBABILITIES: probabilities}
 
-    def graph_def(self) -> tuple[Any, tuple[str, list[int]], str]:
-        """The ``GraphDef`` on float pixels, its input's name with shape ``[1, H, W, 3]``, and its output's name.
+    def graph_def(self) -> tuple[Any, tuple[str, list[int]], list[str]]:
+        """The ``GraphDef`` on float pixels, its input's name with shape ``[1, H, W, 3]``, and its outputs' names.
+
+        The outputs are the probabilities and the features.
 
         Captured tensors, such as the statistics of Normalization, become constants.
         """
@@ -60,5 +62,6 @@ class Graph(tf.Module):  # type: ignore[misc]
                 with tf.Graph().as_default():
                     constant = tf.constant(captured[node.name].numpy(), name=node.name).op.node_def
                 node.CopyFrom(constant)
-        image, output = self._run.inputs[0].op.name, self._run.outputs[-1].op.name
-        return definition, (image, [1, self.spec.height, self.spec.width, 3]), output
+        features, probabilities = (tensor.op.name for tensor in self._run.outputs)
+        image = (self._run.inputs[0].op.name, [1, self.spec.height, self.spec.width, 3])
+        return definition, image, [probabilities, features]

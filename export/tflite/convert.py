@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from export.native_logs import quiet_native_logs
-from export.saved_model.graph import IMAGE, PROBABILITIES, Graph
+from export.saved_model.graph import FEATURES, IMAGE, PROBABILITIES, Graph
 from export.saved_model.write import SERVE, release_memory
 from export.tflite.compress_weights import store_weights_as_float16, store_weights_as_int8
 from export.tflite.metadata import ModelInfo, add_metadata
@@ -51,9 +51,9 @@ def convert(graph: Graph, calibration: Sequence[RGB] = (), model_info: ModelInfo
     Raises:
         GateError: an activation of a calibration photo is not a finite number.
     """
-    definition, image, output = graph.graph_def()
+    definition, image, outputs = graph.graph_def()
     with quiet_native_logs():
-        converter = tf.compat.v1.lite.TFLiteConverter(definition, None, None, [image], [output])
+        converter = tf.compat.v1.lite.TFLiteConverter(definition, None, None, [image], outputs)
         content = bytes(converter.convert())
         release_memory()
         with_ranges = add_ranges(content, [*calibration, _full_range(graph.spec)]) if calibration else None
@@ -65,6 +65,8 @@ def write_variant(
 ) -> dict[str, Path]:
     """Write ``<variant>.tflite`` for each variant, with uint8 RGB input ``[1, H, W, 3]``; returns the paths by variant.
 
+    The outputs are ``probabilities`` ``[1, C]`` and, second, the feature row ``features`` ``[1, D]``.
+
     With ``batch`` above 1, each variant has a second file with that batch size, such as ``<variant>_batch8.tflite``.
 
     int8 computes with integers only: uint8 input with scale 1 and zero point 0 (raw pixels), uint8 output. The
@@ -73,7 +75,7 @@ def write_variant(
     paths = {}
     for variant in variants:
         model = _variant_model(converted, variant, in_float)
-        set_signature(model, SERVE, IMAGE, PROBABILITIES)
+        set_signature(model, SERVE, IMAGE, [PROBABILITIES, FEATURES])
         paths[variant] = folder / f"{variant}.tflite"
         paths[variant].write_bytes(write_tflite(model))
         if batch > 1:

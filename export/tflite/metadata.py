@@ -81,7 +81,9 @@ def _model(info: ModelInfo) -> Mapping[int, Value]:
             f" ({info.input.resize}, photo decoder {DECODER_VERSION}), not normalised."
         ),
         Slot.MODEL_VERSION: info.model_id,
-        Slot.MODEL_SUBGRAPHS: [{Slot.GRAPH_INPUTS: [_image()], Slot.GRAPH_OUTPUTS: [_probabilities(info.threshold)]}],
+        Slot.MODEL_SUBGRAPHS: [
+            {Slot.GRAPH_INPUTS: [_image()], Slot.GRAPH_OUTPUTS: [_probabilities(info.threshold), _features()]}
+        ],
         Slot.MODEL_FILES: [
             _file(ABOUT_FILE, "Model id, photo decoder and threshold, as JSON.", Kind.FILE_DESCRIPTIONS)
         ],
@@ -112,6 +114,14 @@ def _probabilities(threshold: float) -> Mapping[int, Value]:
         Slot.TENSOR_UNITS: [_unit(Kind.UNIT_THRESHOLDING, thresholding)] if threshold else [],
         Slot.TENSOR_STATS: {Slot.STATS_MAX: [1.0], Slot.STATS_MIN: [0.0]},
         Slot.TENSOR_FILES: [_file(LABELS, "The labels, one per line.", Kind.FILE_AXIS_LABELS)],
+    }
+
+
+def _features() -> Mapping[int, Value]:
+    return {
+        Slot.TENSOR_NAME: "features",
+        Slot.TENSOR_DESCRIPTION: "The feature row: the backbone's pooled output, from which the head predicts.",
+        Slot.TENSOR_CONTENT: {Slot.CONTENT_TYPE: np.uint8(Kind.CONTENT_FEATURES), Slot.CONTENT: {}},
     }
 
 

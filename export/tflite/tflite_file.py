@@ -3,6 +3,7 @@
 Source: https://github.com/tensorflow/tensorflow/blob/master/tensorflow/compiler/mlir/lite/schema/schema.fbs
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import flatbuffers
@@ -70,12 +71,14 @@ def set_constant(model: Any, tensor: Any, values: NDArray[Any], kind: int) -> No
         model.buffers[old].data = None
 
 
-def set_signature(model: Any, key: str, input_name: str, output_name: str) -> None:
-    """Name the model's input and output, and make them the signature ``key``."""
+def set_signature(model: Any, key: str, input_name: str, output_names: Sequence[str]) -> None:
+    """Name the model's input and outputs, and make them the signature ``key``."""
     (graph,) = model.subgraphs
-    (source,), (target,) = graph.inputs, graph.outputs
-    graph.tensors[source].name, graph.tensors[target].name = input_name, output_name
-    maps = [[schema.TensorMapT(name, int(tensor))] for name, tensor in ((input_name, source), (output_name, target))]
+    maps = []
+    for names, tensors in (([input_name], graph.inputs), (output_names, graph.outputs)):
+        for name, tensor in zip(names, tensors, strict=True):
+            graph.tensors[tensor].name = name
+        maps.append([schema.TensorMapT(name, int(tensor)) for name, tensor in zip(names, tensors, strict=True)])
     model.signatureDefs = [schema.SignatureDefT(*maps, signatureKey=key, subgraphIndex=0)]
 
 

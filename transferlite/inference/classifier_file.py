@@ -10,6 +10,8 @@ import numpy as np
 
 from transferlite.errors import NotClassifierError
 
+FEATURES = "features"
+"""Name of the second output of our files: the feature row ``[B, D]``."""
 _HEAD_BYTES = 512
 _OTHER_FORMATS = (
     (b"<", "an HTML or XML page"),
@@ -43,18 +45,24 @@ def damaged_file_error(path: Path) -> NotClassifierError:
     return NotClassifierError("is a damaged or incomplete TFLite file", where=str(path), hint="copy it again")
 
 
-def check_classifier(interpreter: Any, where: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Return the details of a loaded model's input and output.
+Details = Mapping[str, Any]
+"""What a runtime says of a tensor: its index, name, shape, type and quantisation."""
+
+
+def check_classifier(interpreter: Any, where: str) -> tuple[Details, Details, Details | None]:
+    """Return the details of a loaded model's input, of its scores, and of its feature row if it has that output too.
 
     Raises:
-        NotClassifierError: the model has several inputs or outputs, its input is not ``[B, H, W, 3]`` with fixed H and
-            W, or its output is not ``[B, N]`` with N of 2 or more. Further dimensions of 1 in the output are allowed.
+        NotClassifierError: the model has several inputs, or several outputs besides :data:`FEATURES`, its input is not
+            ``[B, H, W, 3]`` with fixed H and W, or its output is not ``[B, N]`` with N of 2 or more. Further dimensions
+            of 1 in the output are allowed.
     """
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-    if len(inputs) == len(outputs) == 1:
+    features = outputs[1] if len(outputs) == 2 and outputs[1]["name"] == FEATURES else None
+    if len(inputs) == 1 and (len(outputs) == 1 or features is not None):
         source, target = _shape(inputs[0]), _shape(outputs[0])
         if _takes_photos(source) and _gives_scores(target, source[0]) and _type(outputs[0]) in _OUTPUT_TYPES:
-            return inputs[0], outputs[0]
+            return inputs[0], outputs[0], features
     raise NotClassifierError(
         "is not an image classifier, which has one input [1, height, width, 3] and one output [1, classes]:"
         f" it has {_describe('input', inputs)} and {_describe('output', outputs)}",

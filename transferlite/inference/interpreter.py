@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transferlite.errors import EDGE_LEGACY_HINT, BundleError, InputError, MissingExtraError
-from transferlite.inference.classifier_file import check_classifier, check_is_tflite, damaged_file_error
+from transferlite.inference.classifier_file import Details, check_classifier, check_is_tflite, damaged_file_error
 from transferlite.inference.thread_count import usable_cores
 
 if TYPE_CHECKING:  # saves import time on a cold start
@@ -134,7 +134,7 @@ class TFLiteClassifier:
 
     Raises:
         NotClassifierError: the file is not a TFLite file, is damaged, or is not an image classifier with one
-            ``[B, H, W, 3]`` input and one ``[B, N]`` output.
+            ``[B, H, W, 3]`` input and one ``[B, N]`` output, or a second output ``features``.
         BundleError: the runtime cannot load it, or its input is neither float32, uint8 nor int8.
         InputError: its input is float and there is no normalisation.
     """
@@ -147,23 +147,30 @@ class TFLiteClassifier:
         interpreter: Any = None,
     ) -> None:
         self._interpreter = load_interpreter(path, threads, interpreter)
-        source, target = check_classifier(self._interpreter, str(path))
+        source, target, features = check_classifier(self._interpreter, str(path))
         self.batch, self.height, self.width = (int(side) for side in source["shape"][:3])
         self._transform = _input_transform(source, normalisation, str(path))
         self.takes_raw_pixels = source["dtype"] != np.float32 and not source["quantization"][0]
         self.classes = int(target["shape"][-1])
-        self._input, self._output = source["index"], target["index"]
-        is_quantised = target["dtype"] != np.float32
-        self._scale: float = target["quantization"][0] if is_quantised else 0.0
-        self.zero: int = target["quantization"][1]
-        self.resolution = self._scale
+        self._input = source["index"]
+        self._output, self._features = _Output(target), _Output(features) if features else None
+        self.zero, self.resolution = self._output.zero, self._output.scale
         self._lock = threading.Lock()
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the probabilities ``[N]`` for an image ``[H, W, 3]`` of the model's input size."""
-        batch = image[None] if self.batch == 1 else np.repeat(image[None], self.batch, axis=0)
-        probabilities: NDArray[np.float32] = self._run(batch)[0]
+        probabilities: NDArray[np.float32] = self._run(self._batch_of(image))[0]
         return probabilities
+
+    def with_features(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Return the probabilities ``[N]`` and the feature row ``[D]`` of an image; None without that output."""
+        pixels = self._pixels(self._batch_of(image))
+        with self._lock:
+            self._invoke(pixels)
+            probabilities = self._output.read(self._interpreter, self.batch)[0]
+            if self._features is None:
+                return probabilities, None
+            return probabilities, self._features.read(self._interpreter, self.batch)[0]
 
     def predict_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the probabilities ``[M, N]`` for images ``[M, H, W, 3]``.
@@ -180,12 +187,36 @@ class TFLiteClassifier:
 
     def _run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Run the interpreter: images ``[B, H, W, 3]`` -> probabilities ``[B, N]``."""
-        pixels = batch if self._transform is None else np.stack([self._transform(image) for image in batch])
+        pixels = self._pixels(batch)
         with self._lock:
-            self._interpreter.set_tensor(self._input, pixels)
-            self._interpreter.invoke()
-            raw = self._interpreter.get_tensor(self._output).reshape(self.batch, -1)  # get_tensor copies
+            self._invoke(pixels)
+            return self._output.read(self._interpreter, self.batch)
+
+    def _batch_of(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Repeat an image as often as the batch is large: ``[B, H, W, 3]``."""
+        return image[None] if self.batch == 1 else np.repeat(image[None], self.batch, axis=0)
+
+    def _pixels(self, batch: NDArray[np.uint8]) -> NDArray[Any]:
+        return batch if self._transform is None else np.stack([self._transform(image) for image in batch])
+
+    def _invoke(self, pixels: NDArray[Any]) -> None:
+        self._interpreter.set_tensor(self._input, pixels)
+        self._interpreter.invoke()
+
+
+class _Output:
+    """An output of a model, which is read as float32 also if it is quantised; ``scale`` is 0 if it is not."""
+
+    def __init__(self, details: Details) -> None:
+        self._index = details["index"]
+        is_quantised = details["dtype"] != np.float32
+        self.scale: float = details["quantization"][0] if is_quantised else 0.0
+        self.zero: int = details["quantization"][1]
+
+    def read(self, interpreter: Any, batch: int) -> NDArray[np.float32]:
+        """Copy the output's values ``[batch, N]`` after a run."""
+        raw = interpreter.get_tensor(self._index).reshape(batch, -1)
         values: NDArray[np.float32] = np.asarray(raw, np.float32)
-        if self._scale:
-            values = (values - self.zero) * np.float32(self._scale)
+        if self.scale:
+            values = (values - self.zero) * np.float32(self.scale)
         return values

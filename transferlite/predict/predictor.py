@@ -152,6 +152,22 @@ class Predictor:
 
         return self._model(model_input(photo, self.manifest.input))
 
+    def features(self, photo: "Photo") -> "NDArray[np.float32]":
+        """Feature row ``[D]``: the backbone's pooled output, in which similar photos lie close together.
+
+        Arguments and errors as in a call; BundleError also if the file has no output ``features``, as files of other
+        tools.
+        """
+        from transferlite.images.decoder import model_input
+
+        _, row = self._model.with_features(model_input(photo, self.manifest.input))
+        if row is None:
+            raise BundleError(
+                f"model {self.manifest.model_id} does not return feature rows",
+                hint="train the model again with this release, or use a bundle instead of the .tflite file",
+            )
+        return row
+
     def best_label(self, photo: "Photo") -> str:
         """Most probable label, even below the threshold; arguments and errors as in a call."""
         return self.manifest.labels[int(self.probabilities(photo).argmax())]

@@ -31,8 +31,8 @@ def converted_by_tensorflow(graph: Any, **settings: Any) -> Any:
 
     from export.tflite.tflite_file import read_tflite
 
-    definition, image, output = graph.graph_def()
-    converter = tf.compat.v1.lite.TFLiteConverter(definition, None, None, [image], [output])
+    definition, image, outputs = graph.graph_def()
+    converter = tf.compat.v1.lite.TFLiteConverter(definition, None, None, [image], outputs)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     for name, value in settings.items():

@@ -32,12 +32,27 @@ def test_files_are_named_after_their_variant(exported: Exported) -> None:
 def test_the_input_of_a_tflite_file_is_one_uint8_photo(exported: Exported, name: str) -> None:
     loaded = interpreter(exported.tflite[name])
     (image,) = loaded.get_input_details()
-    (probabilities,) = loaded.get_output_details()
+    probabilities, features = loaded.get_output_details()
     assert (image["shape"].tolist(), image["dtype"]) == ([1, 32, 40, 3], np.uint8)
     assert (probabilities["shape"].tolist(), probabilities["dtype"]) == (
         [1, 3],
         np.uint8 if name == "int8" else np.float32,
     )
+    assert (features["shape"].tolist(), features["dtype"]) == ([1, 8], probabilities["dtype"])
+
+
+@pytest.mark.parametrize("name", TFLITE_VARIANTS)
+def test_the_second_output_is_the_feature_row_of_the_backbone(exported: Exported, name: str) -> None:
+    from transferlite.inference.interpreter import TFLiteClassifier
+
+    photos = pictures(3)
+    expected = np.asarray(exported.feature_model(np.stack(photos).astype(np.float32)))
+    model = TFLiteClassifier(exported.tflite[name])
+    for photo, row in zip(photos, expected, strict=True):
+        probabilities, features = model.with_features(photo)
+        np.testing.assert_array_equal(probabilities, model(photo))
+        assert features is not None
+        np.testing.assert_allclose(features, row, atol=0.02 if name == "int8" else 1e-5)
 
 
 @pytest.mark.parametrize("name", TFLITE_VARIANTS)
@@ -45,14 +60,15 @@ def test_a_tflite_file_can_be_run_through_its_signature(exported: Exported, name
     from export.gate.runtimes import tflite_predict
 
     loaded = interpreter(exported.tflite[name])
-    signature = {"inputs": ["image"], "outputs": ["probabilities"]}
+    signature = {"inputs": ["image"], "outputs": ["features", "probabilities"]}
     assert loaded.get_signature_list() == {"serving_default": signature}
     assert [tensor["name"] for tensor in (*loaded.get_input_details(), *loaded.get_output_details())] == [
         "image",
         "probabilities",
+        "features",
     ]
     runner, photo = loaded.get_signature_runner(), pictures(1)[0]
-    (output,) = runner.get_output_details().values()
+    output = runner.get_output_details()["probabilities"]
     scale, zero = output["quantization"]
     probabilities = runner(image=photo[None])["probabilities"]
     probabilities = probabilities if name != "int8" else (probabilities.astype(np.float32) - zero) * np.float32(scale)

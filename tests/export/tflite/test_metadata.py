@@ -87,7 +87,9 @@ def test_tensorflow_loads_a_file_with_metadata(trained: Trained) -> None:
 
     loaded = tf.lite.Interpreter(model_path=str(trained.bundle / "int8.tflite"))
     loaded.allocate_tensors()
-    assert loaded.get_signature_list() == {"serving_default": {"inputs": ["image"], "outputs": ["probabilities"]}}
+    assert loaded.get_signature_list() == {
+        "serving_default": {"inputs": ["image"], "outputs": ["features", "probabilities"]}
+    }
 
 
 def test_the_metadata_follow_the_schema(bare: Path) -> None:

@@ -1,4 +1,5 @@
 import gc
+import hashlib
 import io
 import subprocess
 import sys
@@ -297,3 +298,20 @@ def test_a_prediction_below_the_threshold_is_unknown_and_keeps_its_score(thresho
     prediction = Predictor(manifest, None).prediction_from(np.array([0.6, 0.4], np.float64))  # type: ignore[arg-type]
     assert (prediction.label, prediction.score) == (label, 0.6)
     assert prediction.top == (("first", 0.6), ("second", 0.4))
+
+
+def test_features_are_the_rows_that_training_stored(trained: Trained, predictor: Predictor) -> None:
+    from train_job.store.feature_store import FeatureStore
+
+    store = FeatureStore.open(str(trained.registry / "features"))
+    (space,) = [space for space in store.spaces() if space.layer == "pool"]
+    photo = min(trained.photos.rglob("*.jpg"))
+    stored = np.empty((1, space.width), np.float16)
+    assert store.read(space, [hashlib.sha256(photo.read_bytes()).hexdigest()], stored) == []
+    np.testing.assert_allclose(predictor.features(photo), stored[0], atol=0.01)
+
+
+def test_a_file_without_the_output_has_no_features(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictor._model, "_features", None)
+    with pytest.raises(BundleError, match="does not return feature rows; train the model again"):
+        predictor.features(jpeg("red", 1))
