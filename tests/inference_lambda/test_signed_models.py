@@ -12,7 +12,7 @@ from inference_lambda.current_model import CurrentModel
 from inference_lambda.settings import Settings
 from tests.conftest import Trained
 from tests.inference_lambda.models import publish
-from tests.transferlite.keys import ed25519, owners
+from tests.transferlite.keys import ed25519, forged, owners, signature_of
 from transferlite.errors import UntrustedError
 from transferlite.registry.open_registry import Registry
 
@@ -58,13 +58,12 @@ def test_an_unsigned_change_is_refused_and_the_old_model_stays(
     old = registry.channel("production")
     pointer, store = registry.promote("two", "production"), registry.store
     if attack == "unsigned manifest":
-        store.delete("models/two/manifest.sig")
+        store.delete("models/two/model.sig")
     elif attack == "other key":
-        stranger = ed25519("stranger").sign(store.get("models/two/manifest.json").data)
-        store.put("models/two/manifest.sig", stranger.to_json())
+        store.put("models/two/model.sig", signature_of(store.get("models/two/manifest.json").data, ed25519("stranger")))
     else:
-        forged = replace(old, model_id="two") if attack == "edited pointer" else replace(pointer, signature=None)
-        store.put("channels/production.json", forged.to_json())
+        edited = forged(old, model_id="two") if attack == "edited pointer" else replace(pointer).to_json()
+        store.put("channels/production.json", edited)
     with caplog.at_level(logging.ERROR, "transferlite"):
         assert serving() == "one"
     lines = [json.loads(record.message) for record in caplog.records]

@@ -13,7 +13,7 @@ def keys() -> None:
 @keys.command()
 @click.argument("name", type=click.Path(path_type=Path, dir_okay=False))
 def create(name: Path) -> None:
-    """Create an Ed25519 key pair: NAME.pem signs and must stay secret, NAME.pub.pem goes to the edge devices.
+    """Create a P-256 key pair: NAME.pem signs and must stay secret, NAME.pub.pem goes to the edge devices.
 
     Create a key in AWS KMS with: aws kms create-key --key-usage SIGN_VERIFY --key-spec ECC_NIST_P256.
     """
@@ -21,7 +21,7 @@ def create(name: Path) -> None:
 
     private, public = name.with_name(f"{name.name}.pem"), name.with_name(f"{name.name}.pub.pem")
     created = create_key(private, public)
-    click.echo(f"key {', '.join(created.keys)}: {private} signs, {public} goes to the edge devices")
+    click.echo(f"key {created}: {private} signs, {public} goes to the edge devices")
 
 
 @keys.command()
@@ -35,4 +35,4 @@ def show(key: str) -> None:
 
     public_keys = public_keys_of(key)
     click.echo(public_keys.to_pem(), nl=False)
-    click.echo(f"key {', '.join(public_keys.keys)}", err=True)
+    click.echo(f"key {public_keys}", err=True)

@@ -1,5 +1,6 @@
 """``transferlite models``: manage published versions and channels, and copy models to edge devices."""
 
+import datetime
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import click
 
 from transferlite.cli.options import (
     channel_option,
+    duration,
     json_option,
     public_key_option,
     refuse_channel_beside,
@@ -18,6 +20,7 @@ from transferlite.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from transferlite.registry.channel_pointer import Pointer
     from transferlite.registry.manifest import Manifest
     from transferlite.registry.open_registry import Registry
 
@@ -33,9 +36,13 @@ def models() -> None:
 def list_models(registry: str, as_json: bool) -> None:
     """List every version, oldest first, and the channels that point to it."""
     opened = replace(open_registry(registry), keys=None)  # listing needs no signatures: every use checks them
-    pointers = opened.channels()
+    pointers = opened.channels(damaged=_warn)
+    now = datetime.datetime.now(datetime.UTC)
+    for name, pointer in pointers.items():
+        if pointer.is_expired(now):
+            click.echo(f"warning: the pointer of channel {name} expired {pointer.expires_at}; promote again", err=True)
     rows = []
-    for manifest in opened.versions(damaged=lambda error: click.echo(f"warning: {error}", err=True)):
+    for manifest in opened.versions(damaged=_warn):
         channels = [name for name, pointer in pointers.items() if pointer.model_id == manifest.model_id]
         rows.append(_list_row(manifest, channels))
     if as_json:
@@ -48,6 +55,10 @@ def list_models(registry: str, as_json: bool) -> None:
         click.echo(f"{row['model_id']}  {accuracy}  {row['backbone']}  {labels}{arrow}")
     if not rows:
         click.echo(f"{registry} has no models yet")
+
+
+def _warn(error: Exception) -> None:
+    click.echo(f"warning: {error}", err=True)
 
 
 def _list_row(manifest: "Manifest", channels: list[str]) -> dict[str, Any]:
@@ -68,12 +79,10 @@ def _list_row(manifest: "Manifest", channels: list[str]) -> dict[str, Any]:
 @json_option
 def show(model_id: str | None, registry: str, channel: str, as_json: bool) -> None:
     """Show a version's labels, metrics and variants. Without MODEL_ID, the version that --channel points to."""
-    from transferlite.trust.signature import Signature
-
     refuse_channel_beside(model_id, "MODEL_ID")
     opened = open_registry(registry)
-    manifest = opened.manifest(opened.resolve(channel, model_id))
-    signature = opened.signature(manifest.model_id)
+    pointer = None if model_id else opened.channel(channel)
+    manifest = opened.manifest(pointer.model_id if pointer else str(model_id))
     if as_json:
         click.echo(json.dumps(manifest.to_dict(), ensure_ascii=False))
         return
@@ -84,8 +93,9 @@ def show(model_id: str | None, registry: str, channel: str, as_json: bool) -> No
         click.echo(f"test: accuracy {test['accuracy']:.3f}, log loss {test['log_loss']:.3f} on {test['photos']} photos")
     else:
         click.echo("test: none, the backbone's own ImageNet classifier")
-    signed = f"signed with key {Signature.from_json(signature).key}" if signature else "not signed"
-    click.echo(signed + (", signature verified" if signature and opened.keys else ""))
+    click.echo(_signature_line(opened, manifest.model_id))
+    if pointer:
+        _show_pointer(pointer)
     if manifest.threshold:
         click.echo(f"predictions below {manifest.threshold:.3f} are unknown")
     for name, variant in manifest.variants.items():
@@ -100,18 +110,59 @@ def show(model_id: str | None, registry: str, channel: str, as_json: bool) -> No
         click.echo(f"{name:<12} left out: {reason}")
 
 
+def _signature_line(registry: "Registry", model_id: str) -> str:
+    from transferlite.registry.manifest import SIGNATURE
+    from transferlite.trust.keys import short_key_id
+    from transferlite.trust.model_signature import named_key
+
+    signature = registry.signature(model_id)
+    if signature is None:
+        return "not signed"
+    line = f"signed with key {short_key_id(named_key(signature, SIGNATURE))}"
+    return f"{line}, signature verified" if registry.keys else line
+
+
+def _show_pointer(pointer: "Pointer") -> None:
+    expiry = f", expires {pointer.expires_at}" if pointer.expires_at else ""
+    click.echo(f"channel {pointer.channel}: changed {pointer.updated_at}{expiry}")
+    if pointer.withdrawn:
+        click.echo(f"withdrawn: {', '.join(pointer.withdrawn)}")
+
+
+def _validity(context: click.Context, option: click.Parameter, text: str | None) -> datetime.timedelta | None:
+    """Convert the text of ``--valid-for``; ``never`` becomes zero."""
+    if text is None:
+        return None
+    return datetime.timedelta(seconds=0 if text == "never" else duration(1)(context, option, text))
+
+
 @models.command()
 @click.argument("model_id")
 @registry_option
 @channel_option
+@click.option(
+    "--valid-for",
+    callback=_validity,
+    metavar="TIME",
+    help="Time until edge devices warn that they get no new pointers, such as 30d, or never.  [default: as before]",
+)
+@click.option("--force", is_flag=True, help="Replace a damaged channel pointer; the channel's history is lost.")
 @signing_key_option
 @public_key_option
-def promote(model_id: str, registry: str, channel: str, signing_key: str | None, public_key: str | None) -> None:
-    """Point a channel to a version."""
+def promote(
+    model_id: str,
+    registry: str,
+    channel: str,
+    valid_for: datetime.timedelta | None,
+    force: bool,
+    signing_key: str | None,
+    public_key: str | None,
+) -> None:
+    """Point a channel to a version. Promote the current version again to renew an expiring pointer."""
     opened = open_registry(registry, public_key, signing_key)
-    if opened.loses_history(channel):
+    if not force and opened.loses_history(channel):
         click.echo(f"warning: channel {channel} was not signed with this key; its history is dropped", err=True)
-    pointer = opened.promote(model_id, channel)
+    pointer = opened.promote(model_id, channel, valid_for, force)
     was = f" (was {pointer.previous[0]})" if pointer.previous else ""
     click.echo(f"{channel} -> {pointer.model_id}{was}, {opened.signed}")
 
@@ -122,9 +173,10 @@ def promote(model_id: str, registry: str, channel: str, signing_key: str | None,
 @signing_key_option
 @public_key_option
 def rollback(registry: str, channel: str, signing_key: str | None, public_key: str | None) -> None:
-    """Point a channel to its previous version."""
+    """Point a channel to its previous version. Edge devices do not install the version that it leaves again."""
     opened = open_registry(registry, public_key, signing_key)
-    click.echo(f"{channel} -> {opened.rollback(channel).model_id}, {opened.signed}")
+    pointer = opened.rollback(channel)
+    click.echo(f"{channel} -> {pointer.model_id} (withdrew {pointer.withdrawn[0]}), {opened.signed}")
 
 
 @models.command()

@@ -84,7 +84,8 @@ class InstallState:
 
     def to_json(self) -> bytes:
         """Serialise for ``device.json``."""
-        return json.dumps(asdict(self), indent=2).encode() + b"\n"
+        content = asdict(self) | {"previous": json.loads(self.previous.to_json()) if self.previous else None}
+        return json.dumps(content, indent=2).encode() + b"\n"
 
     @classmethod
     def from_json(cls, data: bytes) -> "InstallState":
@@ -123,7 +124,7 @@ def read_state(folder: Path, current: Pointer | None) -> InstallState:
     try:
         return InstallState.from_json((folder / STATE_FILE).read_bytes())
     except (FileNotFoundError, BundleError):
-        return InstallState({current.channel: current.sequence}) if current and current.signature else InstallState()
+        return InstallState({current.channel: current.sequence}) if current and current.envelope else InstallState()
 
 
 def damaged_files(folder: Path, current: Pointer | None) -> list[str]:

@@ -185,7 +185,7 @@ class Predictor:
 
 def _public_keys(public_key: str | None) -> "PublicKeys | None":
     """The accepted keys; None if none is configured, which also saves importing the signature check."""
-    if not (public_key or os.environ.get(environment.PUBLIC_KEY)):
+    if public_key is None and environment.PUBLIC_KEY not in os.environ:
         return None
     from transferlite.trust.open_keys import configured_public_keys
 

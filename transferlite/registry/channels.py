@@ -3,9 +3,11 @@
 A channel is one small object, replaced by compare-and-swap, so that readers never see half a change.
 """
 
+import datetime
 import random
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from transferlite.errors import (
@@ -23,7 +25,7 @@ from transferlite.registry.channel_pointer import (
     check_pointer,
     next_pointer,
 )
-from transferlite.registry.versions import Versions, utc_now
+from transferlite.registry.versions import Versions
 from transferlite.storage.folder import FolderStore
 from transferlite.storage.store import Blob
 
@@ -38,11 +40,22 @@ _MAX_ATTEMPTS = 20
 class Channels(Versions):
     """Channels of a store, and the model versions that they point to."""
 
-    def channels(self) -> dict[str, Pointer]:
-        """Read every channel's pointer, by the channel's name."""
+    def channels(self, damaged: Callable[[BundleError], None] | None = None) -> dict[str, Pointer]:
+        """Read every channel's pointer, by the channel's name.
+
+        The error of an unreadable pointer is passed to ``damaged``, or raised if ``damaged`` is None.
+        """
         keys = (entry.key for entry in self.store.entries("channels/"))
         names = (key.removeprefix("channels/").removesuffix(".json") for key in keys if key.endswith(".json"))
-        return {name: self.channel(name) for name in names if _CHANNEL_NAME.fullmatch(name)}
+        pointers = {}
+        for name in filter(_CHANNEL_NAME.fullmatch, names):
+            try:
+                pointers[name] = self.channel(name)
+            except BundleError as error:
+                if damaged is None:
+                    raise
+                damaged(error)
+        return pointers
 
     def channel(self, name: str) -> Pointer:
         """Read a channel's pointer. Raises the errors of :meth:`followed_channel`."""
@@ -84,38 +97,57 @@ class Channels(Versions):
 
         Raises:
             InputError: the channel is signed, and there is no signer, so that a promotion would be refused.
+            BundleError: the pointer is damaged.
         """
         pointer, _ = self._read_channel(channel)
         return pointer is not None and self._accepted_pointer(channel, pointer) is None
 
-    def promote(self, model_id: str, channel: str) -> Pointer:
+    def promote(
+        self, model_id: str, channel: str, valid_for: datetime.timedelta | None = None, force: bool = False
+    ) -> Pointer:
         """Point ``channel`` to a version. Concurrent promotions all succeed, in some order.
+
+        The version is no longer withdrawn if it was. Nothing is written if the channel points to it already, unless
+        its pointer expires: then it is renewed.
+
+        Args:
+            model_id: the version.
+            channel: the channel's name.
+            valid_for: time until the pointer expires; None for as long as the replaced pointer, zero for no expiry.
+            force: replace a damaged pointer, with its history.
 
         Raises:
             NotFoundError: the version does not exist.
             InputError: the channel is signed, and there is no signer.
             UntrustedError: there is a signer, and neither its key nor one of ``keys`` signed the version.
+            BundleError: the channel's pointer is damaged or of a newer schema, and ``force`` is not set.
             ConflictError: other writers changed the channel at every attempt.
         """
         self._check_promotable(model_id)
         for attempt in range(_MAX_ATTEMPTS):
-            current, etag = self._read_channel(channel)
+            current, etag = self._read_channel(channel, force)
             pointer = self._accepted_pointer(channel, current)
             if pointer is not None and pointer.model_id == model_id:
-                return pointer
-            history = () if pointer is None else (pointer.model_id, *pointer.previous)
+                if valid_for is None and pointer.expires_at is None:
+                    return pointer
+                history = pointer.previous
+            else:
+                history = () if pointer is None else (pointer.model_id, *pointer.previous)[:_MAX_PREVIOUS]
+            withdrawn = tuple(name for name in pointer.withdrawn if name != model_id) if pointer else ()
+            following = next_pointer(channel, model_id, pointer, history, withdrawn, _now(), valid_for)
             try:
-                return self._write_channel(channel, model_id, history[:_MAX_PREVIOUS], pointer, etag)
+                return self._write_channel(following, etag)
             except ConflictError:
                 time.sleep(random.uniform(0, 0.05 * 2 ** min(attempt, 5)))
         raise ConflictError("other writers keep changing it", where=f"channel {channel}", hint="try again")
 
     def rollback(self, channel: str) -> Pointer:
-        """Point ``channel`` to its previous version.
+        """Point ``channel`` to its previous version, and withdraw the version that it leaves.
 
         Raises:
             InputError: there is no previous version, or the channel is signed and there is no signer.
             UntrustedError: there is a signer, and no accepted key signed the previous version or the channel.
+            BundleError: the channel's pointer is damaged.
             ConflictError: the channel changed meanwhile, so that the previous version may be another one now.
         """
         current, etag = self._read_channel(channel)
@@ -128,41 +160,55 @@ class Channels(Versions):
             )
         if pointer is None or not pointer.previous:
             raise InputError("has no previous model to go back to", where=f"channel {channel}")
-        self._check_promotable(pointer.previous[0])
-        return self._write_channel(channel, pointer.previous[0], pointer.previous[1:], pointer, etag)
+        chosen, *earlier = pointer.previous
+        self._check_promotable(chosen)
+        withdrawn = (pointer.model_id, *(name for name in pointer.withdrawn if name != pointer.model_id))
+        return self._write_channel(
+            next_pointer(channel, chosen, pointer, tuple(earlier), withdrawn, _now(), None), etag
+        )
 
     def resolve(self, channel: str, model_id: str | None = None) -> str:
         """Return ``model_id`` if given, otherwise the version that ``channel`` points to."""
         return model_id or self.channel(channel).model_id
 
-    def _read_channel(self, name: str) -> tuple[Pointer | None, str | None]:
-        """Read a pointer, unchecked, and its ETag; two Nones if the channel does not exist."""
+    def _read_channel(self, name: str, ignore_damage: bool = False) -> tuple[Pointer | None, str | None]:
+        """Read a pointer, unchecked, and its ETag; two Nones if the channel does not exist.
+
+        A damaged pointer is None with its ETag if damage is ignored, otherwise BundleError.
+        """
         key = _channel_key(name)
         try:
-            return self._parse_pointer(key, self.store.get(key))
+            blob = self.store.get(key)
+            return self._parse_pointer(key, blob)
         except MissingStoreError:
             raise
         except NotFoundError:
             return None, None
+        except BundleError:
+            if not ignore_damage:
+                raise
+            return None, blob.etag
 
     def _parse_pointer(self, key: str, blob: Blob) -> tuple[Pointer, str]:
         where = str(self.store.path_of(key)) if isinstance(self.store, FolderStore) else f"{self.store.uri}/{key}"
         try:
             return Pointer.from_json(blob.data, where), blob.etag
         except BundleError as error:
-            hint = "delete it, then promote a version again (in a folder for a device: pull again)"
+            hint = error.hint or "replace it with: transferlite models promote --force (on a device: pull again)"
             raise BundleError(error.message, where=error.where, hint=hint) from None
 
     def _accepted_pointer(self, name: str, pointer: Pointer | None) -> Pointer | None:
         where = f"{self.store.uri}/{_channel_key(name)}"
         return accept_pointer(pointer, name, self._accepted_keys, self.signer, where)
 
-    def _write_channel(
-        self, name: str, model_id: str, previous: tuple[str, ...], current: Pointer | None, etag: str | None
-    ) -> Pointer:
-        pointer = next_pointer(name, model_id, previous, current, self.signer, utc_now())
-        self._put_idempotently(_channel_key(name), pointer.to_json(), if_absent=etag is None, if_match=etag)
-        return pointer
+    def _write_channel(self, pointer: Pointer, etag: str | None) -> Pointer:
+        signed = pointer.signed(self.signer)
+        self._put_idempotently(_channel_key(signed.channel), signed.to_json(), if_absent=etag is None, if_match=etag)
+        return signed
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
 
 
 def _channel_key(name: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transferlite.errors import BundleError, NotFoundError
+from transferlite.errors import BundleError, NotFoundError, UntrustedError
 from transferlite.inference.variants import FLOAT32
 from transferlite.registry.manifest import MANIFEST, SIGNATURE, FileInfo, Manifest
 
@@ -116,11 +116,18 @@ def read_manifest(bundle: Path, keys: "PublicKeys | None" = None) -> Manifest:
 
 
 def check_signature(keys: "PublicKeys", manifest: bytes, signature: bytes | None, where: str) -> None:
-    """Raise UntrustedError unless one of ``keys`` signed ``manifest``; ``signature`` is the content of manifest.sig."""
-    from transferlite.trust.signature import Signature
+    """Raise UntrustedError unless one of ``keys`` signed ``manifest``; ``signature`` is the content of model.sig.
 
-    parsed = None if signature is None else Signature.from_json(signature, where.replace(MANIFEST, SIGNATURE))
-    keys.check(manifest, parsed, where)
+    The other signed files need no comparison: the manifest has their digests too, and is signed itself.
+    """
+    from transferlite.trust.model_signature import signed_files
+
+    if signature is None:
+        hint = "sign it where it is published: transferlite models sign"
+        raise UntrustedError("is not signed, and a public key is configured", where=where, hint=hint)
+    signed = signed_files(signature, keys, where.replace(MANIFEST, SIGNATURE))
+    if signed.get(MANIFEST) != hashlib.sha256(manifest).hexdigest():
+        raise UntrustedError(f"does not match its signature by {keys}: one of them was altered", where=where)
 
 
 def check_files(bundle: Path, files: Mapping[str, FileInfo]) -> None:

@@ -1,23 +1,24 @@
 """The manifest of a bundle, which is a model version as immutable files.
 
 ``manifest.json`` is written last: a folder or prefix without it is not a bundle, and one with it is complete. It holds
-the sha256 of every file.
+the sha256 of every file. Readers ignore fields that they do not know, and nothing rewrites a manifest: it is copied as
+the bytes that were signed.
 """
 
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple
 
 from transferlite.errors import BundleError, InputError, NotFoundError
 from transferlite.images.input_spec import DECODER_VERSION, InputSpec
+from transferlite.registry.schema import MIN_RELEASE, SCHEMA, check_schema
 
 MANIFEST = "manifest.json"
-SIGNATURE = "manifest.sig"
+SIGNATURE = "model.sig"
 LABELS = "labels.txt"
 GOLDEN = "golden.json"
-SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,8 @@ class Manifest:
         decoder_version: the photo decoder that training used.
         golden: file of self-test photos (``transferlite/predict/self_test.py``); empty in old bundles.
         gate: the gate's result for each variant and runtime, including variants that were left out.
-        schema: version of the manifest's format.
+        schema: number of the manifest's schema (:mod:`transferlite.registry.schema`).
+        min_release: first release that reads this schema.
     """
 
     model_id: str
@@ -129,10 +131,9 @@ class Manifest:
     golden: str = ""
     gate: tuple[GateResult, ...] = ()
     schema: int = SCHEMA
+    min_release: str = MIN_RELEASE
 
     def __post_init__(self) -> None:
-        if self.schema != SCHEMA:
-            raise BundleError(_unknown_schema(self.schema), hint="upgrade transferlite")
         check_model_id(self.model_id)
         if len(set(self.labels)) != len(self.labels) or not self.labels:
             raise BundleError("labels are missing or repeated")
@@ -160,16 +161,15 @@ class Manifest:
         """Parse the stored form. Raises BundleError if it is damaged or of another schema."""
         try:
             raw = json.loads(data)
-            if raw["schema"] != SCHEMA:
-                raise BundleError(_unknown_schema(raw["schema"]), where=where, hint="upgrade transferlite")
+            check_schema(raw, "manifest")
             manifest = cls(
-                **raw
+                **_known(raw, [field.name for field in fields(cls)])
                 | {
                     "labels": tuple(raw["labels"]),
-                    "input": InputSpec(**raw["input"]),
+                    "input": InputSpec(**_known(raw["input"], [field.name for field in fields(InputSpec)])),
                     "variants": {name: _parse_variant(value) for name, value in raw["variants"].items()},
-                    "gate": tuple(GateResult(**value) for value in raw.get("gate", ())),
-                    "files": {path: FileInfo(**value) for path, value in raw["files"].items()},
+                    "gate": tuple(GateResult(**_known(value, GateResult._fields)) for value in raw.get("gate", ())),
+                    "files": {path: FileInfo(value["sha256"], value["size"]) for path, value in raw["files"].items()},
                 }
             )
         except BundleError as error:
@@ -213,11 +213,12 @@ class Manifest:
 
 
 def _parse_variant(raw: Mapping[str, Any]) -> Variant:
-    return Variant(**{**raw, "in_float": tuple(raw.get("in_float", ()))})
+    return Variant(**{**_known(raw, Variant._fields), "in_float": tuple(raw.get("in_float", ()))})
 
 
-def _unknown_schema(schema: object) -> str:
-    return f"manifest schema {schema} is not supported; this release reads {SCHEMA}"
+def _known(raw: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Return the fields of ``raw`` with these names; others come from newer releases."""
+    return {name: raw[name] for name in names if name in raw}
 
 
 def is_model_id(name: str) -> bool:

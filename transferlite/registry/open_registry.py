@@ -3,7 +3,7 @@
 Layout of the store::
 
     models/<model_id>/...            the files of a version's bundle
-    models/<model_id>/manifest.sig   signature of the manifest, if signed; written just before the manifest
+    models/<model_id>/model.sig      signature of all files, if signed; written just before the manifest
     models/<model_id>/manifest.json  written last: a version without it does not exist
     channels/<channel>.json          the channel's pointer: its version and previous versions. Its signature is inside,
                                      because two objects cannot be replaced atomically

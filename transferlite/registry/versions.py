@@ -1,6 +1,7 @@
 """``Versions``: publish, sign, list and read the immutable model versions of a registry."""
 
 import datetime
+import hashlib
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from transferlite.storage.folder import FolderStore
 from transferlite.storage.prefetch import prefetch_map
 from transferlite.storage.store import Store
 from transferlite.trust.keys import PublicKeys, Signer
+from transferlite.trust.model_signature import sign_files
 
 
 def new_model_id(now: datetime.datetime) -> str:
@@ -55,7 +57,7 @@ class Versions:
     @property
     def signed(self) -> str:
         """Text for logs: whether and with which key this registry signs what it writes."""
-        return f"signed with key {', '.join(self.signer.public_keys.keys)}" if self.signer else "not signed"
+        return f"signed with key {self.signer.public_keys}" if self.signer else "not signed"
 
     def publish(self, bundle: Path, manifest: Manifest) -> None:
         """Publish a version: upload its files, then the manifest's signature (if there is a signer), then the manifest.
@@ -75,7 +77,7 @@ class Versions:
             pass
         data = manifest.to_json()
         if self.signer:
-            self.store.put(f"{prefix}/{SIGNATURE}", self.signer.sign(data).to_json())
+            self._write_signature(manifest, data, self.signer)
         self._put_idempotently(f"{prefix}/{MANIFEST}", data, if_absent=True)
 
     def manifest(self, model_id: str) -> Manifest:
@@ -95,8 +97,14 @@ class Versions:
         """
         assert self.signer is not None
         data = self._manifest_bytes(model_id)
-        self._parse_manifest(model_id, data, None)
-        self.store.put(f"models/{model_id}/{SIGNATURE}", self.signer.sign(data).to_json())
+        self._write_signature(self._parse_manifest(model_id, data, None), data, self.signer)
+
+    def _write_signature(self, manifest: Manifest, data: bytes, signer: Signer) -> None:
+        """Sign the version's files and its manifest, whose content is ``data``."""
+        digests = {path: info.sha256 for path, info in manifest.files.items()}
+        digests[MANIFEST] = hashlib.sha256(data).hexdigest()
+        content = sign_files(manifest.model_id, digests, SIGNATURE, signer)
+        self.store.put(f"models/{manifest.model_id}/{SIGNATURE}", content)
 
     def _manifest_bytes(self, model_id: str) -> bytes:
         key = f"models/{check_model_id(model_id)}/{MANIFEST}"
@@ -120,7 +128,7 @@ class Versions:
         return manifest
 
     def signature(self, model_id: str) -> bytes | None:
-        """Read a version's ``manifest.sig``, unchecked; None if the version is not signed."""
+        """Read a version's ``model.sig``, unchecked; None if the version is not signed."""
         try:
             return self.store.get(f"models/{check_model_id(model_id)}/{SIGNATURE}").data
         except MissingStoreError:

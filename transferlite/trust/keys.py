@@ -1,11 +1,9 @@
 """Public keys that check signatures, and local private keys that sign.
 
-A signature covers a document's exact bytes, with Ed25519 (RFC 8032) or with ECDSA over P-256 and SHA-256 (FIPS 186-5).
-The key's type selects the algorithm; the document cannot. ``openssl pkeyutl -verify -rawin`` checks signatures too.
+A signature is Ed25519 (RFC 8032) or ECDSA over P-256 and SHA-256 (FIPS 186-5). The key's type selects the algorithm;
+the document cannot.
 """
 
-import base64
-import binascii
 import hashlib
 import os
 import re
@@ -16,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from transferlite.errors import InputError, MissingExtraError, UntrustedError
-from transferlite.trust.signature import Signature
+from transferlite.trust.envelope import Envelope, Signature, signed_bytes
+from transferlite.trust.strict_base64 import decode_base64
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
@@ -39,6 +38,11 @@ class Signer(Protocol):
 
     def sign(self, data: bytes) -> Signature:
         """Sign ``data``."""
+
+
+def seal(payload_type: str, payload: bytes, signer: Signer) -> Envelope:
+    """Create an envelope with the signer's signature."""
+    return Envelope(payload_type, payload, (signer.sign(signed_bytes(payload_type, payload)),))
 
 
 @dataclass(frozen=True)
@@ -71,22 +75,27 @@ class PublicKeys:
     def __or__(self, others: "PublicKeys") -> "PublicKeys":
         return PublicKeys({**self.keys, **others.keys})
 
-    def check(self, data: bytes, signature: Signature | None, where: str) -> None:
-        """Raise UntrustedError unless one of the keys signed exactly ``data``."""
-        from cryptography.exceptions import InvalidSignature
-
-        if signature is None:
+    def check(self, envelope: Envelope, where: str) -> None:
+        """Raise UntrustedError unless one of the keys signed the envelope."""
+        if not envelope.signatures:
             raise UntrustedError("is not signed, and a public key is configured", where=where)
-        key = self.keys.get(signature.key)
-        if key is None:
-            accepted = ", ".join(self.keys)
-            raise UntrustedError(f"is signed with another key ({signature.key}; accepted: {accepted})", where=where)
-        try:
-            _verify(key, decode_base64(signature.value) or b"", data)
-        except InvalidSignature:
+        named = " and ".join(short_key_id(signature.key) for signature in envelope.signatures)
+        pairs = [
+            (key, signature.value)
+            for signature in envelope.signatures
+            for name, key in self.keys.items()
+            if signature.key in {name, ""}
+        ]
+        if not pairs:
+            raise UntrustedError(f"is signed with another key ({named}; accepted: {self})", where=where)
+        data = signed_bytes(envelope.payload_type, envelope.payload)
+        if not any(_is_valid(key, value, data) for key, value in pairs):
             raise UntrustedError(
-                f"does not match its signature by {signature.key}: one of them was altered", where=where
-            ) from None
+                f"does not match its signature by {named or self}: one of them was altered", where=where
+            )
+
+    def __str__(self) -> str:
+        return ", ".join(short_key_id(name) for name in self.keys)
 
     def to_pem(self) -> str:
         """Return the keys as PEM text."""
@@ -137,21 +146,23 @@ class LocalKey:
             value = self.key.sign(data, ec.ECDSA(hashes.SHA256()))
         else:
             value = self.key.sign(data)
-        return Signature(key_id(self.key.public_key()), base64.b64encode(value).decode())
+        return Signature(key_id(self.key.public_key()), value)
 
 
 def create_key(private: Path, public: Path) -> PublicKeys:
-    """Create an Ed25519 key pair and write both halves as PEM files; only the owner may read ``private``.
+    """Create a P-256 key pair and write both halves as PEM files; only the owner may read ``private``.
+
+    Other OpenSSF Model Signing tools accept this type too.
 
     Raises:
         InputError: one of the files exists; keys are never overwritten.
     """
     with require_cryptography():
         from cryptography.hazmat.primitives import serialization
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+        from cryptography.hazmat.primitives.asymmetric import ec
     if public.exists():
         raise InputError("exists already", where=str(public), hint="choose another name")
-    key = Ed25519PrivateKey.generate()
+    key = ec.generate_private_key(ec.SECP256R1())
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     try:
         handle = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -165,10 +176,15 @@ def create_key(private: Path, public: Path) -> PublicKeys:
 
 
 def key_id(key: "PublicKey") -> str:
-    """Return the first 16 hexadecimal digits of the sha256 of the public key's DER."""
+    """Return the hexadecimal sha256 of the public key's PEM, which OpenSSF Model Signing uses as a hint."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()[:16]
+    return hashlib.sha256(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+
+def short_key_id(name: str) -> str:
+    """Return the start of a key id, for messages."""
+    return name[:16]
 
 
 def public_key_from_der(der: bytes, where: str) -> "PublicKey":
@@ -193,23 +209,19 @@ def _is_supported(key: object) -> bool:
     return p256 or isinstance(key, Ed25519PublicKey)
 
 
-def _verify(key: "PublicKey", signature: bytes, data: bytes) -> None:
+def _is_valid(key: "PublicKey", signature: bytes, data: bytes) -> bool:
+    from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    if isinstance(key, ec.EllipticCurvePublicKey):
-        key.verify(signature, data, ec.ECDSA(hashes.SHA256()))
-    else:
-        key.verify(signature, data)
-
-
-def decode_base64(text: str) -> bytes | None:
-    """Decode base64; None unless ``text`` is exactly the standard encoding of the result."""
     try:
-        data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        return None
-    return data if base64.b64encode(data).decode() == text else None
+        if isinstance(key, ec.EllipticCurvePublicKey):
+            key.verify(signature, data, ec.ECDSA(hashes.SHA256()))
+        else:
+            key.verify(signature, data)
+    except InvalidSignature:
+        return False
+    return True
 
 
 @contextmanager

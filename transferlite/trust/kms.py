@@ -3,7 +3,6 @@
 The caller needs ``kms:Sign`` and ``kms:GetPublicKey`` on the key.
 """
 
-import base64
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from transferlite.errors import AccessDeniedError, InputError, MissingExtraError, TransferLiteError, UnavailableError
+from transferlite.trust.envelope import Signature
 from transferlite.trust.keys import KMS_PREFIX, PublicKeys, public_key_from_der
-from transferlite.trust.signature import Signature
 
 try:
     import boto3
@@ -71,7 +70,7 @@ class KmsKey:
                 KeyId=self.key, Message=digest, MessageType="DIGEST", SigningAlgorithm=_ALGORITHM
             )
         (key_id,) = self.public_keys.keys
-        return Signature(key_id, base64.b64encode(response["Signature"]).decode())
+        return Signature(key_id, response["Signature"])
 
 
 @contextmanager

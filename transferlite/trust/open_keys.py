@@ -6,15 +6,26 @@ from pathlib import Path
 
 from transferlite import environment
 from transferlite.errors import InputError
-from transferlite.trust.keys import KMS_PREFIX, LocalKey, PublicKeys, Signer, decode_base64, public_key_from_der
+from transferlite.trust.keys import KMS_PREFIX, LocalKey, PublicKeys, Signer, public_key_from_der
+from transferlite.trust.strict_base64 import decode_base64
 
 _KMS_PREFIXES = (KMS_PREFIX, "arn:")
 
 
 def configured_public_keys(source: str | None = None) -> PublicKeys | None:
-    """Read the public keys of ``source``, or of ``$TRANSFERLITE_PUBLIC_KEY``; None if neither is set."""
-    source = source or os.environ.get(environment.PUBLIC_KEY)
-    return read_public_keys(source) if source else None
+    """Read the public keys of ``source``, or of ``$TRANSFERLITE_PUBLIC_KEY``; None if neither is set.
+
+    Raises:
+        InputError: the source or the variable is empty, which could be a mistake that would switch checking off; or as
+            in :func:`read_public_keys`.
+    """
+    where = environment.PUBLIC_KEY if source is None else "--public-key"
+    source = os.environ.get(environment.PUBLIC_KEY) if source is None else source
+    if source is None:
+        return None
+    if not source.strip():
+        raise InputError("is empty", where=where, hint="give a PEM file, or unset it to accept unsigned models")
+    return read_public_keys(source)
 
 
 def read_public_keys(source: str) -> PublicKeys:
@@ -49,12 +60,14 @@ def open_signer(source: str | None) -> Signer | None:
         InputError: the key does not exist or has an unsupported type.
         MissingExtraError: cryptography or boto3 is not installed.
     """
-    if not source:
+    if source is None:
         return None
     if source.startswith(_KMS_PREFIXES):
         from transferlite.trust.kms import KmsKey
 
         return KmsKey.open(source)
+    if not source.strip():
+        raise InputError("is empty", where="--signing-key", hint="give a PEM file or an AWS KMS key")
     return LocalKey.read(Path(source))
 
 

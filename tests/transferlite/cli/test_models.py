@@ -6,6 +6,7 @@ import pytest
 
 from tests.transferlite.bundles import manifest_of, write_bundle
 from transferlite.cli.main import run
+from transferlite.registry.channel_pointer import Pointer
 from transferlite.registry.manifest import Manifest
 from transferlite.registry.open_registry import Registry
 
@@ -101,10 +102,44 @@ def test_promote_and_rollback_print_the_channels_version(registry: str, capsys: 
     assert run(["models", "promote", "one", "--registry", registry, "--channel", "staging"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "production -> three (was two), not signed",
-        "production -> two, not signed",
+        "production -> two (withdrew three), not signed",
         "staging -> one, not signed",
     ]
     assert Registry.open(registry).channel("production").model_id == "two"
+
+
+def test_an_expired_pointer_and_withdrawn_versions_are_shown(
+    registry: str, capsys: Out, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(["models", "promote", "three", "--registry", registry, "--valid-for", "30d"]) == 0
+    assert run(["models", "rollback", "--registry", registry]) == 0
+    pointer = Registry.open(registry).channel("production")
+    assert run(["models", "list", "--registry", registry]) == 0
+    assert "expired" not in capsys.readouterr().err
+    assert run(["models", "show", "--registry", registry]) == 0
+    shown = capsys.readouterr().out
+    assert (
+        f"channel production: changed {pointer.updated_at}, expires {pointer.expires_at}\nwithdrawn: three\n" in shown
+    )
+    assert run(["models", "promote", "two", "--registry", registry, "--valid-for", "1s"]) == 0
+    monkeypatch.setattr(Pointer, "is_expired", lambda *_: True)
+    assert run(["models", "list", "--registry", registry]) == 0
+    assert "warning: the pointer of channel production expired" in capsys.readouterr().err
+    assert run(["models", "promote", "two", "--registry", registry, "--valid-for", "never"]) == 0
+    assert Registry.open(registry).channel("production").expires_at is None
+    assert run(["models", "promote", "two", "--registry", registry, "--valid-for", "soon"]) == 2
+
+
+def test_a_damaged_pointer_is_listed_as_a_warning_and_replaced_with_force(registry: str, capsys: Out) -> None:
+    Path(registry, "channels", "production.json").write_bytes(b"{")
+    assert run(["models", "list", "--registry", registry]) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 3
+    assert "production.json: the pointer cannot be read" in err
+    assert "models promote --force" in err
+    assert run(["models", "promote", "one", "--registry", registry]) == 1
+    assert run(["models", "promote", "one", "--registry", registry, "--force"]) == 0
+    assert Registry.open(registry).channel("production").model_id == "one"
 
 
 def test_rollback_without_a_previous_model_ends_with_status_2(registry: str, capsys: Out) -> None:

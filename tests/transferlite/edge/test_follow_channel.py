@@ -87,7 +87,7 @@ def test_the_channels_version_is_installed_and_printed(
     assert {path.name for path in find_bundle(tmp_path / "device").iterdir()} == {
         *FILES,
         "manifest.json",
-        "manifest.sig",
+        "model.sig",
     }
 
 
@@ -268,7 +268,7 @@ def test_one_command_signs_an_unsigned_channel(
     (tmp_path / "key.pem").write_bytes(ed25519().key.private_bytes(*PLAIN_PEM))
     capsys.readouterr()
     assert run(["models", "sign", *where, "--signing-key", str(tmp_path / "key.pem")]) == 0
-    (key_id,) = ed25519().public_keys.keys
+    key_id = str(ed25519().public_keys)
     assert capsys.readouterr().out.splitlines() == [
         f"one is signed with key {key_id}",
         f"production -> one, signed with key {key_id}",

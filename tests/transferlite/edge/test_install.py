@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.transferlite.bundles import write_bundle
-from tests.transferlite.keys import ed25519, owners, trusting
+from tests.transferlite.keys import ed25519, owners, signature_of, trusting
 from transferlite.edge.choose_version import RefusedError
 from transferlite.edge.install import ensure_loadable, install_current
 from transferlite.edge.install_state import STATE_FILE, read_state
@@ -225,12 +225,12 @@ def test_a_version_that_ends_the_process_three_times_is_refused(publish: Publish
 def test_a_missing_signature_does_not_refuse_the_version(publish: Publish, tmp_path: Path) -> None:
     store = MemoryStore()
     publish(store, "a")
-    signature = store.get("models/a/manifest.sig").data
-    store.delete("models/a/manifest.sig")
+    signature = store.get("models/a/model.sig").data
+    store.delete("models/a/model.sig")
     for _ in range(4):
         with pytest.raises(UntrustedError, match="is not signed"):
             install_current(trusting(store), "production", tmp_path, retry_refused=False)
-    store.put("models/a/manifest.sig", signature)
+    store.put("models/a/model.sig", signature)
     assert install_current(trusting(store), "production", tmp_path, retry_refused=False).model_id == "a"
 
 
@@ -424,7 +424,7 @@ def test_a_registry_on_a_card_is_installed(card: Path, tmp_path: Path) -> None:
 def test_a_pulled_folder_on_a_card_is_installed_and_replays_are_refused(card: Path, tmp_path: Path) -> None:
     device = tmp_path / "device"
     assert install_current(opened(card), "production", device).model_id == "b"
-    assert Pointer.from_json((device / CURRENT).read_bytes()).signature
+    assert Pointer.from_json((device / CURRENT).read_bytes()).envelope
     with pytest.raises(UntrustedError, match="is older"):
         install_current(opened(tmp_path / "older"), "production", device)
     with pytest.raises(NotFoundError, match="there is no channel 'staging'; use --channel production"):
@@ -437,7 +437,7 @@ def test_a_single_bundle_on_a_card_is_installed_unless_it_is_older(card: Path, t
     for name, moment in created_at.items():
         manifest = replace(write_bundle(tmp_path / name, name), created_at=moment)
         (tmp_path / name / MANIFEST).write_bytes(manifest.to_json())
-        (tmp_path / name / SIGNATURE).write_bytes(ed25519().sign(manifest.to_json()).to_json())
+        (tmp_path / name / SIGNATURE).write_bytes(signature_of(manifest.to_json(), ed25519()))
     install_current(opened(card), "production", device)
     assert install_current(opened(tmp_path / "new"), "production", device).model_id == "new"
     with pytest.raises(UntrustedError, match=r"was made 2026-01-01.*, before the installed model"):
@@ -459,7 +459,7 @@ def test_the_installed_bundle_on_a_card_repairs_it(card: Path, tmp_path: Path) -
 def test_a_single_bundle_of_another_key_is_refused(card: Path, tmp_path: Path) -> None:
     stranger = ed25519("stranger")
     bundle = find_bundle(card)
-    (bundle / SIGNATURE).write_bytes(stranger.sign((bundle / MANIFEST).read_bytes()).to_json())
+    (bundle / SIGNATURE).write_bytes(signature_of((bundle / MANIFEST).read_bytes(), stranger))
     with pytest.raises(UntrustedError, match="another key"):
         install_current(opened(bundle), "production", tmp_path / "device")
 

@@ -4,6 +4,8 @@ A registry is a dict of objects by key. The channel points to ``next``. The devi
 ``old`` is the version before that.
 """
 
+import base64
+import hashlib
 import json
 import random
 from collections.abc import Callable
@@ -11,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.conftest import Trained
-from tests.transferlite.keys import ed25519, owners
+from tests.transferlite.keys import ed25519, forged, owners, signature_of
 from transferlite.registry.channel_pointer import Pointer
 from transferlite.registry.manifest import GOLDEN, LABELS, MANIFEST, SIGNATURE, FileInfo, Manifest
 from transferlite.registry.open_registry import Registry
@@ -29,8 +31,8 @@ SHA256 = r"does not have the manifest's sha256"
 MISMATCH = r"does not match its signature by [0-9a-f]{16}: one of them was altered"
 OTHER_KEY = r"is signed with another key \([0-9a-f]{16}; accepted: [0-9a-f]{16}\)"
 UNSIGNED = r"is not signed, and a public key is configured"
-NO_SIGNATURE = r"the signature cannot be read|holds a signature that cannot be read"
-NO_POINTER = r"the pointer (is empty|cannot be read)|the pointer's sequence is not an integer"
+NO_SIGNATURE = r"the signature cannot be read|does not sign a model's files"
+NO_POINTER = r"the pointer (is empty|cannot be read)|the signed envelope cannot be read|the pointer's"
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,11 @@ def publish(registry: Registry, template: Manifest, model_id: str, files: Object
     for name, data in files.items():
         registry.store.put(f"models/{model_id}/{name}", data)
     assert registry.signer is not None
-    registry.store.put(f"models/{model_id}/{SIGNATURE}", registry.signer.sign(manifest.to_json()).to_json())
+    registry.store.put(f"models/{model_id}/{SIGNATURE}", signature_of(manifest.to_json(), registry.signer))
     registry.store.put(f"models/{model_id}/{MANIFEST}", manifest.to_json())
 
 
 def _sha256(data: bytes) -> str:
-    import hashlib
-
     return hashlib.sha256(data).hexdigest()
 
 
@@ -121,17 +121,31 @@ def truncated_manifest(objects: Objects, chance: Chance) -> tuple[Objects, str]:
 
 
 def damaged_signature(objects: Objects, chance: Chance) -> tuple[Objects, str]:
+    """Damage the signed statement or the signature inside, or truncate the file."""
     key = f"models/next/{SIGNATURE}"
-    damage = chance.choice((_flipped, _truncated))
-    return {**objects, key: damage(objects[key].rstrip(), chance)}, f"{NO_SIGNATURE}|{OTHER_KEY}|{MISMATCH}".replace(
-        "[0-9a-f]{16};", ".*;"
-    )
+    raw = json.loads(objects[key])
+    envelope, (signature,) = raw["dsseEnvelope"], raw["dsseEnvelope"]["signatures"]
+    match chance.randrange(3):
+        case 0:
+            envelope["payload"] = _damaged_base64(envelope["payload"], chance)
+        case 1:
+            signature["sig"] = _damaged_base64(signature["sig"], chance)
+        case _:
+            return {**objects, key: _truncated(objects[key].rstrip(), chance)}, NO_SIGNATURE
+    return {**objects, key: json.dumps(raw).encode()}, MISMATCH
+
+
+def _damaged_base64(text: str, chance: Chance) -> str:
+    return base64.b64encode(_flipped(base64.b64decode(text), chance)).decode()
 
 
 def damaged_pointer(objects: Objects, chance: Chance) -> tuple[Objects, str]:
-    damage = chance.choice((_flipped, _truncated))
-    reason = f"{NO_POINTER}|{NO_SIGNATURE}|{MISMATCH}|{UNSIGNED}|{OTHER_KEY}".replace("[0-9a-f]{16};", ".*;")
-    return {**objects, CHANNEL: damage(objects[CHANNEL].rstrip(), chance)}, reason
+    """Flip a bit of the signed payload, or truncate the file."""
+    if chance.random() < 0.5:
+        return {**objects, CHANNEL: _truncated(objects[CHANNEL].rstrip(), chance)}, NO_POINTER
+    raw = json.loads(objects[CHANNEL])
+    raw["payload"] = _damaged_base64(raw["payload"], chance)
+    return {**objects, CHANNEL: json.dumps(raw).encode()}, f"{NO_POINTER}|{MISMATCH}|pointer schema"
 
 
 # -- exchange --------------------------------------------------------------------------------------------------------
@@ -183,20 +197,24 @@ def edited_manifest(objects: Objects, chance: Chance) -> tuple[Objects, str]:
     data = json.dumps(raw).encode()
     if chance.random() < 0.5:
         return {**objects, key: data}, MISMATCH
-    return {**objects, key: data, f"models/next/{SIGNATURE}": _forger().sign(data).to_json()}, OTHER_KEY
+    return {**objects, key: data, f"models/next/{SIGNATURE}": signature_of(data, _forger())}, OTHER_KEY
 
 
 def other_key(objects: Objects, chance: Chance) -> tuple[Objects, str]:
     """Sign the original manifest or pointer with the forger's key, which may claim the owner's key id."""
     claimed = chance.random() < 0.5
+    reason = MISMATCH if claimed else OTHER_KEY
     if chance.random() < 0.5:
-        signature = _forger().sign(objects[f"models/next/{MANIFEST}"])
-        signature = replace(signature, key=_owner_id()) if claimed else signature
-        return {**objects, f"models/next/{SIGNATURE}": signature.to_json()}, MISMATCH if claimed else OTHER_KEY
-    pointer = Pointer.from_json(objects[CHANNEL])
-    signature = _forger().sign(pointer.signed_part())
-    forged = replace(pointer, signature=replace(signature, key=_owner_id()) if claimed else signature)
-    return {**objects, CHANNEL: forged.to_json()}, MISMATCH if claimed else OTHER_KEY
+        signature = signature_of(objects[f"models/next/{MANIFEST}"], _forger())
+        return {**objects, f"models/next/{SIGNATURE}": _claimed(signature) if claimed else signature}, reason
+    pointer = replace(Pointer.from_json(objects[CHANNEL])).signed(_forger()).to_json()
+    return {**objects, CHANNEL: _claimed(pointer) if claimed else pointer}, reason
+
+
+def _claimed(document: bytes) -> bytes:
+    """Replace the forger's key id by the owner's."""
+    (ours,), (owners_id,) = _forger().public_keys.keys, ed25519().public_keys.keys
+    return document.replace(ours.encode(), owners_id.encode())
 
 
 def edited_pointer(objects: Objects, chance: Chance) -> tuple[Objects, str]:
@@ -206,11 +224,13 @@ def edited_pointer(objects: Objects, chance: Chance) -> tuple[Objects, str]:
         {"model_id": "old"},
         {"sequence": pointer.sequence + 9},
         {"previous": ("old",)},
+        {"withdrawn": ("good",)},
+        {"expires_at": "2999-01-01T00:00:00+00:00"},
     )
-    edited = replace(pointer, **chance.choice(edits))
+    edit = chance.choice(edits)
     if chance.random() < 0.5:
-        return {**objects, CHANNEL: replace(edited, signature=None).to_json()}, UNSIGNED
-    return {**objects, CHANNEL: edited.to_json()}, MISMATCH
+        return {**objects, CHANNEL: replace(pointer, **edit).to_json()}, UNSIGNED
+    return {**objects, CHANNEL: forged(pointer, **edit)}, MISMATCH
 
 
 def replayed_pointer(objects: Objects, _: Chance) -> tuple[Objects, str]:
@@ -252,11 +272,6 @@ def mutated(objects: Objects, number: int) -> MutatedRegistry:
 
 def _forger() -> LocalKey:
     return ed25519("forger")
-
-
-def _owner_id() -> str:
-    (key,) = ed25519().public_keys.keys
-    return key
 
 
 def store_of(objects: Objects) -> MemoryStore:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,6 @@ def test_a_stored_manifest_is_read() -> None:
         stored(input={"height": "64", "width": 64}),
         stored(variants={"float32": {"path": "x"}}),
         stored(variants=["float32"]),
-        stored(surprise=1),
     ],
 )
 def test_a_damaged_manifest_is_refused_with_its_name(data: bytes) -> None:
@@ -67,14 +67,28 @@ def test_a_manifest_with_an_invalid_value_counts_as_damaged(change: dict[str, An
         Manifest.from_json(stored(**change), "manifest.json")
 
 
-def test_a_manifest_of_another_schema_asks_for_an_upgrade() -> None:
-    with pytest.raises(BundleError, match=r"schema 2 is not supported.*upgrade"):
-        Manifest.from_json(stored(schema=2))
+def test_fields_of_a_newer_release_are_ignored_at_every_level() -> None:
+    raw = json.loads(stored(added={"any": ["thing"]}))
+    raw["gate"] = [{"variant": "int8", "runtime": "ai-edge-litert 2.1", "added": 1}]
+    for entry in (raw["input"], *raw["variants"].values(), *raw["files"].values()):
+        entry["added"] = 1
+    read = Manifest.from_json(json.dumps(raw).encode())
+    assert replace(read, gate=()) == manifest_of("one")
+    assert [result.variant for result in read.gate] == ["int8"]
 
 
-def test_a_manifest_of_another_schema_with_unknown_fields_asks_for_an_upgrade() -> None:
-    with pytest.raises(BundleError, match=r"schema 2 is not supported.*upgrade"):
-        Manifest.from_json(stored(schema=2, surprise=1))
+@pytest.mark.parametrize("unknown", [{}, {"surprise": 1}])
+def test_a_manifest_of_a_newer_schema_names_the_release_to_install(unknown: dict[str, Any]) -> None:
+    with pytest.raises(BundleError, match=r"manifest schema 2 is not supported.*; install TransferLite 9\.1 or newer"):
+        Manifest.from_json(stored(schema=2, min_release="9.1", **unknown))
+    with pytest.raises(BundleError, match=r"manifest schema 2 is not supported.*; install a newer TransferLite"):
+        Manifest.from_json(stored(schema=2, min_release=None))
+
+
+@pytest.mark.parametrize("schema", [0, "1", True, 1.0])
+def test_an_invalid_schema_number_is_refused(schema: object) -> None:
+    with pytest.raises(BundleError, match=r"schema .* is not supported"):
+        Manifest.from_json(stored(schema=schema))
 
 
 @pytest.mark.parametrize("path", ["../x", "/etc/x", "a/../../x", ".."])
@@ -113,27 +127,7 @@ def test_a_variant_that_the_gate_left_out_error_gives_the_reason() -> None:
         manifest_of("one").serving_files(["dynamic"])
 
 
-# -- pointer ---------------------------------------------------------------------------------------------------------
-
-
-def test_a_pointer_round_trips_through_json() -> None:
-    pointer = Pointer("two", ("one", "zero"), "2026-01-31T23:59:59+00:00")
-    assert Pointer.from_json(pointer.to_json()) == pointer
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"[]",
-        b"{}",
-        b'{"model_id": "a", "previous": 1, "updated_at": ""}',
-        b'{"model_id": "../x", "previous": [], "updated_at": ""}',
-    ],
-)
-def test_a_damaged_pointer_is_refused_with_its_name(data: bytes) -> None:
-    with pytest.raises(BundleError, match=r"^channels/x\.json: "):
-        Pointer.from_json(data, "channels/x.json")
+# -- model id ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("model_id", ["20260131-235959-3f9a1c07", "a", "A.b_c-1", "0" * 100])

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.helpers.s3_server import running_s3
 from tests.conftest import BUCKET
 from tests.transferlite.bundles import write_bundle
-from tests.transferlite.keys import ed25519, owners
+from tests.transferlite.keys import ed25519, forged, owners
 from transferlite.cli.main import run
 from transferlite.edge.install import install_current
 from transferlite.errors import (
@@ -69,7 +69,7 @@ def test_a_share_holds_only_the_serving_files(registry: Registry, bucket: Any) -
     assert list(raw) == ["schema", "channel", "model_id", "expires_at", "objects"]
     assert sorted(raw["objects"]) == [
         "channels/production.json",
-        *(f"models/two/{name}" for name in ("int8.tflite", "labels.txt", "manifest.json", "manifest.sig")),
+        *(f"models/two/{name}" for name in ("int8.tflite", "labels.txt", "manifest.json", "model.sig")),
     ]
     assert all("X-Amz-Signature=" in url and "X-Amz-Expires=3600" in url for url in raw["objects"].values())
 
@@ -88,7 +88,7 @@ def test_a_changed_channel_has_to_be_shared_again(registry: Registry, tmp_path: 
 
 def test_an_altered_pointer_in_a_share_is_refused(registry: Registry, tmp_path: Path) -> None:
     url = share_url(registry)
-    registry.store.put("channels/production.json", replace(registry.channel("production"), model_id="one").to_json())
+    registry.store.put("channels/production.json", forged(registry.channel("production"), model_id="one"))
     with pytest.raises(UntrustedError, match="does not match its signature"):
         install_current(open_share(url), "production", tmp_path)
 

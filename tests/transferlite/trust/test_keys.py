@@ -1,6 +1,7 @@
 """Signatures, and the keys that make and check them."""
 
-import base64
+import hashlib
+import json
 import shutil
 import stat
 import subprocess
@@ -14,16 +15,18 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from tests.transferlite import keys
-from transferlite.errors import InputError, UntrustedError
+from tests.transferlite.bundles import write_bundle
+from transferlite.errors import BundleError, InputError, UntrustedError
+from transferlite.predict.predictor import Predictor
 from transferlite.registry.open_registry import Registry
-from transferlite.trust.keys import LocalKey, Signer, create_key
+from transferlite.trust.envelope import Envelope, Signature, signed_bytes
+from transferlite.trust.keys import LocalKey, Signer, create_key, seal
 from transferlite.trust.open_keys import (
     configured_public_keys,
     open_signer,
     public_keys_of,
     read_public_keys,
 )
-from transferlite.trust.signature import Signature
 
 
 def pem(key: Any, secret: bytes | None = None) -> bytes:
@@ -32,56 +35,93 @@ def pem(key: Any, secret: bytes | None = None) -> bytes:
     return bytes(key.private_bytes(*form, encryption))
 
 
-def test_a_signature_matches_only_the_signed_bytes(signer: Signer) -> None:
-    signature = signer.sign(b"a manifest of any length " * 1000)
-    signer.public_keys.check(b"a manifest of any length " * 1000, signature, "here")
-    with pytest.raises(UntrustedError, match=r"here: does not match its signature by [0-9a-f]{16}"):
-        signer.public_keys.check(b"another manifest", signature, "here")
+def sealed(signer: Signer, payload: bytes = b"x") -> Envelope:
+    return seal("text/plain", payload, signer)
 
 
-def test_a_signature_round_trips_through_json(signer: Signer) -> None:
-    signature = signer.sign(b"x")
-    assert Signature.from_json(signature.to_json()) == signature
+def test_a_signature_matches_only_the_signed_bytes_and_their_type(signer: Signer) -> None:
+    envelope = sealed(signer, b"a manifest of any length " * 1000)
+    signer.public_keys.check(envelope, "here")
+    for change in ({"payload": b"another manifest"}, {"payload_type": "text/html"}):
+        with pytest.raises(UntrustedError, match=r"here: does not match its signature by [0-9a-f]{16}"):
+            signer.public_keys.check(replace(envelope, **change), "here")
+
+
+def test_an_envelope_round_trips_through_json(signer: Signer) -> None:
+    envelope = sealed(signer)
+    assert Envelope.from_dict(json.loads(envelope.to_json())) == envelope
+
+
+def test_an_unsigned_envelope_is_refused(signer: Signer) -> None:
+    with pytest.raises(UntrustedError, match="here: is not signed"):
+        signer.public_keys.check(Envelope("text/plain", b"x"), "here")
 
 
 def test_a_signature_of_another_key_is_refused_with_both_ids(signer: Signer) -> None:
     stranger = keys.ed25519("stranger")
-    (theirs,), (ours,) = stranger.public_keys.keys, signer.public_keys.keys
-    with pytest.raises(UntrustedError, match=rf"is signed with another key \({theirs}; accepted: {ours}\)"):
-        signer.public_keys.check(b"x", stranger.sign(b"x"), "here")
+    with pytest.raises(
+        UntrustedError, match=rf"is signed with another key \({stranger.public_keys}; accepted: {signer.public_keys}\)"
+    ):
+        signer.public_keys.check(sealed(stranger), "here")
 
 
-def test_a_key_that_claims_another_s_id_is_refused(signer: Signer) -> None:
+@pytest.mark.parametrize("claimed", [True, False])
+def test_a_key_that_claims_another_s_id_or_none_is_refused(signer: Signer, claimed: bool) -> None:
     (ours,) = signer.public_keys.keys
-    forged = replace(keys.ed25519("stranger").sign(b"x"), key=ours)
+    (theirs,) = sealed(keys.ed25519("stranger")).signatures
+    forged = replace(sealed(signer), signatures=(Signature(ours if claimed else "", theirs.value),))
     with pytest.raises(UntrustedError, match="does not match its signature"):
-        signer.public_keys.check(b"x", forged, "here")
+        signer.public_keys.check(forged, "here")
 
 
-@pytest.mark.parametrize("value", ["", "!", "QQ==", base64.b64encode(bytes(64)).decode(), "A" * 10000])
-def test_an_invalid_signature_value_is_refused(signer: Signer, value: str) -> None:
+@pytest.mark.parametrize("value", [b"", b"!", b"A", bytes(64), b"A" * 10000])
+def test_an_invalid_signature_value_is_refused(signer: Signer, value: bytes) -> None:
     (ours,) = signer.public_keys.keys
     with pytest.raises(UntrustedError, match="does not match its signature"):
-        signer.public_keys.check(b"x", Signature(ours, value), "here")
+        signer.public_keys.check(replace(sealed(signer), signatures=(Signature(ours, value),)), "here")
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b'{"key": 7, "value": ""}', b'{"key": ""}', b"[" * 10**5])
-def test_a_damaged_signature_file_is_refused(data: bytes) -> None:
-    with pytest.raises(UntrustedError, match=r"manifest\.sig: the signature cannot be read"):
-        Signature.from_json(data, "manifest.sig")
+def test_one_accepted_signature_among_several_is_enough(signer: Signer) -> None:
+    both = (*sealed(keys.ed25519("stranger")).signatures, *sealed(signer).signatures)
+    signer.public_keys.check(replace(sealed(signer), signatures=both), "here")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        None,
+        [],
+        {"payload": "eA==", "payloadType": "text/plain"},
+        {"payload": "eA", "payloadType": "text/plain", "signatures": []},
+        {"payload": "eA==", "payloadType": 7, "signatures": []},
+        {"payload": "eA==", "payloadType": "text/plain", "signatures": [{"keyid": 7, "sig": ""}]},
+        {"payload": "eA==", "payloadType": "text/plain", "signatures": [{"keyid": ""}]},
+        {"payload": "eA==", "payloadType": "text/plain", "signatures": [{"keyid": "", "sig": ""}] * 11},
+    ],
+)
+def test_a_damaged_envelope_is_refused(raw: Any) -> None:
+    with pytest.raises(BundleError, match="the signed envelope cannot be read"):
+        Envelope.from_dict(raw)
+
+
+def test_the_key_id_is_the_hint_of_openssf_model_signing() -> None:
+    public = keys.p256().public_keys
+    assert list(public.keys) == [hashlib.sha256(public.to_pem().encode()).hexdigest()]
 
 
 def test_any_accepted_key_may_sign() -> None:
     both = keys.ed25519("new").public_keys | keys.p256("old").public_keys
     for key in (keys.ed25519("new"), keys.p256("old")):
-        both.check(b"x", key.sign(b"x"), "here")
+        both.check(sealed(key), "here")
 
 
 def test_openssl_verifies_a_signature(tmp_path: Path) -> None:
     if not shutil.which("openssl"):
         pytest.skip("no openssl here")
     key = keys.ed25519()
-    for name, content in {"manifest": b"content", "raw": base64.b64decode(key.sign(b"content").value)}.items():
+    envelope = sealed(key, b"content")
+    signed = signed_bytes(envelope.payload_type, envelope.payload)
+    for name, content in {"manifest": signed, "raw": envelope.signatures[0].value}.items():
         (tmp_path / name).write_bytes(content)
     (tmp_path / "key.pem").write_text(key.public_keys.to_pem())
     command = ["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", "key.pem", "-rawin", "-in"]
@@ -97,7 +137,7 @@ def test_a_new_key_signs_and_is_readable_by_its_owner_only(tmp_path: Path) -> No
     assert stat.S_IMODE((tmp_path / "k.pem").stat().st_mode) == 0o600
     signer = open_signer(str(tmp_path / "k.pem"))
     assert signer is not None
-    read_public_keys(str(tmp_path / "k.pub.pem")).check(b"x", signer.sign(b"x"), "")
+    read_public_keys(str(tmp_path / "k.pub.pem")).check(sealed(signer), "")
     assert list(created.keys) == list(public_keys_of(str(tmp_path / "k.pem")).keys)
     assert list(created.keys) == list(public_keys_of(str(tmp_path / "k.pub.pem")).keys)
 
@@ -172,12 +212,32 @@ def test_keys_come_from_the_environment_if_set(monkeypatch: pytest.MonkeyPatch, 
     assert list(configured.keys) == list(keys.ed25519().public_keys.keys)
 
 
+@pytest.mark.parametrize("value", ["", " "])
+def test_an_empty_public_key_is_an_error_not_no_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: str
+) -> None:
+    with pytest.raises(InputError, match="--public-key: is empty"):
+        Registry.open(str(tmp_path), value)
+    monkeypatch.setenv("TRANSFERLITE_PUBLIC_KEY", value)
+    for use in (lambda: Registry.open(str(tmp_path)), lambda: Predictor.load(write_bundle_in(tmp_path))):
+        with pytest.raises(InputError, match="TRANSFERLITE_PUBLIC_KEY: is empty; give a PEM file, or unset it"):
+            use()
+    with pytest.raises(InputError, match="--signing-key: is empty"):
+        open_signer(value)
+
+
+def write_bundle_in(folder: Path) -> Path:
+    write_bundle(folder, "one")
+    return folder
+
+
 def test_a_missing_cryptography_package_error_names_the_extra(tmp_path: Path) -> None:
     (tmp_path / "key.pem").write_text(keys.ed25519().public_keys.to_pem())
     code = """
 import sys
 sys.modules["cryptography"] = None
 from transferlite.errors import MissingExtraError
+from transferlite.predict.predictor import Predictor
 from transferlite.registry.open_registry import Registry
 from transferlite.predict.predictor import Predictor
 print(Registry.open("models").keys)

@@ -6,6 +6,7 @@ import boto3
 import pytest
 
 from transferlite.errors import AccessDeniedError, InputError
+from transferlite.trust.keys import seal
 from transferlite.trust.kms import KmsKey
 from transferlite.trust.open_keys import (
     _kms_public_keys,
@@ -40,10 +41,10 @@ def test_the_public_half_of_a_kms_key_is_fetched_once_per_process(
 ) -> None:
     _kms_public_keys.cache_clear()
     monkeypatch.setenv("TRANSFERLITE_PUBLIC_KEY", kms_alias)
-    signature = KmsKey.open(kms_alias).sign(b"x")
+    envelope = seal("text/plain", b"x", KmsKey.open(kms_alias))
     first = configured_public_keys()
     assert first is not None
-    first.check(b"x", signature, "")
+    first.check(envelope, "")
     boto3.client("kms").delete_alias(AliasName="alias/models")
     assert configured_public_keys() is first
     _kms_public_keys.cache_clear()
