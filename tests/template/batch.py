@@ -12,6 +12,8 @@ from transferlite.cli.main import run
 
 RECLAIMED = "Host EC2 (instance i-0123456789abcdef0) terminated."
 """Source: https://docs.aws.amazon.com/batch/latest/userguide/job_retries.html"""
+NO_CAPACITY = "Canceled by JobStateTimeLimit action due to reason: CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY"
+"""Source: https://docs.aws.amazon.com/batch/latest/userguide/job_stuck_in_runnable_capacity.html"""
 ENDED = "Essential container in task exited"
 
 

@@ -114,7 +114,8 @@ def machine(stack: Stack, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> str:
     template = read_template()
     defaults = {name: parameter.get("Default") for name, parameter in template["Parameters"].items()}
     properties = template["Resources"]["TrainingStateMachine"]["Properties"]
-    values = {name: str(resolved(value, defaults | stack.ids)) for name, value in _substitutions(properties).items()}
+    with_gpus = defaults | {"Compute": "gpu"} | stack.ids
+    values = {name: str(resolved(value, with_gpus)) for name, value in _substitutions(properties).items()}
     definition = re.sub(r"\$\{(\w+)\}", lambda match: values[match[1]], DEFINITION.read_text())
     created = boto3.client("stepfunctions").create_state_machine(
         name=resolved(properties["Name"], {}), definition=definition, roleArn="arn:aws:iam::123456789012:role/training"
@@ -137,7 +138,8 @@ def notifications(stack: Stack) -> Any:
     boto3.client("sns").subscribe(TopicArn=stack.outputs["TopicArn"], Protocol="sqs", Endpoint=arn)
 
     def read() -> list[tuple[str, str]]:
-        bodies = [json.loads(message["Body"]) for message in sqs.receive_message(QueueUrl=url).get("Messages", [])]
+        received = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
+        bodies = [json.loads(message["Body"]) for message in received]
         return [(body["Subject"], body["Message"]) for body in bodies]
 
     return read

@@ -11,6 +11,8 @@ from tests.template.stack import PARAMETERS, PSEUDO, Template
 
 Pair = tuple[str, str]
 """IAM action and resource ARN; a grant may have IAM's wildcards ``*`` and ``?``."""
+ALL_OPTIONS = {"PhotoTags": "on", "EventBus": "default", "PlanImage": PARAMETERS["TrainImage"].replace("train", "plan")}
+"""Parameters whose values a role's policy or the function's environment contains."""
 OUR_BUCKETS = {"DataBucket": "photos-data", "ModelBucket": "photos-models", "PredictionBucket": "photos-predictions"}
 
 
@@ -83,7 +85,7 @@ class Account:
         return self.arn(resource) if attribute == "Arn" else self._ref(name)
 
     def _ref(self, name: str) -> Any:
-        known = PSEUDO | OUR_BUCKETS | PARAMETERS | dict(self.named)
+        known = PSEUDO | OUR_BUCKETS | PARAMETERS | ALL_OPTIONS | dict(self.named)
         if name == "AWS::NoValue":
             return None
         if name in known:

@@ -54,15 +54,17 @@ def job_command(account: Account, state: str) -> list[str]:
 @contextmanager
 def as_role(role: str, **environment: str) -> Iterator[None]:
     """Sign every request with the role's own key until the context ends."""
+    from inference_lambda.records.tags_events_lines import _events_client
     from train_job.data.load_photos import _open_bucket as open_photo_bucket
 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"AWS_ACCESS_KEY_ID": role, "AWS_REGION": "us-east-1", **environment}.items():
             patch.setenv(name, value)
-        for cached in (s3_client, open_photo_bucket, handler._service):
+        patch.setattr(boto3, "DEFAULT_SESSION", None)  # it keeps the first role's key
+        for cached in (s3_client, open_photo_bucket, handler._service, _events_client):
             cached.cache_clear()
         yield
-    for cached in (s3_client, open_photo_bucket, handler._service):
+    for cached in (s3_client, open_photo_bucket, handler._service, _events_client):
         cached.cache_clear()
 
 

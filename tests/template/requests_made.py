@@ -11,6 +11,9 @@ from urllib.parse import parse_qs
 import pytest
 
 from tests.template.policies import Pair
+from tests.template.stack import PSEUDO
+
+EVENT_BUSES = f"arn:aws:events:{PSEUDO['AWS::Region']}:{PSEUDO['AWS::AccountId']}:event-bus/"
 
 _OBJECT_ACTIONS = {
     ("GET", None): "GetObject",
@@ -25,16 +28,20 @@ _OBJECT_ACTIONS = {
     ("DELETE", "uploadId"): "AbortMultipartUpload",
     ("GET", "tagging"): "GetObjectTagging",
     ("PUT", "tagging"): "PutObjectTagging",
+    ("GET", "tagging of a version"): "GetObjectVersionTagging",
+    ("PUT", "tagging of a version"): "PutObjectVersionTagging",
 }
 """Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html"""
 _BUCKET_ACTIONS = {("HEAD", None): "ListBucket", ("GET", "list-type"): "ListBucket"}
-_SUBRESOURCES = ("versionId", "uploads", "uploadId", "tagging", "list-type")
+_SUBRESOURCES = ("versionId", "uploads", "uploadId", "tagging", "tagging of a version", "list-type")
 
 
 def s3_permission(method: str, path: str, query: str) -> Pair:
     """Return the action and ARN that a path-style request needs; an unknown request gets an action no policy grants."""
     bucket, _, key = path.removeprefix("/").partition("/")
     parameters = parse_qs(query, keep_blank_values=True)
+    if {"tagging", "versionId"} <= parameters.keys():
+        parameters = {"tagging of a version": [""]}
     subresource = next((name for name in _SUBRESOURCES if name in parameters), None)
     action = (_OBJECT_ACTIONS if key else _BUCKET_ACTIONS).get((method, subresource), f"{method}, of no known action")
     return f"s3:{action}", f"arn:aws:s3:::{bucket}" + (f"/{key}" if key else "")
@@ -58,7 +65,13 @@ class Requests:
         body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
         environ["wsgi.input"] = io.BytesIO(body)
         action = environ["HTTP_X_AMZ_TARGET"].split(".")[1]
-        return self._add(access_key, (f"{service}:{action}", json.loads(body).get("KeyId", "*")))
+        request = json.loads(body)
+        if service == "events":
+            buses = {entry["EventBusName"] for entry in request["Entries"]}
+            for bus in buses:
+                self._add(access_key, (f"events:{action}", f"{EVENT_BUSES}{bus}"))
+            return None
+        return self._add(access_key, (f"{service}:{action}", request.get("KeyId", "*")))
 
     def _add(self, access_key: str, pair: Pair) -> None:
         self.used.setdefault(access_key, set()).add(pair)

@@ -48,7 +48,7 @@ def _task_needs(account: Account, state: Any, states: list[Any]) -> Iterator[Pai
 def _job_needs(parameters: Any, states: list[Any]) -> Iterator[Pair]:
     """Yield the permissions for a Batch job: https://docs.aws.amazon.com/step-functions/latest/dg/batch-iam.html."""
     assert "Tags" not in parameters  # tags would need batch:TagResource
-    chosen = [state["Result"] for state in states if state["Type"] == "Pass" and "Result" in state]
+    chosen = [state["Result"] for state in states if state["Type"] == "Pass" and "queue" in state.get("Result", {})]
     for key, name in (("JobQueue", "queue"), ("JobDefinition", "definition")):
         for target in [parameters[key]] if key in parameters else [result[name] for result in chosen]:
             yield "batch:SubmitJob", target

@@ -22,6 +22,7 @@ NAME = "photos"
 PARAMETERS = {
     "TrainImage": "111122223333.dkr.ecr.eu-central-1.amazonaws.com/train:1",
     "InferenceImage": "111122223333.dkr.ecr.eu-central-1.amazonaws.com/inference:1",
+    "Compute": "gpu",
     "GpuInstanceTypes": "g4dn.xlarge,g5.xlarge",  # moto splits a given list, but not a default
 }
 UNKNOWN = LEFT_OUT | CREATED_FIRST | set(OWN_CALLS)
@@ -93,6 +94,7 @@ def deploy(**parameters_given: str) -> Stack:
     values = defaults | PARAMETERS | parameters_given  # moto does not convert a numeric default to text
     parameters = [{"ParameterKey": key, "ParameterValue": value} for key, value in values.items()]
     template, created = _create_signing_key_first(template, values)
+    _drop_absent_zones(template, values)
     body = json.dumps(deployable(template))
     cloudformation.create_stack(
         StackName=NAME, TemplateBody=body, Parameters=parameters, Capabilities=["CAPABILITY_IAM"]
@@ -107,6 +109,15 @@ def deploy(**parameters_given: str) -> Stack:
     ids |= created
     _create_missing_types(template, ids, values | ids)
     return Stack(outputs, ids)
+
+
+def _drop_absent_zones(template: Template, values: dict[str, Any]) -> None:
+    """Keep the subnets that exist, because moto passes ``AWS::NoValue`` in a list on as None."""
+    for resource in template["Resources"].values():
+        if resource["Type"] == "AWS::Batch::ComputeEnvironment":
+            machines = resource["Properties"]["ComputeResources"]
+            chosen = [_chosen(subnet, values) for subnet in machines["Subnets"]]
+            machines["Subnets"] = [subnet for subnet in chosen if subnet != NOTHING]
 
 
 def _create_signing_key_first(template: Template, values: dict[str, Any]) -> tuple[Template, dict[str, str]]:
@@ -129,7 +140,13 @@ def _create_missing_types(template: Template, ids: dict[str, str], values: dict[
     _configure_notifications(resolved(configuration, values), ids)
 
 
-PSEUDO = {"AWS::StackName": NAME, "AWS::AccountId": ACCOUNT, "AWS::Region": "eu-central-1", "AWS::Partition": "aws"}
+PSEUDO = {
+    "AWS::StackName": NAME,
+    "AWS::AccountId": ACCOUNT,
+    "AWS::Region": "eu-central-1",
+    "AWS::Partition": "aws",
+    "AWS::URLSuffix": "amazonaws.com",
+}
 NOTHING = {"Ref": "AWS::NoValue"}
 
 
@@ -171,9 +188,14 @@ def holds(condition: str | None, values: dict[str, Any]) -> bool:
 
 
 def is_true(expression: Any, values: dict[str, Any]) -> bool:
-    """Evaluate ``Fn::Equals``, or ``Fn::Not`` of it, with these parameters."""
+    """Evaluate ``Fn::Equals``, ``Fn::Not``, ``Fn::And``, ``Fn::Or`` and references to conditions."""
+    if "Condition" in expression:
+        return holds(expression["Condition"], values)
     if "Fn::Not" in expression:
         return not is_true(expression["Fn::Not"][0], values)
+    for function, join in (("Fn::And", all), ("Fn::Or", any)):
+        if function in expression:
+            return join(is_true(part, values) for part in expression[function])
     left, right = (str(resolved(side, values)) for side in expression["Fn::Equals"])
     return left == right
 

@@ -178,6 +178,7 @@ def test_images_may_be_pulled_only_from_their_repository(image: str) -> None:
         ("POST", "/b/k", "uploads", "s3:PutObject", "b/k"),
         ("DELETE", "/b/k", "uploadId=1", "s3:AbortMultipartUpload", "b/k"),
         ("PUT", "/b/k", "tagging", "s3:PutObjectTagging", "b/k"),
+        ("GET", "/b/k", "tagging&versionId=1", "s3:GetObjectVersionTagging", "b/k"),
         ("GET", "/b", "list-type=2&prefix=k", "s3:ListBucket", "b"),
         ("PUT", "/b", "", "s3:PUT, of no known action", "b"),
     ],

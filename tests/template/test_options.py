@@ -24,7 +24,7 @@ from transferlite.errors import UntrustedError
 from transferlite.predict.predictor import Predictor
 
 ON = {
-    "FunctionUrl": "on",
+    "FunctionUrl": "iam",
     "CorsOrigins": "https://example.com,https://example.org",
     "Signing": "on",
     "ScheduleState": "ENABLED",
@@ -32,7 +32,12 @@ ON = {
     "TrainAfterLabels": "3",
     "Compute": "gpu",
     "Tracing": "Active",
-    "ReservedConcurrency": "5",
+    "ReserveConcurrency": "on",
+    "FunctionConcurrency": "5",
+    "PhotoTags": "on",
+    "EventBus": "default",
+    "Lines": "on",
+    "Metrics": "on",
     "AlarmEmail": "you@example.com",
 }
 PHOTOS = Callable[[int], None]
@@ -72,6 +77,14 @@ def test_the_function_url_requires_iam_and_allows_configured_origins(stack: Stac
     assert url_config["Cors"]["AllowOrigins"] == ["https://example.com", "https://example.org"]
     assert set(url_config["Cors"]["AllowMethods"]) == {"GET", "POST"}
     assert "authorization" in url_config["Cors"]["AllowHeaders"]
+
+
+def test_optional_output_is_configured_in_the_function(stack: Stack) -> None:
+    variables = environment(stack)
+    assert variables["TRANSFERLITE_TAGS"] == "on"
+    assert variables["TRANSFERLITE_EVENT_BUS"] == "default"
+    assert variables["TRANSFERLITE_LINES"] == "labels/"
+    assert variables["TRANSFERLITE_METRICS"] == "TransferLite"
 
 
 def test_concurrency_is_reserved(stack: Stack) -> None:
@@ -160,10 +173,10 @@ def test_the_schedule_and_enough_new_labels_start_trainings_on_gpus(
     assert batch.attempts == {"check": 1}
     photos(3)
     assert run(machine, json.loads(target["Input"]), "enough-labels") == "SUCCEEDED"
-    assert batch.attempts == {"check": 2, "train": 1}
+    assert batch.attempts == {"check": 2, "await-gpu": 1, "train": 1}
     assert run(machine, json.loads(training_schedule["Target"]["Input"]), "by-the-schedule") == "SUCCEEDED"
-    assert batch.attempts == {"check": 3, "train": 2}
-    assert list(jobs(stack, "GpuJobQueue")) == ["train"]
+    assert batch.attempts == {"check": 3, "await-gpu": 2, "train": 2}
+    assert list(jobs(stack, "GpuJobQueue")) == ["await-gpu", "train"]
 
 
 def test_only_the_labels_file_triggers_the_new_labels_rule(stack: Stack) -> None:

@@ -9,12 +9,13 @@ import boto3
 import pytest
 
 from tests.conftest import Trained
-from tests.template.batch import ENDED, RECLAIMED, Batch, End
+from tests.template.batch import ENDED, NO_CAPACITY, RECLAIMED, Batch, End
 from tests.template.stack import Stack
 from train_job.cli.plan import plan
 from transferlite.registry.open_registry import Registry
 
 PHOTOS = Callable[[int], None]
+CPU = {"compute": "cpu"}
 
 
 def run(machine: str, execution_input: dict[str, Any], name: str = "run") -> str:
@@ -45,12 +46,9 @@ def set_photos_per_shard(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(option, "default", count)
 
 
-@pytest.mark.parametrize("execution_input", [{"compute": "cpu"}, {}])
-def test_the_schedule_starts_one_training(
-    stack: Stack, machine: str, photos: PHOTOS, notifications: Any, execution_input: dict[str, Any]
-) -> None:
+def test_the_schedule_starts_one_training(stack: Stack, machine: str, photos: PHOTOS, notifications: Any) -> None:
     photos(4)
-    assert run(machine, execution_input) == "SUCCEEDED"
+    assert run(machine, CPU) == "SUCCEEDED"
     by_name = jobs(stack, "CpuJobQueue")
     assert list(by_name) == ["check", "train"]
     command = by_name["train"]["container"]["command"]
@@ -70,20 +68,34 @@ def test_features_of_many_new_photos_are_extracted_in_parallel(
 ) -> None:
     set_photos_per_shard(1, monkeypatch)
     photos(4)
-    assert run(machine, {"compute": "gpu"}) == "SUCCEEDED"
+    assert run(machine, {}) == "SUCCEEDED"  # the stack's default is a GPU
     by_name = jobs(stack, "GpuJobQueue")
-    assert {name: job["children"] for name, job in by_name.items()} == {"extract-features": 4, "train": 0}
+    assert {name: job["children"] for name, job in by_name.items()} == {
+        "await-gpu": 0,
+        "extract-features": 4,
+        "train": 0,
+    }
     assert by_name["extract-features"]["container"]["command"][:2] == ["features", "extract"]
     assert list(jobs(stack, "CpuJobQueue")) == ["check"]
 
 
-@pytest.mark.parametrize("reason", [RECLAIMED, "Your Spot Task was interrupted."])
-def test_a_spot_interruption_is_retried(
-    stack: Stack, machine: str, photos: PHOTOS, batch: Batch, notifications: Any, reason: str
+@pytest.mark.parametrize(
+    ("compute", "reason"),
+    [
+        ("gpu", RECLAIMED),
+        ("gpu", "Task failed to start"),
+        ("cpu", "Your Spot Task was interrupted."),
+        ("cpu", "Timeout waiting for network interface provisioning to complete."),
+        ("cpu", "ResourceInitializationError: unable to pull secrets or registry auth"),
+        ("cpu", "CannotPullContainerError: pull image manifest has been retried 5 time(s)"),
+    ],
+)
+def test_causes_outside_the_job_are_retried(
+    stack: Stack, machine: str, photos: PHOTOS, batch: Batch, notifications: Any, compute: str, reason: str
 ) -> None:
     photos(4)
     batch.ends["train"] = [End(143, reason), End(143, reason), End()]
-    assert run(machine, {"compute": "gpu"}) == "SUCCEEDED"
+    assert run(machine, {"compute": compute}) == "SUCCEEDED"
     assert batch.attempts["train"] == 3
     assert [subject for subject, _ in notifications()] == ["TransferLite: a new version is published"]
 
@@ -96,7 +108,7 @@ def test_a_failed_training_is_not_retried_and_sends_a_notification(
 ) -> None:
     photos(4)
     batch.ends["train"] = [end, End()]
-    assert run(machine, {}) == "FAILED"
+    assert run(machine, CPU) == "FAILED"
     assert batch.attempts["train"] == 1
     ((subject, message),) = notifications()
     assert subject == "TransferLite: a training failed"
@@ -109,7 +121,7 @@ def test_repeated_spot_interruptions_fail_the_training(
 ) -> None:
     photos(4)
     batch.ends["train"] = [End(143, RECLAIMED)]
-    assert run(machine, {}) == "FAILED"
+    assert run(machine, {"compute": "gpu"}) == "FAILED"
     assert batch.attempts["train"] == 5
     assert len(notifications()) == 1
 
@@ -120,9 +132,27 @@ def test_a_failed_feature_extraction_stops_the_training(
     set_photos_per_shard(2, monkeypatch)
     photos(4)
     batch.ends["extract-features"] = [End(1)]
-    assert run(machine, {}) == "FAILED"
+    assert run(machine, CPU) == "FAILED"
     assert "train" not in jobs(stack, "CpuJobQueue")
     assert [subject for subject, _ in notifications()] == ["TransferLite: a training failed"]
+
+
+@pytest.mark.parametrize(("fallback", "status"), [("cpu", "SUCCEEDED"), ("none", "FAILED")])
+def test_a_cpu_trains_if_no_gpu_machine_starts(
+    stack: Stack, machine: str, photos: PHOTOS, batch: Batch, notifications: Any, fallback: str, status: str
+) -> None:
+    photos(4)
+    batch.ends["await-gpu"] = [End(1, NO_CAPACITY)]
+    assert run(machine, {"compute": "gpu", "fallback": fallback}) == status
+    subjects = [subject for subject, _ in notifications()]
+    if fallback == "cpu":
+        assert list(jobs(stack, "CpuJobQueue")) == ["check", "train"]
+        assert subjects == [
+            "TransferLite: training on a CPU instead of a GPU",
+            "TransferLite: a new version is published",
+        ]
+    else:
+        assert subjects == ["TransferLite: a training failed"]
 
 
 def test_missing_labels_stop_the_run_before_a_gpu_starts(
@@ -160,7 +190,7 @@ def test_training_needs_the_requested_number_of_new_labels(
     stack: Stack, machine: str, photos: PHOTOS, notifications: Any, requested: int, trains: bool
 ) -> None:
     photos(4)
-    assert run(machine, {"new_labels": requested}) == "SUCCEEDED"
+    assert run(machine, CPU | {"new_labels": requested}) == "SUCCEEDED"
     assert ("train" in jobs(stack, "CpuJobQueue")) is trains
     assert len(notifications()) == trains
 
@@ -178,7 +208,7 @@ def test_labels_of_the_newest_version_are_not_new(
     assert (folder / "dataset.csv").read_text().startswith("image,label,sha256,split\n")
     s3.put_object(Bucket=bucket, Key=f"{prefix}/training/dataset.csv", Body=table.encode())
     s3.upload_file(str(trained.bundle / "manifest.json"), bucket, f"{prefix}/manifest.json")
-    assert run(machine, {"new_labels": 4}) == "SUCCEEDED"
+    assert run(machine, CPU | {"new_labels": 4}) == "SUCCEEDED"
     assert (
         "3 new labels since the newest version" in batch.outputs[0]
     )  # photo 1 has a new label; photos 2 and 3 are new
@@ -198,9 +228,11 @@ def test_a_second_training_waits_for_the_first(stack: Stack, machine: str, photo
     }
     definition["States"]["Held"] = {"Type": "Wait", "Seconds": 3, "Next": "AcquireTurn"}
     client.update_state_machine(stateMachineArn=machine, definition=json.dumps(definition))
-    first = client.start_execution(stateMachineArn=machine, name="first", input='{"hold": true}')["executionArn"]
+    first = client.start_execution(stateMachineArn=machine, name="first", input='{"hold": true, "compute": "cpu"}')[
+        "executionArn"
+    ]
     time.sleep(0.2)
-    assert run(machine, {}, "second") == "SUCCEEDED"
+    assert run(machine, CPU, "second") == "SUCCEEDED"
     ends = [
         client.describe_execution(executionArn=arn)["stopDate"] for arn in (first, first.replace(":first", ":second"))
     ]

@@ -13,6 +13,15 @@ from transferlite.cli.main import transferlite
 
 GPUS = {"g4dn.xlarge": 1, "g5.xlarge": 1, "g6.xlarge": 1, "g4dn.2xlarge": 1, "g4dn.12xlarge": 4, "p3.2xlarge": 1}
 """Source: https://aws.amazon.com/ec2/instance-types/#Accelerated_Computing"""
+EC2_CAUSES = ["Host EC2*", "Task failed to start*", "CannotPull*"]
+FARGATE_CAUSES = [
+    "Your Spot Task was interrupted*",
+    "Timeout waiting for network interface*",
+    "ResourceInitializationError*",
+    "CannotPull*",
+]
+"""Causes outside the job. Source: https://docs.aws.amazon.com/batch/latest/userguide/job_retries.html and
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/stopped-task-error-codes.html"""
 ACTIONS_WITHOUT_RESOURCE = {
     "batch:DescribeJobs",
     "ecr:GetAuthorizationToken",
@@ -128,15 +137,14 @@ def jobs_run_unprivileged_on_a_read_only_root(template: Template) -> None:
         assert properties_of_job["LogConfiguration"]["Options"]["awslogs-group"] == {"Ref": "TrainingLogGroup"}
 
 
-def only_spot_interruptions_are_retried(template: Template) -> None:
+def only_causes_outside_the_job_are_retried(template: Template) -> None:
     for job in of_type(template, "AWS::Batch::JobDefinition").values():
-        *reclaimed, otherwise = job["RetryStrategy"]["EvaluateOnExit"]
-        assert {condition["Action"] for condition in reclaimed} == {"RETRY"}
-        assert {condition["OnStatusReason"] for condition in reclaimed} == {
-            "Host EC2*",
-            "Your Spot Task was interrupted*",
-        }
+        *retried, otherwise = job["RetryStrategy"]["EvaluateOnExit"]
+        assert {condition["Action"] for condition in retried} == {"RETRY"}
+        expected = FARGATE_CAUSES if job["PlatformCapabilities"] == ["FARGATE"] else EC2_CAUSES
+        assert [condition.get("OnStatusReason") or condition["OnReason"] for condition in retried] == expected
         assert otherwise == {"OnReason": "*", "Action": "EXIT"}
+        assert len(retried) <= 4  # Batch takes five conditions
         assert job["RetryStrategy"]["Attempts"] > 1
         assert job["Timeout"]["AttemptDurationSeconds"] == {"Ref": "AttemptSeconds"}
 
@@ -187,6 +195,7 @@ def alarms_notify_the_topic(template: Template) -> None:
         ("AWS/SQS", "ApproximateAgeOfOldestMessage"),
         ("AWS/Lambda", "Errors"),
         ("AWS/States", "ExecutionsFailed"),
+        ("AWS/States", "ExecutionsTimedOut"),
         ("TransferLite", "photos-PredictionDrift"),
         ("TransferLite", "photos-DriftChecks"),
     }
@@ -220,11 +229,17 @@ def new_labels_start_a_training_only_if_configured(template: Template) -> None:
     assert target["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["ScheduleDeadLetterQueue", "Arn"]}}
 
 
-def function_url_requires_iam_and_is_off_by_default(template: Template) -> None:
-    url = template["Resources"]["InferenceFunctionUrl"]
+def function_url_is_off_by_default_and_open_only_if_configured(template: Template) -> None:
+    url, parameter = template["Resources"]["InferenceFunctionUrl"], template["Parameters"]["FunctionUrl"]
     assert url["Condition"] == "HasUrl"
-    assert template["Parameters"]["FunctionUrl"]["Default"] == "off"
-    assert url["Properties"]["AuthType"] == "AWS_IAM"
+    assert (parameter["Default"], parameter["AllowedValues"]) == ("off", ["off", "iam", "key", "public"])
+    assert "WARNING" in parameter["Description"]
+    assert url["Properties"]["AuthType"] == {"Fn::If": ["HasOpenUrl", "NONE", "AWS_IAM"]}
+    granted = {name: template["Resources"][name] for name in ("OpenUrlPermission", "OpenUrlInvokePermission")}
+    assert {permission["Condition"] for permission in granted.values()} == {"HasOpenUrl"}
+    assert granted["OpenUrlPermission"]["Properties"]["FunctionUrlAuthType"] == "NONE"
+    assert granted["OpenUrlInvokePermission"]["Properties"]["InvokedViaFunctionUrl"] is True
+    assert len(of_type(template, "AWS::Lambda::Permission")) == 2
 
 
 def function_is_traced_only_if_configured(template: Template) -> None:
@@ -271,9 +286,8 @@ def training_machines_accept_no_connections(template: Template) -> None:
     group = properties(template, "TrainingSecurityGroup")
     assert "SecurityGroupIngress" not in group
     assert [(rule["FromPort"], rule["ToPort"]) for rule in group["SecurityGroupEgress"]] == [(443, 443)]
-    assert (
-        properties(template, "GpuLaunchTemplate")["LaunchTemplateData"]["MetadataOptions"]["HttpTokens"] == "required"
-    )
+    metadata = properties(template, "GpuLaunchTemplate")["LaunchTemplateData"]["MetadataOptions"]
+    assert metadata == {"HttpTokens": "required", "HttpPutResponseHopLimit": 1}  # jobs do not reach it
 
 
 # -- broken templates --------------------------------------------------------------------------------------------------
@@ -337,6 +351,11 @@ BREAKS: list[Break] = [
         "optional",
     ),
     (
+        training_machines_accept_no_connections,
+        ("GpuLaunchTemplate", "LaunchTemplateData", "MetadataOptions", "HttpPutResponseHopLimit"),
+        2,
+    ),
+    (
         gpu_machines_have_gpus_and_disk,
         ("GpuJobDefinition", "ContainerProperties", "ResourceRequirements", 0, "Value"),
         "0",
@@ -348,13 +367,13 @@ BREAKS: list[Break] = [
     ),
     (jobs_run_unprivileged_on_a_read_only_root, ("GpuJobDefinition", "ContainerProperties", "User"), "0:0"),
     (
-        only_spot_interruptions_are_retried,
+        only_causes_outside_the_job_are_retried,
         ("CpuJobDefinition", "RetryStrategy", "EvaluateOnExit", 0, "OnStatusReason"),
         "*",
     ),
     (
-        only_spot_interruptions_are_retried,
-        ("GpuJobDefinition", "RetryStrategy", "EvaluateOnExit", 2, "Action"),
+        only_causes_outside_the_job_are_retried,
+        ("GpuJobDefinition", "RetryStrategy", "EvaluateOnExit", 3, "Action"),
         "RETRY",
     ),
     (training_schedule_is_valid_and_off_by_default, ("TrainingSchedule", "State"), "ENABLED"),
@@ -380,7 +399,17 @@ BREAKS: list[Break] = [
     (drift_job_feeds_the_drift_alarm, ("DriftMetricFilter", "FilterPattern"), ""),
     (new_labels_start_a_training_only_if_configured, ("NewLabelsRule", "EventPattern", "detail", "object"), {}),
     (new_labels_start_a_training_only_if_configured, ("NewLabelsRule", "Targets", 0, "DeadLetterConfig"), None),
-    (function_url_requires_iam_and_is_off_by_default, ("InferenceFunctionUrl", "AuthType"), "NONE"),
+    (function_url_is_off_by_default_and_open_only_if_configured, ("InferenceFunctionUrl", "AuthType"), "NONE"),
+    (
+        function_url_is_off_by_default_and_open_only_if_configured,
+        ("Resources", "OpenUrlPermission", "Condition"),
+        "HasUrl",
+    ),
+    (
+        function_url_is_off_by_default_and_open_only_if_configured,
+        ("OpenUrlInvokePermission", "InvokedViaFunctionUrl"),
+        False,
+    ),
     (
         function_is_traced_only_if_configured,
         ("InferenceFunction", "TracingConfig"),

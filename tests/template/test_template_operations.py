@@ -10,11 +10,23 @@ from tests.template.stack import PARAMETERS, ROOT, Template, is_true, resolved
 OPTIONS = {
     "TracingEnabled": {"Tracing": "Active"},
     "HasEmail": {"AlarmEmail": "you@example.com"},
-    "HasUrl": {"FunctionUrl": "on"},
+    "HasUrl": {"FunctionUrl": "iam"},
+    "HasOpenUrl": {"FunctionUrl": "key"},
+    "HasApiKey": {"ApiKeySha256": "0" * 64},
     "HasCors": {"CorsOrigins": "https://example.com"},
     "SigningEnabled": {"Signing": "on"},
     "TrainsOnNewLabels": {"TrainAfterLabels": "100"},
-    "ReservesConcurrency": {"ReservedConcurrency": "5"},
+    "ReservesConcurrency": {"ReserveConcurrency": "on"},
+    "TagsPhotos": {"PhotoTags": "on"},
+    "SendsEvents": {"EventBus": "default"},
+    "WritesLines": {"Lines": "on"},
+    "HasMetrics": {"Metrics": "on"},
+    "HasGpu": {"Compute": "gpu"},
+    "HasPlanImage": {"PlanImage": PARAMETERS["TrainImage"]},
+    "HasZoneC": {"Zones": "3"},
+    "HasZoneD": {"Zones": "4"},
+    "HasZoneE": {"Zones": "5"},
+    "HasZoneF": {"Zones": "6"},
     "IsZip": {"FunctionPackage": "Zip"},
     "ChecksDrift": {"DriftState": "ENABLED"},
 }
@@ -29,6 +41,13 @@ ALARMS = {
     "QueueAgeAlarm": ("AWS/SQS", AGE, "QueueName", {"Fn::GetAtt": ["IncomingQueue", "QueueName"]}, 900),
     "FunctionErrorsAlarm": ("AWS/Lambda", "Errors", "FunctionName", FUNCTION, 0),
     "TrainingFailedAlarm": ("AWS/States", "ExecutionsFailed", "StateMachineArn", {"Ref": "TrainingStateMachine"}, 0),
+    "TrainingTooLongAlarm": (
+        "AWS/States",
+        "ExecutionsTimedOut",
+        "StateMachineArn",
+        {"Ref": "TrainingStateMachine"},
+        0,
+    ),
     "TrainingNotStartedAlarm": (
         "AWS/SQS",
         VISIBLE,
@@ -50,6 +69,7 @@ UNTAGGABLE_TYPES = {
     "AWS::IAM::InstanceProfile",
     "AWS::KMS::Alias",
     "AWS::Lambda::Url",
+    "AWS::Lambda::Permission",
     "AWS::Logs::MetricFilter",
     "AWS::Scheduler::Schedule",
 }
@@ -61,9 +81,9 @@ TAGGED_ONLY_BY_THE_STACK = {"GpuLaunchTemplate", "NewLabelsRule", "Dashboard"}
 
 
 def options_are_off_by_default(template: Template) -> None:
-    defaults = {
-        name: str(parameter.get("Default", "")) for name, parameter in template["Parameters"].items()
-    } | PARAMETERS
+    defaults = {name: str(parameter.get("Default", "")) for name, parameter in template["Parameters"].items()} | {
+        "InferenceImage": PARAMETERS["InferenceImage"]
+    }
     assert set(template["Conditions"]) == set(OPTIONS) | ON_BY_DEFAULT
     for name, expression in template["Conditions"].items():
         assert is_true(expression, defaults) == (name in ON_BY_DEFAULT), name
@@ -71,7 +91,7 @@ def options_are_off_by_default(template: Template) -> None:
         assert is_true(template["Conditions"][name], defaults | option), name
         (parameter,) = option
         allowed = template["Parameters"][parameter].get("AllowedValues")
-        assert allowed is None or option[parameter] in allowed
+        assert allowed is None or option[parameter] in map(str, allowed)
 
 
 def only_configured_origins_may_send_signed_calls(template: Template) -> None:
@@ -89,9 +109,10 @@ def only_configured_origins_may_send_signed_calls(template: Template) -> None:
 
 def concurrency_is_limited_and_reserved_only_if_configured(template: Template) -> None:
     for function in of_type(template, "AWS::Lambda::Function").values():
-        reserved = {"Fn::If": ["ReservesConcurrency", {"Ref": "ReservedConcurrency"}, {"Ref": "AWS::NoValue"}]}
+        # as many as the queue may use: fewer would throttle it
+        reserved = {"Fn::If": ["ReservesConcurrency", {"Ref": "FunctionConcurrency"}, {"Ref": "AWS::NoValue"}]}
         assert function["ReservedConcurrentExecutions"] == reserved
-    assert template["Parameters"]["ReservedConcurrency"]["Default"] == 0
+    assert template["Parameters"]["ReserveConcurrency"]["Default"] == "off"
     limit = template["Parameters"]["FunctionConcurrency"]
     assert 2 == limit["MinValue"] <= limit["Default"] <= limit["MaxValue"]  # SQS requires at least 2
 
@@ -263,7 +284,12 @@ BREAKS: list[Break] = [
     (
         concurrency_is_limited_and_reserved_only_if_configured,
         ("InferenceFunction", "ReservedConcurrentExecutions"),
-        {"Ref": "ReservedConcurrency"},
+        {"Ref": "FunctionConcurrency"},
+    ),
+    (
+        concurrency_is_limited_and_reserved_only_if_configured,
+        ("ZipFunction", "ReservedConcurrentExecutions", "Fn::If", 1),
+        {"Ref": "Zones"},
     ),
     (
         concurrency_is_limited_and_reserved_only_if_configured,

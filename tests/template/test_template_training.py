@@ -15,7 +15,7 @@ TRUSTED_SERVICES = {
     "CheckJobRole": "ecs-tasks.amazonaws.com",
     "DriftJobRole": "ecs-tasks.amazonaws.com",
     "BatchExecutionRole": "ecs-tasks.amazonaws.com",
-    "BatchInstanceRole": "ec2.amazonaws.com",
+    "BatchInstanceRole": {"Fn::Sub": "ec2.${AWS::URLSuffix}"},  # ec2.amazonaws.com.cn in China
     "StateMachineRole": "states.amazonaws.com",
     "ScheduleRole": "scheduler.amazonaws.com",
     "DriftScheduleRole": "scheduler.amazonaws.com",
@@ -47,7 +47,7 @@ def each_role_trusts_one_service(template: Template) -> None:
         (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
         assert (statement["Effect"], as_list(statement["Action"])) == ("Allow", ["sts:AssumeRole"])
         assert statement["Principal"] == {"Service": TRUSTED_SERVICES[name]}, name
-        if TRUSTED_SERVICES[name] in {"scheduler.amazonaws.com", "events.amazonaws.com"}:
+        if TRUSTED_SERVICES[name] in ("scheduler.amazonaws.com", "events.amazonaws.com"):
             assert statement["Condition"] == SAME_ACCOUNT_CONDITION, name  # these services act for other accounts, too
 
 
@@ -137,7 +137,8 @@ def each_job_has_a_role_an_image_and_a_valid_size(template: Template) -> None:
         properties_of_job = container(template, job)
         assert properties_of_job["JobRoleArn"] == {"Fn::GetAtt": [role, "Arn"]}
         assert properties_of_job["ExecutionRoleArn"] == {"Fn::GetAtt": ["BatchExecutionRole", "Arn"]}
-        assert properties_of_job["Image"] == {"Ref": "TrainImage"}
+        small = {"Fn::If": ["HasPlanImage", {"Ref": "PlanImage"}, {"Ref": "TrainImage"}]}
+        assert properties_of_job["Image"] == ({"Ref": "TrainImage"} if role == "TrainingJobRole" else small)
         size = {
             requirement["Type"]: int(requirement["Value"]) for requirement in properties_of_job["ResourceRequirements"]
         }
@@ -263,6 +264,11 @@ BREAKS: list[Break] = [
         each_job_has_a_role_an_image_and_a_valid_size,
         ("CheckJobDefinition", "ContainerProperties", "ResourceRequirements", 1, "Value"),
         "16384",
+    ),
+    (
+        each_job_has_a_role_an_image_and_a_valid_size,
+        ("DriftJobDefinition", "ContainerProperties", "Image"),
+        {"Ref": "TrainImage"},
     ),
     (
         each_job_has_a_role_an_image_and_a_valid_size,
