@@ -25,7 +25,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "export": ("native_logs", "saved_model", "tflite", "gate", "browser", "cli"),
     "train_job": (
-        *("progress", "arrow", "sigterm", "scores"),
+        *("progress", "arrow", "digests", "sigterm", "scores"),
         *("data", "options", "data.labels", "backbones", "backbones.litert", "store", "head", "quality", "extraction"),
         *("evaluation", "reporting", "pipeline", "pretrained", "cli"),
     ),

@@ -85,7 +85,7 @@ def test_a_channel_with_an_unreadable_version_does_not_stop_the_next_training(
 
 
 def test_an_object_that_s3_refuses_does_not_stop_the_job(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from train_job.data.dataset import Example, RejectedPhoto
+    from train_job.data.example import Example, RejectedPhoto
     from train_job.data.load_photos import load_photos
 
     assert bucket

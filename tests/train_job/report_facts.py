@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from tests.transferlite.bundles import manifest_of
-from train_job.data.dataset import RejectedPhoto
+from train_job.data.example import RejectedPhoto
 from train_job.head.recipe import Epoch
 from train_job.reporting.cost import Machine, cost_receipt
 from train_job.reporting.grad_cam import overlay, thumbnail

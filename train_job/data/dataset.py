@@ -3,50 +3,11 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from enum import StrEnum
 from typing import Self
 
+from train_job.data.example import RejectedPhoto, Split
+from train_job.data.photos import Photos, decode_text
 from transferlite.errors import InputError
-
-
-class Split(StrEnum):
-    """Use of a photo: fit the model, choose its settings, or evaluate it."""
-
-    TRAIN = "train"
-    VALIDATION = "validation"
-    TEST = "test"
-
-
-@dataclass(frozen=True)
-class Example:
-    """A labelled photo.
-
-    Attributes:
-        image: its URI.
-        label: its class.
-        row: its row in the label file, counted as :mod:`train_job.data.labels.formats` describes; None without a file.
-        sha256: of its bytes, hexadecimal; empty until it is fetched.
-        split: the split that the user chose; None if the job chooses.
-        stamp: ``Entry.stamp`` of the object at the URI; empty if unknown.
-    """
-
-    image: str
-    label: str
-    row: int | None = None
-    sha256: str = ""
-    split: Split | None = None
-    stamp: str = field(default="", compare=False)
-
-
-@dataclass(frozen=True)
-class RejectedPhoto:
-    """A photo or row that is not used, with a stable code and a reason for people."""
-
-    uri: str
-    row: int | None
-    code: str
-    reason: str
-
 
 _HARMLESS = {"repeated-row", "not-photo-name", "duplicate"}
 """Codes that do not count as unusable photos: nothing is lost by leaving these out."""
@@ -65,7 +26,7 @@ class LabelledPhotos:
         remarks: how labels and folders were interpreted where that is not certain, for the log.
     """
 
-    examples: tuple[Example, ...]
+    examples: Photos
     labels: tuple[str, ...]
     rejected: tuple[RejectedPhoto, ...] = ()
     unlabelled: tuple[str, ...] = ()
@@ -84,15 +45,16 @@ class LabelledPhotos:
 
     def with_test_photos(self, held_out: "LabelledPhotos") -> Self:
         """Return both sets as one, with all photos of ``held_out`` in the test split."""
-        tests = tuple(replace(example, split=Split.TEST) for example in held_out.examples)
-        examples, rejected = (*self.examples, *tests), (*self.rejected, *held_out.rejected)
-        labelled = {example.image for example in examples} | {photo.uri for photo in rejected}
+        examples = Photos.concatenate(self.examples, held_out.examples.with_split(Split.TEST))
+        rejected = (*self.rejected, *held_out.rejected)
         candidates = dict.fromkeys((*self.unlabelled, *held_out.unlabelled))  # two label files may share one root
-        unlabelled = tuple(uri for uri in candidates if uri not in labelled)
+        if candidates:
+            labelled = {*map(decode_text, examples.uris.to_pylist()), *(photo.uri for photo in rejected)}
+            candidates = {uri: None for uri in candidates if uri not in labelled}
         skipped = Counter(self.skipped) + Counter(held_out.skipped)
         remarks = (*self.remarks, *held_out.remarks)
         return replace(
-            self, examples=examples, rejected=rejected, unlabelled=unlabelled, skipped=skipped, remarks=remarks
+            self, examples=examples, rejected=rejected, unlabelled=tuple(candidates), skipped=skipped, remarks=remarks
         )
 
 
@@ -105,9 +67,9 @@ class Dataset(LabelledPhotos):
     """
 
     def __post_init__(self) -> None:
-        counts = Counter(example.label for example in self.examples)
+        counts = self.examples.label_counts()
         for label in self.labels:
-            if not counts[label]:
+            if label not in counts:
                 raise InputError(f"no usable photo has the label {label!r}", hint=first_rejection(self.rejected))
         if len(self.labels) < 2:
             only = f" ({self.labels[0]!r})" if self.labels else ""
@@ -119,7 +81,7 @@ class Dataset(LabelledPhotos):
         """Return the photos as a data set. Raises InputError if they are too few."""
         return cls(**{item.name: getattr(photos, item.name) for item in fields(photos)})
 
-    def restrict_to(self, usable: tuple[Example, ...], rejected: Sequence[RejectedPhoto]) -> "Dataset":
+    def restrict_to(self, usable: Photos, rejected: Sequence[RejectedPhoto]) -> "Dataset":
         """Return the data set with only the ``usable`` photos, and ``rejected`` added to the rejected photos.
 
         Raises:

@@ -18,7 +18,7 @@ from botocore.session import get_session
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store
 
-from train_job.data.dataset import Example, RejectedPhoto
+from train_job.data.example import Example, RejectedPhoto
 from train_job.data.photo_facts import PhotoFacts, decode_with_facts
 from transferlite.errors import AccessDeniedError, NotFoundError, PhotoError, TransferLiteError
 from transferlite.images.decoder import PHOTO_CODES, RGB

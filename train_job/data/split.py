@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
-from train_job.data.dataset import Example, Split
+from train_job.data.example import Example, Split
 from transferlite.errors import InputError
 
 

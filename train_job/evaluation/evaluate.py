@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.gate.compare_variants import GatePredictions
-from train_job.data.dataset import Split
+from train_job.data.example import Split
 from train_job.evaluation.abstention import PRECISIONS, choose_threshold, count_abstentions
 from train_job.evaluation.confidence_calibration import (
     apply_temperature,

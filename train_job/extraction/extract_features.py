@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train_job.data.augmentation import PLAIN, augment
-from train_job.data.dataset import Example, RejectedPhoto, Split
+from train_job.data.example import Example, RejectedPhoto, Split
 from train_job.data.load_photos import CONTENT_CODES, WORKERS, DecodedPhoto, load_photos
 from train_job.data.photo_facts import PhotoFacts
+from train_job.data.photos import Photos
 from train_job.extraction.forward_pass import ForwardPass
 from train_job.progress import Reporter
 from train_job.sigterm import stopped_by_sigterm
@@ -73,7 +74,7 @@ class ExtractionResult:
         new_uris: URIs of the photos that had to be fetched.
     """
 
-    examples: tuple[Example, ...]
+    examples: Photos
     rejected: tuple[RejectedPhoto, ...]
     counts: ExtractionCounts
     new_uris: frozenset[str] = frozenset()
@@ -114,7 +115,7 @@ def extract_features(
         with report.progress("features", len(new)) as advance:
             extraction.run(new, forward(), advance)
     results = [(example, extraction.results[example.image]) for example in examples]
-    usable = tuple(replace(example, sha256=result) for example, result in results if isinstance(result, str))
+    usable = Photos.of(replace(example, sha256=result) for example, result in results if isinstance(result, str))
     rejected = tuple(
         replace(result, uri=example.image, row=example.row)
         for example, result in results

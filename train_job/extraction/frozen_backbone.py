@@ -13,7 +13,7 @@ from train_job.backbones.efficientnet_lite import EFFICIENTNET_LITE, EfficientNe
 from train_job.backbones.fine_tune_cut import Cut, find_cut
 from train_job.backbones.litert.efficientnet_lite_file import efficientnet_lite_tflite
 from train_job.data.augmentation import view_names
-from train_job.data.dataset import Example
+from train_job.data.example import Example
 from train_job.extraction.choose_runtime import dtype_policy, fastest_forward_pass, gpu_names
 from train_job.extraction.extract_features import ExtractionResult, FeatureRequest, extract_features
 from train_job.extraction.forward_pass import ForwardPass, available_cores, litert_forward_pass

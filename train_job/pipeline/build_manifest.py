@@ -4,7 +4,7 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-from train_job.data.dataset import Split
+from train_job.data.example import Split
 from train_job.pipeline.export_variants import ExportedVariants
 from train_job.pipeline.prepare_data import JobContext
 from train_job.pipeline.run_json import BATCH_JOB, batch_job, software_versions

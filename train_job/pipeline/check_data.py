@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from export.native_logs import quiet_native_logs
-from train_job.data.dataset import Example, LabelledPhotos, RejectedPhoto
+from train_job.data.dataset import LabelledPhotos
+from train_job.data.example import Example, RejectedPhoto
 from train_job.data.labels.read_labels import read_job_photos, to_dataset
 from train_job.data.load_photos import DecodedPhoto, load_photos
 from train_job.data.photo_facts import PhotoFacts
+from train_job.data.photos import Photos, PhotosBuilder
 from train_job.data.split import assign_splits
 from train_job.options import TrainOptions
 from train_job.pipeline.previous_version import read_previous_version
@@ -70,21 +72,21 @@ def check_data(options: TrainOptions, out: str, report: Reporter) -> CheckResult
 
 def _decode_all(
     examples: Sequence[Example], report: Reporter, stop: StopRequest
-) -> tuple[list[Example], list[RejectedPhoto], dict[str, PhotoFacts]]:
+) -> tuple[Photos, list[RejectedPhoto], dict[str, PhotoFacts]]:
     """Decode every photo; return the usable ones with their sha256, the rejected ones, and the facts by sha256."""
-    usable: list[Example] = []
+    usable = PhotosBuilder()
     rejected: list[RejectedPhoto] = []
     facts: dict[str, PhotoFacts] = {}
     with report.progress("check", len(examples)) as advance:
         for loaded in load_photos(examples, _SPEC):
             if isinstance(loaded, DecodedPhoto):
-                usable.append(loaded.example)
+                usable.add(loaded.example)
                 facts[loaded.example.sha256] = loaded.facts
             elif isinstance(loaded, RejectedPhoto):
                 rejected.append(loaded)
             advance()
             stop.check()
-    return usable, rejected, facts
+    return usable.build(), rejected, facts
 
 
 def _check_access(examples: Sequence[Example], rejected: Sequence[RejectedPhoto]) -> None:
@@ -100,11 +102,9 @@ def _label_changes(options: TrainOptions, photos: LabelledPhotos) -> LabelChange
     return find_label_changes(previous.model_id, previous.examples, photos.examples)
 
 
-def _usable_photos(
-    labelled: LabelledPhotos, usable: tuple[Example, ...], rejected: Sequence[RejectedPhoto]
-) -> LabelledPhotos:
+def _usable_photos(labelled: LabelledPhotos, usable: Photos, rejected: Sequence[RejectedPhoto]) -> LabelledPhotos:
     """Return the usable photos and the classes that still have one, to report them before an error is raised."""
-    remaining = {example.label for example in usable}
+    remaining = usable.label_counts()
     labels = tuple(label for label in labelled.labels if label in remaining)
     return replace(labelled, examples=usable, labels=labels, rejected=(*labelled.rejected, *rejected))
 

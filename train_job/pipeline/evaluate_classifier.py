@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from train_job.data.dataset import Split
+from train_job.data.example import Split
 from train_job.evaluation.cross_validation import DEFAULT_FOLDS, CrossValidation, cross_validate
 from train_job.evaluation.evaluate import Evaluation, evaluate_head
 from train_job.evaluation.majority_baseline import FEW_TEST_PHOTOS, MajorityBaseline, compare_with_majority

@@ -18,7 +18,7 @@ from export.saved_model.graph import Graph
 from export.saved_model.write import write_saved_model
 from export.tflite.convert import convert, write_variant
 from export.tflite.metadata import ModelInfo
-from train_job.data.dataset import Example, Split
+from train_job.data.example import Example, Split
 from train_job.options import TrainOptions
 from train_job.pipeline.prepare_data import JobContext
 from train_job.pipeline.run_json import software_versions

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from train_job.data.dataset import Example, Split
+from train_job.data.example import Example, Split
 from train_job.pipeline.prepare_data import JobContext
 from train_job.pipeline.train_classifier import TrainedClassifier
 from train_job.reporting import grad_cam

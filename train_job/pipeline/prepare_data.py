@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train_job.data.augmentation import PLAIN
-from train_job.data.dataset import Dataset, Split, rejected_summary
+from train_job.data.dataset import Dataset, rejected_summary
+from train_job.data.example import Split
 from train_job.data.split import SplitShares, assign_splits
 from train_job.extraction.extract_features import ExtractionCounts, ExtractionResult
 from train_job.extraction.frozen_backbone import FrozenBackbone, extract_missing, gather_feature_rows

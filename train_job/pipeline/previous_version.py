@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from train_job.data.dataset import Example, Split
+from train_job.data.example import Example, Split
 from train_job.data.split import SplitShares
 from train_job.pipeline.training_csvs import DATASET_CSV, DEPARTED_CSV, LEARNT_CSV, QUARANTINE_CSV
 from train_job.quality.learnt_photos import LearntPhotos, learnt_held_out, learnt_photos

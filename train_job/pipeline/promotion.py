@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from train_job.data.dataset import Example, Split
+from train_job.data.example import Example, Split
 from train_job.evaluation.comparison import Comparison, tally
 from train_job.pipeline.export_variants import ExportedVariants
 from train_job.pipeline.prepare_data import JobContext

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 
-from train_job.data.dataset import Example
+from train_job.data.example import Example
 from train_job.data.labels.read_labels import read_job_dataset
 from train_job.options import TrainOptions
 from train_job.pipeline.previous_version import read_dataset_csv, read_quarantine

@@ -17,7 +17,8 @@ import tensorflow as tf
 
 from train_job.backbones.catalog import BACKBONES
 from train_job.data.augmentation import view_names
-from train_job.data.dataset import Dataset, Example, Split
+from train_job.data.dataset import Dataset
+from train_job.data.example import Example, Split
 from train_job.data.split import SplitShares
 from train_job.evaluation.evaluate import Evaluation
 from train_job.extraction.extract_features import ExtractionCounts

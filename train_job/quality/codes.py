@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from train_job.data.dataset import RejectedPhoto
+from train_job.data.example import RejectedPhoto
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from train_job.data.dataset import Example, RejectedPhoto, Split
+from train_job.data.example import Example, RejectedPhoto, Split
 from train_job.data.perceptual_hash import FREQUENCIES, SIGNATURE_BYTES
 from train_job.data.photo_facts import PhotoFacts
+from train_job.data.photos import Photos
 from train_job.quality.codes import Note
 
 MAX_LOW_BITS, MAX_HIGH_BITS = 5, 8
@@ -200,7 +201,7 @@ _PREFERRED_SPLITS = (Split.TEST, Split.VALIDATION, Split.TRAIN, None)
 class DeduplicationResult:
     """Photos with distinct content, the rejected copies, and notes on the photos that are used."""
 
-    examples: tuple[Example, ...]
+    examples: Photos
     rejected: tuple[RejectedPhoto, ...]
     notes: tuple[Note, ...]
 
@@ -222,7 +223,7 @@ def deduplicate(examples: Sequence[Example]) -> DeduplicationResult:
         used.append(first)
         rejected += [_reject_duplicate(copy, first) for copy in others]
         notes += [_note_leakage(first, copy) for copy in others if _purpose(copy) is not _purpose(first)]
-    return DeduplicationResult(tuple(used), tuple(rejected), tuple(notes))
+    return DeduplicationResult(Photos.of(used), tuple(rejected), tuple(notes))
 
 
 def _purpose(example: Example) -> Split:

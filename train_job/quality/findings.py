@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from train_job.data.dataset import Example, LabelledPhotos, RejectedPhoto, Split
+from train_job.data.dataset import LabelledPhotos
+from train_job.data.example import Example, RejectedPhoto, Split
 from train_job.data.labels.class_names import similar_labels
 from train_job.data.photo_facts import PhotoFacts, PhotoTrait, has_wrong_extension
 from train_job.quality.codes import Note

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from train_job.data.dataset import Example
+from train_job.data.example import Example
 from train_job.quality.codes import Note
 
 MAX_CHANGED_SHARE = 0.2

@@ -6,7 +6,7 @@ on, through any number of versions. A near-duplicate of a learnt photo counts li
 
 from collections.abc import Collection, Mapping
 
-from train_job.data.dataset import Split
+from train_job.data.example import Split
 from train_job.data.photo_facts import PhotoFacts
 from train_job.quality.duplicates import near_duplicates_of
 

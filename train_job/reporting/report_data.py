@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from train_job.data.dataset import RejectedPhoto
+from train_job.data.example import RejectedPhoto
 from train_job.reporting.cost import CostReceipt
 from transferlite.registry.manifest import Manifest
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from train_job.arrow import pa, pc
 from train_job.data.perceptual_hash import SIGNATURE_BYTES
 from train_job.data.photo_facts import FACTS_VERSION, PhotoFacts, PhotoTrait
-from train_job.store.digests import digests_from_hex, indices_in
+from train_job.digests import digests_from_hex, indices_in
 from train_job.store.feature_parts import PartStore, digests_from_column, digests_to_column
 
 FACTS_SCHEMA = pa.schema(

@@ -19,7 +19,7 @@ from typing import TypeVar
 import numpy as np
 
 from train_job.arrow import pa, pc
-from train_job.store.digests import NO_DIGESTS, Digests
+from train_job.digests import NO_DIGESTS, Digests
 from transferlite.errors import MissingStoreError, NotFoundError
 from transferlite.storage.prefetch import prefetch_map
 from transferlite.storage.store import Store, join_uri

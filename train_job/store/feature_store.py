@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from train_job.arrow import pa
 from train_job.data.photo_facts import PhotoFacts
-from train_job.store.digests import NO_DIGESTS, Digests, digests_from_hex, indices_in
+from train_job.digests import NO_DIGESTS, Digests, digests_from_hex, indices_in
 from train_job.store.facts_index import FACTS_SCHEMA, PREFER_NEWEST_FACTS, FactsIndex, facts_table
 from train_job.store.feature_parts import PARTS_AT_ONCE, PartStore, digests_from_column, digests_to_column
 from train_job.store.photo_index import PHOTO_SCHEMA, PREFER_NEWEST, PhotoIndex, PhotoRecord, photo_table

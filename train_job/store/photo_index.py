@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from train_job.arrow import pa, pc
-from train_job.store.digests import Digests, indices_in
+from train_job.digests import Digests, indices_in
 from train_job.store.feature_parts import PartStore, digests_from_column, digests_to_column
 from transferlite.images.input_spec import DECODER_VERSION
 

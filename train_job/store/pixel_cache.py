@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from train_job.data.dataset import Example
+from train_job.data.example import Example
 from train_job.data.load_photos import DecodedPhoto, load_photos
 from train_job.store.feature_store import FeatureSpace, FeatureStore
 from transferlite.errors import UnavailableError

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from train_job.arrow import pa, pc
-from train_job.store.digests import NO_DIGESTS, indices_in
+from train_job.digests import NO_DIGESTS, indices_in
 from train_job.store.feature_parts import PartStore, digests_from_column, digests_to_column
 from train_job.store.feature_store import FeatureSpace, FeatureStore
 from train_job.store.photo_index import encode_uri, photo_identities

@@ -8,9 +8,11 @@ import pytest
 
 from tests.conftest import BUCKET
 from tests.permissions import unreadable
-from train_job.data.dataset import Dataset, Example, RejectedPhoto, Split
+from train_job.data.dataset import Dataset
+from train_job.data.example import Example, RejectedPhoto, Split
 from train_job.data.labels.read_labels import read_dataset
 from train_job.data.load_photos import fetch
+from train_job.data.photos import Photos
 from transferlite.errors import AccessDeniedError, InputError, NotFoundError
 
 WITH_SPLIT = "File Name,Label,Split"
@@ -449,12 +451,12 @@ def test_a_missing_csv_on_s3_is_named(bucket: Any) -> None:
 
 
 def pets() -> Dataset:
-    return Dataset((Example("a", "cat"), Example("b", "dog"), Example("c", "dog")), ("cat", "dog"))
+    return Dataset(Photos.of([Example("a", "cat"), Example("b", "dog"), Example("c", "dog")]), ("cat", "dog"))
 
 
 def test_rejected_photos_are_moved_to_the_rejected_list() -> None:
     rejected = RejectedPhoto("b", None, "empty", "the file is empty")
-    usable = tuple(example for example in pets().examples if example.image != "b")
+    usable = Photos.of(example for example in pets().examples if example.image != "b")
     smaller = pets().restrict_to(usable, [rejected])
     assert [example.image for example in smaller.examples] == ["a", "c"]
     assert smaller.rejected == (rejected,)
@@ -467,7 +469,7 @@ def test_a_class_without_usable_photos_is_named_with_the_reason() -> None:
 
 def test_with_test_photos_puts_only_those_in_the_test_split() -> None:
     rejected = RejectedPhoto("z", 9, "missing", "there is no such file")
-    held_out = Dataset((Example("t", "cat"), Example("u", "dog")), ("cat", "dog"), (rejected,))
+    held_out = Dataset(Photos.of([Example("t", "cat"), Example("u", "dog")]), ("cat", "dog"), (rejected,))
     both = pets().with_test_photos(held_out)
     assert [example.split for example in both.examples] == [None, None, None, Split.TEST, Split.TEST]
     assert both.rejected == (rejected,)
@@ -475,7 +477,7 @@ def test_with_test_photos_puts_only_those_in_the_test_split() -> None:
 
 def test_a_photo_that_either_label_file_names_is_not_unlabelled() -> None:
     learned_from = Dataset(pets().examples, ("cat", "dog"), (), unlabelled=("t", "u", "v", "w"))
-    tests = (Example("t", "cat"), Example("u", "dog"))
+    tests = Photos.of([Example("t", "cat"), Example("u", "dog")])
     held_out = Dataset(
         tests, ("cat", "dog"), (RejectedPhoto("v", 3, "no-label", "why"),), unlabelled=("a", "b", "c", "w")
     )

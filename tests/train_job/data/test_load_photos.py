@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import BUCKET
 from tests.pictures import jpeg
 from train_job.data import load_photos as loading
-from train_job.data.dataset import Example, RejectedPhoto, Split
+from train_job.data.example import Example, RejectedPhoto, Split
 from train_job.data.load_photos import MEMORY_BUDGET, DecodedPhoto, SkippedPhoto, load_photos
 from train_job.data.photo_facts import decode_with_facts
 from transferlite.errors import AccessDeniedError, NotFoundError, TransferLiteError, UnavailableError

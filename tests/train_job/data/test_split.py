@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train_job.data.dataset import Example, Split
+from train_job.data.example import Example, Split
 from train_job.data.split import SplitShares, assign_splits
 from transferlite.errors import InputError
 

@@ -11,8 +11,9 @@ from PIL import Image
 
 from tests.pictures import jpeg, write_folders
 from tests.transferlite.images.heic_files import heic
-from train_job.data.dataset import Example, RejectedPhoto, Split
+from train_job.data.example import Example, RejectedPhoto, Split
 from train_job.data.labels.read_labels import read_dataset
+from train_job.data.photos import Photos
 from train_job.extraction.extract_features import ExtractionResult, FeatureRequest, extract_features
 from train_job.extraction.forward_pass import BusyTime, ForwardPass
 from train_job.progress import Reporter
@@ -58,7 +59,7 @@ def photos(tmp_path: Path) -> Path:
     return write_folders(tmp_path / "photos", count=5)
 
 
-def examples_in(root: Path) -> tuple[Example, ...]:
+def examples_in(root: Path) -> Photos:
     return read_dataset(str(root)).examples
 
 

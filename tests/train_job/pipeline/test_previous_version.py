@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.train_job.pipeline.test_training_csvs import EXAMPLES, SPLITS, read
-from train_job.data.dataset import Example, Split
+from train_job.data.example import Example, Split
 from train_job.data.split import SplitShares
 from transferlite.images.input_spec import InputSpec
 from transferlite.registry.manifest import Manifest

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from train_job.data.dataset import Example, Split
+from train_job.data.example import Example, Split
 from train_job.data.photo_facts import PhotoFacts
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.train_job.known_rows import SPACE, add, hashes_of
-from train_job.data.dataset import Example, RejectedPhoto, Split
+from train_job.data.example import Example, RejectedPhoto, Split
 from train_job.store.feature_store import FeatureStore
 from train_job.store.photo_index import PhotoRecord
 from transferlite.cli.main import run

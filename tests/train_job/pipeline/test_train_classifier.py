@@ -11,8 +11,10 @@ import pytest
 from tests.conftest import BUCKET
 from tests.pictures import jpeg, write_folders
 from tests.train_job.small_backbones import share_built_backbones
-from train_job.data.dataset import Dataset, Example, Split
+from train_job.data.dataset import Dataset
+from train_job.data.example import Example, Split
 from train_job.data.labels.read_labels import read_dataset
+from train_job.data.photos import Photos
 from train_job.data.split import SplitShares
 from train_job.options import TrainOptions
 from train_job.progress import PhaseTimer, Reporter
@@ -104,7 +106,7 @@ def test_a_class_with_all_photos_among_the_users_test_photos_is_named(tmp_path: 
     photos = read_dataset(str(root))
     tests = [example for example in photos.examples if example.label == "red"]
     dataset = Dataset(photos.examples, photos.labels).with_test_photos(
-        Dataset((*photos.examples[:1], *tests), photos.labels)
+        Dataset(Photos.of([*photos.examples[:1], *tests]), photos.labels)
     )
     with pytest.raises(InputError, match="no photo of 'red' is left to train on"):
         train(str(root), dataset)

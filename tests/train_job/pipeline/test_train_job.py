@@ -486,9 +486,11 @@ def test_int8_is_calibrated_with_training_photos_only(tmp_path: Path, monkeypatc
 
 
 def test_a_rejected_share_at_the_limit_is_allowed() -> None:
-    from train_job.data.dataset import Dataset, Example, RejectedPhoto
+    from train_job.data.dataset import Dataset
+    from train_job.data.example import Example, RejectedPhoto
+    from train_job.data.photos import Photos
 
-    examples = (Example("a", "cat"), Example("b", "dog"), Example("c", "dog"))
+    examples = Photos.of([Example("a", "cat"), Example("b", "dog"), Example("c", "dog")])
     rejects = (RejectedPhoto("d", 5, "empty", "the file is empty"),)
     Dataset(examples, ("cat", "dog"), rejects).check_rejected_share(0.25)
     with pytest.raises(InputError, match=r"1 of 4 photos.*the first is d: the file is empty"):

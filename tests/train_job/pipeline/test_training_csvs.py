@@ -1,7 +1,7 @@
 import csv
 import io
 
-from train_job.data.dataset import Example, RejectedPhoto, Split
+from train_job.data.example import Example, RejectedPhoto, Split
 from train_job.data.split import SplitShares
 
 SHARES = SplitShares(80, 10, 10)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from tests.train_job.quality.test_near_duplicates import half, saved, scene
-from train_job.data.dataset import Example, Split
+from train_job.data.example import Example, Split
 from train_job.data.photo_facts import PhotoFacts, decode_with_facts
 from train_job.quality.duplicates import deduplicate, near_duplicates
 from transferlite.images.input_spec import InputSpec
@@ -20,7 +20,7 @@ def copy_of_cat(name: str, row: int, label: str = "cat", split: Split | None = N
 
 def test_photos_that_are_all_different_are_all_used() -> None:
     unique = deduplicate([CAT, DOG])
-    assert (unique.examples, unique.rejected, unique.notes) == ((CAT, DOG), (), ())
+    assert (list(unique.examples), unique.rejected, unique.notes) == ([CAT, DOG], (), ())
 
 
 def test_of_equal_photos_the_first_is_used_and_the_others_name_it() -> None:

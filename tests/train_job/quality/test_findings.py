@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from train_job.data.dataset import Dataset, Example, RejectedPhoto, Split
+from train_job.data.dataset import Dataset
+from train_job.data.example import Example, RejectedPhoto, Split
 from train_job.data.photo_facts import PhotoFacts, PhotoTrait
+from train_job.data.photos import Photos
 from train_job.quality.codes import NOTE_ADVICE, REJECTED_ADVICE, Note, advice_for
 from train_job.quality.duplicates import NearDuplicates
 from train_job.quality.findings import TINY_CLASS, UNBALANCED_RATIO, count_by_code, find_problems
@@ -19,7 +21,7 @@ def photos(label: str, count: int) -> list[Example]:
 
 
 CATS, DOGS = photos("cat", 20), photos("dog", 20)
-PETS = Dataset((*CATS, *DOGS), ("cat", "dog"))
+PETS = Dataset(Photos.of([*CATS, *DOGS]), ("cat", "dog"))
 SPLITS = {example.sha256: TRAIN for example in PETS.examples}
 FACTS = {example.sha256: PLAIN for example in PETS.examples}
 
@@ -79,7 +81,7 @@ def test_near_duplicates_name_each_other_and_those_in_two_splits_leak() -> None:
 
 def test_small_and_unequal_classes_are_noted() -> None:
     many, few = photos("cat", TINY_CLASS * UNBALANCED_RATIO + 1), photos("dog", TINY_CLASS - 1)
-    dataset = Dataset((*many, *few, *photos("cow", TINY_CLASS)), ("cat", "cow", "dog"))
+    dataset = Dataset(Photos.of([*many, *few, *photos("cow", TINY_CLASS)]), ("cat", "cow", "dog"))
     checked = find_problems(dataset, {}, NearDuplicates(), {example.sha256: TRAIN for example in dataset.examples})
     assert [(note.code, note.reason.split("'")[1]) for note in checked.notes] == [
         ("unbalanced", "cow"),

@@ -1,6 +1,6 @@
 import pytest
 
-from train_job.data.dataset import Example
+from train_job.data.example import Example
 from train_job.quality.label_changes import LabelChanges, find_label_changes
 
 

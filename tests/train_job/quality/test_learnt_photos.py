@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from tests.train_job.quality.test_near_duplicates import half, saved, scene
-from train_job.data.dataset import Split
+from train_job.data.example import Split
 from train_job.data.photo_facts import PhotoFacts, decode_with_facts
 from train_job.quality.learnt_photos import learnt_held_out, learnt_photos, unfair_tests
 from transferlite.images.input_spec import InputSpec

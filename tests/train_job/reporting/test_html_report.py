@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.train_job.report_facts import confusion_of, facts, manifest_facts
-from train_job.data.dataset import RejectedPhoto
+from train_job.data.example import RejectedPhoto
 from train_job.head.recipe import Epoch
 from train_job.reporting import model_card, plots
 from train_job.reporting.formatting import dollars, duration, hourly, interval, percent, share

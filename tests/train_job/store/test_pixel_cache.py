@@ -5,7 +5,7 @@ import pytest
 
 from tests.pictures import jpeg, write_folders
 from train_job.data import load_photos as loading
-from train_job.data.dataset import Example
+from train_job.data.example import Example
 from train_job.store import pixel_cache
 from train_job.store.feature_store import FeatureStore
 from transferlite.errors import UnavailableError

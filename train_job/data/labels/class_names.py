@@ -9,9 +9,8 @@ from functools import lru_cache
 from itertools import combinations
 from typing import NamedTuple
 
-from train_job.data.dataset import RejectedPhoto
 from train_job.data.labels.formats import open_label_file
-from train_job.data.labels.label_rows import LabelColumns
+from train_job.data.labels.label_rows import LabelColumns, read_label_rows
 from train_job.data.labels.match_photos import UNPRINTABLE, to_nfc
 from train_job.progress import Reporter
 from transferlite.errors import InputError
@@ -164,12 +163,12 @@ class LabelMerge:
             raise InputError(f"replaces {chain!r} by {merge[chain]!r}, which it replaces too", where=where)
         return cls(merge)
 
-    def replace(self, label: str) -> str:
-        """Return the label that replaces this one, or the label itself."""
+    def replace(self, label: str, photos: int = 1) -> str:
+        """Return the label that replaces this one, or the label itself; ``photos`` have it."""
         new = self.new_labels.get(label)
         if new is None:
             return label
-        self.found[label] += 1
+        self.found[label] += photos
         return new
 
     def report(self, report: Reporter) -> None:
@@ -185,8 +184,9 @@ def _read_pairs(location: str) -> list[tuple[str, ...]]:
     file = open_label_file(location)
     if len(file.columns) < 2:
         raise InputError("has no two columns: old and new label", where=location)
-    rows = list(file.rows(LabelColumns(file.columns[0], file.columns[1])))
-    bad = next((row for row in rows if isinstance(row, RejectedPhoto)), None)
-    if bad:
-        raise InputError(f"row {bad.row} {bad.reason}", where=location)
-    return [(row.name, row.label) for row in rows if not isinstance(row, RejectedPhoto) and (row.name or row.label)]
+    pairs: list[tuple[str, ...]] = []
+    for table in read_label_rows(file, LabelColumns(file.columns[0], file.columns[1])):
+        for row, problem in table["problem"][table["problem"] != ""].items():
+            raise InputError(f"row {row} {problem}", where=location)
+        pairs += zip(table["name"], table["label"], strict=True)
+    return [pair for pair in pairs if any(pair)]

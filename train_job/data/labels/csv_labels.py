@@ -3,117 +3,97 @@
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any
+from mmap import mmap
+from typing import TYPE_CHECKING, Any
 
-from train_job.data.labels.label_rows import LabelFile, NumberedValues
+from train_job.arrow import pa
+from train_job.data.labels.label_file import LabelFile, arrow_file
 from transferlite.errors import InputError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _DELIMITERS = "\t,;|"  # in order of preference: a tab is hardly ever part of a column name
-_HEAD_BYTES = 2**16  # beginning of the file in which to detect the delimiter
+_HEAD_BYTES = 2**20  # beginning of the file in which to detect the delimiter
 _HEAD_ROWS = 20
-_MAX_EXTRA = 64  # empty values that a row may have beyond the header: spreadsheets write them for empty columns
 
 
-def open_csv(location: str, data: bytes) -> LabelFile:
+def open_csv(location: str, data: mmap) -> LabelFile:
     """Open a CSV file in UTF-8 with a header. Row numbers count the header and blank lines, as a spreadsheet does.
 
     A quoted value that spans several lines belongs to one row. Raises InputError if there is no header.
     """
+    csv.field_size_limit(2**31 - 1)  # as pandas, which has none
     head = data[:_HEAD_BYTES].decode(errors="ignore")
     separator_line = re.match(r"\s*sep=(.)\r?\n", head)  # written by Excel
     delimiter = separator_line[1] if separator_line else _detect_delimiter(head, len(head) < len(data))
-    spaced = f'{delimiter} "' in head
-    skipped_lines = separator_line[0].count("\n") if separator_line else 0
-    lines = io.TextIOWrapper(io.BytesIO(data), newline="")
-    reader = _csv_reader(lines, delimiter, spaced)
-    for row, record in enumerate(reader, 1):
-        if any(map(str.strip, record)) and reader.line_num > skipped_lines:
-            table = _CsvTable(location, data, delimiter, spaced, tuple(map(str.strip, record)), row)
-            return LabelFile(location, tuple(filter(None, table.header)), table.read)
-    raise InputError("has no header", where=location, hint="its first line must name its columns")
+    spaced, skipped = f'{delimiter} "' in head, separator_line[0].count("\n") if separator_line else 0
+    rows = csv.reader(io.StringIO(head, newline=""), delimiter=delimiter, skipinitialspace=spaced)
+    named = ((row, values) for row, values in enumerate(rows, 1) if row > skipped and any(map(str.strip, values)))
+    header_row, header = next(named, (0, []))
+    if not header:
+        raise InputError("has no header", where=location, hint="its first line must name its columns")
+    header = [name.strip() for name in header]
+    reasons = _erase_malformed(data, delimiter, len(header), spaced)
 
-
-@dataclass(frozen=True)
-class _CsvTable:
-    location: str
-    data: bytes
-    delimiter: str
-    spaced: bool
-    header: tuple[str, ...]
-    header_row: int
-
-    def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[NumberedValues]:
-        """See :class:`train_job.data.labels.label_rows.LabelFile`."""
+    def read(columns: Sequence[str], chunk_rows: int) -> Iterator["pd.DataFrame"]:
         import pandas as pd
 
-        bad, width, data = self._checked
-        indices = [self.header.index(column) for column in columns]
-        chunks = pd.read_csv(
-            io.BytesIO(data),
-            sep=self.delimiter,
-            skipinitialspace=self.spaced,
-            header=None,
-            names=range(width),
-            index_col=False,
-            dtype=object,
-            na_filter=False,
-            skip_blank_lines=False,
-            chunksize=chunk_rows,
-        )
-        for chunk in chunks:
-            values = (chunk[index] for index in indices)
-            for row, record in enumerate(zip(*values, strict=True), chunk.index[0] + 1):
-                if row > self.header_row:
-                    yield row, (bad[row],) if row in bad else record
+        indices = [header.index(column) for column in columns]
+        options: dict[str, Any] = {
+            "sep": delimiter,
+            "skipinitialspace": spaced,
+            "header": None,
+            "names": range(len(header)),
+        }
+        options |= {"usecols": set(indices), "na_filter": False, "skip_blank_lines": False, "index_col": False}
+        options |= {"dtype": pd.ArrowDtype(pa.large_string()), "chunksize": chunk_rows}
+        try:
+            for chunk in pd.read_csv(arrow_file(data), **options):
+                table = chunk[indices].set_axis(range(len(indices)), axis=1).set_axis(chunk.index + 1)
+                if malformed := table.index.intersection(list(reasons)).tolist():
+                    table[0] = table[0].astype(object)
+                    table.loc[malformed, 0] = pd.Series([ValueError(reasons[row]) for row in malformed], malformed)
+                yield table[table.index > header_row]
+        except pd.errors.ParserError as error:
+            row = int(re.findall(r"\d+", str(error))[-1]) + 1
+            raise InputError(f"the quote that opens in row {row} is not closed", where=location) from None
 
-    @cached_property
-    def _checked(self) -> tuple[dict[int, ValueError], int, bytes]:
-        """The reason for each malformed row, the values of the longest other row, and the data without malformed rows.
-
-        pandas would read text after a closing quote as part of the value, and drop or shift the values of a long row.
-        """
-        delimiter, width = self.delimiter.encode(), len(self.header)
-        bad: dict[int, ValueError] = {}
-        data = bytearray(self.data.replace(b"\0", b"\1"))  # older releases of pandas end a value at NUL
-        longest = width
-        for row, match in enumerate(_row_pattern(delimiter, self.spaced).finditer(self.data), 1):
-            if match.start() == len(self.data):
-                break
-            if match["open"] is not None:
-                raise InputError(f"the quote that opens in row {row} is not closed", where=self.location)
-            reason = ""
-            if match["after_quote"]:
-                reason = "has text after a closing quote; write a quote within a value as two"
-            elif match[0].count(delimiter) >= width:
-                values = next(_csv_reader([match[0].decode()], self.delimiter, self.spaced))
-                if any(map(str.strip, values[width:])) or len(values) > width + _MAX_EXTRA:
-                    reason = (
-                        f"has {len(values)} values, the header {width}; quote values that contain {self.delimiter!r}"
-                    )
-                else:
-                    longest = max(longest, len(values))
-            if reason:
-                bad[row] = ValueError(reason)
-                start, end = match.span("values")
-                data[start:end] = b" " * (end - start)
-        return bad, longest, bytes(data)
+    return LabelFile(location, tuple(filter(None, header)), read)
 
 
-def _csv_reader(lines: Iterable[str], delimiter: str, spaced: bool) -> Any:
-    csv.field_size_limit(2**31 - 1)  # as pandas, which has none
-    return csv.reader(lines, delimiter=delimiter, skipinitialspace=spaced)
+def _erase_malformed(data: mmap, delimiter: str, width: int, spaced: bool) -> dict[int, str]:
+    """Overwrite each row that pandas would misread with spaces; return the reasons by row number.
 
-
-def _row_pattern(delimiter: bytes, spaced: bool) -> re.Pattern[bytes]:
-    """Compile a pattern of one CSV row, split as pandas does."""
-    outside = rb"[^%b\r\n]" % re.escape(delimiter)
-    quoted = rb'"[^"]*+(?:""[^"]*+)*+(?:"(?P<after_quote>%b++)?|(?P<open>\Z))' % outside
-    field = rb"%b(?:%b|%b++)?" % (rb" *+" if spaced else b"", quoted, outside)
-    return re.compile(rb"(?P<values>(?:%b?%b)*+)(?:\r\n?|\n|\Z)" % (re.escape(delimiter), field))
+    pandas would read text after a closing quote as part of the value, and drop the values of a row beyond the header.
+    Up to 64 empty ones are no mistake: spreadsheets write them for empty columns.
+    """
+    comma, space, outside = (
+        re.escape(delimiter.encode()),
+        b" *+" * spaced,
+        rb"[^%b\r\n]" % re.escape(delimiter.encode()),
+    )
+    quoted, end = rb'"[^"]*+(?:""[^"]*+)*+', rb"(?:\r\n?|\n)"
+    field = rb'%b(?:%b"(?!%b)|(?!")%b*+)' % (space, quoted, outside, outside)
+    row = rb'%b(?:%b%b){0,%d}+(?:%b *+(?:" *")?){0,64}+' % (field, comma, field, width - 1, comma)
+    any_field = rb'%b(?:%b(?:"(?P<after_quote>%b++)?|(?P<open>\Z))|%b*+)' % (space, quoted, outside, outside)
+    pattern = re.compile(rb"(?:%b%b)*+(?:%b\Z)?+(?P<bad>(?:%b?%b)*+)%b?+" % (row, end, row, comma, any_field, end))
+    one_row = re.compile(row + end)
+    reasons: dict[int, str] = {}
+    number = position = 0
+    while (match := pattern.match(data, position)) and match.end() > position and match["open"] is None:
+        start, stop = match.span("bad")
+        if start < stop:
+            number += 1 + sum(1 for _ in one_row.finditer(data, position, start))
+            values = next(csv.reader([match["bad"].decode()], delimiter=delimiter, skipinitialspace=spaced))
+            extra = f"has {len(values)} values, the header {width}; quote values that contain {delimiter!r}"
+            tail = "has text after a closing quote; write a quote within a value as two"
+            reasons[number] = tail if match["after_quote"] else extra
+            data[start:stop] = b" " * (stop - start)
+        position = match.end()
+    return reasons
 
 
 def _detect_delimiter(head: str, truncated: bool) -> str:
@@ -121,16 +101,11 @@ def _detect_delimiter(head: str, truncated: bool) -> str:
     best, chosen = (0.0, 1), ","
     for delimiter in _DELIMITERS:
         reader = csv.reader(io.StringIO(head, newline=""), delimiter=delimiter)
-        records = [record for record in islice(reader, _HEAD_ROWS + 1) if any(map(str.strip, record))]
-        if truncated and len(records) > 1 and len(records) <= _HEAD_ROWS:
-            records.pop()  # the last record may be cut off
-        widths = [_width(record) for record in records]
+        rows = [row for row in islice(reader, _HEAD_ROWS + 1) if any(map(str.strip, row))]
+        if truncated and 1 < len(rows) <= _HEAD_ROWS:
+            rows.pop()  # the last row may be cut off
+        widths = [max(column for column, value in enumerate(row, 1) if value.strip()) for row in rows]
         agreement = sum(width == widths[0] for width in widths) / max(len(widths), 1)
         if widths and widths[0] > 1 and (agreement, widths[0]) > best:
             best, chosen = (agreement, widths[0]), delimiter
     return chosen
-
-
-def _width(record: Sequence[str]) -> int:
-    """Return the number of values up to the last that is not empty."""
-    return max((column for column, value in enumerate(record, 1) if value.strip()), default=0)

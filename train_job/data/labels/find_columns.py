@@ -3,8 +3,9 @@
 import re
 from collections.abc import Sequence
 
-from train_job.data.dataset import Split
-from train_job.data.labels.label_rows import LabelColumns, LabelFile, is_one_hot
+from train_job.data.example import Split
+from train_job.data.labels.label_file import LabelFile
+from train_job.data.labels.label_rows import LabelColumns, is_one_hot
 from train_job.data.labels.match_photos import PhotoMatcher
 from transferlite.errors import InputError
 from transferlite.images.find_photos import is_photo
@@ -97,7 +98,7 @@ def _find_name(file: LabelFile, columns: Sequence[str], photos: PhotoMatcher) ->
         return well_known[0]
     candidates = well_known or columns
     samples = {column: file.sample(column) for column in candidates}
-    matching = [column for column in candidates if any(map(photos.is_listed, samples[column]))]
+    matching = [column for column in candidates if photos.any_listed(samples[column])]
     if not matching:  # no photo exists, but the names look like photos: reading the rows then reports them as missing
         matching = [column for column in candidates if any(map(is_photo, samples[column]))]
     if len(matching) > 1:

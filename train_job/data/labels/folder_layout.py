@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from train_job.data.dataset import Split
+from train_job.data.example import Split
 from train_job.data.labels.find_columns import SPLIT_WORDS
 from train_job.data.labels.match_photos import to_nfc
 from transferlite.errors import InputError

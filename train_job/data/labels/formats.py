@@ -11,24 +11,29 @@ JSON Lines       one object a line; Ground Truth's manifests          line numbe
 JSON             an array of objects                                  from 1
 ===============  ===================================================  ===========================================
 
-Each may be compressed with gzip. pandas parses all of them; it takes 0.5 s to import, so only reading rows imports it.
+Each may be compressed with gzip, and larger than memory: it is copied to a temporary file that is mapped into memory.
+pandas parses all of them; it takes 0.5 s to import, so only reading rows imports it.
 """
 
 import codecs
 import gzip
 import re
+import tempfile
 import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
+from mmap import ACCESS_WRITE, mmap
 from pathlib import PurePosixPath
 
 from train_job.data.labels.csv_labels import open_csv
 from train_job.data.labels.json_labels import open_json
-from train_job.data.labels.label_rows import LabelFile
+from train_job.data.labels.label_file import LabelFile
 from transferlite.errors import InputError
-from transferlite.storage.locations import read_uri
+from transferlite.storage.locations import open_store, split_uri
 
 _JSON_EXTENSIONS = frozenset({".manifest", ".jsonl", ".ndjson", ".json"})
-_CSV_EXTENSIONS = frozenset({".csv", ".tsv"})
 _ENCODINGS = {  # UTF-32 first: its little-endian mark begins with that of UTF-16
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -36,6 +41,8 @@ _ENCODINGS = {  # UTF-32 first: its little-endian mark begins with that of UTF-1
     codecs.BOM_UTF16_BE: "utf-16",
 }
 _EXPECTED = "expected CSV, TSV, Parquet, Excel, JSON Lines or a Ground Truth manifest"
+_NO_NUL = bytes.maketrans(b"\0", b"\1")
+"""Older releases of pandas end a value at NUL, which no name or label may contain."""
 
 
 def open_label_file(location: str) -> LabelFile:
@@ -45,56 +52,67 @@ def open_label_file(location: str) -> LabelFile:
         NotFoundError: the file does not exist.
         InputError: the file is empty, damaged, or of another format.
     """
-    data = read_uri(location)
-    if data.startswith(b"\x1f\x8b"):
+    root, key = split_uri(location)
+    data = _map(open_store(root).stream(key))
+    if data[:2] == b"\x1f\x8b":
         try:
-            data = gzip.decompress(data)
+            data = _map(_blocks(gzip.open(data)))  # noqa: SIM115 (it has no file of its own)
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"is damaged gzip ({error})", where=location) from None
     extension = PurePosixPath(location.lower().removesuffix(".gz")).suffix
-    if data.startswith((b"PAR1", b"PK\x03\x04")):
+    if data[:4] in (b"PAR1", b"PK\x03\x04"):
         from train_job.data.labels.table_labels import open_excel, open_parquet
 
-        return open_parquet(location, data) if data.startswith(b"PAR1") else open_excel(location, data)
+        return open_parquet(location, data) if data[:4] == b"PAR1" else open_excel(location, data[:])
     if extension == ".parquet":
         raise InputError("has the extension .parquet but is not Parquet", where=location, hint=_EXPECTED)
-    text = _remove_mark(location, data)
-    first = text.lstrip()[:1]
+    encoding = next((name for mark, name in _ENCODINGS.items() if data[:4].startswith(mark)), "utf-8-sig")
+    first = data[: 2**20].decode(encoding, "ignore").lstrip()[:1]
     if not first:
         raise InputError("is empty", where=location, hint=_EXPECTED)
-    if text[:1024].count(0) * 4 > len(text[:1024]):  # UTF-16 without a byte order mark, or binary data
+    if encoding == "utf-8-sig" and data[:1024].count(0) * 4 > len(data[:1024]):  # UTF-16 without a mark, or binary
         raise InputError("is not text in UTF-8", where=location, hint=_EXPECTED)
-    if extension in _JSON_EXTENSIONS or first == b"{" or (first == b"[" and extension not in _CSV_EXTENSIONS):
-        return open_json(location, text)
+    if extension in _JSON_EXTENSIONS or first == "{" or (first == "[" and extension not in (".csv", ".tsv")):
+        return open_json(location, _convert(data, encoding, "surrogateescape"))
     try:
-        text.decode()
+        return open_csv(location, _convert(data, encoding))
     except UnicodeDecodeError as error:
-        file = open_csv(location, _from_windows_1252(location, text, error))
+        if encoding != "utf-8-sig":
+            raise InputError(f"is not text in {encoding.upper()} ({error})", where=location) from None
+        start = data.tell() - len(error.object) + error.start
+        file = open_csv(location, _from_windows_1252(location, data, start))
         return replace(file, remark="is not UTF-8; it is read as Windows-1252")
-    return open_csv(location, text)
 
 
-def _remove_mark(location: str, data: bytes) -> bytes:
-    """Remove the byte order mark, and convert the text to UTF-8 if the mark shows another encoding."""
-    for mark, encoding in _ENCODINGS.items():
-        if data.startswith(mark):
-            try:
-                return data.decode(encoding).encode()
-            except UnicodeError as error:
-                raise InputError(f"is not text in {encoding.upper()} ({error})", where=location) from None
-    return data.removeprefix(codecs.BOM_UTF8)
+def _map(blocks: Iterable[bytes]) -> mmap:
+    """Copy blocks of bytes to a temporary file without a name, and map it."""
+    with tempfile.TemporaryFile() as file:
+        file.writelines(blocks)
+        if not file.tell():
+            file.write(b"\n")  # an empty file cannot be mapped
+        file.flush()
+        return mmap(file.fileno(), 0, access=ACCESS_WRITE)
 
 
-def _from_windows_1252(location: str, data: bytes, error: UnicodeDecodeError) -> bytes:
-    """Convert Windows-1252, which Excel's plain "CSV" is in Western Europe, to UTF-8.
+def _blocks(file: mmap | gzip.GzipFile) -> Iterator[bytes]:
+    file.seek(0)
+    return iter(partial(file.read, 2**20), b"")
+
+
+def _convert(data: mmap, encoding: str, errors: str = "strict") -> mmap:
+    """Convert text to UTF-8 without a byte order mark."""
+    texts = codecs.iterdecode(_blocks(data), encoding, errors)
+    return _map(text.encode(errors=errors).translate(_NO_NUL) for text in texts)
+
+
+def _from_windows_1252(location: str, data: mmap, start: int) -> mmap:
+    """Convert Windows-1252, which Excel's plain "CSV" is in Western Europe; ``start`` is the first byte not in UTF-8.
 
     Its words hardly ever have three letters outside ASCII in a row; those of other alphabets and damaged UTF-8 do.
     """
-    try:
-        if not re.search(rb"[\x80-\xff]{3}|[\0-\x08\x0e-\x1f]", data):
-            return data.decode("cp1252").encode()
-    except UnicodeDecodeError:
-        pass
-    line = data.count(b"\n", 0, error.start) + 1
-    message = f"is text neither in UTF-8 nor in Windows-1252 (line {line}: byte {data[error.start]:#04x})"
+    if not re.search(rb"[\x80-\xff]{3}|[\0-\x08\x0e-\x1f]", data):
+        with suppress(UnicodeDecodeError):
+            return _convert(data, "cp1252")
+    line = data[:start].count(b"\n") + 1
+    message = f"is text neither in UTF-8 nor in Windows-1252 (line {line}: byte {data[start]:#04x})"
     raise InputError(message, where=location, hint='save it as "CSV UTF-8", Parquet or JSON Lines')

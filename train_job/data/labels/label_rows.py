@@ -1,21 +1,22 @@
-"""An open label file of any format: named columns, and rows that have a number."""
+"""The rows of a label file: name, label and split of a photo each, as text."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, time
-from decimal import Decimal
-from itertools import islice
-from math import isfinite
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
-from train_job.data.dataset import RejectedPhoto
+import numpy as np
+from numpy.typing import NDArray
+
+from train_job.arrow import pa
+from train_job.data.labels.label_file import LabelFile, to_text
+from train_job.data.photos import text_column
 from transferlite.errors import InputError
 
-SAMPLE_ROWS = 1000
-"""Number of rows to read when a column is chosen by its content."""
+if TYPE_CHECKING:
+    import pandas as pd
 
-NumberedValues = tuple[int, Sequence[object]]
-"""A row's number and its values of the requested columns; a ValueError instead of a value says why it is unreadable."""
+_CHUNK_ROWS = 2**16
+_ONE, _ZERO = ("1", "1.0", "true"), ("", "0", "0.0", "false")
 
 
 @dataclass(frozen=True)
@@ -40,67 +41,91 @@ class LabelColumns:
         return f"has one column per class: {', '.join(map(repr, self.one_hot))}" if self.one_hot else ""
 
 
-class LabelRow(NamedTuple):
-    """A row of a label file as text; a missing or null value is empty."""
-
-    row: int
-    name: str
-    label: str
-    split: str = ""
-
-
 @dataclass(frozen=True)
-class LabelFile:
-    """An open label file.
+class LabelTable:
+    """All rows of a label file as columns ``[N]``: some 60 bytes a row.
+
+    A photo has one label here. Sets of labels would be a column of lists of codes; nothing else would change.
 
     Attributes:
-        location: URI or path of the file.
-        columns: names of the columns, without surrounding spaces; unnamed columns are left out.
-        read: yields every row in order, with its values of the columns that it is called with. The column ``""`` is
-            the only Ground Truth label attribute of each line. Its second argument is a number of rows to parse at a
-            time. Raises InputError if the rest of the file cannot be read.
-        attributes: label attributes of a Ground Truth manifest; empty for other files.
-        attributes_overlap: whether a line of the manifest has more than one label attribute.
-        remark: how the content was interpreted where that is not certain, for the log.
+        numbers: row numbers.
+        names: names of photos, as :func:`train_job.data.photos.encode_text` has them.
+        label_codes: index of each row's label in ``labels``.
+        labels: distinct labels as they are written.
+        split_codes: index of each row's split in ``splits``.
+        splits: distinct splits as they are written.
+        problems: why a row cannot be read, by its position.
     """
 
-    location: str
-    columns: tuple[str, ...]
-    read: Callable[[Sequence[str], int], Iterator[NumberedValues]]
-    attributes: tuple[str, ...] = ()
-    attributes_overlap: bool = False
-    remark: str = ""
+    numbers: NDArray[np.int64]
+    names: pa.LargeBinaryArray
+    label_codes: NDArray[np.int32]
+    labels: tuple[str, ...]
+    split_codes: NDArray[np.int32]
+    splits: tuple[str, ...]
+    problems: dict[int, str]
 
-    def sample(self, column: str) -> Sequence[str]:
-        """Return a column's values in the first :data:`SAMPLE_ROWS` rows, as text."""
-        texts = (text_or_none(values[0]) for _, values in islice(self.read([column], SAMPLE_ROWS), SAMPLE_ROWS))
-        return [text for text in texts if text is not None]
-
-    def rows(self, columns: LabelColumns) -> Iterator[LabelRow | RejectedPhoto]:
-        """Yield every row in order, or the reason why it cannot be read.
-
-        The ``uri`` of a rejected row is the photo's name as written, or the file's location if the name is missing.
-
-        Raises:
-            InputError: two columns share a needed name, or the rest of the file cannot be read.
-        """
-        labels = columns.one_hot or (columns.label or "",)
-        needed = [columns.name, *labels, *([columns.split] if columns.split else [])]
-        for column in needed:
-            if self.columns.count(column) > 1:
-                count = self.columns.count(column)
-                raise InputError(f"has {count} columns {column!r}", where=self.location, hint="rename one")
-        for row, values in self.read(needed, 2**16):
-            try:
-                texts = [as_text(value) for value in values]
-                if columns.one_hot:
-                    texts[1 : len(labels) + 1] = [_one_hot_label(labels, texts[1:])]
-                yield LabelRow(row, *texts)
-            except ValueError as error:
-                yield RejectedPhoto(text_or_none(values[0]) or self.location, row, "bad-row", str(error))
+    @classmethod
+    def read(cls, file: LabelFile, columns: LabelColumns) -> "LabelTable":
+        """Read all rows. Raises InputError as :func:`read_label_rows` does."""
+        numbers, names = [np.zeros(0, np.int64)], [text_column([])]
+        label_codes, split_codes = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)]
+        labels: dict[str, int] = {}
+        splits: dict[str, int] = {}
+        problems: dict[int, str] = {}
+        start = 0
+        for table in read_label_rows(file, columns):
+            problems |= {
+                start + int(position): table["problem"].iloc[position]
+                for position in np.flatnonzero(table["problem"] != "")
+            }
+            numbers.append(table.index.to_numpy(np.int64))
+            names.append(_to_column(table["name"]))
+            label_codes.append(_encode(table["label"], labels))
+            split_codes.append(_encode(table["split"], splits))
+            start += len(table)
+        label, split = np.concatenate(label_codes), np.concatenate(split_codes)
+        return cls(
+            np.concatenate(numbers), pa.concat_arrays(names), label, tuple(labels), split, tuple(splits), problems
+        )
 
 
-_ONE, _ZERO = ("1", "1.0", "true"), ("", "0", "0.0", "false")
+def _to_column(texts: "pd.Series[str]") -> pa.LargeBinaryArray:
+    if texts.dtype == object:
+        return text_column(texts)
+    return pa.chunked_array(pa.array(texts)).combine_chunks().cast(pa.large_binary())
+
+
+def _encode(texts: "pd.Series[str]", codes: dict[str, int]) -> NDArray[np.int32]:
+    """Return the code of each text; new texts get the next codes."""
+    indices, distinct = texts.factorize()
+    known = np.array([codes.setdefault(text, len(codes)) for text in distinct], np.int32)
+    return known.take(indices)
+
+
+def read_label_rows(file: LabelFile, columns: LabelColumns) -> Iterator["pd.DataFrame"]:
+    """Yield all rows in order, in tables with the columns ``name``, ``label``, ``split`` and ``problem`` of text.
+
+    The index has the rows' numbers. A missing or null value is empty. ``problem`` says why a row cannot be read; it is
+    empty for others.
+
+    Raises:
+        InputError: two columns share a needed name, or the rest of the file cannot be read.
+    """
+    import pandas as pd
+
+    labels = columns.one_hot or (columns.label or "",)
+    needed = [columns.name, *labels, *([columns.split] if columns.split else [])]
+    for column in needed:
+        if (count := file.columns.count(column)) > 1:
+            raise InputError(f"has {count} columns {column!r}", where=file.location, hint="rename one")
+    for table in file.read(needed, _CHUNK_ROWS):
+        problems: dict[int, str] = {}
+        name, *texts = (to_text(table.iloc[:, position], problems) for position in range(len(needed)))
+        label = _one_hot_labels(labels, texts, problems) if columns.one_hot else texts[0]
+        split = texts[-1] if columns.split else ""
+        problem = pd.Series(problems, table.index, object).fillna("") if problems else ""
+        yield pd.DataFrame({"name": name, "label": label, "split": split, "problem": problem}, table.index)
 
 
 def is_one_hot(texts: Sequence[str]) -> bool:
@@ -109,57 +134,18 @@ def is_one_hot(texts: Sequence[str]) -> bool:
     return values <= {*_ONE, *_ZERO} and not values.isdisjoint(_ONE)
 
 
-def _one_hot_label(labels: Sequence[str], texts: Sequence[str]) -> str:
-    """Return the label whose column holds 1; empty if there is none. Raises ValueError for several or another value."""
-    values = [text.strip().lower() for text in texts[: len(labels)]]
-    chosen = [label for label, value in zip(labels, values, strict=True) if value in _ONE]
-    if other := next((value for value in values if value not in (*_ONE, *_ZERO)), ""):
-        raise ValueError(f"has the value {other!r} in the column of a class, where 0 or 1 is needed")
-    if len(chosen) > 1:
-        raise ValueError(f"has {len(chosen)} labels where one is needed ({', '.join(chosen)})")
-    return chosen[0] if chosen else ""
+def _one_hot_labels(
+    labels: Sequence[str], texts: Sequence["pd.Series[str]"], problems: dict[int, str]
+) -> "pd.Series[str]":
+    """Return the label whose column holds 1, empty without one; ``problems`` receives rows with several or others."""
+    import pandas as pd
 
-
-def as_text(value: object) -> str:
-    """Return a value as a name or label.
-
-    Whole numbers have no decimal point: pandas stores a column of integers with gaps as 1.0, 2.0. Booleans are spelled
-    as in JSON. Null and numbers that are not finite give an empty text.
-
-    Raises:
-        ValueError: the value is a list, an object, bytes that are not UTF-8, or the reason why there is none.
-    """
-    match value:
-        case str():
-            return value
-        case None:
-            return ""
-        case bool():
-            return "true" if value else "false"
-        case int():
-            return str(value)
-        case float():
-            return _number(value) if isfinite(value) else ""
-        case Decimal():
-            return _number(value) if value.is_finite() else ""
-        case bytes():
-            return value.decode()
-        case date() | time():
-            return value.isoformat()
-        case ValueError():
-            raise value
-    kind = "an object" if isinstance(value, dict) else "a list" if hasattr(value, "__len__") else type(value).__name__
-    raise ValueError(f"holds {kind} where text or a number is needed")
-
-
-def text_or_none(value: object) -> str | None:
-    """Return the value as :func:`as_text` does, or None where that raises ValueError."""
-    try:
-        return as_text(value)
-    except ValueError:
-        return None
-
-
-def _number(value: float | Decimal) -> str:
-    whole = int(value)
-    return str(whole) if whole == value and abs(whole) < 2**53 else str(value)
+    values = pd.DataFrame({label: column.str.strip().str.lower() for label, column in zip(labels, texts, strict=False)})
+    chosen, known = values.isin(_ONE), values.isin([*_ONE, *_ZERO])
+    for row in values.index[~known.all(axis=1)]:
+        value = values.loc[row][~known.loc[row]].iloc[0]
+        problems.setdefault(row, f"has the value {value!r} in the column of a class, where 0 or 1 is needed")
+    for row in values.index[chosen.sum(axis=1) > 1]:
+        several = values.columns[chosen.loc[row]]
+        problems.setdefault(row, f"has {len(several)} labels where one is needed ({', '.join(several)})")
+    return chosen.idxmax(axis=1).where(chosen.any(axis=1), "")

@@ -3,18 +3,17 @@
 import os
 import re
 import unicodedata
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from posixpath import splitext
 from typing import NamedTuple
 from urllib.parse import unquote, unquote_plus
 
+from train_job.data.labels.listing import Listing
 from transferlite.images.find_photos import PHOTO_EXTENSIONS, is_junk, key_problem
 from transferlite.storage.store import join_uri
-from transferlite.storage.walk_folder import SkippedEntry
 
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Control characters, line separators and bytes that are not UTF-8, which no printed name or label may contain."""
@@ -61,78 +60,99 @@ def to_nfc(text: str) -> str:
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
+Stamps = Mapping[str, str]
+"""Stamps of listed files by key."""
+
+
+class _AskedKeys(dict[str, str]):
+    """A listing without any file that collects the keys it is asked for."""
+
+    def __contains__(self, key: object) -> bool:
+        self.setdefault(str(key), "")
+        return False
+
+    def __getitem__(self, key: str) -> str:
+        return self.setdefault(key, "")
+
+
 @dataclass(frozen=True)
 class PhotoMatcher:
-    """Matches names to the files listed below a root.
+    """Matches names to the files listed below a root."""
 
-    Attributes:
-        root: URI or path of the folder.
-        stamps: ``Entry.stamp`` of each listed key.
-        skipped: what the listing left out, by key.
-    """
+    listing: Listing
 
-    root: str
-    stamps: Mapping[str, str]
-    skipped: Mapping[str, SkippedEntry] = field(default_factory=dict)
-
-    def match(self, name: str) -> PhotoMatch:
-        """Match a name: relative to the root, an absolute path, or an ``s3://`` URI.
+    def match_all(self, names: Sequence[str]) -> list[PhotoMatch]:
+        """Match names: relative to the root, absolute paths, or ``s3://`` URIs.
 
         An exact match with a key comes first. Of files outside the root, only local ones are checked for existence.
         """
-        return self._match_or_none(name) or self._missing_match(name.strip())
+        matches = self._match_known(names)
+        missing = [name.strip() for name, match in zip(names, matches, strict=True) if match is None]
+        similar = self._similar_keys(dict.fromkeys(missing))
+        return [
+            self._missing_match(name.strip(), similar) if match is None else match
+            for name, match in zip(names, matches, strict=True)
+        ]
 
-    def is_listed(self, name: str) -> bool:
-        """Return whether the name matches a listed file."""
-        match = self._match_or_none(name)
-        return match is not None and bool(match.key)
+    def any_listed(self, names: Sequence[str]) -> bool:
+        """Return whether any name matches a listed file."""
+        return any(match is not None and match.key for match in self._match_known(names))
 
-    def _match_or_none(self, name: str) -> PhotoMatch | None:
+    def _match_known(self, names: Sequence[str]) -> list[PhotoMatch | None]:
+        """Match names; None where no file has one. All keys that names may mean are looked up in one go."""
+        asked = _AskedKeys()
+        for name in names:
+            self._match_or_none(name, asked)
+        stamps = self.listing.select(asked.keys())
+        return [self._match_or_none(name, stamps) for name in names]
+
+    def _match_or_none(self, name: str, stamps: Stamps) -> PhotoMatch | None:
         for exact in (name, name.removeprefix(self._roots[0])):
-            if exact in self.stamps:
-                return self._match_key(exact)
+            if exact in stamps:
+                return self._match_key(exact, stamps)
         name = name.strip()
         if UNPRINTABLE.search(name):
-            return PhotoMatch(escape_unprintable(join_uri(self.root, name)), code="bad-name", reason=UNPRINTABLE_NAME)
+            uri = escape_unprintable(join_uri(self.listing.root, name))
+            return PhotoMatch(uri, code="bad-name", reason=UNPRINTABLE_NAME)
         if scheme := _SCHEME.match(name):
-            return self._match_uri(name, scheme[1].lower(), name[scheme.end() :])
-        return self._match_path(name) if name.startswith("/") else self._match_listed(name)
+            return self._match_uri(name, scheme[1].lower(), name[scheme.end() :], stamps)
+        return self._match_path(name, stamps) if name.startswith("/") else self._match_listed(name, stamps)
 
-    def _match_uri(self, uri: str, scheme: str, path: str) -> PhotoMatch | None:
+    def _match_uri(self, uri: str, scheme: str, path: str, stamps: Stamps) -> PhotoMatch | None:
         if scheme == "file":
-            return self._match_path(path)
+            return self._match_path(path, stamps)
         if scheme not in _S3_SCHEMES:
             return PhotoMatch(uri, code="unusable", reason=f"{scheme}:// is not supported; give an s3:// URI or a path")
         uri = f"s3://{path}"
-        return self._match_listed(uri) if uri.startswith(self._roots) else _match_outside(uri)
+        return self._match_listed(uri, stamps) if uri.startswith(self._roots) else _match_outside(uri)
 
-    def _match_path(self, path: str) -> PhotoMatch | None:
+    def _match_path(self, path: str, stamps: Stamps) -> PhotoMatch | None:
         if not path.startswith(self._roots) and os.path.isfile(path):  # noqa: PTH113 (Path would raise for some names)
             return _match_outside(path)
-        return self._match_listed(path)
+        return self._match_listed(path, stamps)
 
-    def _match_listed(self, name: str) -> PhotoMatch | None:
+    def _match_listed(self, name: str, stamps: Stamps) -> PhotoMatch | None:
         for key in self._candidate_keys(name):
-            if key in self.stamps:
-                return self._match_key(key)
+            if key in stamps:
+                return self._match_key(key, stamps)
         if not name.isascii() and self._keys_by_nfc:
             for key in self._candidate_keys(name):
                 if same := self._keys_by_nfc.get(to_nfc(key)):
-                    return self._match_key(same)
-        matches = map(self._match_skipped, self._candidate_keys(name)) if self.skipped else ()
-        return next(filter(None, matches), None)
+                    return self._match_key(same, stamps)
+        skipped = self._candidate_keys(name) if self.listing.left_out else ()
+        return next(filter(None, (self._match_skipped(key, stamps) for key in skipped)), None)
 
-    def _match_skipped(self, key: str) -> PhotoMatch | None:
+    def _match_skipped(self, key: str, stamps: Stamps) -> PhotoMatch | None:
         """Match a key that the listing left out, or that lies in a folder that it left out."""
         segments = key.split("/")
         for end in range(len(segments), 0, -1):
-            entry = self.skipped.get("/".join(segments[:end]))
+            entry = self.listing.left_out.get("/".join(segments[:end]))
             if entry is not None and entry.code == "duplicate":
                 listed = "/".join(filter(None, (entry.same_as, *segments[end:])))
-                return self._match_key(listed) if listed in self.stamps else self._match_skipped(listed)
+                return self._match_key(listed, stamps) if listed in stamps else self._match_skipped(listed, stamps)
             if entry is not None and (entry.key == key or entry.may_be_folder):
                 reason = entry.reason if entry.key == key else f"its folder {entry.key!r} {entry.reason}"
-                uri = escape_unprintable(join_uri(self.root, key))
+                uri = escape_unprintable(join_uri(self.listing.root, key))
                 return PhotoMatch(uri, key, code=entry.code, reason=escape_unprintable(reason))
         return None
 
@@ -154,53 +174,61 @@ class PhotoMatcher:
     @cached_property
     def _roots(self) -> tuple[str, ...]:
         """Prefixes of the URI or absolute path of a photo below the root."""
-        roots = [self.root] if "://" in self.root else [self.root, str(Path(self.root).absolute())]
+        root = self.listing.root
+        roots = [root] if "://" in root else [root, str(Path(root).absolute())]
         return tuple(f"{root.rstrip('/')}/" for root in dict.fromkeys(roots))
 
     @cached_property
     def _root_suffixes(self) -> tuple[str, ...]:
         """Last folders of the root, the longest first: a name may be relative to a folder above the root."""
-        parts = [part for part in self.root.partition("://")[2 if "://" in self.root else 0].split("/") if part]
+        root = self.listing.root
+        parts = [part for part in root.partition("://")[2 if "://" in root else 0].split("/") if part]
         return tuple("/".join(parts[start:]) + "/" for start in range(len(parts)))
 
     @cached_property
     def _keys_by_nfc(self) -> Mapping[str, str]:
         """Keys that are not ASCII by their NFC form; empty where several keys share it."""
         keys: dict[str, str] = {}
-        for key in self.stamps:
+        for key, _ in self.listing:
             if not key.isascii():
                 normalised = to_nfc(key)
                 keys[normalised] = "" if normalised in keys else key
         return keys
 
-    def _match_key(self, key: str) -> PhotoMatch:
-        uri = join_uri(self.root, key)
+    def _match_key(self, key: str, stamps: Stamps) -> PhotoMatch:
+        uri = join_uri(self.listing.root, key)
         if problem := name_problem(key):
             return PhotoMatch(escape_unprintable(uri), key, code="bad-name", reason=problem)
         if is_junk(key):
             return PhotoMatch(uri, key, code="not-photo-name", reason=_JUNK_REASON)
-        return PhotoMatch(uri, key, self.stamps[key])
+        return PhotoMatch(uri, key, stamps[key])
 
-    def _missing_match(self, name: str) -> PhotoMatch:
-        similar = self._similar_keys(name.replace("\\", "/"))
-        reason = "there is no such file" + (f"; did you mean {_alternatives(similar)}?" if similar else "")
-        return PhotoMatch(name if _is_absolute(name) else join_uri(self.root, name), code="missing", reason=reason)
+    def _missing_match(self, name: str, similar: Mapping[str, Sequence[str]]) -> PhotoMatch:
+        keys = similar[name]
+        reason = "there is no such file" + (f"; did you mean {_alternatives(keys)}?" if keys else "")
+        uri = name if _is_absolute(name) else join_uri(self.listing.root, name)
+        return PhotoMatch(uri, code="missing", reason=reason)
 
-    def _similar_keys(self, name: str) -> Sequence[str]:
-        """Return the keys that differ in URL encoding, case, extension or folder only."""
-        decoded = next((key for key in self._candidate_keys(unquote_plus(name)) if key in self.stamps), None)
-        keys, stems = self._folded_keys
-        folded = (keys[key.casefold()] for key in self._candidate_keys(to_nfc(name)) if key.casefold() in keys)
-        return [decoded] if decoded else next(folded, stems.get(_stem(name), []))
-
-    @cached_property
-    def _folded_keys(self) -> tuple[Mapping[str, list[str]], Mapping[str, list[str]]]:
-        """Keys by their case-folded NFC form, and by their file name without its extension."""
-        keys, stems = defaultdict(list), defaultdict(list)
-        for key in self.stamps:
-            keys[to_nfc(key).casefold()].append(key)
-            stems[_stem(key)].append(key)
-        return keys, stems
+    def _similar_keys(self, names: Collection[str]) -> dict[str, Sequence[str]]:
+        """Return for each name the keys that differ in URL encoding, case, extension or folder only."""
+        paths = {name: name.replace("\\", "/") for name in names}
+        decoded = {name: list(self._candidate_keys(unquote_plus(path))) for name, path in paths.items()}
+        folded = {name: [key.casefold() for key in self._candidate_keys(to_nfc(path))] for name, path in paths.items()}
+        by_fold: dict[str, list[str]] = {key: [] for keys in folded.values() for key in keys}
+        by_stem: dict[str, list[str]] = {_stem(path): [] for path in paths.values()}
+        for key, _ in self.listing if paths else ():
+            if (fold := to_nfc(key).casefold()) in by_fold:
+                by_fold[fold].append(key)
+            if (stem := _stem(key)) in by_stem:
+                by_stem[stem].append(key)
+        known = self.listing.select({key for keys in decoded.values() for key in keys})
+        return {
+            name: next(
+                ([key] for key in decoded[name] if key in known),
+                next((by_fold[key] for key in folded[name] if by_fold[key]), by_stem[_stem(path)]),
+            )
+            for name, path in paths.items()
+        }
 
 
 def _label_studio_keys(name: str) -> Iterator[str]:

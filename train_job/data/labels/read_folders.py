@@ -1,16 +1,19 @@
 """Read photos whose folders name their classes."""
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 from posixpath import splitext
 
-from train_job.data.dataset import Example, LabelledPhotos, RejectedPhoto
+from train_job.data.dataset import LabelledPhotos
+from train_job.data.example import Example, RejectedPhoto
 from train_job.data.labels.class_names import LabelMerge, label_problem
 from train_job.data.labels.folder_layout import FolderLayout, find_layout
+from train_job.data.labels.listing import Listing
 from train_job.data.labels.match_photos import escape_unprintable, name_problem
+from train_job.data.photos import PhotosBuilder
 from transferlite.images.find_photos import is_junk, is_photo, may_hide_photos
 from transferlite.storage.locations import open_store
-from transferlite.storage.store import Entry, join_uri
+from transferlite.storage.store import join_uri
 from transferlite.storage.walk_folder import SkippedEntry
 
 _RAW_EXTENSIONS = """.3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2
@@ -34,50 +37,50 @@ def read_folders(images: str, classes: Sequence[str], merge: LabelMerge, allow_s
         InputError: it is not clear which folders are classes.
         AccessDeniedError, NotFoundError: a class folder cannot be read.
     """
-    store = open_store(images)
-    left_out: list[SkippedEntry] = []
-    entries = deque(store.entries(on_skip=left_out.append))
-    layout = find_layout(store.uri, [entry.key for entry in entries], classes, allow_splits)
-    examples: list[Example] = []
+    listing = Listing.read(open_store(images), is_photo)
+    layout = find_layout(listing.root, (key for key, _ in listing), classes, allow_splits)
+    photos = PhotosBuilder()
     rejected: list[RejectedPhoto] = []
     skipped: Counter[str] = Counter()
-    while entries:  # each is released once it is read: a million take 0.2 GB
-        result = _read_entry(store.uri, entries.popleft(), layout, merge)
+    for key, stamp in listing:
+        result = _read_entry(listing.root, key, stamp, layout, merge)
         if isinstance(result, Example):
-            examples.append(result)
+            photos.add(result)
         elif isinstance(result, RejectedPhoto):
             rejected.append(result)
         else:
             skipped[result] += 1
-    for skipped_entry in left_out:
-        if may_hide_photos(skipped_entry):
-            rejected.append(_reject_skipped(store.uri, skipped_entry, layout, classes))
+    for entry in listing.left_out.values():
+        if may_hide_photos(entry):
+            rejected.append(_reject_skipped(listing.root, entry, layout, classes))
         else:
-            skipped[f"{skip_reason(skipped_entry.key)}, and {skipped_entry.code}"] += 1
+            skipped[f"{skip_reason(entry.key)}, and {entry.code}"] += 1
     remarks = (layout.remark,) if layout.remark else ()
-    return LabelledPhotos(tuple(examples), (), tuple(rejected), skipped=skipped, remarks=remarks)
+    return LabelledPhotos(photos.build(), (), tuple(rejected), skipped=skipped, remarks=remarks)
 
 
-def _read_entry(root: str, entry: Entry, layout: FolderLayout, merge: LabelMerge) -> Example | RejectedPhoto | str:
+def _read_entry(
+    root: str, key: str, stamp: str, layout: FolderLayout, merge: LabelMerge
+) -> Example | RejectedPhoto | str:
     """Return the photo, or why it is rejected, or the reason to skip the file."""
-    if is_junk(entry.key):
-        return skip_reason(entry.key)
-    uri = join_uri(root, entry.key)
+    if is_junk(key):
+        return skip_reason(key)
+    uri = join_uri(root, key)
     if problem := name_problem(uri):
         return RejectedPhoto(escape_unprintable(uri), None, "bad-name", problem)
-    label, split = layout.parse(entry.key)
-    if not is_photo(entry.key):
-        extension = splitext(entry.key)[1].lower()
+    label, split = layout.parse(key)
+    if not is_photo(key):
+        extension = splitext(key)[1].lower()
         if extension in UNSUPPORTED_EXTENSIONS:
             return RejectedPhoto(
                 uri, None, "unsupported-format", f"its extension {extension} is of no supported format"
             )
-        return RejectedPhoto(uri, None, "not-photo-name", skip_reason(entry.key)) if label else skip_reason(entry.key)
+        return RejectedPhoto(uri, None, "not-photo-name", skip_reason(key)) if label else skip_reason(key)
     if not label:
         return RejectedPhoto(uri, None, "no-label", "the photo lies in no class folder")
     if problem := label_problem(label):
         return RejectedPhoto(uri, None, "bad-label", problem)
-    return Example(uri, merge.replace(label), split=split, stamp=entry.stamp)
+    return Example(uri, merge.replace(label), split=split, stamp=stamp)
 
 
 def skip_reason(key: str) -> str:

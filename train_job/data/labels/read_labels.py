@@ -4,16 +4,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from train_job.data.dataset import Dataset, LabelledPhotos, RejectedPhoto, Split, first_rejection, rejected_summary
+import numpy as np
+
+from train_job.data.dataset import Dataset, LabelledPhotos, first_rejection, rejected_summary
+from train_job.data.example import RejectedPhoto, Split
 from train_job.data.labels.class_names import LabelMerge, similar_labels
 from train_job.data.labels.match_photos import to_nfc
 from train_job.data.labels.read_folders import read_folders
 from train_job.data.labels.read_rows import read_rows
+from train_job.data.photos import SPLIT_CODES
 from train_job.options import TrainOptions
 from train_job.progress import Reporter
 from transferlite.errors import InputError
 from transferlite.inference.prediction import UNKNOWN
 
+_TRAINED = (SPLIT_CODES[None], SPLIT_CODES[Split.TRAIN])
 _MAX_LISTED = 50
 """Classes to print with their counts, and pairs of similar labels."""
 
@@ -71,17 +76,17 @@ def read_photos(
         photos = read_rows(images, labels, columns, merge or LabelMerge())
     if chosen:
         photos = _skip_other_classes(photos, chosen)
-    trained = {example.label for example in photos.examples if example.split in (None, Split.TRAIN)}
+    trained = set(photos.examples.label_counts(np.isin(photos.examples.split_codes, _TRAINED)))
     if training_labels is not None:
         photos = _reject_unseen(photos, set(training_labels))
     elif len(trained) > 1:  # with fewer, no training is possible, and the error says so
         photos = _reject_unseen(photos, trained)
-    names = training_labels or chosen or sorted({example.label for example in photos.examples})
+    names = training_labels or chosen or photos.examples.label_counts()
     return replace(photos, labels=tuple(names))
 
 
 def _skip_other_classes(photos: LabelledPhotos, classes: Sequence[str]) -> LabelledPhotos:
-    used = tuple(example for example in photos.examples if example.label in set(classes))
+    used = photos.examples.take(photos.examples.has_label(classes))
     count = len(photos.examples) - len(used)
     skipped = {**photos.skipped, "class not in --classes": count} if count else photos.skipped
     return replace(photos, examples=used, skipped=skipped)
@@ -89,13 +94,14 @@ def _skip_other_classes(photos: LabelledPhotos, classes: Sequence[str]) -> Label
 
 def _reject_unseen(photos: LabelledPhotos, trained: set[str]) -> LabelledPhotos:
     """Reject validation and test photos whose label no training photo has."""
-    used = tuple(example for example in photos.examples if example.label in trained)
+    is_seen = photos.examples.has_label(trained)
+    if is_seen.all():
+        return photos
     rejected = (
         RejectedPhoto(example.image, example.row, "unseen-label", f"no training photo has the label {example.label!r}")
-        for example in photos.examples
-        if example.label not in trained
+        for example in photos.examples.take(~is_seen)
     )
-    return replace(photos, examples=used, rejected=(*photos.rejected, *rejected))
+    return replace(photos, examples=photos.examples.take(is_seen), rejected=(*photos.rejected, *rejected))
 
 
 def to_dataset(photos: LabelledPhotos, labels: str | None, images: str) -> Dataset:
@@ -104,7 +110,7 @@ def to_dataset(photos: LabelledPhotos, labels: str | None, images: str) -> Datas
     Raises:
         InputError: no photo is usable, or fewer than two classes remain.
     """
-    if photos.examples:
+    if len(photos.examples):
         return Dataset.from_photos(photos)
     minor = () if labels else ("not-photo-name", "no-label")
     hint = first_rejection([photo for photo in photos.rejected if photo.code not in minor])
@@ -153,7 +159,7 @@ def read_job_photos(options: TrainOptions, report: Reporter) -> LabelledPhotos:
 def _report(photos: LabelledPhotos, purpose: str, report: Reporter) -> None:
     count, classes = len(photos.examples), len(photos.labels)
     report.line(f"Found {count} validated image filenames belonging to {classes} classes{purpose}.")
-    counts = Counter(example.label for example in photos.examples)
+    counts = Counter(photos.examples.label_counts())
     if counts:
         more = f", and {len(counts) - _MAX_LISTED} more" if len(counts) > _MAX_LISTED else ""
         report.line("classes: " + ", ".join(f"{label!r} {n}" for label, n in counts.most_common(_MAX_LISTED)) + more)

@@ -1,21 +1,26 @@
 """Read photos whose labels are in a label file."""
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 
-from train_job.data.dataset import Example, LabelledPhotos, RejectedPhoto
+import numpy as np
+
+from train_job.data.dataset import LabelledPhotos
+from train_job.data.example import RejectedPhoto, Split
 from train_job.data.labels.class_names import LabelMerge, label_problem
 from train_job.data.labels.find_columns import find_columns, parse_split
 from train_job.data.labels.formats import open_label_file
-from train_job.data.labels.label_rows import LabelRow
+from train_job.data.labels.label_rows import LabelTable
+from train_job.data.labels.listing import Listing
 from train_job.data.labels.match_photos import PhotoMatcher, to_nfc
+from train_job.data.labels.match_rows import MatchedRows, match_rows
 from train_job.data.labels.read_folders import reject_skipped, skip_reason
+from train_job.data.photos import SPLIT_CODES, SPLITS, Photos, decode_text
 from transferlite.errors import NotFoundError
 from transferlite.images.find_photos import is_junk, is_photo
 from transferlite.storage.locations import open_store
 from transferlite.storage.store import join_uri
-from transferlite.storage.walk_folder import SkippedEntry
 
 
 def read_rows(
@@ -34,103 +39,122 @@ def read_rows(
         InputError: the label file cannot be read.
     """
     file = open_label_file(labels)
-    store = open_store(images)
-    left_out: list[SkippedEntry] = []
-    stamps = {entry.key: entry.stamp for entry in store.entries(on_skip=left_out.append)}
-    photos = PhotoMatcher(store.uri, stamps, {entry.key: entry for entry in left_out})
-    if not stamps:
-        first = next((f"{entry.key} {entry.reason}" for entry in left_out), "")
+    listing = Listing.read(open_store(images))
+    if not len(listing):
+        first = next((f"{entry.key} {entry.reason}" for entry in listing.left_out.values()), "")
         raise NotFoundError("holds no files", where=images, hint=first or "check --images")
+    photos = PhotoMatcher(listing)
     found = find_columns(file, *columns, photos)
-    collector = _RowCollector(photos, labels, merge)
-    collector.add(file.rows(found))
-    examples, rejected = collector.result()
-    rejected += (reject_skipped(store.uri, entry) for entry in left_out if entry.hides_files and not is_junk(entry.key))
-    names = (*stamps, *(entry.key for entry in left_out if not entry.may_be_folder))
-    unnamed = [key for key in names if key not in collector.named_keys]
-    unlabelled = tuple(join_uri(store.uri, key) for key in unnamed if is_photo(key))
-    skipped = collector.skipped + Counter(skip_reason(key) for key in unnamed if not is_photo(key))
+    rows = LabelTable.read(file, found)
+    matched = match_rows(rows.names, photos)
+    reader = _RowReader(rows, matched, labels, merge)
+    by_position = sorted([*reader.unusable_rows(), *reader.repeated_rows()], key=lambda item: item[0])
+    rejected = [*(photo for _, photo in by_position), *reader.conflicts]
+    for entry in listing.left_out.values():
+        if entry.hides_files and not is_junk(entry.key):
+            rejected.append(reject_skipped(listing.root, entry))
+    unlabelled: list[str] = []
+    for key in matched.unnamed_keys():
+        if is_photo(key):
+            unlabelled.append(join_uri(listing.root, key))
+        else:
+            reader.skipped[skip_reason(key)] += 1
     remarks = tuple(f"{labels} {remark}" for remark in (file.remark, found.remark) if remark)
-    return LabelledPhotos(tuple(examples), (), tuple(rejected), unlabelled, skipped, remarks)
+    return LabelledPhotos(reader.photos(), (), tuple(rejected), tuple(unlabelled), reader.skipped, remarks)
 
 
-@dataclass
-class _RowCollector:
-    """Collects the rows of a label file: the first row of each photo, and the rejected rows."""
+class _RowReader:
+    """Tells the rows that give a photo its label from the rows that are not used."""
 
-    photos: PhotoMatcher
-    location: str
-    merge: LabelMerge
-    named_keys: set[str] = field(default_factory=set)
-    examples: dict[str, Example] = field(default_factory=dict)
-    rejected: list[RejectedPhoto] = field(default_factory=list)
-    skipped: Counter[str] = field(default_factory=Counter)
-    labels: dict[str, str] = field(default_factory=dict)
-    """One text object for each label, which saves memory when a million rows share a few labels."""
+    def __init__(self, rows: LabelTable, matched: MatchedRows, location: str, merge: LabelMerge) -> None:
+        self.rows, self.matched, self.location, self.merge = rows, matched, location, merge
+        self.labels = [to_nfc(text.strip()) for text in rows.labels]
+        self.split_of = [_parse_split(text) for text in rows.splits]
+        self.skipped: Counter[str] = Counter()
+        self.conflicts: list[RejectedPhoto] = []
+        label_ok = np.array([bool(label) and not label_problem(label) for label in self.labels], bool)
+        split_ok = np.array([not isinstance(split, ValueError) for split in self.split_of], bool)
+        self.is_used = label_ok[rows.label_codes] & split_ok[rows.split_codes] & (matched.photo >= 0)
+        self.is_used[list(rows.problems)] = False
+        codes = [-1 if isinstance(split, ValueError) else SPLIT_CODES[split] for split in self.split_of]
+        self.split_codes = np.array(codes, np.int8)[rows.split_codes]
 
-    def add(self, rows: Iterable[LabelRow | RejectedPhoto]) -> None:
-        for row in rows:
-            result = self._with_photo_uri(row) if isinstance(row, RejectedPhoto) else self._read_row(row)
-            if isinstance(result, RejectedPhoto):
-                self.rejected.append(result)
-            elif result is None:
+    def unusable_rows(self) -> Iterator[tuple[int, RejectedPhoto]]:
+        """Yield the position of each row that cannot be used, and why; blank rows are counted as skipped."""
+        for position in np.flatnonzero(~self.is_used).tolist():
+            rejected = self._reject(position)
+            if rejected is None:
                 self.skipped["blank row"] += 1
             else:
-                self._add_example(result)
+                yield position, rejected
 
-    def _with_photo_uri(self, rejected: RejectedPhoto) -> RejectedPhoto:
-        """Set a rejected row's URI to that of its photo, if it names a photo."""
-        if rejected.uri == self.location:
-            return rejected
-        match = self.photos.match(rejected.uri)
-        self.named_keys.add(match.key)
-        return replace(rejected, uri=match.uri)
-
-    def _read_row(self, row: LabelRow) -> Example | RejectedPhoto | None:
-        """Read a row on its own; None if it is blank."""
-        label = to_nfc(row.label.strip())
-        if not label and not row.name.strip():
-            return None
-        if not row.name.strip():
-            return RejectedPhoto(self.location, row.row, "no-label", "the row has an empty name")
-        uri, key, stamp, code, reason = self.photos.match(row.name)
-        self.named_keys.add(key)
+    def _reject(self, position: int) -> RejectedPhoto | None:
+        rows, row = self.rows, int(self.rows.numbers[position])
+        label, split = self.labels[rows.label_codes[position]], self.split_of[rows.split_codes[position]]
+        match, problem = self.matched.match(position), rows.problems.get(position, "")
+        if not decode_text(rows.names[position].as_py()).strip():
+            if problem:
+                return RejectedPhoto(self.location, row, "bad-row", problem)
+            return RejectedPhoto(self.location, row, "no-label", "the row has an empty name") if label else None
+        if problem:
+            return RejectedPhoto(match.uri, row, "bad-row", problem)
         if not label:
-            return RejectedPhoto(uri, row.row, "no-label", "the row has an empty label")
+            return RejectedPhoto(match.uri, row, "no-label", "the row has an empty label")
         if problem := label_problem(label):
-            return RejectedPhoto(uri, row.row, "bad-label", problem)
-        label = self.merge.replace(label)
-        if code:
-            in_file = f" (row {row.row} of {self.location})" if code == "missing" else ""
-            return RejectedPhoto(uri, row.row, code, reason + in_file)
-        try:
-            split = parse_split(row.split)
-        except ValueError as error:
-            return RejectedPhoto(uri, row.row, "bad-split", str(error))
-        return Example(uri, self.labels.setdefault(label, label), row.row, split=split, stamp=stamp)
+            return RejectedPhoto(match.uri, row, "bad-label", problem)
+        self.merge.replace(label)
+        if match.code:
+            in_file = f" (row {row} of {self.location})" if match.code == "missing" else ""
+            return RejectedPhoto(match.uri, row, match.code, match.reason + in_file)
+        return RejectedPhoto(match.uri, row, "bad-split", str(split))
 
-    def _add_example(self, example: Example) -> None:
-        """Add an example, unless an earlier row names the same photo."""
-        first = self.examples.setdefault(example.image, example)
-        if first is example:
-            return
-        same_label = first.label == example.label
-        earlier, later = (first.split, example.split) if same_label else (first.label, example.label)
-        if earlier == later or None in (earlier, later):
-            self.examples[example.image] = replace(first, split=first.split or example.split)
-            self._reject(example, "repeated-row", f"row {first.row} has the same content")
-        else:
-            code = "conflicting-splits" if same_label else "conflicting-labels"
-            reason = f"row {first.row} has {str(earlier)!r}, row {example.row} has {str(later)!r}"
-            self._reject(example, code, reason)
+    def repeated_rows(self) -> Iterator[tuple[int, RejectedPhoto]]:
+        """Merge the labels, and yield each later row of a photo; photos whose rows conflict are not used at all."""
+        counts = np.bincount(self.rows.label_codes[self.is_used], minlength=len(self.labels))
+        self.labels = [self.merge.replace(*pair) for pair in zip(self.labels, counts.tolist(), strict=True)]
+        used = np.flatnonzero(self.is_used)
+        photos, copies = np.unique(self.matched.photo[used], return_counts=True)
+        firsts: dict[int, int] = {}
+        conflicts: dict[int, RejectedPhoto] = {}
+        for position in used[np.isin(self.matched.photo[used], photos[copies > 1])].tolist():
+            photo = int(self.matched.photo[position])
+            first = firsts.setdefault(photo, position)
+            if first == position:
+                continue
+            self.is_used[position] = False
+            rejected = self._compare(first, position)
+            yield position, rejected
+            if rejected.code != "repeated-row":
+                conflicts[photo] = replace(rejected, row=int(self.rows.numbers[first]))
+                self.is_used[first] = False
+        self.conflicts = list(conflicts.values())
 
-    def _reject(self, example: Example, code: str, reason: str) -> None:
-        self.rejected.append(RejectedPhoto(example.image, example.row, code, reason))
+    def _compare(self, first: int, later: int) -> RejectedPhoto:
+        """Reject a later row of a photo; the first row gets its split if it has none."""
+        numbers, pair, uri = self.rows.numbers, (first, later), self.matched.match(later).uri
+        labels = [self.labels[self.rows.label_codes[position]] for position in pair]
+        splits = [self.split_of[self.rows.split_codes[position]] for position in pair]
+        splits[0] = None if self.split_codes[first] < 0 else SPLITS[self.split_codes[first]]
+        values, code = (splits, "conflicting-splits") if labels[0] == labels[1] else (labels, "conflicting-labels")
+        if values[0] == values[1] or None in values:
+            self.split_codes[first] = max(self.split_codes[first], self.split_codes[later])
+            reason = f"row {numbers[first]} has the same content"
+            return RejectedPhoto(uri, int(numbers[later]), "repeated-row", reason)
+        reason = f"row {numbers[first]} has {str(values[0])!r}, row {numbers[later]} has {str(values[1])!r}"
+        return RejectedPhoto(uri, int(numbers[later]), code, reason)
 
-    def result(self) -> tuple[list[Example], list[RejectedPhoto]]:
-        """Return the examples without those whose rows conflict, and the rejected rows."""
-        codes = ("conflicting-labels", "conflicting-splits")
-        conflicts = {rejected.uri: rejected for rejected in self.rejected if rejected.code in codes}
-        for uri, rejected in conflicts.items():
-            self.rejected.append(replace(rejected, row=self.examples.pop(uri).row))
-        return list(self.examples.values()), self.rejected
+    def photos(self) -> Photos:
+        """Return the photos of the rows that are used."""
+        used = np.flatnonzero(self.is_used)
+        unique = {label: code for code, label in enumerate(dict.fromkeys(self.labels))}
+        codes = np.array([unique[label] for label in self.labels], np.int32)[self.rows.label_codes[used]]
+        photo, numbers = self.matched.photo[used], self.rows.numbers[used]
+        uris, stamps = self.matched.uris(photo), self.matched.stamps(photo)
+        return Photos.from_columns(uris, stamps, tuple(unique), codes, numbers, self.split_codes[used])
+
+
+def _parse_split(text: str) -> Split | ValueError | None:
+    try:
+        return parse_split(text)
+    except ValueError as error:
+        return error

@@ -2,34 +2,42 @@
 
 import io
 from collections.abc import Iterator, Sequence
+from mmap import mmap
+from typing import TYPE_CHECKING, Any
 
 from train_job.arrow import pa
-from train_job.data.labels.label_rows import LabelFile, NumberedValues, as_text
+from train_job.data.labels.label_file import LabelFile, arrow_file, as_text
 from transferlite.errors import InputError, MissingExtraError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _PANDAS_INDEX = "__index_level_"
 
 
-def open_parquet(location: str, data: bytes) -> LabelFile:
+def open_parquet(location: str, data: mmap) -> LabelFile:
     """Open Parquet columns of text, numbers, booleans or categories; row numbers start at 1.
 
     Only the needed columns are read. Raises InputError if the file is damaged.
     """
-    from pyarrow.parquet import read_schema
+    import pyarrow.parquet as pq
 
-    def read(columns: Sequence[str], _: int) -> Iterator[NumberedValues]:
+    def read(columns: Sequence[str], chunk_rows: int) -> Iterator["pd.DataFrame"]:
         import pandas as pd
 
+        start = 1
         try:
-            table = pd.read_parquet(io.BytesIO(data), columns=list(dict.fromkeys(columns)), dtype_backend="pyarrow")
+            for batch in pq.ParquetFile(arrow_file(data)).iter_batches(
+                chunk_rows, columns=list(dict.fromkeys(columns))
+            ):
+                values = {position: batch.column(name).to_pylist() for position, name in enumerate(columns)}
+                yield pd.DataFrame(values, range(start, start + len(batch)), dtype=object)
+                start += len(batch)
         except (pa.ArrowException, OSError) as error:
             raise _damaged(location, error) from None
-        table = table.reset_index() if any(table.index.names) else table  # pandas stored a column as the index
-        values = (pa.chunked_array(pa.array(table[column])).to_pylist() for column in columns)
-        yield from enumerate(zip(*values, strict=True), 1)
 
     try:
-        names = read_schema(pa.BufferReader(data)).names
+        names = pq.read_schema(arrow_file(data)).names
     except (pa.ArrowException, OSError) as error:
         raise _damaged(location, error) from None
     return LabelFile(location, tuple(name for name in names if not name.startswith(_PANDAS_INDEX)), read)
@@ -46,27 +54,23 @@ def open_excel(location: str, data: bytes) -> LabelFile:
     """
     import pandas as pd
 
+    options: dict[str, Any] = {"header": None, "dtype": object, "na_filter": False, "engine": "openpyxl"}
     try:
-        workbook = pd.read_excel(
-            io.BytesIO(data), sheet_name=None, header=None, dtype=object, na_filter=False, engine="openpyxl"
-        )
+        sheets = pd.read_excel(io.BytesIO(data), sheet_name=None, **options)
     except ImportError:
         raise MissingExtraError("openpyxl", "train") from None
     except Exception as error:  # of openpyxl, its zip file or its XML parser
         message = f"is damaged, or a zip file that is no Excel workbook ({' '.join(str(error).split())[:200]})"
         raise InputError(message, where=location, hint="save it as .xlsx or CSV UTF-8") from None
-    sheets = [[tuple(row) for row in sheet.itertuples(index=False)] for sheet in workbook.values()]
-    sheets = [rows for rows in sheets if any(any(map(as_text, row)) for row in rows)]
-    if len(sheets) != 1:
-        raise InputError(f"has {len(sheets)} sheets with values", where=location, hint="save one sheet as CSV UTF-8")
-    (rows,) = sheets
-    start = next(start for start, row in enumerate(rows) if any(map(as_text, row)))
-    header = [as_text(value).strip() for value in rows[start]]
+    filled = [sheet for sheet in sheets.values() if sheet.map(lambda value: as_text(value) != "").any(axis=None)]
+    if len(filled) != 1:
+        raise InputError(f"has {len(filled)} sheets with values", where=location, hint="save one sheet as CSV UTF-8")
+    table = filled[0].set_axis(range(1, len(filled[0]) + 1))
+    header_row = table.index[table.map(lambda value: as_text(value) != "").any(axis=1)][0]
+    header = [as_text(value).strip() for value in table.loc[header_row]]
 
-    def read(columns: Sequence[str], _: int) -> Iterator[NumberedValues]:
-        indices = [header.index(column) for column in columns]
-        for number, row in enumerate(rows[start + 1 :], start + 2):
-            yield number, [row[index] for index in indices]
+    def read(columns: Sequence[str], _: int) -> Iterator["pd.DataFrame"]:
+        yield table.loc[header_row + 1 :, [header.index(column) for column in columns]]
 
     return LabelFile(location, tuple(filter(None, header)), read)
 

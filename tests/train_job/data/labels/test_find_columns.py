@@ -3,14 +3,16 @@ from pathlib import Path
 
 import pytest
 
-from train_job.data.dataset import Split
+from train_job.data.example import Split
 from train_job.data.labels.find_columns import find_columns, parse_split
 from train_job.data.labels.formats import open_label_file
 from train_job.data.labels.label_rows import LabelColumns
+from train_job.data.labels.listing import Listing
 from train_job.data.labels.match_photos import PhotoMatcher
+from train_job.data.photos import text_column
 from transferlite.errors import InputError
 
-PHOTOS = PhotoMatcher("s3://b/pets", dict.fromkeys(["a.jpg", "sub/b.jpg", "c"], ""))
+PHOTOS = PhotoMatcher(Listing("s3://b/pets", text_column(["a.jpg", "sub/b.jpg", "c"]), text_column(["", "", ""]), {}))
 
 
 def found(

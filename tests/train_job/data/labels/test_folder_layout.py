@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tests.train_job.data.test_dataset import fill
-from train_job.data.dataset import Split
+from train_job.data.example import Split
 from train_job.data.labels.read_labels import read_dataset, read_photos
 from transferlite.errors import InputError
 

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train_job.data.dataset import RejectedPhoto
 from train_job.data.labels.formats import open_label_file
-from train_job.data.labels.label_rows import LabelColumns, LabelFile, LabelRow, as_text
+from train_job.data.labels.label_file import LabelFile, as_text
+from train_job.data.labels.label_rows import LabelColumns, read_label_rows
 from transferlite.errors import InputError, NotFoundError
 
 Opened = Callable[..., LabelFile]
@@ -36,12 +36,18 @@ def opened(tmp_path: Path) -> Opened:
 
 
 def pairs(file: LabelFile, name: str = "File Name", label: str | None = "Label") -> list[tuple[int, str, str]]:
-    return [row[:3] for row in file.rows(LabelColumns(name, label)) if isinstance(row, LabelRow)]
+    return [row[:3] for row in rows(file, LabelColumns(name, label)) if not row[3]]
 
 
-def rejected(file: LabelFile, label: str | None = "Label") -> list[tuple[int | None, str]]:
-    rows = file.rows(LabelColumns("source-ref", label))
-    return [(row.row, row.code) for row in rows if isinstance(row, RejectedPhoto)]
+def rejected(file: LabelFile, label: str | None = "Label") -> list[int]:
+    return [row[0] for row in rows(file, LabelColumns("source-ref", label)) if row[3]]
+
+
+def rows(file: LabelFile, columns: LabelColumns) -> list[tuple[int, str, str, str]]:
+    """Number, name, label and problem of each row."""
+    columns_read = ["name", "label", "problem"]
+    tables = read_label_rows(file, columns)
+    return [row for table in tables for row in table[columns_read].itertuples(name=None)]
 
 
 PETS = [(2, "a.jpg", "cat"), (3, "b, c.jpg", "dog")]
@@ -86,7 +92,7 @@ def test_blank_lines_before_the_header_count(opened: Opened) -> None:
 def test_two_columns_of_the_name_that_is_wanted_are_refused(opened: Opened) -> None:
     file = opened("File Name,Label,Label\na.jpg,cat,dog\n")
     with pytest.raises(InputError, match=r"labels\.csv: has 2 columns 'Label'"):
-        list(file.rows(LabelColumns("File Name", "Label")))
+        rows(file, LabelColumns("File Name", "Label"))
 
 
 def test_columns_without_a_name_are_none(opened: Opened) -> None:
@@ -130,17 +136,17 @@ def test_a_row_that_pandas_would_misread_is_rejected_and_shifts_no_other(
     opened: Opened, row: str, reason: str, before: int
 ) -> None:
     text = "File Name,Label\n" + "x.jpg,cat,,\n" * before + f'{row}\n"b, c.jpg",5" nail\nshort\n'
-    (bad,) = [item for item in opened(text).rows(LabelColumns("File Name", "Label")) if isinstance(item, RejectedPhoto)]
-    assert (bad.row, bad.code, bad.reason[: len(reason)]) == (before + 2, "bad-row", reason)
+    (bad,) = [row for row in rows(opened(text), LabelColumns("File Name", "Label")) if row[3]]
+    assert (bad[0], bad[3][: len(reason)]) == (before + 2, reason)
     assert pairs(opened(text))[before:] == [(before + 3, "b, c.jpg", '5" nail'), (before + 4, "short", "")]
 
 
 def test_rows_beyond_one_chunk_keep_their_numbers(opened: Opened) -> None:
     count = 2**16 + 10
     text = "File Name,Label\n" + "".join(f"{number}.jpg,cat\n" for number in range(2, count)) + "a,b,c\nlast.jpg,dog\n"
-    rows = pairs(opened(text))
-    assert all(name == f"{row}.jpg" for row, name, _ in rows[:-1])
-    assert rows[-1] == (count + 1, "last.jpg", "dog")
+    read = pairs(opened(text))
+    assert all(name == f"{row}.jpg" for row, name, _ in read[:-1])
+    assert read[-1] == (count + 1, "last.jpg", "dog")
 
 
 @pytest.mark.parametrize(
@@ -205,10 +211,7 @@ def test_a_ground_truth_manifest_gives_the_class_names(opened: Opened) -> None:
     file = opened(text, "output.manifest")
     assert file.columns == ("source-ref", "pets")
     assert file.attributes == ("pets",)
-    assert list(file.rows(LabelColumns("source-ref", "pets"))) == [
-        LabelRow(1, "s3://b/a.jpg", "cat"),
-        LabelRow(2, "s3://b/b.jpg", "dog"),
-    ]
+    assert pairs(file, "source-ref", "pets") == [(1, "s3://b/a.jpg", "cat"), (2, "s3://b/b.jpg", "dog")]
 
 
 def test_a_manifest_may_have_another_attribute_in_each_line(opened: Opened) -> None:
@@ -228,17 +231,17 @@ def test_a_photo_of_several_labels_or_of_boxes_is_rejected_by_its_row(opened: Op
     }
     many = [{"source-ref": "a.jpg", "pets": numbers, "pets-metadata": metadata} for numbers in ([2], [0, 2], [])]
     file = opened(lines(*many), "x.manifest")
-    assert rejected(file, "pets") == [(2, "bad-row"), (3, "bad-row")]
-    assert next(iter(file.rows(LabelColumns("source-ref", "pets")))) == LabelRow(1, "a.jpg", "dog")
+    assert rejected(file, "pets") == [2, 3]
+    assert pairs(file, "source-ref", "pets") == [(1, "a.jpg", "dog")]
     boxes = opened(lines({"source-ref": "a.jpg", "boxes": {"annotations": []}, "boxes-metadata": {}}), "y.manifest")
     assert boxes.attributes == ()
-    assert rejected(boxes, "boxes") == [(1, "bad-row")]
+    assert rejected(boxes, "boxes") == [1]
 
 
 def test_a_class_map_that_is_no_object_is_ignored(opened: Opened) -> None:
     metadata = {"type": "groundtruth/image-classification-multilabel", "class-map": ["cat"]}
     file = opened(lines({"source-ref": "a.jpg", "pets": [0], "pets-metadata": metadata}), "x.manifest")
-    assert rejected(file, "pets") == [(1, "bad-row")]
+    assert rejected(file, "pets") == [1]
 
 
 def test_a_line_that_labelling_failed_for_has_no_label(opened: Opened) -> None:
@@ -260,7 +263,7 @@ def test_lines_that_are_not_json_objects_are_rejected_with_their_numbers(opened:
     good = '{"source-ref": "a.jpg", "Label": "cat"}'
     text = "\n".join([good, "", *bad, good]).encode() + b'\n{"source-ref": "\xff"}\n'
     file = opened(text, "labels.jsonl")
-    assert rejected(file) == [(row, "bad-row") for row in (3, 4, 5, 6, 7, 9)]
+    assert rejected(file) == [3, 4, 5, 6, 7, 9]
     assert pairs(file, "source-ref") == [(1, "a.jpg", "cat"), (8, "a.jpg", "cat")]
 
 
@@ -272,7 +275,7 @@ def test_a_bad_line_is_rejected_alone_wherever_it_is(opened: Opened, bad: str, p
     texts = [f'{{"source-ref": "{row}.jpg", "Label": "cat"}}' for row in range(1, 9001)]
     texts[position - 1] = bad
     file = opened("\n".join(texts), "labels.jsonl")
-    assert rejected(file) == [(position, "bad-row")]
+    assert rejected(file) == [position]
     assert pairs(file, "source-ref") == [(row, f"{row}.jpg", "cat") for row in range(1, 9001) if row != position]
 
 
@@ -281,7 +284,7 @@ def test_an_array_of_objects_is_numbered_by_its_items(opened: Opened) -> None:
         '[\n {"File Name": "a.jpg",\n "Label": "cat"},\n 3, {"File Name": "b, c.jpg", "Label": "dog"}]', "x.json"
     )
     assert pairs(file) == [(1, "a.jpg", "cat"), (3, "b, c.jpg", "dog")]
-    assert rejected(file) == [(2, "bad-row")]
+    assert rejected(file) == [2]
 
 
 @pytest.mark.parametrize("text", ['{\n "a": 1\n}\n', "[1, 2]", '[{"a": 1}', "a,b\n1,2\n", '"text"'])
@@ -321,7 +324,7 @@ def test_parquet_columns_of_any_simple_type_are_read_as_text(opened: Opened, val
 
 def test_parquet_values_that_are_no_text_are_rejected_with_their_rows(opened: Opened) -> None:
     content = parquet(**{"source-ref": [["a.jpg"], None, ["c.jpg"]], "Label": ["cat", "dog", "cat"]})
-    assert rejected(opened(content, "labels.parquet")) == [(1, "bad-row"), (3, "bad-row")]
+    assert rejected(opened(content, "labels.parquet")) == [1, 3]
 
 
 def test_whole_numbers_of_parquet_and_json_keep_all_digits(opened: Opened) -> None:

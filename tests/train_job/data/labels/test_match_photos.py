@@ -5,7 +5,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from train_job.data.labels.listing import Listing
 from train_job.data.labels.match_photos import UNPRINTABLE, PhotoMatch, PhotoMatcher, escape_unprintable
+from train_job.data.photos import text_column
 from transferlite.storage.store import join_uri
 
 NFC, NFD = "K\u00e4tzchen.jpg", "Ka\u0308tzchen.jpg"
@@ -13,7 +15,8 @@ ROOT = "s3://my-photos/data/train_img"
 
 
 def photos(*keys: str, root: str = ROOT) -> PhotoMatcher:
-    return PhotoMatcher(root, {key: f"stamp of {key}" for key in keys})
+    stamps = [f"stamp of {key}" for key in keys]
+    return PhotoMatcher(Listing(root, text_column(keys), text_column(stamps), {}))
 
 
 @pytest.mark.parametrize(
@@ -21,8 +24,8 @@ def photos(*keys: str, root: str = ROOT) -> PhotoMatcher:
     ["a b+c%20d.jpg", "100%.jpg", " spaces around .jpg ", "quo\"t'ed.jpg", NFC, NFD, "a\\b.jpg", "/a//b.jpg", "c"],
 )
 def test_a_key_is_found_by_exactly_its_name(key: str) -> None:
-    assert photos(key, "other.jpg").match(key) == PhotoMatch(f"{ROOT}/{key}", key, f"stamp of {key}")
-    assert photos(key, "other.jpg").match(f"{ROOT}/{key}").key == key
+    assert photos(key, "other.jpg").match_all([key])[0] == PhotoMatch(f"{ROOT}/{key}", key, f"stamp of {key}")
+    assert photos(key, "other.jpg").match_all([f"{ROOT}/{key}"])[0].key == key
 
 
 @pytest.mark.parametrize(
@@ -35,26 +38,26 @@ def test_a_key_is_found_by_exactly_its_name(key: str) -> None:
     ],
 )
 def test_a_name_may_be_written_in_other_ways(name: str) -> None:
-    assert photos("sub/a b.jpg", "a b.jpg").match(name).key == "sub/a b.jpg"
+    assert photos("sub/a b.jpg", "a b.jpg").match_all([name])[0].key == "sub/a b.jpg"
 
 
 def test_a_key_that_is_exactly_the_name_is_taken_first() -> None:
     both = photos("a\\b.jpg", "a/b.jpg", "train_img/c.jpg", "c.jpg")
-    assert both.match("a\\b.jpg").key == "a\\b.jpg"
-    assert both.match("train_img/c.jpg").key == "train_img/c.jpg"
+    assert both.match_all(["a\\b.jpg"])[0].key == "a\\b.jpg"
+    assert both.match_all(["train_img/c.jpg"])[0].key == "train_img/c.jpg"
 
 
 @pytest.mark.parametrize(("written", "key"), [(NFC, NFD), (NFD, NFC)])
 @pytest.mark.parametrize("before", ["", "./", "train_img\\", f"{ROOT}/"])
 def test_accents_may_be_composed_or_not(written: str, key: str, before: str) -> None:
-    assert photos(f"sub/{key}").match(f"{before}sub/{written}").key == f"sub/{key}"
+    assert photos(f"sub/{key}").match_all([f"{before}sub/{written}"])[0].key == f"sub/{key}"
 
 
 def test_accents_that_match_two_photos_match_none() -> None:
     first, second = "e\u0323\u0302.jpg", "\u1eb9\u0302.jpg"  # different, but with the same NFC form
     composed = unicodedata.normalize("NFC", first)
-    assert photos(first, second).match(composed).code == "missing"
-    assert photos(first, second).match(second).key == second
+    assert photos(first, second).match_all([composed])[0].code == "missing"
+    assert photos(first, second).match_all([second])[0].key == second
 
 
 @pytest.mark.parametrize(
@@ -73,14 +76,14 @@ def test_accents_that_match_two_photos_match_none() -> None:
     ],
 )
 def test_a_similar_name_is_suggested(name: str, near: str) -> None:
-    found = photos("a.jpg", "sub/B.png", "dog.1.jpeg", "two words.jpg").match(name)
+    found = photos("a.jpg", "sub/B.png", "dog.1.jpeg", "two words.jpg").match_all([name])[0]
     assert (found.code, found.key) == ("missing", "")
     assert found.reason == f"there is no such file; did you mean {near!r}?"
 
 
 @pytest.mark.parametrize("name", ["zebra.jpg", "../a.jpg", f"{ROOT}/zebra.jpg", "/zebra.jpg", "file:///zebra.jpg"])
 def test_a_photo_that_is_not_there_is_missing(name: str) -> None:
-    found = photos("other.jpg").match(name)
+    found = photos("other.jpg").match_all([name])[0]
     assert (found.code, found.key, found.reason) == ("missing", "", "there is no such file")
     assert found.uri.endswith(name.rpartition("/")[2])
 
@@ -89,11 +92,11 @@ def test_photos_elsewhere_are_kept_whole(tmp_path: Path) -> None:
     (tmp_path / "x.jpg").write_bytes(b"")
     for root in (ROOT, str(tmp_path / "photos")):
         names = photos("a.jpg", root=root)
-        assert names.match(f"{tmp_path}/x.jpg") == PhotoMatch(f"{tmp_path}/x.jpg")
-        assert names.match(f"file://{tmp_path}/x.jpg") == PhotoMatch(f"{tmp_path}/x.jpg")
-        assert names.match(f"{tmp_path}/y.jpg").code == "missing"
-        assert names.match("s3://other/a b.jpg") == PhotoMatch("s3://other/a b.jpg")
-        assert names.match("s3n://my-photos/data/train_img2/a.jpg") == PhotoMatch(
+        assert names.match_all([f"{tmp_path}/x.jpg"])[0] == PhotoMatch(f"{tmp_path}/x.jpg")
+        assert names.match_all([f"file://{tmp_path}/x.jpg"])[0] == PhotoMatch(f"{tmp_path}/x.jpg")
+        assert names.match_all([f"{tmp_path}/y.jpg"])[0].code == "missing"
+        assert names.match_all(["s3://other/a b.jpg"])[0] == PhotoMatch("s3://other/a b.jpg")
+        assert names.match_all(["s3n://my-photos/data/train_img2/a.jpg"])[0] == PhotoMatch(
             "s3://my-photos/data/train_img2/a.jpg"
         )
 
@@ -101,26 +104,26 @@ def test_photos_elsewhere_are_kept_whole(tmp_path: Path) -> None:
 def test_a_path_that_is_a_file_is_no_name_below_the_root(tmp_path: Path) -> None:
     (tmp_path / "x.jpg").write_bytes(b"")
     names = photos(f"{tmp_path}/x.jpg"[1:], root=str(tmp_path / "photos"))
-    assert names.match(f"{tmp_path}/x.jpg") == PhotoMatch(f"{tmp_path}/x.jpg")
+    assert names.match_all([f"{tmp_path}/x.jpg"])[0] == PhotoMatch(f"{tmp_path}/x.jpg")
 
 
 def test_whole_paths_below_a_root_that_is_relative_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for root in ("photos", "./photos", "."):
         for name in (f"{Path(root).absolute()}/sub/a.jpg", "sub/a.jpg", "./sub/a.jpg"):
-            assert photos("sub/a.jpg", root=str(Path(root))).match(name).key == "sub/a.jpg"
+            assert photos("sub/a.jpg", root=str(Path(root))).match_all([name])[0].key == "sub/a.jpg"
 
 
 def test_unsupported_names_are_rejected() -> None:
-    assert photos("a.jpg").match("https://example.com/a.jpg").code == "unusable"
-    assert photos("a.jpg", ".DS_Store").match(".DS_Store").code == "not-photo-name"
-    assert photos("a.jpg").match("s3://other/x/Thumbs.db").code == "not-photo-name"
+    assert photos("a.jpg").match_all(["https://example.com/a.jpg"])[0].code == "unusable"
+    assert photos("a.jpg", ".DS_Store").match_all([".DS_Store"])[0].code == "not-photo-name"
+    assert photos("a.jpg").match_all(["s3://other/x/Thumbs.db"])[0].code == "not-photo-name"
 
 
 def test_an_unprintable_name_is_rejected_and_escaped() -> None:
     for name in ("caf\udce9.jpg", "two\nlines.jpg", "nul\0.jpg"):
         for names in (photos(name), photos("a.jpg")):
-            found = names.match(name)
+            found = names.match_all([name])[0]
             assert found.code == "bad-name"
             assert found.uri.isprintable()
 
@@ -133,9 +136,9 @@ names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=10)
 def test_every_key_is_found_by_its_name_and_no_name_raises(keys: list[str], other: str) -> None:
     listed = photos(*keys)
     for key in keys:
-        found = listed.match(key)
+        found = listed.match_all([key])[0]
         assert (found.key, found.uri) == (key, escape_unprintable(join_uri(ROOT, key)))
-    assert listed.match(other).key in {"", *keys}
+    assert listed.match_all([other])[0].key in {"", *keys}
     assume(not UNPRINTABLE.search(other) and other == other.strip())
     upload = photos(unicodedata.normalize("NFD", other))  # as macOS does
-    assert upload.match(other).key or upload.match(unicodedata.normalize("NFC", other)).key
+    assert upload.match_all([other])[0].key or upload.match_all([unicodedata.normalize("NFC", other)])[0].key

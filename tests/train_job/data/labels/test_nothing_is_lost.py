@@ -71,7 +71,7 @@ def check_codes(photos: LabelledPhotos) -> None:
 
 
 @given(trees, chosen_classes)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_every_file_below_class_folders_is_accounted_for(keys: list[str], classes: tuple[str, ...]) -> None:
     with tempfile.TemporaryDirectory() as name:
         listed = write_tree(Path(name), keys)
@@ -99,7 +99,7 @@ odd_rows = st.sampled_from(["", ",,", '"x"y,cat,', "1.jpg,cat,,more", "1.jpg", "
 
 
 @given(trees, st.lists(st.one_of(good_rows, odd_rows), max_size=12), chosen_classes)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_every_row_and_every_file_is_accounted_for(keys: list[str], rows: list[str], classes: tuple[str, ...]) -> None:
     with tempfile.TemporaryDirectory() as name, tempfile.TemporaryDirectory() as other:
         listed = write_tree(Path(name), keys)
