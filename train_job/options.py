@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from train_job.data.split import SplitShares
+from transferlite.images.input_spec import SQUASH
 from transferlite.inference.variants import TFLITE_VARIANTS
 from transferlite.storage.store import join_uri
 
@@ -31,6 +32,7 @@ class TrainOptions:
     backbone: str = "efficientnet_lite0"
     weights: str = "default"
     image_size: int | None = None
+    resize: str = SQUASH
     hidden_units: int = 1024
     epochs: int = 100
     steps_per_epoch: int | None = None

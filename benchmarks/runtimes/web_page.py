@@ -3,6 +3,7 @@
 import base64
 import functools
 import http.server
+import json
 import shutil
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 from numpy.typing import NDArray
+
+from transferlite.images.input_spec import InputSpec
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -41,14 +44,16 @@ class WebPage:
 
     def pixels(self, photo: bytes, height: int, width: int) -> NDArray[np.uint8]:
         """Decode an encoded photo with the page's code: uint8 ``[height, width, 3]``."""
-        call = f"const result = await pixels(new Blob([bytes(data)]), {height}, {width});"
+        size = json.dumps({"height": height, "width": width})
+        call = f"const result = await pixels(new Blob([bytes(data)]), {size});"
         return self._array(f"const {{ pixels }} = await import('./photo.js'); {call}", photo).reshape(height, width, 3)
 
-    def resized(self, image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-        """Resize uint8 RGB ``[H, W, 3]`` with the page's code."""
-        sizes = ", ".join(map(str, (*image.shape[:2], height, width)))
-        call = f"const {{ resize }} = await import('./photo.js'); const result = resize(bytes(data), {sizes});"
-        return self._array(call, image.tobytes()).reshape(height, width, 3)
+    def resized(self, image: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
+        """Resize uint8 RGB ``[H, W, 3]`` to ``spec`` with the page's code."""
+        height, width = image.shape[:2]
+        arguments = f"bytes(data), {height}, {width}, {json.dumps(vars(spec))}"
+        call = f"const {{ fit }} = await import('./photo.js'); const result = fit({arguments});"
+        return self._array(call, image.tobytes()).reshape(spec.height, spec.width, 3)
 
     def _array(self, call: str, data: bytes) -> NDArray[np.uint8]:
         text = "let text = ''; for (const byte of result) text += String.fromCharCode(byte); return btoa(text);"

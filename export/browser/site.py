@@ -69,6 +69,7 @@ def _model_json(manifest: Manifest, model: TFLiteClassifier) -> str:
         "labels": manifest.labels,
         "height": manifest.input.height,
         "width": manifest.input.width,
+        "resize": manifest.input.resize,
         "threshold": manifest.threshold,
         "scale": model.resolution,
         "zero": model.zero,

@@ -10,7 +10,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from transferlite.images.input_spec import InputSpec
+from transferlite.images.input_spec import CENTER_CROP, LETTERBOX, InputSpec
+from transferlite.images.placement import PADDING
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"
 _SCALES = (1, 2, 4, 8)
@@ -104,9 +105,40 @@ def _orientation(data: Any) -> Any:
 
 
 def _resize(pixels: Any, spec: InputSpec) -> Any:
-    """Resize to the width, then to the height, as Pillow does, with the same kernel (Keys, a = -0.5)."""
-    wide = _round(tf.image.resize(pixels, (tf.shape(pixels)[0], spec.width), "bicubic", antialias=True))
-    return tf.cast(_round(tf.image.resize(wide, (spec.height, spec.width), "bicubic", antialias=True)), tf.uint8)
+    """Place the photo in the input as the decoder does, resized to the width, then to the height, as by Pillow.
+
+    The kernel is Pillow's, too (Keys, a = -0.5).
+    """
+    pixels = _centre_crop(pixels, spec) if spec.resize == CENTER_CROP else pixels
+    shape = tf.shape(pixels)
+    height, width = _fit(shape[0], shape[1], spec) if spec.resize == LETTERBOX else (spec.height, spec.width)
+    wide = _round(tf.image.resize(pixels, (shape[0], width), "bicubic", antialias=True))
+    resized = tf.cast(_round(tf.image.resize(wide, (height, width), "bicubic", antialias=True)), tf.uint8)
+    top, left = (spec.height - height) // 2, (spec.width - width) // 2
+    margins = [(top, spec.height - height - top), (left, spec.width - width - left), (0, 0)]
+    return tf.pad(resized, margins, constant_values=PADDING) if spec.resize == LETTERBOX else resized
+
+
+def _centre_crop(pixels: Any, spec: InputSpec) -> Any:
+    """The largest part of the input's shape in the middle, as :func:`transferlite.images.placement.place` has it."""
+    shape = tf.shape(pixels)
+    height, width = _largest(spec.height, spec.width, shape[0], shape[1])
+    top, left = (shape[0] - height) // 2, (shape[1] - width) // 2
+    return pixels[top : top + height, left : left + width]
+
+
+def _fit(height: Any, width: Any, spec: InputSpec) -> Any:
+    return _largest(height, width, spec.height, spec.width)
+
+
+def _largest(height: Any, width: Any, max_height: Any, max_width: Any) -> Any:
+    """The largest size of the shape ``height`` x ``width`` within the maximum, in 64-bit integers."""
+    height, width, max_height, max_width = (tf.cast(side, tf.int64) for side in (height, width, max_height, max_width))
+    is_wider = width * max_height > height * max_width
+    scaled_height = tf.maximum((2 * height * max_width + width) // (2 * width), 1)
+    scaled_width = tf.maximum((2 * width * max_height + height) // (2 * height), 1)
+    chosen = tf.where(is_wider, scaled_height, max_height), tf.where(is_wider, max_width, scaled_width)
+    return tuple(tf.cast(side, tf.int32) for side in chosen)
 
 
 def _round(samples: Any) -> Any:

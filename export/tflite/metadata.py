@@ -77,7 +77,7 @@ def _model(info: ModelInfo) -> Mapping[int, Value]:
         Slot.MODEL_NAME: "TransferLite image classifier",
         Slot.MODEL_DESCRIPTION: (
             f"Classifies photos into {len(info.labels)} classes: {shown}. Model {info.model_id} on {info.backbone},"
-            f" made {info.created_at}. Input: uint8 RGB of {size}, the whole upright photo resized"
+            f" made {info.created_at}. Input: uint8 RGB of {size}, the upright photo resized bicubically"
             f" ({info.input.resize}, photo decoder {DECODER_VERSION}), not normalised."
         ),
         Slot.MODEL_VERSION: info.model_id,

@@ -12,6 +12,7 @@ from train_job.data.split import SplitShares
 from train_job.options import TrainOptions
 from transferlite import environment
 from transferlite.cli.options import FiniteRange, refuse_options
+from transferlite.images.input_spec import RESIZE_MODES
 from transferlite.inference.variants import FLOAT32, TFLITE_VARIANTS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -197,6 +198,11 @@ feature_options = combine(
         "--weights", help="Backbone weights: default, imagenet, none, or the location of a Keras weights file."
     ),
     image_size_option,
+    option_with_default(
+        "--resize",
+        type=click.Choice(RESIZE_MODES),
+        help="How photos become square: squash them, letterbox (pad) them with grey, or keep the center only.",
+    ),
     option_with_default(
         "--augment",
         type=click.Choice(["none", "flip", "standard"]),

@@ -47,7 +47,7 @@ class FrozenBackbone:
         self.gpus = gpu_names()
         self.backbone: Backbone = BACKBONES[options.backbone]
         size = options.image_size or self.backbone.size
-        self.spec = InputSpec(size, size)
+        self.spec = InputSpec(size, size, options.resize)
         packaged = has_packaged_weights(self.backbone, options.weights)
         self._packaged: EfficientNetLite | None = EFFICIENTNET_LITE[self.backbone.name] if packaged else None
         self.sha256 = imagenet_sha256(self._packaged) if self._packaged else weights_sha256(self.keras_model)

@@ -15,6 +15,7 @@ from transferlite.cli.options import (
     variant_option,
 )
 from transferlite.errors import TransferLiteError
+from transferlite.images.input_spec import RESIZE_MODES
 from transferlite.inference.variants import FLOAT32
 
 if TYPE_CHECKING:
@@ -53,6 +54,11 @@ def model_options(command: Callable[..., None]) -> Callable[..., None]:
             callback=comma_separated(float, "123.7,116.3,103.5"),
             metavar="NUMBERS",
             help="Standard deviation to divide each pixel by (plain .tflite files only).",
+        ),
+        click.option(
+            "--resize",
+            type=click.Choice(RESIZE_MODES),
+            help="How photos become the input's shape (plain .tflite files only).  [default: the file's, or squash]",
         ),
     )
     for option in reversed(options):

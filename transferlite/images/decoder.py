@@ -33,6 +33,7 @@ from transferlite.images.input_spec import MAX_BYTES, InputSpec
 from transferlite.images.iso_boxes import is_truncated
 from transferlite.images.jxl import is_jxl, open_jxl
 from transferlite.images.pillow_errors import PILLOW_ERRORS
+from transferlite.images.placement import resize_image
 from transferlite.images.signatures import EXPORT_HINT, identify
 from transferlite.images.upright_rgb import upright_rgb
 from transferlite.images.without_metadata import without_metadata
@@ -90,6 +91,7 @@ class DecodedPhoto(NamedTuple):
         source: the file as Pillow opened it, for its metadata; do not read its pixels.
         width: stored width in pixels, before scaling and EXIF orientation.
         height: stored height, likewise.
+        upright_size: width and height of the upright image that was resized.
     """
 
     pixels: RGB
@@ -97,6 +99,7 @@ class DecodedPhoto(NamedTuple):
     source: Image.Image
     width: int
     height: int
+    upright_size: tuple[int, int]
 
 
 def decode(data: bytes, spec: InputSpec | None = None, *, where: str = "") -> RGB:
@@ -123,9 +126,9 @@ def decode_with_source(data: bytes, spec: InputSpec | None = None, *, where: str
         raise PhotoError("too-large", f"more than {MAX_BYTES:,} bytes", where=where)
     with _translate_errors(data, where):
         source, (width, height) = _open_loaded(data, spec)
-        image = upright_rgb(source)
-        image = image if spec is None else _resize(image, spec)
-        return DecodedPhoto(np.asarray(image), image, source, width, height)
+        image = upright = upright_rgb(source)
+        image = image if spec is None else resize_image(image, spec)
+        return DecodedPhoto(np.asarray(image), image, source, width, height, upright.size)
 
 
 def model_input(photo: Photo, spec: InputSpec) -> RGB:
@@ -144,7 +147,7 @@ def model_input(photo: Photo, spec: InputSpec) -> RGB:
     if isinstance(photo, Image.Image):
         with _translate_errors(b"", str(getattr(photo, "filename", ""))):
             _load_pixels(photo, None)
-            return np.asarray(_resize(upright_rgb(photo), spec))
+            return np.asarray(resize_image(upright_rgb(photo), spec))
     if not isinstance(photo, str | Path):
         raise InputError(
             f"a {type(photo).__name__} is not a photo", hint="give bytes, a path, an array or a Pillow image"
@@ -164,7 +167,7 @@ def resize_to(image: RGB, spec: InputSpec) -> RGB:
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise InputError(f"expected uint8 RGB [H, W, 3], not {image.dtype} {list(image.shape)}")
-    return np.asarray(_resize(Image.fromarray(image), spec))
+    return np.asarray(resize_image(Image.fromarray(image), spec))
 
 
 @contextmanager
@@ -270,12 +273,6 @@ def _load_pixels(image: Image.Image, spec: InputSpec | None) -> None:
         side = 2 * max(spec.height, spec.width)  # both sides, because EXIF may turn the image
         image.draft(None, (side, side))  # JPEG and MPO only; does nothing for other formats
     image.load()
-
-
-def _resize(image: Image.Image, spec: InputSpec) -> Image.Image:
-    if image.size == (spec.width, spec.height):
-        return image
-    return image.resize((spec.width, spec.height), Image.Resampling.BICUBIC)
 
 
 def _is_truncated_webp(data: bytes) -> bool:

@@ -25,18 +25,25 @@ READ_BYTES = MAX_BYTES + 1
 """Bytes to read of a photo: one more than the limit, so that the decoder rejects a larger photo."""
 
 
+SQUASH, LETTERBOX, CENTER_CROP = "squash", "letterbox", "center-crop"
+RESIZE_MODES = (SQUASH, LETTERBOX, CENTER_CROP)
+"""How a photo of another shape becomes the model's input: stretched, padded with grey, or without its outer parts."""
+
+
 @dataclass(frozen=True)
 class InputSpec:
-    """A model's input: uint8 RGB of ``height`` x ``width`` pixels, the whole photo resized with filter ``resize``."""
+    """A model's input: uint8 RGB of ``height`` x ``width`` pixels, made from the photo by a bicubic filter.
+
+    ``resize`` is one of :data:`RESIZE_MODES`.
+    """
 
     height: int
     width: int
-    resize: str = "bicubic"
+    resize: str = SQUASH
 
     def __post_init__(self) -> None:
         if not (8 <= self.height <= 4096 and 8 <= self.width <= 4096):
             raise InputError(f"an input of {self.height}x{self.width} pixels is outside 8 to 4096")
-        if self.resize != "bicubic":
-            raise InputError(
-                f"unknown resize filter {self.resize!r}", hint="this release supports bicubic only; upgrade it"
-            )
+        if self.resize not in RESIZE_MODES:
+            known = ", ".join(RESIZE_MODES)
+            raise InputError(f"unknown resize mode {self.resize!r}", hint=f"this release knows {known}; upgrade it")

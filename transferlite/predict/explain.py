@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from transferlite.errors import InputError, TimeLimitError
-from transferlite.images.decoder import RGB, decode, resize_to
+from transferlite.images.decoder import RGB, decode, decode_with_source, resize_to
+from transferlite.images.input_spec import InputSpec
+from transferlite.images.placement import map_to_photo, place, shares_of_photo
 from transferlite.predict.predictor import Predictor
 
 GRID = 9
@@ -69,8 +71,9 @@ class HeatMap:
         model_id: version that made the predictions.
         label: the explained label.
         score: its probability for the whole photo.
-        heat: float32 ``[h, w]`` at the model's input size, over the whole upright photo: mean loss of the label's
-            log-odds (natural logarithm) over the windows that cover a pixel. Negative where covering raises them.
+        heat: float32 ``[h, w]`` at about the model's input size, over the whole upright photo: mean loss of the label's
+            log-odds (natural logarithm) over the windows that cover a pixel. Negative where covering raises them, 0
+            where a center crop hides the photo from the model.
         part: left, top, right and bottom of the window whose covering costs the label most, as shares of the upright
             photo; None if no window costs it anything.
         covered_score: the label's probability with that window covered; ``score`` if ``part`` is None.
@@ -110,7 +113,8 @@ def explain(
         raise InputError(f"a grid of {grid} windows cannot locate anything", hint="use 2 or more")
     deadline = time.monotonic() + seconds
     spec = predictor.manifest.input
-    image = decode(photo, spec) if isinstance(photo, bytes) else resize_to(photo, spec)
+    image, photo_size = _model_input(photo, spec)
+    placed = place(*photo_size, spec)
     probabilities = predictor.probabilities(image)
     index = int(np.argmax(probabilities)) if label is None else _index(predictor.manifest.labels, label)
     score = float(probabilities[index])
@@ -128,10 +132,19 @@ def explain(
         losses[rows, columns] += loss * weight
         weights[rows, columns] += weight
         if loss > largest_loss:
-            largest_loss, part = loss, _shares(rows, columns, image.shape)
+            largest_loss, part = loss, shares_of_photo(_shares(rows, columns, image.shape), placed, spec, photo_size)
             covered_score = float(probabilities[index])
     manifest = predictor.manifest
-    return HeatMap(manifest.model_id, manifest.labels[index], score, losses / weights, part, covered_score)
+    heat = map_to_photo(losses / weights, placed, photo_size)
+    return HeatMap(manifest.model_id, manifest.labels[index], score, heat, part, covered_score)
+
+
+def _model_input(photo: bytes | RGB, spec: InputSpec) -> tuple[RGB, tuple[int, int]]:
+    """The photo as the model's input, and the size (width, height) of the upright photo that it was made of."""
+    if isinstance(photo, bytes):
+        decoded = decode_with_source(photo, spec)
+        return decoded.pixels, decoded.upright_size
+    return resize_to(photo, spec), (photo.shape[1], photo.shape[0])
 
 
 def overlay(photo: bytes | RGB, heat_map: HeatMap, side: int = OVERLAY_SIDE) -> Image.Image:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from transferlite.errors import BundleError, InputError
-from transferlite.images.input_spec import COMPATIBLE_DECODERS, DECODER_VERSION, InputSpec
+from transferlite.images.input_spec import COMPATIBLE_DECODERS, DECODER_VERSION, SQUASH, InputSpec
 from transferlite.inference.classifier_file import check_classifier, check_is_tflite
 from transferlite.inference.interpreter import TFLiteClassifier, load_interpreter
 from transferlite.inference.mean_and_std import Normalisation
@@ -22,6 +22,7 @@ def open_foreign_tflite(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     threads: int | None = None,
+    resize: str | None = None,
 ) -> tuple[Manifest, TFLiteClassifier]:
     """Load the classifier in a TFLite file; return a manifest built from its metadata, and the model.
 
@@ -36,6 +37,8 @@ def open_foreign_tflite(
             the file's metadata. Float inputs need a normalisation from one of the two.
         std: standard deviation of the same normalisation.
         threads: interpreter threads; all cores if None.
+        resize: resize mode as in :class:`~transferlite.images.input_spec.InputSpec`; if None, that of the file's
+            metadata, or ``squash``.
 
     Raises:
         InputError: no such file; labels or normalisation are missing, invalid or of the wrong length, or the input
@@ -60,7 +63,7 @@ def open_foreign_tflite(
             where=str(path),
             hint="give --labels a text file with one line per output, in the model's order",
         )
-    return _manifest(path, metadata, names, model), model
+    return _manifest(path, metadata, names, model, resize), model
 
 
 def _read_metadata(path: Path) -> FileMetadata:
@@ -93,7 +96,9 @@ def _labels(path: Path, metadata: FileMetadata, file: Path | None) -> tuple[str,
     return tuple(name if count[name] == 1 else f"{name} ({index})" for index, name in enumerate(names))
 
 
-def _manifest(path: Path, metadata: FileMetadata, labels: tuple[str, ...], model: TFLiteClassifier) -> Manifest:
+def _manifest(
+    path: Path, metadata: FileMetadata, labels: tuple[str, ...], model: TFLiteClassifier, resize: str | None
+) -> Manifest:
     about = metadata.about
     decoder = about.get("decoder_version", DECODER_VERSION)
     if decoder not in COMPATIBLE_DECODERS:
@@ -106,7 +111,7 @@ def _manifest(path: Path, metadata: FileMetadata, labels: tuple[str, ...], model
         model_id=about.get("model_id") or _file_id(path),
         created_at=about.get("created_at", ""),
         labels=labels,
-        input=_input_spec(path, model, about.get("resize", "bicubic")),
+        input=_input_spec(path, model, resize or about.get("resize", SQUASH)),
         backbone={"name": about.get("backbone", "")},
         training={},
         dataset={},

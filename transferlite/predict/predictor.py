@@ -100,6 +100,7 @@ class Predictor:
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         threads: int | None = None,
+        resize: str | None = None,
     ) -> "Predictor":
         """Load a ``.tflite`` classifier without a bundle: a foreign model, or one of ours on its own.
 
@@ -108,7 +109,7 @@ class Predictor:
         """
         from transferlite.predict.foreign_tflite import open_foreign_tflite
 
-        return cls(*open_foreign_tflite(Path(path), Path(labels) if labels else None, mean, std, threads))
+        return cls(*open_foreign_tflite(Path(path), Path(labels) if labels else None, mean, std, threads, resize))
 
     @classmethod
     def from_registry(

@@ -25,7 +25,7 @@ async function fetchOk(url) {
 
 export class Classifier {
   constructor(info, model) {
-    this.info = info; // content of model.json: labels, height, width, threshold, ...
+    this.info = info; // content of model.json: labels, height, width, resize, threshold, ...
     this.model = model;
   }
 

@@ -15,8 +15,7 @@ async function classify(blob) {
   answer.replaceChildren();
   showPhoto(blob);
   try {
-    const { height, width } = classifier.info;
-    const prediction = await classifier.predict(await pixels(blob, height, width));
+    const prediction = await classifier.predict(await pixels(blob, classifier.info));
     if (request === lastRequest) showPrediction(prediction);
   } catch (error) {
     const unreadable = error.name === "InvalidStateError" || error.name === "EncodingError";

@@ -2,8 +2,11 @@
 
 const MAX_SIDE = 4096; // browsers refuse larger canvases: iOS above 16.7 million pixels
 
-/** Decode a file or blob to RGB bytes [height, width, 3]. Throws createImageBitmap's error if it is not an image. */
-export async function pixels(blob, height, width) {
+/**
+ * Decode a file or blob to RGB bytes [height, width, 3] of a model's input. `resize` is "squash", "letterbox" or
+ * "center-crop". Throws createImageBitmap's error if it is not an image.
+ */
+export async function pixels(blob, { height, width, resize }) {
   // EXIF's orientation is applied; a colour profile is not, as it was not in training.
   let bitmap = await createImageBitmap(blob, { imageOrientation: "from-image", colorSpaceConversion: "none" });
   const shrink = MAX_SIDE / Math.max(bitmap.width, bitmap.height);
@@ -14,7 +17,48 @@ export async function pixels(blob, height, width) {
   context.fillRect(0, 0, across, down);
   context.drawImage(bitmap, 0, 0, across, down);
   bitmap.close();
-  return resize(rgb(context.getImageData(0, 0, across, down).data), down, across, height, width);
+  return fit(rgb(context.getImageData(0, 0, across, down).data), down, across, { height, width, resize });
+}
+
+const PADDING = 127; // grey level beside a letterboxed photo
+
+/** Place RGB bytes [height, width, 3] in the model's input, as Python's transferlite/images/placement.py does. */
+export function fit(image, height, width, input) {
+  if (input.resize === "center-crop") {
+    const [cropHeight, cropWidth] = largest(input.height, input.width, height, width);
+    image = crop(image, height, width, cropHeight, cropWidth);
+    return scale(image, cropHeight, cropWidth, input.height, input.width);
+  }
+  if (input.resize !== "letterbox") return scale(image, height, width, input.height, input.width);
+  const [inner, across] = largest(height, width, input.height, input.width);
+  return pad(scale(image, height, width, inner, across), inner, across, input);
+}
+
+/** The largest size of the shape height x width within the maximum: [height, width]. */
+function largest(height, width, maxHeight, maxWidth) {
+  if (width * maxHeight > height * maxWidth) {
+    return [Math.max(1, Math.floor((2 * height * maxWidth + width) / (2 * width))), maxWidth];
+  }
+  return [maxHeight, Math.max(1, Math.floor((2 * width * maxHeight + height) / (2 * height)))];
+}
+
+function crop(image, height, width, cropHeight, cropWidth) {
+  const [top, left] = [(height - cropHeight) >> 1, (width - cropWidth) >> 1];
+  const out = new Uint8Array(3 * cropHeight * cropWidth);
+  for (let row = 0; row < cropHeight; row++) {
+    const start = 3 * ((top + row) * width + left);
+    out.set(image.subarray(start, start + 3 * cropWidth), 3 * row * cropWidth);
+  }
+  return out;
+}
+
+function pad(image, height, width, input) {
+  const [top, left] = [(input.height - height) >> 1, (input.width - width) >> 1];
+  const out = new Uint8Array(3 * input.height * input.width).fill(PADDING);
+  for (let row = 0; row < height; row++) {
+    out.set(image.subarray(3 * row * width, 3 * (row + 1) * width), 3 * ((top + row) * input.width + left));
+  }
+  return out;
 }
 
 function rgb(rgba) {
@@ -28,7 +72,7 @@ function rgb(rgba) {
 }
 
 /** Resize RGB bytes [height, width, 3], bit for bit as Pillow's Image.resize(..., BICUBIC). */
-export function resize(image, height, width, toHeight, toWidth) {
+export function scale(image, height, width, toHeight, toWidth) {
   if (height > toHeight && width < toWidth) { // reduces the rows first, as Pillow does
     image = resizeColumns(image, height, width, toHeight);
     height = toHeight;

@@ -89,7 +89,18 @@ def test_the_page_computes_the_predictors_probabilities(page: tuple[WebPage, Pre
 @pytest.mark.parametrize("shape", [(48, 64), (64, 64), (300, 500), (7, 9), (64, 1000), (65, 63), (63, 90)])
 def test_the_page_resizes_exactly_as_pillow(shape: tuple[int, int], page: tuple[WebPage, Predictor]) -> None:
     image = np.random.default_rng(1).integers(0, 256, (*shape, 3), np.uint8)
-    np.testing.assert_array_equal(page[0].resized(image, 64, 80), resize_to(image, InputSpec(64, 80)))
+    np.testing.assert_array_equal(page[0].resized(image, InputSpec(64, 80)), resize_to(image, InputSpec(64, 80)))
+
+
+@pytest.mark.enable_socket
+@pytest.mark.parametrize("shape", [(48, 64), (300, 500), (500, 301), (7, 9), (64, 1000)])
+@pytest.mark.parametrize("resize", ["letterbox", "center-crop"])
+def test_the_page_places_photos_exactly_as_the_decoder(
+    resize: str, shape: tuple[int, int], page: tuple[WebPage, Predictor]
+) -> None:
+    image = np.random.default_rng(1).integers(0, 256, (*shape, 3), np.uint8)
+    spec = InputSpec(64, 80, resize)
+    np.testing.assert_array_equal(page[0].resized(image, spec), resize_to(image, spec))
 
 
 def encoded(kind: str) -> bytes:

@@ -156,6 +156,22 @@ def test_the_saved_model_decodes_photos_as_the_decoder(decoder: Any) -> None:
         assert difference.mean() < 0.3, name
 
 
+@pytest.mark.parametrize("resize", ["letterbox", "center-crop"])
+def test_the_saved_model_places_photos_as_the_decoder(resize: str) -> None:
+    import tensorflow as tf
+
+    from export.saved_model.encoded_photos import decode_photos
+
+    spec = InputSpec(SPEC.height, SPEC.width, resize)
+    shapes = [(90, 60), (60, 90), (200, 12), (12, 200), (401, 640)]
+    files = [file_of(picture(*shape), "PNG") for shape in shapes] + [turned(6, "II")]
+    images = tf.function(lambda data: decode_photos(data, spec), autograph=False)(tf.constant(files)).numpy()
+    for file, pixels in zip(files, images, strict=True):
+        difference = np.abs(pixels.astype(int) - decode(file, spec))
+        assert difference.max() <= MAX_DIFFERENCE
+        assert difference.mean() < 0.3
+
+
 def test_a_file_that_is_not_a_photo_fails_the_request(decoder: Any) -> None:
     import tensorflow as tf
 

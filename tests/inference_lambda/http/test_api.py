@@ -455,7 +455,7 @@ def test_the_current_model_is_described(api: Api) -> None:
         "model_id": "20260131-235959-3f9a1c07",
         "created_at": "2026-01-31T23:59:59+00:00",
         "labels": list(LABELS),
-        "input": {"height": 64, "width": 64, "resize": "bicubic"},
+        "input": {"height": 64, "width": 64, "resize": "squash"},
         "variant": "float32",
         "accuracy": 0.95,
         "photos": 40,

@@ -62,7 +62,7 @@ def test_a_space_comes_back_from_its_json() -> None:
     assert len(FLIPPED.id) == 32
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"{}", b'{"input": [64, 64, "bicubic"], "new": 1}', b"\xff"])
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"{}", b'{"input": [64, 64, "squash"], "new": 1}', b"\xff"])
 def test_a_damaged_description_leaves_its_space_out_until_rows_are_added(text: bytes) -> None:
     warnings: list[str] = []
     features = FeatureStore(MemoryStore(), warnings.append)

@@ -21,6 +21,7 @@ from transferlite.errors import InputError, PhotoError
 from transferlite.images import decoder, input_spec
 from transferlite.images.decoder import DRAFT_DIFFERENCE, PHOTO_CODES, decode, resize_to
 from transferlite.images.input_spec import InputSpec
+from transferlite.images.placement import resize_image
 
 PICTURE = np.asarray(Image.open(io.BytesIO(jpeg("red"))))  # [48, 64, 3]
 ORIENTATION = 0x0112
@@ -452,13 +453,13 @@ def test_scaling_noise_while_decoding_stays_below_the_stated_difference() -> Non
 def sizes_decoded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """The upright width and height of each photo before it is resized."""
     seen: list[tuple[int, int]] = []
-    resize = decoder._resize
+    resize = resize_image
 
     def recording(image: Image.Image, spec: InputSpec) -> Image.Image:
         seen.append(image.size)
         return resize(image, spec)
 
-    monkeypatch.setattr(decoder, "_resize", recording)
+    monkeypatch.setattr(decoder, "resize_image", recording)
     return seen
 
 
