@@ -11,16 +11,18 @@ still sees the part that replaced it.
 
 import hashlib
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
 from train_job.arrow import pa, pc
 from train_job.digests import NO_DIGESTS, Digests
 from transferlite.errors import MissingStoreError, NotFoundError
+from transferlite.storage.folder import FolderStore
 from transferlite.storage.prefetch import prefetch_map
 from transferlite.storage.store import Store, join_uri
 
@@ -70,6 +72,17 @@ class PartStore:
     def read(self, name: str) -> pa.Table | None:
         """Read a part; None if it is gone or damaged."""
         return self._read(name, 0)
+
+    def stream(self) -> Iterator[pa.Table]:
+        """Yield the complete parts one after another, each mapped from its file if the store is a local folder.
+
+        Unlike :meth:`read`, it does not check a local part's hash, which would read the file twice.
+        """
+        for name in self.names():
+            path = self.store.path_of(self._key(name, 0)) if isinstance(self.store, FolderStore) else None
+            table = self.read(name) if path is None else _map_file(path, self.files[0][1])
+            if table is not None:
+                yield table
 
     def load_indexes(self, load: Callable[[pa.Table], Loaded], skip: Collection[str] = ()) -> dict[str, Loaded]:
         """Apply ``load`` to each part's last file; return the results by name, the highest generation first."""
@@ -170,10 +183,21 @@ def _to_bytes(table: pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
+def _map_file(path: Path, schema: pa.Schema) -> pa.Table | None:
+    try:
+        return _from_buffer(pa.memory_map(str(path)), schema)
+    except OSError:  # merged into another part meanwhile
+        return None
+
+
 def _from_bytes(data: bytes, schema: pa.Schema) -> pa.Table | None:
+    return _from_buffer(pa.py_buffer(data), schema)
+
+
+def _from_buffer(source: Any, schema: pa.Schema) -> pa.Table | None:
     """Read the table in an Arrow file without a copy; None if the file is invalid or has another schema."""
     try:
-        table = pa.ipc.open_file(pa.py_buffer(data)).read_all()
+        table = pa.ipc.open_file(source).read_all()
     except (pa.ArrowException, OSError):
         return None
     complete = table.schema.equals(schema) and not any(column.null_count for column in table.columns)

@@ -194,6 +194,11 @@ class FeatureStore:
             out[wanted[name]] = _rows_of(table)[indices_in(in_part, digests[wanted[name]])]
         return unreadable
 
+    def stream(self, space: FeatureSpace) -> Iterator[tuple[Digests, FeatureRows]]:
+        """Yield the sha256s ``[M]`` and rows ``[M, width]`` of each part; a photo's row may be in two parts."""
+        for table in self.row_parts(space).stream():
+            yield digests_from_column(table.column("sha256")), _rows_of(table)
+
     def row_parts(self, space: FeatureSpace) -> PartStore:
         """Return the parts with the rows of a space."""
         rows = _schema(space)

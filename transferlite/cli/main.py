@@ -32,6 +32,7 @@ COMMANDS = {
     ),
     "keys": ("transferlite.cli.keys", "Create and show the keys that sign models."),
     "serve": ("inference_lambda.serve", "Serve the HTTP API and page of the Lambda function on this machine."),
+    "similar": ("train_job.cli.similar", "List the photos that look most like a photo."),
     "report": ("transferlite.cli.report", "Fetch a version's training report and open it."),
     "features": ("train_job.cli.features", "Show, compact and prune the feature store."),
     "drift": ("transferlite.cli.drift", "Compare recent predictions with those on the validation photos."),
