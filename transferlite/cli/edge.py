@@ -1,5 +1,6 @@
 """``transferlite edge``: commands for edge devices."""
 
+import datetime
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from transferlite.cli.options import (
     channel_option,
     comma_separated,
     duration,
+    json_option,
     public_key_option,
     refuse_options,
     registry_option,
@@ -26,7 +28,7 @@ def _thread_count(text: str) -> int:
 
 @click.group()
 def edge() -> None:
-    """Keep the model on an edge device up to date, and measure its speed."""
+    """Keep the model on an edge device up to date, show its state, and measure its speed."""
 
 
 @edge.command()
@@ -56,6 +58,33 @@ def run(**options: Any) -> None:
     if once:
         refuse_options("does not apply to --once", "poll")
     follow(ChannelFollower(**options), None if once else poll)
+
+
+@edge.command()
+@click.option("--dest", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the model.")
+@click.option("--variant", help="Variant to load.  [default: float32, or the one that DEST holds]")
+@public_key_option
+@json_option
+def status(dest: Path, variant: str | None, public_key: str | None, as_json: bool) -> None:
+    """Show what DEST holds, load the model, and list each problem with what to do; nothing is changed.
+
+    Problems are, for example, an expired channel pointer, a wrong clock, a full or read-only disk, a refused version
+    and a model that does not load. The exit status is 1 if there is any.
+    """
+    from transferlite.edge.device_status import device_status
+
+    result = device_status(dest, variant, public_key, datetime.datetime.now(datetime.UTC))
+    if as_json:
+        click.echo(json.dumps({"facts": result.facts, "problems": result.problems}, ensure_ascii=False))
+    else:
+        for name, text in result.facts.items():
+            click.echo(f"{name:<16} {text}")
+        for problem in result.problems:
+            click.echo(f"problem: {problem}")
+        if not result.problems:
+            click.echo("no problem found")
+    if result.problems:
+        raise click.exceptions.Exit(1)
 
 
 @edge.command()

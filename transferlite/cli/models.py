@@ -217,6 +217,7 @@ def pull(
     LOCATION may also be the https:// address of a share (`models share`), a folder that this command filled, or a
     bundle. DEST switches to the new version once it is complete, and keeps the previous one.
     """
+    from transferlite.edge.device_status import channel_problems
     from transferlite.edge.install import install_current
 
     refuse_channel_beside(model_id, "--model")
@@ -230,6 +231,8 @@ def pull(
         bundle = installed.bundle
         if installed.repaired:
             click.echo(f"repaired {', '.join(installed.repaired)}", err=True)
+        for problem in channel_problems(dest, datetime.datetime.now(datetime.UTC)):
+            click.echo(f"warning: {problem}", err=True)
     click.echo(str(bundle))
 
 

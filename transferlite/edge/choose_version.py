@@ -22,14 +22,23 @@ def choose_version(
     """Return the pointer of the version to install.
 
     Raises:
-        UntrustedError: no accepted key signed the pointer, or it or a single bundle is older than the installed one.
+        UntrustedError: no accepted key signed the pointer, it or a single bundle is older than the installed one, or
+            the version was withdrawn by a pointer that this device received.
         NotFoundError: the channel does not exist.
     """
+    where = registry.store.uri
     if isinstance(registry.store, BundleFolder):
-        return _pointer_to_bundle(registry, registry.store.model_id, channel, current, folder)
-    pointer = registry.channel(channel)
-    if registry.keys is not None:
-        check_not_replayed(pointer, state.sequences.get(channel, 0), f"{registry.store.uri}, channel {channel}")
+        pointer = _pointer_to_bundle(registry, registry.store.model_id, channel, current, folder)
+    else:
+        pointer = registry.channel(channel)
+        if registry.keys is not None:
+            check_not_replayed(pointer, state.sequences.get(channel, 0), f"{where}, channel {channel}")
+    if pointer.sequence <= state.withdrawn.get(pointer.model_id, -1):  # of a single bundle it is 0
+        raise UntrustedError(
+            f"offers {pointer.model_id}, which its channel withdrew",
+            where=where,
+            hint="fill the card or share again, or promote the version again if it is good",
+        )
     return pointer
 
 

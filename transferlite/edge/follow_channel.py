@@ -1,5 +1,6 @@
 """Follow a registry's channel on an edge device: poll it and install each new version."""
 
+import datetime
 import os
 import random
 import signal
@@ -12,6 +13,7 @@ from types import FrameType
 import click
 
 from transferlite.edge.choose_version import RefusedError
+from transferlite.edge.device_status import channel_problems
 from transferlite.edge.install import InstallResult, ensure_loadable, install_current
 from transferlite.edge.install_state import read_current
 from transferlite.errors import MissingExtraError, TransferLiteError
@@ -65,6 +67,9 @@ def follow(follower: ChannelFollower, poll: int | None) -> None:
             _keep_serving(follower, error)
             if poll is None:
                 raise
+        finally:
+            for problem in channel_problems(follower.dest, datetime.datetime.now(datetime.UTC)):
+                _print(f"warning: {problem}")
         if poll is None:
             return
         time.sleep(_pause(follower, poll))

@@ -89,7 +89,7 @@ def install_current(
         pointer = choose_version(registry, channel, state, current, folder)
         if not retry_refused:
             check_refused(state.refused, pointer)
-        state = _remove_leftovers(folder, state, current, pointer)
+        state = _prepare(folder, state, current, pointer, registry.keys is not None)
 
         def pull(state: InstallState) -> Path:
             spares = [old.model_id for old in (current, state.previous) if old and old.model_id != pointer.model_id]
@@ -110,9 +110,6 @@ def install_current(
             raise
         if load_check:
             _check_loads(folder, state, current, pointer, load_check)
-        if registry.keys is not None:
-            highest = max(pointer.sequence, state.sequences.get(channel, 0))
-            state = replace(state, sequences={**state.sequences, channel: highest})
         _switch(folder, state, current, pointer)
     previous = current.model_id if current else None
     is_same = previous == pointer.model_id
@@ -122,7 +119,7 @@ def install_current(
 
 
 def ensure_loadable(folder: Path, load_check: LoadCheck) -> str | None:
-    """Fall back to the previous version if the installed one does not load.
+    """Fall back to the previous version if the installed one does not load, unless the channel withdrew it.
 
     Returns:
         The model id of the version that does not load; None if the installed version loads.
@@ -138,8 +135,9 @@ def ensure_loadable(folder: Path, load_check: LoadCheck) -> str | None:
             load_check(folder / current.model_id)
             return None
         except (BundleError, NotFoundError):
-            previous = read_state(folder, current).previous
-            if previous is None or previous.model_id == current.model_id:
+            state = read_state(folder, current)
+            previous = state.previous
+            if previous is None or previous.model_id in {current.model_id, *state.withdrawn}:
                 raise
             load_check(folder / previous.model_id)
         write_durably(folder / CURRENT, previous.to_json())
@@ -149,15 +147,24 @@ def ensure_loadable(folder: Path, load_check: LoadCheck) -> str | None:
 # -- make space ------------------------------------------------------------------------------------------------------
 
 
-def _remove_leftovers(folder: Path, state: InstallState, current: Pointer | None, pointer: Pointer) -> InstallState:
-    """Remember that the pointer's folder is created here; delete versions that failed, with their partial files."""
-    kept = {old.model_id for old in (current, state.previous, pointer) if old}
+def _prepare(
+    folder: Path, state: InstallState, current: Pointer | None, pointer: Pointer, is_signed: bool
+) -> InstallState:
+    """Save what the pointer tells, then delete versions that failed, with their partial files.
+
+    The state also names the folder of the new version before it is created. What the pointer withdraws is kept even
+    if its version cannot be pulled now.
+    """
+    new = state.after(pointer, is_signed) if pointer.sequence else state  # a single bundle has no channel
+    if pointer.model_id not in new.versions:
+        new = replace(new, versions=(*new.versions, pointer.model_id))
+    if new != state:
+        new.save(folder)
+    kept = {old.model_id for old in (current, new.previous, pointer) if old}
     if current is not None:  # with a damaged current.json, any folder may be the one that serves
-        for model_id in set(state.versions) - kept:
+        for model_id in set(new.versions) - kept:
             _remove(folder / model_id)
-    if pointer.model_id in state.versions:
-        return state
-    return replace(state, versions=(*state.versions, pointer.model_id)).save(folder)
+    return new
 
 
 def _pull_into_space(
@@ -217,6 +224,8 @@ def _check_loads(
 def _switch(folder: Path, state: InstallState, current: Pointer | None, pointer: Pointer) -> None:
     """Save the state, replace the pointer, then remove old versions. In this order any step may be the last."""
     previous = state.previous if current is None or current.model_id == pointer.model_id else current
+    if previous is not None and previous.model_id in state.withdrawn:
+        previous = None
     state = replace(state, previous=previous, refused=None)
     if state != read_state(folder, current):
         state.save(folder)

@@ -62,16 +62,35 @@ class InstallState:
     """State of a model folder that survives between updates.
 
     Attributes:
-        sequences: highest sequence of an installed pointer, by channel: a lower one is a replay.
+        sequences: highest sequence of an accepted pointer, by channel: a lower one is a replay. Empty without keys.
         versions: model ids whose folders were created here; only these folders are ever removed.
         previous: pointer of the previous version.
         refused: last version that could not be installed.
+        withdrawn: versions that a channel told this device to leave, with the sequence of the pointer that did.
+        newest: last pointer received from a channel, whether its version could be installed or not.
     """
 
     sequences: dict[str, int] = field(default_factory=dict)
     versions: tuple[str, ...] = ()
     previous: Pointer | None = None
     refused: RefusedVersion | None = None
+    withdrawn: dict[str, int] = field(default_factory=dict)
+    newest: Pointer | None = None
+
+    def after(self, pointer: Pointer, is_signed: bool) -> "InstallState":
+        """The state after accepting a channel's pointer: its sequence, and the versions that it withdraws.
+
+        A version stays withdrawn, also when the channel's list is lost, until a newer pointer names it again.
+        """
+        known = dict(self.withdrawn)
+        for name in pointer.withdrawn:
+            known[name] = max(pointer.sequence, known.get(name, 0))
+        back = {pointer.model_id, *pointer.previous}
+        withdrawn = {name: told for name, told in known.items() if name not in back or told > pointer.sequence}
+        sequences = self.sequences
+        if is_signed:
+            sequences = {**sequences, pointer.channel: max(pointer.sequence, sequences.get(pointer.channel, 0))}
+        return replace(self, sequences=sequences, withdrawn=withdrawn, newest=pointer)
 
     def with_refused(
         self, pointer: Pointer, reason: str, now: float, tries: int = 1, is_damaged: bool = False
@@ -84,7 +103,9 @@ class InstallState:
 
     def to_json(self) -> bytes:
         """Serialise for ``device.json``."""
-        content = asdict(self) | {"previous": json.loads(self.previous.to_json()) if self.previous else None}
+        pointers = {"previous": self.previous, "newest": self.newest}
+        texts = {name: json.loads(pointer.to_json()) if pointer else None for name, pointer in pointers.items()}
+        content = asdict(replace(self, previous=None, newest=None)) | texts
         return json.dumps(content, indent=2).encode() + b"\n"
 
     @classmethod
@@ -92,15 +113,23 @@ class InstallState:
         """Read what :meth:`to_json` wrote. Raises BundleError if it is damaged."""
         try:
             raw: Any = json.loads(data)
-            previous = Pointer.from_json(json.dumps(raw["previous"]).encode()) if raw["previous"] else None
+            previous, newest = (
+                Pointer.from_json(json.dumps(raw[name]).encode()) if raw.get(name) else None
+                for name in ("previous", "newest")
+            )
             known = {item.name for item in fields(RefusedVersion)}
             refused = {name: value for name, value in (raw["refused"] or {}).items() if name in known}
-            sequences = {str(name): int(value) for name, value in raw["sequences"].items()}
+            sequences, withdrawn = (
+                {str(name): int(value) for name, value in raw.get(key, {}).items()}
+                for key in ("sequences", "withdrawn")
+            )
             return cls(
                 sequences,
                 tuple(filter(is_model_id, raw["versions"])),
                 previous,
                 RefusedVersion(**refused) if refused else None,
+                withdrawn,
+                newest,
             )
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError, BundleError) as error:
             raise BundleError(f"the state of the model folder cannot be read ({error})") from None
@@ -120,11 +149,11 @@ def read_current(folder: Path) -> Pointer | None:
 
 
 def read_state(folder: Path, current: Pointer | None) -> InstallState:
-    """The folder's state. If ``device.json`` is missing or damaged, the signed ``current`` still gives the sequence."""
+    """The folder's state. If ``device.json`` is missing or damaged, ``current`` gives its sequence and withdrawals."""
     try:
         return InstallState.from_json((folder / STATE_FILE).read_bytes())
     except (FileNotFoundError, BundleError):
-        return InstallState({current.channel: current.sequence}) if current and current.envelope else InstallState()
+        return InstallState().after(current, current.envelope is not None) if current else InstallState()
 
 
 def damaged_files(folder: Path, current: Pointer | None) -> list[str]:

@@ -4,6 +4,7 @@ A device without AWS credentials reads a share: a JSON document of ``transferlit
 for each object. The URLs expire after at most 7 days.
 """
 
+import datetime
 import http.client
 import ipaddress
 import json
@@ -31,6 +32,8 @@ SCHEMA = 1
 _MAX_DOCUMENT_BYTES = 2**24
 """Largest response read into memory: a share, channel pointer or manifest is far smaller."""
 _TIMEOUT_SECONDS = 60
+_CERTIFICATE_TIME_CODES = {9, 10}
+"""OpenSSL's codes of a certificate that is not valid yet, or no longer: X509_V_ERR_CERT_NOT_YET_VALID, _HAS_EXPIRED."""
 _REDIRECT_HINT = "share the channel from a server that sends its own https:// content"
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -132,7 +135,14 @@ class SharedStore:
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or error
             text = " ".join(str(reason).split()) or type(error).__name__
-            raise UnavailableError(text, where=where, hint="check the network and try again") from None
+            raise UnavailableError(text, where=where, hint=_network_hint(reason)) from None
+
+
+def _network_hint(reason: object) -> str:
+    if getattr(reason, "verify_code", 0) in _CERTIFICATE_TIME_CODES:
+        now = datetime.datetime.now(datetime.UTC)
+        return f"this device's clock says {now:%Y-%m-%d}: if that is wrong, set it (timedatectl set-ntp true)"
+    return "check the network and try again"
 
 
 def check_url(url: str) -> str:

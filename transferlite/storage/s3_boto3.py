@@ -232,7 +232,7 @@ class S3Store:
         if isinstance(error, aws.NoRegionError | aws.ParamValidationError | aws.ProfileNotFound):
             return InputError(" ".join(str(error).split()), where=where)
         if isinstance(error, aws.SSLError):
-            hint = "name the PEM file of its authority in AWS_CA_BUNDLE, or check the network"
+            hint = "name the PEM file of its authority in AWS_CA_BUNDLE, or check the network and this machine's clock"
             return UnavailableError(" ".join(str(error).split()), where=where, hint=hint)
         return UnavailableError(" ".join(str(error).split()), where=where, hint="check the network and try again")
 
@@ -253,6 +253,9 @@ class S3Store:
             return NotFoundError("is a delete marker", where=where)
         if code == "InvalidObjectState":
             return NotFoundError("is archived", where=where, hint="restore it first")
+        if code == "RequestTimeTooSkewed":
+            hint = "set the clock of this machine (timedatectl set-ntp true)"
+            return AccessDeniedError(f"access denied ({text})", where=where, hint=hint)
         if code in _DENIED or status == 403:
             return AccessDeniedError(f"access denied ({text})", where=where, hint="check the role's policy")
         if status >= 500 or status == 429 or code in {"SlowDown", "RequestTimeout", "Throttling"}:

@@ -78,7 +78,7 @@ def test_a_rollback_is_installed_without_a_download(publish: Publish, tmp_path: 
     for name in ("float32.tflite", "int8.tflite", "labels.txt"):
         store.delete(f"models/a/{name}")
     assert install_current(trusting(store), "production", tmp_path).model_id == "a"
-    assert models(tmp_path) == {"a", "b"}
+    assert models(tmp_path) == {"a"}  # b was withdrawn
 
 
 def test_only_changed_files_are_downloaded(publish: Publish, tmp_path: Path) -> None:
@@ -308,6 +308,79 @@ def test_a_damaged_current_json_is_replaced(publish: Publish, tmp_path: Path, co
     assert find_bundle(tmp_path).name == "a"
 
 
+# -- withdrawn versions ----------------------------------------------------------------------------------------------
+
+
+def withdrawn_copies(publish: Publish, store: FolderStore, folder: Path, signed: bool) -> list[Registry]:
+    """Publish a and b, copy b in three ways (registry, pulled folder, bundle), then roll back to a."""
+    publish(store, "a", "b")
+    shutil.copytree(store.root, folder / "registry-copy")
+    bundle = install_current(trusting(store), "production", folder / "pulled").bundle
+    owners(store).rollback("production")
+    keys = ed25519().public_keys if signed else None
+    places = (folder / "registry-copy", folder / "pulled", bundle)
+    return [replace(Registry.open(str(place)), keys=keys) for place in places]
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("lost", [True, False], ids=["state lost", "state kept"])
+def test_a_version_that_the_channel_withdrew_is_not_taken_from_a_card(
+    publish: Publish, tmp_path: Path, signed: bool, lost: bool
+) -> None:
+    store, device = FolderStore(tmp_path / "registry"), tmp_path / "device"
+    copies = withdrawn_copies(publish, store, tmp_path, signed)
+    registry = replace(copies[0], store=store)
+    install_current(registry, "production", device)
+    if lost:
+        (device / STATE_FILE).unlink()
+    for card in copies:
+        with pytest.raises(UntrustedError, match=r"offers b, which its channel withdrew|an old pointer was replayed"):
+            install_current(card, "production", device)
+        assert find_bundle(device).name == "a"
+    fresh = [install_current(card, "production", tmp_path / f"fresh-{n}").model_id for n, card in enumerate(copies)]
+    assert fresh == ["b", "b", "b"]  # these devices were not told
+    owners(store).promote("b", "production")
+    assert install_current(registry, "production", device).model_id == "b"
+    assert install_current(copies[2], "production", device).model_id == "b"
+
+
+def test_a_device_remembers_what_was_withdrawn_although_the_other_version_cannot_be_pulled(
+    publish: Publish, tmp_path: Path
+) -> None:
+    store, device = FolderStore(tmp_path / "registry"), tmp_path / "device"
+    *_, bundle = withdrawn_copies(publish, store, tmp_path, signed=True)
+    store.delete("models/a/int8.tflite")
+    with pytest.raises(NotFoundError):
+        install_current(trusting(store), "production", device)
+    with pytest.raises(UntrustedError, match="offers b, which its channel withdrew"):
+        install_current(bundle, "production", device)
+
+
+def test_a_withdrawn_version_stays_withdrawn_when_the_channels_list_is_lost(publish: Publish, tmp_path: Path) -> None:
+    store, device = FolderStore(tmp_path / "registry"), tmp_path / "device"
+    *_, bundle = withdrawn_copies(publish, store, tmp_path, signed=True)
+    install_current(trusting(store), "production", device)
+    store.put("channels/production.json", b"damaged")
+    owners(store).promote("a", "production", force=True)
+    assert install_current(trusting(store), "production", device).model_id == "a"
+    with pytest.raises(UntrustedError, match="offers b, which its channel withdrew"):
+        install_current(bundle, "production", device)
+
+
+def test_a_device_does_not_fall_back_to_a_withdrawn_version(publish: Publish, tmp_path: Path) -> None:
+    store = MemoryStore()
+    for model_id in ("a", "b", "c"):
+        publish(store, model_id)
+        install_current(trusting(store), "production", tmp_path)
+    for _ in range(2):
+        owners(store).rollback("production")
+    store.delete("models/a/int8.tflite")
+    with pytest.raises(NotFoundError):  # c is installed, b is the previous one, and both were withdrawn
+        install_current(trusting(store), "production", tmp_path)
+    with pytest.raises(BundleError, match="c does not load"):
+        ensure_loadable(tmp_path, failing("c"))
+
+
 # -- fallback --------------------------------------------------------------------------------------------------------
 
 
@@ -476,4 +549,6 @@ def test_the_files_in_the_folder_are_those_of_the_documentation(publish: Publish
         "versions": ["a"],
         "previous": None,
         "refused": None,
+        "withdrawn": {},
+        "newest": json.loads(pointer.to_json()),
     }

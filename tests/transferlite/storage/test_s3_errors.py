@@ -45,6 +45,12 @@ def test_a_refusal_is_the_same_error_of_every_method(
         assert error.where.startswith(f"{ROOT}/")
 
 
+def test_a_wrong_clock_is_named(scripted: Start, path: Path) -> None:
+    scripted(lambda _: refusal("RequestTimeTooSkewed", 403))
+    error = failure(READING["get"], open_s3("s3", ROOT), path)
+    assert (type(error), error.hint) == (AccessDeniedError, "set the clock of this machine (timedatectl set-ntp true)")
+
+
 @pytest.mark.parametrize(("code", "status"), [("SlowDown", 503), ("InternalError", 500), ("TooManyRequests", 429)])
 def test_a_busy_s3_receives_six_requests(kind: str, scripted: Start, path: Path, code: str, status: int) -> None:
     server, works = scripted(lambda _: refusal(code, status)), READING | WRITING
