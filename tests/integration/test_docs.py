@@ -124,7 +124,7 @@ NOT_RUN = {
     "transferlite publish --pretrained": "exports a network: train_job/pretrained/test_publish.py",
     "transferlite package": "takes a package index: test_device_folder.py, test_lambda_zip.py",
     "transferlite cloud": "takes a stack: test_cloud_cli.py, in moto",
-    "transferlite models list --registry s3://photos-models-ACCOUNT": "takes a stack",
+    "transferlite models list --registry s3://MODELS": "takes a stack",
     "make": "the targets are looked up below; each makes an environment of gigabytes",
     "pip install": "the extras are looked up below; test_installs.py installs some",
     "python3 -m venv": "makes an environment",

@@ -12,7 +12,7 @@ from moto import mock_aws
 
 from tests.pictures import jpeg
 from tests.template.batch import Batch, make_finish
-from tests.template.stack import DEFINITION, Stack, Template, deploy, read_template, resolved, transformed
+from tests.template.stack import DEFINITION, PARAMETERS, Stack, Template, deploy, read_template, resolved, transformed
 from transferlite.storage.s3_boto3 import s3_client
 
 SIMULATED = {"stepfunctions": {"execute_state_machine": True}, "batch": {"use_docker": False}}
@@ -112,13 +112,15 @@ def machine(stack: Stack, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> str:
     """Create the state machine as deployed; its calls use Step Functions' casing."""
     _use_step_functions_casing(monkeypatch)
     template = read_template()
-    defaults = {name: parameter.get("Default") for name, parameter in template["Parameters"].items()}
+    defaults = {name: parameter.get("Default") for name, parameter in template["Parameters"].items()} | PARAMETERS
     properties = template["Resources"]["TrainingStateMachine"]["Properties"]
     with_gpus = defaults | {"Compute": "gpu"} | stack.ids
     values = {name: str(resolved(value, with_gpus)) for name, value in _substitutions(properties).items()}
     definition = re.sub(r"\$\{(\w+)\}", lambda match: values[match[1]], DEFINITION.read_text())
     created = boto3.client("stepfunctions").create_state_machine(
-        name=resolved(properties["Name"], {}), definition=definition, roleArn="arn:aws:iam::123456789012:role/training"
+        name=resolved(properties["Name"], PARAMETERS),
+        definition=definition,
+        roleArn="arn:aws:iam::123456789012:role/training",
     )
     assert created["stateMachineArn"] == stack.outputs["TrainingArn"]
     return str(created["stateMachineArn"])

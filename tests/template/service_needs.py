@@ -59,6 +59,17 @@ def _job_needs(parameters: Any, states: list[Any]) -> Iterator[Pair]:
         yield f"events:{action}", rule
 
 
+# -- an existing data bucket with a key --------------------------------------------------------------------------------
+
+
+def data_key_needs(account: Account) -> set[Pair]:
+    """Return what S3 needs in the name of a reader of the data bucket, if a KMS key encrypts it.
+
+    Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html
+    """
+    return {("kms:Decrypt", account.read({"Ref": "DataKeyArn"}))}
+
+
 # -- triggers ----------------------------------------------------------------------------------------------------------
 
 
@@ -79,7 +90,7 @@ def rule_needs(account: Account, role: str) -> set[Pair]:
     Source: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-identity-based.html, eb-rule-dlq.html
     """
     targets = [target for rule in account.of_type("AWS::Events::Rule").values() for target in rule["Targets"]]
-    targets = [target for target in targets if target["RoleArn"] == account.arn(role)]
+    targets = [target for target in targets if target.get("RoleArn") == account.arn(role)]
     return {pair for target in targets for pair in _target_needs(account, target)}
 
 

@@ -49,10 +49,12 @@ SPARE = {
 }
 OUR_ROLES = {"CheckJobRole", "TrainingJobRole", "InferenceRole", "DriftJobRole"}
 NEEDS: dict[str, Callable[[Account], set[Pair]]] = {
-    "CheckJobRole": lambda _: set(),
-    "TrainingJobRole": lambda _: set(),
+    "CheckJobRole": service_needs.data_key_needs,
+    "TrainingJobRole": service_needs.data_key_needs,
     "DriftJobRole": lambda _: set(),
-    "InferenceRole": lambda account: service_needs.lambda_needs(account, "InferenceRole"),
+    "InferenceRole": lambda account: (
+        service_needs.lambda_needs(account, "InferenceRole") | service_needs.data_key_needs(account)
+    ),
     "StateMachineRole": service_needs.state_machine_needs,
     "ScheduleRole": lambda account: service_needs.schedule_needs(account, "ScheduleRole"),
     "DriftScheduleRole": lambda account: service_needs.schedule_needs(account, "DriftScheduleRole"),

@@ -61,7 +61,7 @@ def policy(stack: Stack, role: str, name: str) -> dict[str, Any]:
     """Return the statements of a role's created policy, by Sid."""
     document = boto3.client("iam").get_role_policy(RoleName=stack.ids[role], PolicyName=name)["PolicyDocument"]
     read = ast.literal_eval(document) if isinstance(document, str) else document  # moto returns a Python literal
-    return {statement["Sid"]: statement for statement in read["Statement"]}
+    return {statement["Sid"]: statement for statement in read["Statement"] if statement}  # moto keeps NoValue as None
 
 
 def environment(stack: Stack) -> dict[str, str]:

@@ -61,13 +61,24 @@ def model_bucket_is_versioned(template: Template) -> None:
 
 def only_incoming_photos_are_queued_and_predictions_go_elsewhere(template: Template) -> None:
     for name, bucket in of_type(template, "AWS::S3::Bucket").items():
-        configurations = bucket.get("NotificationConfiguration", {}).get("QueueConfigurations", [])
-        assert [configuration["Filter"]["S3Key"]["Rules"] for configuration in configurations] == [
-            [{"Name": "prefix", "Value": "incoming/"}]
-        ] * len(configurations)
-        assert bool(configurations) == (name == "DataBucket")
+        sends = {"EventBridgeConfiguration": {"EventBridgeEnabled": True}} if name == "DataBucket" else None
+        assert bucket.get("NotificationConfiguration") == sends
+    rule = properties(template, "IncomingRule")
+    assert rule["EventPattern"] == {
+        "source": ["aws.s3"],
+        "detail-type": ["Object Created"],
+        "detail": {
+            "bucket": {"name": [{"Ref": "DataBucketName"}]},
+            "object": {"key": [{"prefix": {"Fn::Sub": "${DataPrefix}incoming/"}}]},
+        },
+    }
+    (target,) = rule["Targets"]
+    assert target["Arn"] == {"Fn::GetAtt": ["IncomingQueue", "Arn"]}
+    assert target["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["IncomingDeadLetterQueue", "Arn"]}}
     for function in of_type(template, "AWS::Lambda::Function").values():
-        assert function["Environment"]["Variables"]["TRANSFERLITE_OUTPUT_BUCKET"] == {"Ref": "PredictionBucket"}
+        variables = function["Environment"]["Variables"]
+        assert variables["TRANSFERLITE_OUTPUT_BUCKET"] == {"Fn::Sub": "${Prefix}-predictions"}
+        assert variables["TRANSFERLITE_INPUTS"] == {"Fn::Sub": "s3://${DataBucketName}/${DataPrefix}incoming/"}
 
 
 def failed_photos_reach_the_dead_letter_queue(template: Template) -> None:
@@ -83,12 +94,23 @@ def failed_photos_reach_the_dead_letter_queue(template: Template) -> None:
         assert queue_properties["MessageRetentionPeriod"] == 14 * 24 * 3600, name
 
 
-def only_the_data_bucket_may_fill_the_queue(template: Template) -> None:
-    allowed, denied = properties(template, "IncomingQueuePolicy")["PolicyDocument"]["Statement"]
-    assert allowed["Principal"] == {"Service": "s3.amazonaws.com"}
-    assert "-data-" in allowed["Condition"]["ArnEquals"]["aws:SourceArn"]["Fn::Sub"]
-    assert allowed["Condition"]["StringEquals"] == {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
-    assert denied["Effect"] == "Deny"
+def only_the_rule_may_fill_the_queues(template: Template) -> None:
+    for name in ("IncomingQueuePolicy", "IncomingDeadLetterQueuePolicy"):
+        allowed, denied = properties(template, name)["PolicyDocument"]["Statement"]
+        assert allowed["Principal"] == {"Service": "events.amazonaws.com"}
+        assert allowed["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["IncomingRule", "Arn"]}}}
+        assert denied["Effect"] == "Deny"
+
+
+def existing_buckets_are_not_resources_of_the_stack(template: Template) -> None:
+    for name in of_type(template, "AWS::S3::Bucket"):
+        condition = {"Fn::Equals": [{"Ref": f"{name}State"}, "new"]}
+        assert template["Conditions"][f"New{name}"] == condition
+        for resource in (name, f"{name}Policy"):
+            assert template["Resources"][resource]["Condition"] == f"New{name}"
+        kept = {key: value for key, value in template["Resources"].items() if key not in {name, f"{name}Policy"}}
+        text = json.dumps([kept, template["Outputs"]])
+        assert not re.search(rf'{{"Ref": "{name}"}}|"Fn::GetAtt": \["{name}"|\${{{name}\.', text)
 
 
 def machines_stop_between_jobs_and_are_updated_in_place(template: Template) -> None:
@@ -222,7 +244,10 @@ def new_labels_start_a_training_only_if_configured(template: Template) -> None:
     assert (rule["Condition"], role["Condition"]) == ("TrainsOnNewLabels", "TrainsOnNewLabels")
     assert template["Parameters"]["TrainAfterLabels"]["Default"] == 0
     detail = rule["Properties"]["EventPattern"]["detail"]
-    assert detail == {"bucket": {"name": [{"Ref": "DataBucket"}]}, "object": {"key": [{"Ref": "LabelsKey"}]}}
+    assert detail == {
+        "bucket": {"name": [{"Ref": "DataBucketName"}]},
+        "object": {"key": [{"Fn::Sub": "${DataPrefix}${LabelsKey}"}]},
+    }
     (target,) = rule["Properties"]["Targets"]
     assert target["Arn"] == {"Ref": "TrainingStateMachine"}
     assert '"new_labels": ${TrainAfterLabels}' in target["Input"]["Fn::Sub"]
@@ -306,11 +331,13 @@ BREAKS: list[Break] = [
     (buckets_are_private_encrypted_and_kept, ("PredictionBucket", "OwnershipControls", "Rules"), []),
     (buckets_require_tls, ("DataBucketPolicy", "Bucket"), {"Ref": "ModelBucket"}),
     (buckets_require_tls, ("ModelBucketPolicy", "PolicyDocument", "Statement", 0, "Condition"), {}),
+    (existing_buckets_are_not_resources_of_the_stack, ("Resources", "ModelBucketPolicy", "Condition"), "IsZip"),
+    (existing_buckets_are_not_resources_of_the_stack, ("Outputs", "PredictionBucketName"), {"Ref": "PredictionBucket"}),
     (model_bucket_is_versioned, ("ModelBucket", "VersioningConfiguration"), {"Status": "Suspended"}),
     (
         only_incoming_photos_are_queued_and_predictions_go_elsewhere,
-        ("DataBucket", "NotificationConfiguration", "QueueConfigurations", 0, "Filter", "S3Key", "Rules"),
-        [],
+        ("IncomingRule", "EventPattern", "detail", "object"),
+        {},
     ),
     (
         only_incoming_photos_are_queued_and_predictions_go_elsewhere,
@@ -322,7 +349,7 @@ BREAKS: list[Break] = [
     (failed_photos_reach_the_dead_letter_queue, ("IncomingQueueTrigger", "ScalingConfig"), {}),
     (failed_photos_reach_the_dead_letter_queue, ("IncomingDeadLetterQueue", "MessageRetentionPeriod"), 345600),
     (
-        only_the_data_bucket_may_fill_the_queue,
+        only_the_rule_may_fill_the_queues,
         ("IncomingQueuePolicy", "PolicyDocument", "Statement", 0, "Principal"),
         "*",
     ),
@@ -457,10 +484,14 @@ def test_the_runbook_has_a_row_for_every_alarm(template: Template) -> None:
     assert sorted(rows) == sorted(of_type(template, "AWS::CloudWatch::Alarm"))
 
 
-def test_every_parameter_has_a_description_and_all_but_the_training_image_a_default() -> None:
+def test_every_parameter_has_a_description_and_all_but_names_and_the_training_image_a_default() -> None:
     parameters = read_template()["Parameters"]
     assert all(parameter["Description"] for parameter in parameters.values())
-    assert {name for name, parameter in parameters.items() if "Default" not in parameter} == {"TrainImage"}
+    assert {name for name, parameter in parameters.items() if "Default" not in parameter} == {
+        "TrainImage",
+        "Prefix",
+        "DataBucketName",
+    }
     grouped = read_template()["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
     assert {name for group in grouped for name in group["Parameters"]} == set(parameters)
 

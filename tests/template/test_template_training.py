@@ -101,11 +101,6 @@ def photos_are_retried_5_times_and_queues_require_tls(template: Template) -> Non
     assert refused["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
 
 
-def eventbridge_is_enabled_only_for_new_labels(template: Template) -> None:
-    configuration = properties(template, "DataBucket")["NotificationConfiguration"]["EventBridgeConfiguration"]
-    assert configuration == {"Fn::If": ["TrainsOnNewLabels", {"EventBridgeEnabled": True}, {"Ref": "AWS::NoValue"}]}
-
-
 def temporary_objects_expire_and_models_do_not(template: Template) -> None:
     kept = properties(template, "ModelBucket")["LifecycleConfiguration"]["Rules"]
     by_prefix = {rule.get("Prefix"): rule for rule in kept}
@@ -229,11 +224,6 @@ BREAKS: list[Break] = [
         {},
     ),
     (photos_are_retried_5_times_and_queues_require_tls, ("IncomingQueueTrigger", "BatchSize"), 1000),
-    (
-        eventbridge_is_enabled_only_for_new_labels,
-        ("DataBucket", "NotificationConfiguration", "EventBridgeConfiguration"),
-        {"EventBridgeEnabled": True},
-    ),
     (temporary_objects_expire_and_models_do_not, (*RULES, 0, "ExpirationInDays"), 1),
     (temporary_objects_expire_and_models_do_not, (*RULES, 1, "ExpirationInDays"), 1),
     (temporary_objects_expire_and_models_do_not, (*RULES, 1, "NoncurrentVersionExpiration"), {}),

@@ -5,14 +5,12 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from transferlite import environment
-from transferlite.cli.options import duration, json_option, refuse_options
+from transferlite.cli.cloud_deploy import deploy
+from transferlite.cli.options import duration, json_option, refuse_options, stack_option
 from transferlite.errors import InputError, TransferLiteError
 
 if TYPE_CHECKING:
@@ -20,16 +18,6 @@ if TYPE_CHECKING:
 
 NOT_PROMOTED = 3
 """Exit status if the version was published but not promoted, as for ``transferlite train``."""
-
-_stack_option = click.option(
-    "--stack",
-    default="transferlite",
-    show_default=True,
-    envvar=environment.STACK,
-    show_envvar=True,
-    metavar="NAME",
-    help="CloudFormation stack.",
-)
 
 
 @click.group()
@@ -40,72 +28,11 @@ def cloud() -> None:
     """
 
 
-def _parameters(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    pairs = [value.partition("=") for value in values]
-    wrong = [value for value, (name, equals, _) in zip(values, pairs, strict=True) if not (name and equals)]
-    if wrong:
-        raise click.BadParameter(f"{wrong[0]!r} is not NAME=VALUE")
-    return {name: value for name, _, value in pairs}
+cloud.add_command(deploy)
 
 
 @cloud.command()
-@_stack_option
-@click.option("--train-image", metavar="URI", help="Training image in ECR; required for a new stack.")
-@click.option(
-    "--inference-image",
-    metavar="URI",
-    help="Function image in ECR; this or --function-zip is required for a new stack.",
-)
-@click.option("--function-zip", metavar="LOCATION", help="Function zip: a local file, which is uploaded, or s3://…")
-@click.option("--code-bucket", metavar="BUCKET", help="Bucket to upload the zip to.  [default: the last one used]")
-@click.option(
-    "--set",
-    "parameters",
-    multiple=True,
-    callback=_parameters,
-    metavar="NAME=VALUE",
-    help="Template parameter; repeatable.",
-)
-@click.option(
-    "--template",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Template to deploy.  [default: the template of this package, not one in this folder]",
-)
-def deploy(
-    stack: str,
-    train_image: str | None,
-    inference_image: str | None,
-    function_zip: str | None,
-    code_bucket: str | None,
-    parameters: dict[str, str],
-    template: Path | None,
-) -> None:
-    """Create or update the stack with `sam deploy`. Parameters that are not given keep their values."""
-    from transferlite.cloud.deploy import as_image, as_zip, deploy_stack
-    from transferlite.cloud.stack import find_stack
-    from transferlite.cloud.template_files import TEMPLATE, packaged_template
-
-    if inference_image and function_zip:
-        raise click.UsageError("Give only one of --inference-image and --function-zip.")
-    if not function_zip or function_zip.startswith("s3://"):
-        refuse_options("needs a local --function-zip", "code_bucket")
-    if train_image:
-        parameters["TrainImage"] = train_image
-    if inference_image:
-        parameters |= as_image(inference_image)
-    if function_zip:
-        parameters |= as_zip(stack, function_zip, code_bucket)
-    with nullcontext(template) if template else packaged_template() as chosen:
-        if Path(TEMPLATE).is_file() and Path(TEMPLATE).read_bytes() != chosen.read_bytes() and not template:
-            click.echo(f"note: {TEMPLATE} in this folder is not used; --template {TEMPLATE} deploys it", err=True)
-        deploy_stack(stack, chosen, parameters)
-    for name, value in find_stack(stack).outputs.items():
-        click.echo(f"{name:<20} {value}")
-
-
-@cloud.command()
-@_stack_option
+@stack_option
 @json_option
 def status(stack: str, as_json: bool) -> None:
     """Show outputs, the model in service, queue lengths, the last trainings and alarms."""
@@ -117,7 +44,7 @@ def status(stack: str, as_json: bool) -> None:
 
 
 @cloud.command()
-@_stack_option
+@stack_option
 @click.option("--compute", type=click.Choice(["cpu", "gpu"]), help="Machine type.  [default: the stack's]")
 @click.option("--new-labels", default=0, type=click.IntRange(0), help="Minimum number of new labels to train.")
 @click.option("--detach", is_flag=True, help="Start the training and exit.")
@@ -188,7 +115,7 @@ def _print_report(registry: str, in_browser: bool) -> None:
 
 
 @cloud.command()
-@_stack_option
+@stack_option
 @click.argument("what", default="train", type=click.Choice(["train", "function"]))
 @click.option(
     "--since", default="1h", show_default=True, callback=duration(), metavar="TIME", help="Age of the oldest line."
@@ -208,7 +135,7 @@ def logs(stack: str, what: str, since: int, follow: bool) -> None:
 
 
 @cloud.command()
-@_stack_option
+@stack_option
 @click.argument("what", type=click.Choice(["on", "off", "show"]))
 @click.option(
     "--when", metavar="EXPRESSION", help="Expression: cron(0 3 ? * SUN *), rate(1 day).  [default: unchanged]"
@@ -216,28 +143,24 @@ def logs(stack: str, what: str, since: int, follow: bool) -> None:
 @click.option("--timezone", metavar="ZONE", help="Time zone, such as Europe/Berlin.  [default: unchanged]")
 def schedule(stack: str, what: str, when: str | None, timezone: str | None) -> None:
     """Turn the training schedule on or off, or show it."""
-    from transferlite.cloud.deploy import change_parameters
+    from transferlite.cloud.schedule import change_schedule, read_schedule
     from transferlite.cloud.stack import find_stack
-    from transferlite.cloud.status import schedule_line, schedule_of
 
-    parameters = {"Schedule": when, "ScheduleTimezone": timezone}
+    deployed = find_stack(stack)
     if what != "show":
-        parameters["ScheduleState"] = "ENABLED" if what == "on" else "DISABLED"
-        current = find_stack(stack).parameters
-        changes = {name: value for name, value in parameters.items() if value and current.get(name) != value}
-        if changes:
-            change_parameters(stack, changes)
+        click.echo(str(change_schedule(deployed, "ENABLED" if what == "on" else "DISABLED", when, timezone)))
     elif when or timezone:
         raise click.UsageError("--when and --timezone need `schedule on` or `schedule off`.")
-    click.echo(schedule_line(schedule_of(find_stack(stack))))
+    else:
+        click.echo(str(read_schedule(deployed)))
 
 
 @cloud.command()
-@_stack_option
+@stack_option
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def destroy(stack: str, yes: bool) -> None:
     """Delete the stack. Its buckets (photos, models, predictions) and its signing key are kept."""
-    from transferlite.cloud.deploy import delete_stack, retained
+    from transferlite.cloud.destroy import delete_stack, retained
     from transferlite.cloud.stack import find_stack
 
     find_stack(stack)

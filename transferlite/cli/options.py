@@ -104,3 +104,12 @@ variants_option = click.option(
     help="Comma-separated TFLite variants.  [default: all]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+stack_option = click.option(
+    "--stack",
+    default="transferlite",
+    show_default=True,
+    envvar=environment.STACK,
+    show_envvar=True,
+    metavar="NAME",
+    help="CloudFormation stack.",
+)

@@ -16,6 +16,7 @@ from transferlite.errors import (
 )
 
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "ExpiredToken", "InvalidClientTokenId"}
+_NO_IMAGE = {"RepositoryNotFoundException", "ImageNotFoundException"}
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,10 @@ def _session() -> Any:
     return boto3.session.Session()
 
 
-def client(service: str) -> Any:
+def client(service: str, region: str | None = None) -> Any:
     """A boto3 client; endpoint, region and credentials come from the standard AWS settings."""
     with translate_aws_errors(service):
-        return _session().client(service)
+        return _session().client(service, region_name=region)
 
 
 @contextmanager
@@ -95,10 +96,12 @@ def translate_aws_errors(where: str) -> Iterator[None]:
 def _translate_response(where: str, error: Any) -> TransferLiteError:
     code = str(error.response.get("Error", {}).get("Code", ""))
     text = str(error.response.get("Error", {}).get("Message") or code)
-    if "does not exist" in text or code in {"ResourceNotFoundException", "StateMachineDoesNotExist"}:
+    if (
+        "does not exist" in text
+        or code in {"ResourceNotFoundException", "StateMachineDoesNotExist"}
+        or code in _NO_IMAGE
+    ):
         return NotFoundError("does not exist", where=where, hint="check its name, AWS_PROFILE and AWS_DEFAULT_REGION")
     if code in _DENIED:
         return AccessDeniedError(f"access denied ({text})", where=where, hint="check your own permissions")
-    if "No updates are to be performed" in text:
-        return InputError("is already up to date", where=where)
     return TransferLiteError(f"AWS answered {code}: {text}", where=where)

@@ -1,8 +1,10 @@
 """Report what a stack is doing: its model, queues, trainings, schedule and alarms."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
+from transferlite.cloud.schedule import Schedule, read_schedule
 from transferlite.cloud.stack import DeployedStack, client, translate_aws_errors
 from transferlite.errors import NotFoundError
 from transferlite.registry.open_registry import Registry
@@ -17,21 +19,12 @@ def read_status(stack: DeployedStack) -> dict[str, Any]:
         "stack": stack.name,
         "status": stack.status,
         "outputs": dict(stack.outputs),
-        "schedule": schedule_of(stack),
+        "schedule": asdict(read_schedule(stack)),
         "model": _production_model(stack),
         "waiting": _queue_length(stack, "IncomingQueueUrl"),
         "given_up": _queue_length(stack, "DeadLettersUrl"),
         "runs": _latest_runs(stack),
         "alarms": _alarms(stack),
-    }
-
-
-def schedule_of(stack: DeployedStack) -> dict[str, str]:
-    """State, expression and time zone of the training schedule, from the stack's parameters."""
-    return {
-        "state": stack.parameters.get("ScheduleState", "DISABLED"),
-        "when": stack.parameters.get("Schedule", ""),
-        "timezone": stack.parameters.get("ScheduleTimezone", ""),
     }
 
 
@@ -68,7 +61,7 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
     yield f"{status['stack']}: {status['status']}"
     for name, value in status["outputs"].items():
         yield f"  {name:<20} {value}"
-    yield f"schedule  {schedule_line(status['schedule'])}"
+    yield f"schedule  {Schedule(**status['schedule'])}"
     yield f"model     {status['model'] or 'none yet'}"
     yield f"photos    {status['waiting']} waiting, {status['given_up']} in the dead-letter queue"
     yield "trainings " + ("" if status["runs"] else "none yet")
@@ -76,8 +69,3 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
         yield f"  {run['started']}  {run['status']:<9} {run['name']}"
     firing = [name for name, state in status["alarms"].items() if state == "ALARM"]
     yield f"alarms    {len(status['alarms'])}, " + (f"firing: {', '.join(firing)}" if firing else "none firing")
-
-
-def schedule_line(schedule: dict[str, str]) -> str:
-    """Format a schedule as text: ``on, rate(1 day) UTC``."""
-    return f"{'on' if schedule['state'] == 'ENABLED' else 'off'}, {schedule['when']} {schedule['timezone']}"

@@ -14,13 +14,18 @@ _ROOT = Path(__file__).parents[2]
 """The folder of our packages: a checkout, or site-packages."""
 
 
+def shipped() -> Path:
+    """Path of the template that this package ships."""
+    packaged = Path(__file__).with_name(TEMPLATE)
+    return packaged if packaged.is_file() else _ROOT / TEMPLATE
+
+
 @contextmanager
 def packaged_template() -> Iterator[Path]:
     """A copy of the template in a temporary folder, with the state machine beside it."""
-    shipped = Path(__file__).with_name(TEMPLATE)
     with tempfile.TemporaryDirectory(prefix="transferlite-") as temporary:
         template = Path(temporary) / TEMPLATE
-        shutil.copyfile(shipped if shipped.is_file() else _ROOT / TEMPLATE, template)
+        shutil.copyfile(shipped(), template)
         definition = template.parent / STATE_MACHINE
         definition.parent.mkdir()
         shutil.copyfile(_ROOT / STATE_MACHINE, definition)

@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import runpy
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -118,13 +120,13 @@ def test_the_price_of_a_job_is_that_of_the_requested_resources() -> None:
 
 
 @pytest.mark.usefixtures("stack")
-def test_schedule_changes_the_parameters_of_the_stack(capsys: Out) -> None:
+def test_schedule_changes_the_schedule_and_keeps_its_target(capsys: Out) -> None:
+    before = boto3.client("scheduler").get_schedule(Name=f"{NAME}-training")
     assert run("schedule", "on", "--when", "cron(0 4 * * ? *)", "--timezone", "Europe/Berlin") == 0
     assert capsys.readouterr().out == "on, cron(0 4 * * ? *) Europe/Berlin\n"
-    (deployed,) = boto3.client("cloudformation").describe_stacks(StackName=NAME)["Stacks"]
-    parameters = {item["ParameterKey"]: item["ParameterValue"] for item in deployed["Parameters"]}
-    assert parameters["ScheduleState"] == "ENABLED"
-    assert parameters["TrainImage"].endswith("/train:1")
+    after = boto3.client("scheduler").get_schedule(Name=f"{NAME}-training")
+    assert (after["State"], after["ScheduleExpression"]) == ("ENABLED", "cron(0 4 * * ? *)")
+    assert (after["Target"], after["FlexibleTimeWindow"]) == (before["Target"], before["FlexibleTimeWindow"])
     assert run("schedule", "off") == 0
     assert run("schedule", "show") == 0
     assert capsys.readouterr().out == "off, cron(0 4 * * ? *) Europe/Berlin\n" * 2
@@ -180,7 +182,56 @@ def sam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[st
 
 def parameters_of(words: list[str]) -> dict[str, str]:
     pairs = [word.partition("=") for word in words[words.index("--parameter-overrides") + 1 :]]
-    return {name: value for name, _, value in pairs}
+    return {name: value.strip('"') for name, _, value in pairs}
+
+
+@pytest.mark.usefixtures("stack")
+def test_a_deployment_keeps_the_schedule_but_for_what_it_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CloudFormation resets a schedule whose properties a deployment changes, as this stand-in for sam does."""
+    (tmp_path / "sam").write_text(
+        f"""#!{sys.executable}
+import boto3
+scheduler = boto3.client("scheduler")
+old = scheduler.get_schedule(Name="{NAME}-training")
+changed = {{"State": "DISABLED", "ScheduleExpression": "rate(9 days)"}}
+scheduler.update_schedule(**{{key: old[key] for key in ("Name", "Target", "FlexibleTimeWindow")}} | changed)
+"""
+    )
+    (tmp_path / "sam").chmod(0o755)
+    reset = runpy.run_path  # the stand-in runs in this process, where moto is
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(
+        "transferlite.cloud.deploy.subprocess.run",
+        lambda words, check: subprocess.CompletedProcess(words, int(bool(reset(words[0]) is None))),
+    )
+    assert run("schedule", "on", "--when", "rate(2 days)") == 0
+    assert run("deploy") == 0
+    schedule = boto3.client("scheduler").get_schedule(Name=f"{NAME}-training")
+    assert (schedule["State"], schedule["ScheduleExpression"]) == ("ENABLED", "rate(2 days)")
+    assert run("deploy", "--set", "Schedule=rate(9 days)") == 0
+    schedule = boto3.client("scheduler").get_schedule(Name=f"{NAME}-training")
+    assert (schedule["State"], schedule["ScheduleExpression"]) == ("ENABLED", "rate(9 days)")
+
+
+@pytest.mark.usefixtures("stack")
+def test_tags_become_digests_once_they_are_in_ecr(sam: Callable[[], list[str]], capsys: Out) -> None:
+    ecr, uri = boto3.client("ecr"), "123456789012.dkr.ecr.eu-central-1.amazonaws.com/transferlite"
+    ecr.create_repository(repositoryName="transferlite")
+    for tag in ("train", "inference"):
+        manifest = json.dumps(
+            {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": {"digest": tag}}
+        )
+        ecr.put_image(repositoryName="transferlite", imageManifest=manifest, imageTag=tag)
+    found = {
+        image["imageTags"][0]: image["imageDigest"]
+        for image in ecr.describe_images(repositoryName="transferlite")["imageDetails"]
+    }
+    assert run("deploy", "--train-image", f"{uri}:train", "--inference-image", f"{uri}:inference") == 0
+    parameters = parameters_of(sam())
+    assert parameters["TrainImage"] == f"{uri}@{found['train']}"
+    assert parameters["InferenceImage"] == f"{uri}@{found['inference']}"
+    assert run("deploy", "--train-image", f"{uri}:other") == 2
+    assert f"{uri}:other: there is no such image; push it first" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("stack")
@@ -190,8 +241,8 @@ def test_deploy_is_sam_deploy_with_the_parameters(sam: Callable[[], list[str]], 
     assert words[:2] == ["deploy", "--template-file"]
     assert words[2] != "template.yaml"  # the packaged one, wherever the command runs
     assert words[words.index("--stack-name") + 1] == NAME
-    assert words[-3:] == ["Compute=gpu", "Schedule=rate(1 day)", "TrainImage=a/train:1"]
-    assert f"s3://{NAME}-models-123456789012/registry" in capsys.readouterr().out
+    assert words[-3:] == ['Compute="gpu"', 'Schedule="rate(1 day)"', 'TrainImage="a/train:1"']
+    assert f"s3://{NAME}-models/registry" in capsys.readouterr().out
     (tmp_path / "sam").write_text("#!/bin/sh\nexit 7\n")
     assert run("deploy") == 1
     assert "sam deploy failed with exit status 7" in capsys.readouterr().err
@@ -200,7 +251,7 @@ def test_deploy_is_sam_deploy_with_the_parameters(sam: Callable[[], list[str]], 
 @pytest.mark.usefixtures("stack")
 @pytest.mark.parametrize("version", ["", ":1", "@sha256:0", ":1@sha256:0"])
 def test_sam_gets_the_repository_of_the_training_image(sam: Callable[[], list[str]], version: str) -> None:
-    repository = "111122223333.dkr.ecr.eu-central-1.amazonaws.com/a/b"
+    repository = "registry.example/a/b"
     assert run("deploy", "--train-image", repository + version) == 0
     words = sam()
     assert words[words.index("--image-repository") + 1] == repository

@@ -1,0 +1,129 @@
+"""Buckets of a stack: which are new, which exist, and the events of an existing bucket."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from transferlite.cloud.deploy import deployed_parameters
+from transferlite.cloud.names import stack_prefix
+from transferlite.cloud.stack import client, translate_aws_errors
+from transferlite.errors import AccessDeniedError, InputError
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """An existing bucket: its region, and the KMS key that encrypts it if it is not AWS's own."""
+
+    name: str
+    region: str
+    key_arn: str = ""
+
+
+def account_id() -> str:
+    """Account of the current credentials."""
+    with translate_aws_errors("AWS credentials"):
+        return str(client("sts").get_caller_identity()["Account"])
+
+
+def current_region() -> str:
+    """Region of the current settings."""
+    return str(client("s3").meta.region_name)
+
+
+def bucket_parameters(stack: str, given: Mapping[str, str]) -> dict[str, str]:
+    """Stack parameters that name the buckets and say for each whether it exists.
+
+    A new stack takes over the buckets that a deleted stack of the same name left. A deployed stack keeps its buckets,
+    unless ``given`` has another ``DataBucketName``.
+
+    Raises:
+        InputError: an existing bucket is in another region.
+        AccessDeniedError: a bucket belongs to another account.
+    """
+    known = deployed_parameters(stack)
+    prefix = given.get("Prefix") or known.get("Prefix") or stack_prefix(stack, account_id(), current_region())
+    data = given.get("DataBucketName") or known.get("DataBucketName") or f"{prefix}-data"
+    names = {"Data": data, "Model": f"{prefix}-models", "Prediction": f"{prefix}-predictions"}
+    parameters = {"Prefix": prefix, "DataBucketName": data}
+    changed = {name for name, value in parameters.items() if known.get(name) != value}
+    for kind, name in names.items():
+        if "Prefix" in changed or (kind == "Data" and changed):
+            bucket = find_bucket(name)
+            parameters[f"{kind}BucketState"] = "existing" if bucket else "new"
+            if kind == "Data":
+                parameters["DataKeyArn"] = bucket.key_arn if bucket else ""
+    return {name: value for name, value in parameters.items() if known.get(name) != value} | dict(given)
+
+
+def find_bucket(name: str) -> Bucket | None:
+    """Return the facts of a bucket in this region; None if there is no such bucket.
+
+    Raises:
+        InputError: the bucket is in another region, where its events do not reach the stack.
+        AccessDeniedError: the bucket belongs to another account, or the credentials may not list it.
+    """
+    import botocore.exceptions as aws
+
+    s3 = client("s3")
+    try:
+        region = s3.head_bucket(Bucket=name).get("BucketRegion") or current_region()
+    except aws.ClientError as error:
+        headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        region = headers.get("x-amz-bucket-region", "")
+        if status == 404:
+            return None
+        if status == 403:
+            hint = "name another bucket, or allow s3:ListBucket"
+            raise AccessDeniedError("belongs to another account, or may not be listed", where=name, hint=hint) from None
+        if status not in {301, 400} or not region:
+            with translate_aws_errors(name):
+                raise
+    if region != current_region():
+        hint = f"deploy the stack in {region}: AWS_DEFAULT_REGION={region}"
+        raise InputError(f"is in {region}, not in {current_region()}", where=f"bucket {name}", hint=hint)
+    return Bucket(name, region, _key_of(name))
+
+
+def _key_of(bucket: str) -> str:
+    """ARN of the bucket's KMS key; empty without a key, and for AWS's own key, which needs no permission."""
+    import botocore.exceptions as aws
+
+    try:
+        rules = client("s3").get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"]
+    except aws.ClientError as error:
+        if error.response.get("Error", {}).get("Code") == "ServerSideEncryptionConfigurationNotFoundError":
+            return ""
+        with translate_aws_errors(f"encryption of bucket {bucket}"):
+            raise
+    keys = [rule.get("ApplyServerSideEncryptionByDefault", {}).get("KMSMasterKeyID") for rule in rules]
+    key = next((key for key in keys if key), None)
+    if key is None or key.endswith("alias/aws/s3"):
+        return ""
+    with translate_aws_errors(f"KMS key {key} of bucket {bucket}"):
+        return str(client("kms").describe_key(KeyId=key)["KeyMetadata"]["Arn"])
+
+
+def sends_events(bucket: str) -> bool:
+    """Whether the bucket sends its events to EventBridge."""
+    return "EventBridgeConfiguration" in _notifications(bucket)
+
+
+def send_events(bucket: str) -> bool:
+    """Send the bucket's events to EventBridge and keep its other notifications. Returns whether that is a change."""
+    configuration = _notifications(bucket)
+    if "EventBridgeConfiguration" in configuration:
+        return False
+    with translate_aws_errors(f"notifications of bucket {bucket}"):
+        client("s3").put_bucket_notification_configuration(
+            Bucket=bucket,
+            NotificationConfiguration=configuration | {"EventBridgeConfiguration": {}},
+            SkipDestinationValidation=True,  # a target of another notification may be gone; it stays as it is
+        )
+    return True
+
+
+def _notifications(bucket: str) -> dict[str, Any]:
+    with translate_aws_errors(f"notifications of bucket {bucket}"):
+        configuration = client("s3").get_bucket_notification_configuration(Bucket=bucket)
+    return {name: value for name, value in configuration.items() if name != "ResponseMetadata"}

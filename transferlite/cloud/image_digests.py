@@ -1,0 +1,31 @@
+"""Replace the tag of an image in ECR by its digest, so that a deployment names one image for good."""
+
+import re
+
+from transferlite.cloud.stack import client, translate_aws_errors
+from transferlite.errors import NotFoundError
+
+_ECR = re.compile(r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/([^:@]+)(?::([^:@/]+))?(@sha256:.+)?")
+
+
+def pinned(uri: str) -> str:
+    """Return the image's URI with its digest: a tag that is pushed again would change AWS Batch, but not Lambda.
+
+    A URI with a digest is returned as it is, and so is one that is not in ECR, which the template refuses.
+
+    Raises:
+        NotFoundError: there is no such repository or tag.
+    """
+    match = _ECR.fullmatch(uri)
+    if match is None or match[5]:
+        return uri
+    account, region, repository, tag = match[1], match[2], match[3], match[4] or "latest"
+    missing = NotFoundError("there is no such image", where=uri, hint="push it first: transferlite cloud build --push")
+    ecr = client("ecr", region)
+    try:
+        with translate_aws_errors(uri):
+            found = ecr.describe_images(registryId=account, repositoryName=repository, imageIds=[{"imageTag": tag}])
+    except NotFoundError:
+        raise missing from None
+    digest = found["imageDetails"][0]["imageDigest"]
+    return f"{uri.rpartition(':')[0] if match[4] else uri}@{digest}"
