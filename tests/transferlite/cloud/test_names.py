@@ -3,7 +3,7 @@
 import re
 import string
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from transferlite.cloud.names import stack_prefix
@@ -11,12 +11,14 @@ from transferlite.cloud.names import stack_prefix
 REGIONS = ("eu-central-1", "us-east-1", "ap-southeast-4", "us-gov-west-1", "cn-northwest-1", "eusc-de-east-1")
 SUFFIXES = ("-data", "-models", "-predictions")
 stacks = st.one_of(
-    st.from_regex(r"[a-zA-Z][-a-zA-Z0-9]{0,127}", fullmatch=True),
+    st.builds(str.__add__, st.sampled_from(string.ascii_letters), st.text(string.ascii_letters + "-09", max_size=127)),
     st.sampled_from(["xn--photos", "sthree-a", "amzn-s3-demo-bucket", "P", "a" * 128, "Photos-" * 18]),
 )
+on_a_busy_machine = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 places = st.tuples(stacks, st.text(string.digits, min_size=12, max_size=12), st.sampled_from(REGIONS))
 
 
+@on_a_busy_machine
 @given(places)
 def test_names_are_legal_for_buckets_state_machines_and_schedules(place: tuple[str, str, str]) -> None:
     prefix = stack_prefix(*place)
@@ -30,11 +32,13 @@ def test_names_are_legal_for_buckets_state_machines_and_schedules(place: tuple[s
     assert place[2] in prefix
 
 
+@on_a_busy_machine
 @given(places, places)
 def test_names_differ_if_stack_account_or_region_differ(one: tuple[str, str, str], two: tuple[str, str, str]) -> None:
     assert (stack_prefix(*one) == stack_prefix(*two)) == (one == two)
 
 
+@on_a_busy_machine
 @given(places)
 def test_stacks_whose_names_differ_in_case_or_in_their_end_have_other_names(place: tuple[str, str, str]) -> None:
     stack, account, region = place
