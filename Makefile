@@ -26,10 +26,14 @@ lint: $(READY)
 
 # The version is named, as each one brings rules of its own; it wants other packages than .venv, hence a place of its own.
 CHECKOV := 3.3.30
+ASL_VALIDATOR := 4.0.0
 CHECKOV_READY := .venv-checkov/.ready-$(CHECKOV)
 
-lint-template: $(CHECKOV_READY)
+lint-template: $(CHECKOV_READY) $(READY)
 	.venv-checkov/bin/checkov --config-file .checkov.yaml --file template.yaml
+	@command -v npm >/dev/null || echo "skipped: asl-validator needs npm"
+	@! command -v npm >/dev/null || npm install --silent --no-save --prefix .venv-asl asl-validator@$(ASL_VALIDATOR)
+	$(BIN)/python -m pytest -q -rs -n 0 tests/template/test_partitions.py -k validator
 
 $(CHECKOV_READY):
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed (set PYTHON=/path/to/it)"; exit 1; }
@@ -63,4 +67,4 @@ simulate: $(READY)
 	$(BIN)/python -m simulation $(ARGS)
 
 clean:
-	rm -rf .venv .venv-checkov demo-output site .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-checkov .venv-asl demo-output site .mypy_cache .ruff_cache .pytest_cache
