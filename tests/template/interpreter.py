@@ -30,7 +30,7 @@ class HangError(Exception):
 
 
 Task = Callable[[str, str, Any], Any]
-"""Runs a task: its state's name, its resource and its parameters; returns a result, or raises StateError or HangError."""
+"""Runs a task: gets the state's name, resource and parameters; returns a result or raises StateError or HangError."""
 
 
 @dataclass
