@@ -18,6 +18,7 @@ from tests.conftest import BUCKET
 from tests.inference_lambda.colours import colour_predictor
 from tests.inference_lambda.notifications import messages, notification
 from tests.pictures import jpeg
+from tests.schemas import problems
 from tests.transferlite.faults import refuse
 from transferlite.errors import AccessDeniedError, InputError, TransferLiteError, UnavailableError
 from transferlite.storage.store import MemoryStore
@@ -64,6 +65,16 @@ def test_by_default_only_the_record_is_written(s3: Any) -> None:
     assert failed(send("in/red cat.jpg")) == []
     assert list(objects(s3, "")) == [f"predictions/{BUCKET}/in/red cat.jpg.json"]
     assert s3.get_object_tagging(Bucket=BUCKET, Key="in/red cat.jpg")["TagSet"] == []
+
+
+def test_published_records_fit_their_json_schema(s3: Any) -> None:
+    assert failed(send("in/red cat.jpg", "in/bad.jpg", "in/missing.jpg")) == []
+    records = objects(s3, "predictions/")
+    assert len(records) == 3
+    for content in records.values():
+        assert problems("record", content) == []
+        assert problems("record", json.dumps({**json.loads(content), "added": 1})) == []
+        assert problems("record", json.dumps({"image": json.loads(content)["image"]}))
 
 
 # -- tags --------------------------------------------------------------------------------------------------------------
