@@ -24,6 +24,7 @@ class Backbone:
         width: length of a feature row.
         normalisation: scaling of the input.
         alpha: factor on the channels of a MobileNet; None for other networks.
+        licence: SPDX identifier of the licence of the ImageNet weights, as their authors state it.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Backbone:
     width: int
     normalisation: InputScaling
     alpha: float | None = None
+    licence: str = "Apache-2.0"
 
     @property
     def arguments(self) -> dict[str, float]:
@@ -47,14 +49,14 @@ BACKBONES = {
         Backbone("efficientnet_lite2", None, 260, 1280, InputScaling.LITE),
         Backbone("mobilenet_v1_025", "MobileNet", 128, 256, InputScaling.TF, alpha=0.25),
         Backbone("mobilenet_v2_035", "MobileNetV2", 128, 1280, InputScaling.TF, alpha=0.35),
-        Backbone("inception_v3", "InceptionV3", 299, 2048, InputScaling.TF),
+        Backbone("inception_v3", "InceptionV3", 299, 2048, InputScaling.TF, licence="MIT"),
         Backbone("mobilenet_v2", "MobileNetV2", 224, 1280, InputScaling.TF),
         Backbone("mobilenet_v3_small", "MobileNetV3Small", 224, 576, InputScaling.INSIDE),
         Backbone("mobilenet_v3_large", "MobileNetV3Large", 224, 960, InputScaling.INSIDE),
         Backbone("efficientnet_v2_b0", "EfficientNetV2B0", 224, 1280, InputScaling.INSIDE),
         Backbone("efficientnet_v2_s", "EfficientNetV2S", 384, 1280, InputScaling.INSIDE),
-        Backbone("convnext_tiny", "ConvNeXtTiny", 224, 768, InputScaling.INSIDE),
-        Backbone("resnet50", "ResNet50", 224, 2048, InputScaling.CAFFE),
+        Backbone("convnext_tiny", "ConvNeXtTiny", 224, 768, InputScaling.INSIDE, licence="MIT"),
+        Backbone("resnet50", "ResNet50", 224, 2048, InputScaling.CAFFE, licence="MIT"),
     )
 }
 

@@ -12,6 +12,7 @@ from train_job.backbones.catalog import BACKBONES, Backbone, has_packaged_weight
 from train_job.backbones.efficientnet_lite import EFFICIENTNET_LITE, EfficientNetLite, imagenet_sha256
 from train_job.backbones.fine_tune_cut import Cut, find_cut
 from train_job.backbones.litert.efficientnet_lite_file import efficientnet_lite_tflite
+from train_job.backbones.weights_source import weights_source
 from train_job.data.augmentation import view_names
 from train_job.data.example import Example
 from train_job.extraction.choose_runtime import dtype_policy, fastest_forward_pass, gpu_names
@@ -61,7 +62,8 @@ class FrozenBackbone:
 
     def manifest_entry(self) -> dict[str, Any]:
         """The backbone's entry in the manifest; the hash is of its weights before any fine-tuning."""
-        return {"name": self.backbone.name, "weights": self.options.weights, "weights_sha256": self.sha256}
+        entry = {"name": self.backbone.name, "weights": self.options.weights, "weights_sha256": self.sha256}
+        return entry | weights_source(self.backbone, self.options.weights)
 
     @cached_property
     def feature_model(self) -> Any:

@@ -29,6 +29,7 @@ from train_job.pipeline.training_csvs import (
     quarantine_csv,
 )
 from train_job.reporting import html_report, model_card
+from train_job.reporting.bill_of_materials import SBOM, bill_of_materials
 from train_job.reporting.html_report import REPORT_HTML
 from train_job.reporting.model_card import MODEL_CARD
 from train_job.reporting.tensorboard import EVENTS, write_events
@@ -70,6 +71,7 @@ def write_bundle(
         HISTORY_CSV: history_csv(trained.history),
         EVALUATION_JSON: evaluation_json(evaluation),
         RUN_JSON: run_json(job, trained.extraction_counts, manifest),
+        SBOM: bill_of_materials(manifest),
     }
     write_events(folder / EVENTS, trained.history)
     (folder / HEAD_NPZ).write_bytes(to_npz(trained.head_weights))

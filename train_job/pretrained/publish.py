@@ -18,6 +18,7 @@ from export.tflite.convert import convert, write_variant
 from export.tflite.metadata import ModelInfo
 from train_job.backbones.build import weights_sha256
 from train_job.backbones.catalog import BACKBONES
+from train_job.backbones.weights_source import weights_source
 from train_job.head.model import Classifier
 from train_job.pipeline.export_variants import CALIBRATION_PHOTOS, report_gate, variant_entry
 from train_job.pipeline.run_json import software_versions
@@ -25,6 +26,7 @@ from train_job.pipeline.write_bundle import complete_bundle
 from train_job.pretrained.imagenet_classifier import imagenet_classifier
 from train_job.pretrained.unlabelled_photos import sample_photos
 from train_job.progress import Reporter
+from train_job.reporting.bill_of_materials import SBOM, bill_of_materials
 from train_job.reporting.html_report import templates
 from train_job.reporting.model_card import MODEL_CARD, escape_markdown
 from transferlite.errors import NotFoundError
@@ -108,7 +110,9 @@ def publish_pretrained(options: PublishOptions, report: Reporter) -> PublishResu
         folder = Path(name)
         exported = _export(options, classifier, folder, report)
         manifest = _manifest(options, classifier, exported)
-        manifest = complete_bundle(folder, manifest, {MODEL_CARD: _model_card(manifest)})
+        manifest = complete_bundle(
+            folder, manifest, {MODEL_CARD: _model_card(manifest), SBOM: bill_of_materials(manifest)}
+        )
         registry.publish(folder, manifest)
     report.line(f"published {manifest.model_id} to {options.registry}, {registry.signed}")
     return _promote(options, registry, manifest, report)
@@ -180,7 +184,8 @@ def _manifest(options: PublishOptions, classifier: Classifier, exported: _Export
             "weights": options.weights,
             "weights_sha256": weights_sha256(classifier.model),
             "parameters": classifier.model.count_params(),
-        },
+        }
+        | weights_source(BACKBONES[options.pretrained], options.weights),
         training={"pretrained": True},
         dataset={},
         metrics={},

@@ -150,6 +150,8 @@ def test_weights_are_downloaded_from_s3(bucket: Any, tmp_path: Path) -> None:
         "name": "mobilenet_v3_small",
         "weights": weights,
         "weights_sha256": weights_sha256(base),
+        "weights_source": weights,
+        "weights_licence": "NOASSERTION",
     }
 
 
