@@ -20,7 +20,7 @@ _MAX_CONNECTIONS = 64
 """Most simultaneous connections, since each may hold a body in memory; uvicorn answers others with 503."""
 
 _THREADS = 2
-"""One thread decodes while the other predicts. More would take more memory: a large photo needs 500 MB to decode."""
+"""One thread decodes while the other predicts."""
 
 
 @click.command()

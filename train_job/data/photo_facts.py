@@ -13,7 +13,7 @@ from PIL import Image
 
 from train_job.data.perceptual_hash import perceptual_signature
 from transferlite.errors import PhotoError
-from transferlite.images.decoder import RGB, decode_with_source
+from transferlite.images.decoder import RGB, decoding
 from transferlite.images.find_photos import PHOTO_EXTENSIONS
 from transferlite.images.input_spec import InputSpec
 from transferlite.images.upright_rgb import orientation_transpose
@@ -83,12 +83,13 @@ def decode_with_facts(data: bytes, spec: InputSpec) -> tuple[RGB, PhotoFacts]:
     Raises:
         PhotoError: as ``decode``; also ``too-small``, below :data:`MIN_SIDE`.
     """
-    decoded = decode_with_source(data, spec)
-    if min(decoded.width, decoded.height) < MIN_SIDE:
-        raise PhotoError("too-small", f"{decoded.width}x{decoded.height} pixels; each side needs at least {MIN_SIDE}")
-    format_name, traits = str(decoded.source.format), _traits(decoded.source, data)
-    facts = PhotoFacts(format_name, decoded.width, decoded.height, traits, perceptual_signature(decoded.image))
-    return decoded.pixels, facts
+    with decoding(data, spec) as decoded:
+        width, height = decoded.width, decoded.height
+        if min(width, height) < MIN_SIDE:
+            raise PhotoError("too-small", f"{width}x{height} pixels; each side needs at least {MIN_SIDE}")
+        format_name, traits = str(decoded.source.format), _traits(decoded.source, data)
+    signature = perceptual_signature(Image.fromarray(decoded.pixels))
+    return decoded.pixels, PhotoFacts(format_name, width, height, traits, signature)
 
 
 def has_wrong_extension(uri: str, format_name: str) -> bool:

@@ -9,7 +9,7 @@ A photo that cannot be used raises :class:`transferlite.errors.PhotoError` with 
 ``missing-decoder``     a format whose decoder is not installed: HEIC, JPEG XL
 ``unreadable``          the image is damaged
 ``truncated``           the end of the file is missing
-``too-large``           over the limit of bytes, pixels or rows (checked before decoding)
+``too-large``           over the limit of bytes, pixels, rows or memory (checked before decoding)
 ======================  ==============================================================
 """
 
@@ -20,7 +20,7 @@ import struct
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,15 +28,17 @@ import numpy as np
 from PIL import Image, JpegImagePlugin, PpmImagePlugin, UnidentifiedImageError
 
 from transferlite.errors import InputError, PhotoError
+from transferlite.images.codec_memory import Need, need_before_opening, need_of_image, resized_bytes
 from transferlite.images.heif import is_heif, open_heif
 from transferlite.images.input_spec import MAX_BYTES, InputSpec
 from transferlite.images.iso_boxes import is_truncated
 from transferlite.images.jxl import is_jxl, open_jxl
 from transferlite.images.pillow_errors import PILLOW_ERRORS
 from transferlite.images.placement import resize_image
-from transferlite.images.signatures import EXPORT_HINT, identify
-from transferlite.images.upright_rgb import upright_rgb
+from transferlite.images.signatures import EXPORT_HINT, identify, unidentified_error
+from transferlite.images.upright_rgb import upright_rgb, upright_size
 from transferlite.images.without_metadata import without_metadata
+from transferlite.inference.memory_budget import decoding_budget
 
 DRAFT_DIFFERENCE = 5.0
 """Upper bound of the mean difference, in samples of 0 to 255, that scaling a large JPEG while decoding causes.
@@ -46,8 +48,7 @@ soft as most large photos.
 """
 
 MAX_PIXELS = 50_000_000
-MAX_JXL_PIXELS = 25_000_000
-"""Limit for JPEG XL: a file can make libjxl keep 12 bytes a pixel beside the decoded image."""
+"""Largest image of any format; the memory budget allows less of formats that need more memory."""
 MAX_SIDE = 65_535
 """Longest side of a JPEG. In an image with more rows, Pillow's row tables take more memory than the pixels."""
 PHOTO_CODES = frozenset(
@@ -87,7 +88,6 @@ class DecodedPhoto(NamedTuple):
 
     Attributes:
         pixels: upright image ``[H, W, 3]``, resized if a size was given.
-        image: the same as a Pillow image.
         source: the file as Pillow opened it, for its metadata; do not read its pixels.
         width: stored width in pixels, before scaling and EXIF orientation.
         height: stored height, likewise.
@@ -95,7 +95,6 @@ class DecodedPhoto(NamedTuple):
     """
 
     pixels: RGB
-    image: Image.Image
     source: Image.Image
     width: int
     height: int
@@ -115,20 +114,22 @@ def decode(data: bytes, spec: InputSpec | None = None, *, where: str = "") -> RG
     Raises:
         PhotoError: with a code of this module's table; ``where`` names the photo in the message.
     """
-    return decode_with_source(data, spec, where=where).pixels
+    with decoding(data, spec, where=where) as decoded:
+        return decoded.pixels
 
 
-def decode_with_source(data: bytes, spec: InputSpec | None = None, *, where: str = "") -> DecodedPhoto:
-    """Decode a photo like :func:`decode`, and return its opened file too. Raises PhotoError."""
+@contextmanager
+def decoding(data: bytes, spec: InputSpec | None = None, *, where: str = "") -> Iterator[DecodedPhoto]:
+    """Decode a photo like :func:`decode`, and keep its file open, within the memory budget, until the context ends."""
     if not data:
         raise PhotoError("empty", "the file is empty", where=where)
     if len(data) > MAX_BYTES:
         raise PhotoError("too-large", f"more than {MAX_BYTES:,} bytes", where=where)
-    with _translate_errors(data, where):
-        source, (width, height) = _open_loaded(data, spec)
-        image = upright = upright_rgb(source)
-        image = image if spec is None else resize_image(image, spec)
-        return DecodedPhoto(np.asarray(image), image, source, width, height, upright.size)
+    with ExitStack() as memory:
+        with _translate_errors(data, where):
+            source, (width, height) = _open_loaded(data, spec, memory)
+            decoded = DecodedPhoto(upright_rgb(source, spec), source, width, height, upright_size(source))
+        yield decoded
 
 
 def model_input(photo: Photo, spec: InputSpec) -> RGB:
@@ -145,9 +146,9 @@ def model_input(photo: Photo, spec: InputSpec) -> RGB:
     if isinstance(photo, bytes):
         return decode(photo, spec)
     if isinstance(photo, Image.Image):
-        with _translate_errors(b"", str(getattr(photo, "filename", ""))):
-            _load_pixels(photo, None)
-            return np.asarray(resize_image(upright_rgb(photo), spec))
+        with _translate_errors(b"", str(getattr(photo, "filename", ""))), ExitStack() as memory:
+            _load_pixels(photo, b"", None, memory)
+            return upright_rgb(photo, spec)
     if not isinstance(photo, str | Path):
         raise InputError(
             f"a {type(photo).__name__} is not a photo", hint="give bytes, a path, an array or a Pillow image"
@@ -177,10 +178,13 @@ def _translate_errors(data: bytes, where: str) -> Iterator[None]:
         yield
     except PhotoError as error:
         raise PhotoError(error.code, error.message, where=where, hint=error.hint) from None
-    except (Image.DecompressionBombError, MemoryError):
+    except Image.DecompressionBombError:
         raise PhotoError("too-large", f"more than {MAX_PIXELS:,} pixels", where=where) from None
+    except MemoryError:
+        hint = "scale it down, or decode it with more memory"
+        raise PhotoError("too-large", "needs more memory than there is", where=where, hint=hint) from None
     except UnidentifiedImageError:
-        raise _unidentified(data, where) from None
+        raise unidentified_error(data, where) from None
     except PILLOW_ERRORS as error:
         message = " ".join(str(error).split())
         code = _code_of(message.lower(), data)
@@ -195,34 +199,42 @@ def _code_of(message: str, data: bytes) -> str:
     return "truncated" if is_cut else "unreadable"
 
 
-def _unidentified(data: bytes, where: str) -> PhotoError:
-    """Return the error for a file that Pillow does not recognise."""
-    found = identify(data)
-    if found is None:
-        return PhotoError("not-image", f"not an image (starts with {_first_bytes(data)})", where=where)
-    if found.is_image:
-        return PhotoError("unsupported-format", f"{found.name} cannot be decoded", where=where, hint=EXPORT_HINT)
-    return PhotoError("not-image", f"not an image but {found.name}", where=where, hint=found.advice)
-
-
-def _open_loaded(data: bytes, spec: InputSpec | None) -> tuple[Image.Image, tuple[int, int]]:
-    """Open an image and decode its pixels; return it with its stored size.
+def _open_loaded(data: bytes, spec: InputSpec | None, memory: ExitStack) -> tuple[Image.Image, tuple[int, int]]:
+    """Open an image and decode its pixels; return it with its stored size. ``memory`` holds the reservation.
 
     Only pixels matter: a file that fails is tried once more without its metadata.
     """
     try:
-        return _load(_open_image(data), spec)
+        return _load(data, spec, memory)
     except PILLOW_ERRORS:
         pixels_only = without_metadata(data)
         if pixels_only is None or pixels_only == data:
             raise
-    return _load(_open_image(pixels_only), spec)
+    memory.close()
+    return _load(pixels_only, spec, memory)
 
 
-def _load(image: Image.Image, spec: InputSpec | None) -> tuple[Image.Image, tuple[int, int]]:
+def _load(data: bytes, spec: InputSpec | None, memory: ExitStack) -> tuple[Image.Image, tuple[int, int]]:
+    need = need_before_opening(data)
+    if need is not None:
+        _reserve(need, spec, data, memory)
+    image = _open_image(data)
     size = image.size
-    _load_pixels(image, spec)
+    if need is not None and image.width * image.height > need.size[0] * need.size[1]:
+        raise SyntaxError("its parts state different sizes")
+    _load_pixels(image, data if need is None else None, spec, memory)
     return image, size
+
+
+def _reserve(need: Need, spec: InputSpec | None, data: bytes, memory: ExitStack) -> None:
+    """Check an image's size and hold the memory for decoding and resizing it until ``memory`` is closed."""
+    width, height = need.size
+    if width * height > MAX_PIXELS:
+        raise PhotoError("too-large", f"{width}x{height} is more than {MAX_PIXELS:,} pixels")
+    if max(width, height) > MAX_SIDE:
+        raise PhotoError("too-large", f"{width}x{height} has a side of more than {MAX_SIDE:,} pixels")
+    result = 3 * width * height if spec is None else resized_bytes(need.size, max(spec.width, spec.height))
+    memory.enter_context(decoding_budget().reserve(need.bytes + result, need.kind, need.size, len(data)))
 
 
 def _open_image(data: bytes) -> Image.Image:
@@ -235,7 +247,7 @@ def _open_image(data: bytes) -> Image.Image:
     if is_heif(data):
         return open_heif(data, MAX_PIXELS)
     if is_jxl(data):
-        return open_jxl(data, MAX_JXL_PIXELS)
+        return open_jxl(data)
     if data.startswith(_TIFF_SIGNATURES):
         from transferlite.images.tiff import open_tiff  # lazy: a cold start would wait for Pillow's plugin
 
@@ -260,27 +272,19 @@ def _open_rare(data: bytes) -> Image.Image:
         return Image.OPEN[found.plugin][0](io.BytesIO(data), "")  # raises the error that Image.open suppresses
 
 
-def _load_pixels(image: Image.Image, spec: InputSpec | None) -> None:
-    """Check the image's size, then decode its pixels; a large JPEG is scaled on the way."""
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise PhotoError("too-large", f"{width}x{height} is more than {MAX_PIXELS:,} pixels")
-    if max(width, height) > MAX_SIDE:
-        raise PhotoError("too-large", f"{width}x{height} has a side of more than {MAX_SIDE:,} pixels")
-    if min(width, height) < 1:
-        raise PhotoError("unreadable", f"has no pixels ({width}x{height})")
+def _load_pixels(image: Image.Image, data: bytes | None, spec: InputSpec | None, memory: ExitStack) -> None:
+    """Decode an image's pixels after reserving memory, unless ``data`` is None; a large JPEG is scaled on the way."""
+    stored = image.size
+    if min(stored) < 1:
+        raise PhotoError("unreadable", f"has no pixels ({stored[0]}x{stored[1]})")
     if spec is not None:
         side = 2 * max(spec.height, spec.width)  # both sides, because EXIF may turn the image
         image.draft(None, (side, side))  # JPEG and MPO only; does nothing for other formats
+    if data is not None:
+        _reserve(need_of_image(image, stored, data), spec, data, memory)
     image.load()
 
 
 def _is_truncated_webp(data: bytes) -> bool:
     """Compare a WebP file with the length in its header: Pillow does not report why a WebP decoder failed."""
     return data[:4] == b"RIFF" and int.from_bytes(data[4:8], "little") + 8 > len(data)
-
-
-def _first_bytes(data: bytes) -> str:
-    """Format the first 8 bytes for a message: ``"%PDF-1.7"``, or hexadecimal if they are not printable."""
-    head = data[:8]
-    return f'"{head.decode("ascii")}"' if head.isascii() and head.decode("ascii").isprintable() else head.hex(" ")

@@ -30,11 +30,9 @@ _MAX_AREA_RATIO = 3
 An iPhone's photo of 48 million pixels has tiles of 50 million, and those of its gain map and preview.
 """
 
-_DEEP_SHARE, _FINE_SHARE = 0.5, 0.8
-"""Shares of the limit for samples of more than 8 bits, and for colours that are not 4:2:0.
-
-libheif takes 7.4 bytes a pixel to decode and turn 8 bits of 4:2:0, 11.3 for 4:4:4, and 16.6 for 10 bits.
-"""
+_BYTES_PER_PIXEL = {(False, False): 7.5, (False, True): 11.5, (True, False): 17.0, (True, True): 21.0}
+"""Bytes a pixel to decode and turn samples: of more than 8 bits or not, with colours at full resolution or not."""
+_ALPHA_BYTES = 3.0
 
 
 def is_heif(data: bytes) -> bool:
@@ -62,19 +60,14 @@ def open_heif(data: bytes, max_pixels: int) -> Image.Image:
     image: Image.Image = pi_heif.HeifImageFile(io.BytesIO(data), "")
     for applied in ("exif", "xmp"):
         image.info.pop(applied, None)
-    _check_depth(image, max_pixels)
     return image
 
 
-def _check_depth(image: Image.Image, max_pixels: int) -> None:
-    """Reject a large image whose samples take more memory than those of a phone's photo (8 bits, 4:2:0)."""
+def heif_bytes_per_pixel(image: Image.Image) -> tuple[float, str]:
+    """Return the bytes a pixel that decoding an opened image takes, and the name of its kind."""
     is_deep, is_fine = image.info.get("bit_depth", 8) > 8, image.info.get("chroma", 420) != 420
-    limit = int(max_pixels * (_DEEP_SHARE if is_deep else _FINE_SHARE if is_fine else 1))
-    if image.width * image.height > limit:
-        kind = "HEIC of more than 8 bits" if is_deep else "HEIC with colours at full resolution"
-        raise PhotoError(
-            "too-large", f"{image.width}x{image.height} is more than {limit:,} pixels, the limit for {kind}"
-        )
+    kind = "HEIC of more than 8 bits" if is_deep else "HEIC with colours at full resolution" if is_fine else "HEIC"
+    return _BYTES_PER_PIXEL[is_deep, is_fine] + (_ALPHA_BYTES if "A" in image.mode else 0.0), kind
 
 
 def _check_sizes(data: bytes, max_pixels: int) -> None:

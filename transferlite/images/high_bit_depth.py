@@ -16,10 +16,8 @@ if TYPE_CHECKING:  # saves import time on a cold start
 
     from transferlite.images.tiff import SampleRange
 
-    Samples = Callable[[slice], NDArray[Any]]
-
 _ROWS_PER_STRIP = 256
-"""Rows converted at a time: an array of wide samples is several times larger than the 8-bit image."""
+"""Rows searched at a time for the range of the samples."""
 _MAX_16_BIT = 65535
 _SHIFTS: dict[tuple[float, float], int] = {(0, 2**bits - 1): bits - 8 for bits in range(9, 17)}
 """Bits to drop from integers that use the whole range of their bits: the high byte remains."""
@@ -35,8 +33,29 @@ def has_deep_samples(image: Image.Image) -> bool:
     return image.mode.startswith("I") or image.mode == "F"
 
 
-def declared_range(image: Image.Image) -> SampleRange:
-    """Return the range of an image's deep samples; call it before a transposition, which drops the file's tags."""
+def sample_scale(image: Image.Image) -> Callable[[Image.Image], NDArray[np.uint8]]:
+    """Return the function that scales the deep grey samples of a part of this image to uint8 ``[H, W]``.
+
+    Raises:
+        PhotoError: ``unsupported-format``; the range of the samples is not known.
+    """
+    declared = _declared_range(image)
+
+    def samples(part: Image.Image) -> NDArray[Any]:
+        array = np.asarray(part)
+        return array.view(np.uint32) if declared.is_unsigned_32 else array
+
+    low, high = declared.limits or _conventional_limits(image, samples)
+
+    def scale(part: Image.Image) -> NDArray[np.uint8]:
+        grey = _scale(samples(part), low, high).astype(np.uint8)
+        return np.asarray(255 - grey) if declared.is_inverted else grey
+
+    return scale
+
+
+def _declared_range(image: Image.Image) -> SampleRange:
+    """Return the range of the deep samples of an opened file."""
     from transferlite.images import tiff  # lazy: few photos have deep samples, and a cold start would wait
 
     if image.format == "TIFF":
@@ -48,26 +67,6 @@ def declared_range(image: Image.Image) -> SampleRange:
     return tiff.SampleRange((0, _MAX_16_BIT) if lowest >= 0 and highest <= _MAX_16_BIT else None)
 
 
-def to_uint8(image: Image.Image, declared: SampleRange) -> NDArray[np.uint8]:
-    """Scale deep grey samples to uint8 ``[H, W]``, strip by strip to save memory.
-
-    Raises:
-        PhotoError: ``unsupported-format``; the range of the samples is not known.
-    """
-    width, height = image.size
-    strips = [slice(top, min(top + _ROWS_PER_STRIP, height)) for top in range(0, height, _ROWS_PER_STRIP)]
-
-    def samples(rows: slice) -> NDArray[Any]:
-        strip = np.asarray(image.crop((0, rows.start, width, rows.stop)))
-        return strip.view(np.uint32) if declared.is_unsigned_32 else strip
-
-    low, high = declared.limits or _conventional_limits(image.mode, samples, strips)
-    grey = np.empty((height, width), np.uint8)
-    for rows in strips:
-        grey[rows] = _scale(samples(rows), low, high)
-    return np.asarray(255 - grey) if declared.is_inverted else grey
-
-
 def _scale(samples: NDArray[Any], low: float, high: float) -> NDArray[Any]:
     shift = _SHIFTS.get((low, high))
     if shift is not None and samples.dtype.kind != "f":
@@ -76,14 +75,16 @@ def _scale(samples: NDArray[Any], low: float, high: float) -> NDArray[Any]:
     return np.asarray(np.rint((clipped - low) * (255 / (high - low))))
 
 
-def _conventional_limits(mode: str, samples: Samples, strips: list[slice]) -> tuple[float, float]:
+def _conventional_limits(image: Image.Image, samples: Callable[[Image.Image], NDArray[Any]]) -> tuple[float, float]:
     """Return 0 to 1 or 0 to 255 for float samples that are clearly in that range; raises PhotoError."""
-    if mode != "F":
+    if image.mode != "F":
         raise PhotoError("unsupported-format", "32-bit or signed samples without a declared range", hint=_RANGE_HINT)
+    width, height = image.size
     lowest, highest = np.inf, -np.inf
-    for rows in strips:
-        lowest = min(lowest, float(np.fmin.reduce(samples(rows), axis=None, initial=np.inf)))
-        highest = max(highest, float(np.fmax.reduce(samples(rows), axis=None, initial=-np.inf)))
+    for top in range(0, height, _ROWS_PER_STRIP):
+        strip = samples(image.crop((0, top, width, min(top + _ROWS_PER_STRIP, height))))
+        lowest = min(lowest, float(np.fmin.reduce(strip, axis=None, initial=np.inf)))
+        highest = max(highest, float(np.fmax.reduce(strip, axis=None, initial=-np.inf)))
     for limit, least in ((1, -np.inf), (255, _MIN_BRIGHTEST)):
         margin = _TOLERANCE * limit
         if -margin <= lowest and least <= highest <= limit + margin:

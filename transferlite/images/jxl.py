@@ -29,16 +29,18 @@ def is_jxl(data: bytes) -> bool:
     return data.startswith((_CODESTREAM, _CONTAINER))
 
 
-def open_jxl(data: bytes, max_pixels: int) -> Image.Image:
+def jxl_size(data: bytes) -> tuple[int, int]:
+    """Return width and height of a JPEG XL file. Raises PhotoError ``truncated`` without a header."""
+    return _size(_codestream(data))
+
+
+def open_jxl(data: bytes) -> Image.Image:
     """Open and decode a JPEG XL file; of an animation, its first frame.
 
     Raises:
-        PhotoError: ``too-large``; ``missing-decoder`` without pillow-jxl-plugin; ``truncated`` without a header.
+        PhotoError: ``missing-decoder``; pillow-jxl-plugin is not installed.
         Exception: the plugin cannot decode the file.
     """
-    width, height = _size(_codestream(data))
-    if width * height > max_pixels:
-        raise PhotoError("too-large", f"{width}x{height} is more than {max_pixels:,} pixels, the limit for JPEG XL")
     try:
         from pillow_jxl.JpegXLImagePlugin import JXLImageFile  # lazy: few photos need it
     except ImportError:

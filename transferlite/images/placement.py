@@ -64,7 +64,11 @@ def resize_image(image: Image.Image, spec: InputSpec) -> Image.Image:
     source, target = place(*image.size, spec)
     if (source.width, source.height) != image.size:
         image = image.crop(source.corners)
-    resized = image.resize((target.width, target.height), Image.Resampling.BICUBIC)
+    return pad(image.resize((target.width, target.height), Image.Resampling.BICUBIC), target, spec)
+
+
+def pad(resized: Image.Image, target: Box, spec: InputSpec) -> Image.Image:
+    """Put a resized RGB image in its place in the input ``spec``; what is beside it becomes grey."""
     if resized.size == (spec.width, spec.height):
         return resized
     padded = Image.new("RGB", (spec.width, spec.height), (PADDING, PADDING, PADDING))

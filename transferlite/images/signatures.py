@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from transferlite.errors import PhotoError
 from transferlite.images.iso_boxes import brands
 
 EXPORT_HINT = "export it as JPEG or PNG"
@@ -106,6 +107,16 @@ def identify(data: bytes) -> FileFormat | None:
     return None
 
 
+def unidentified_error(data: bytes, where: str) -> PhotoError:
+    """Return the error for a file that Pillow does not recognise."""
+    found = identify(data)
+    if found is None:
+        return PhotoError("not-image", f"not an image (starts with {_first_bytes(data)})", where=where)
+    if found.is_image:
+        return PhotoError("unsupported-format", f"{found.name} cannot be decoded", where=where, hint=EXPORT_HINT)
+    return PhotoError("not-image", f"not an image but {found.name}", where=where, hint=found.advice)
+
+
 def _by_start(data: bytes) -> FileFormat | None:
     if data[:4] in {b"II*\0", b"MM\0*"} and data[8:10] == b"CR":
         return FileFormat("a Canon raw photo (CR2)", True)
@@ -164,3 +175,9 @@ def _start_of_text(data: bytes) -> str:
     """Decode the start of a text file in lower case, without leading blanks."""
     encoding = "utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8"
     return data[:_TEXT_BYTES].decode(encoding, "ignore").lstrip("\ufeff \t\r\n").lower()
+
+
+def _first_bytes(data: bytes) -> str:
+    """Format the first 8 bytes for a message: ``"%PDF-1.7"``, or hexadecimal if they are not printable."""
+    head = data[:8]
+    return f'"{head.decode("ascii")}"' if head.isascii() and head.decode("ascii").isprintable() else head.hex(" ")

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from transferlite.errors import InputError, TimeLimitError
-from transferlite.images.decoder import RGB, decode, decode_with_source, resize_to
+from transferlite.images.decoder import RGB, decode, decoding, resize_to
 from transferlite.images.input_spec import InputSpec
 from transferlite.images.placement import map_to_photo, place, shares_of_photo
 from transferlite.predict.predictor import Predictor
@@ -142,8 +142,8 @@ def explain(
 def _model_input(photo: bytes | RGB, spec: InputSpec) -> tuple[RGB, tuple[int, int]]:
     """The photo as the model's input, and the size (width, height) of the upright photo that it was made of."""
     if isinstance(photo, bytes):
-        decoded = decode_with_source(photo, spec)
-        return decoded.pixels, decoded.upright_size
+        with decoding(photo, spec) as decoded:
+            return decoded.pixels, decoded.upright_size
     return resize_to(photo, spec), (photo.shape[1], photo.shape[0])
 
 

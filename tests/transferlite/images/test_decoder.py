@@ -19,9 +19,9 @@ from PIL import ExifTags, Image, features
 from tests.pictures import jpeg
 from transferlite.errors import InputError, PhotoError
 from transferlite.images import decoder, input_spec
-from transferlite.images.decoder import DRAFT_DIFFERENCE, PHOTO_CODES, decode, resize_to
+from transferlite.images.decoder import DRAFT_DIFFERENCE, PHOTO_CODES, RGB, decode, resize_to
 from transferlite.images.input_spec import InputSpec
-from transferlite.images.placement import resize_image
+from transferlite.images.upright_rgb import orientation_transpose, upright_rgb
 
 PICTURE = np.asarray(Image.open(io.BytesIO(jpeg("red"))))  # [48, 64, 3]
 ORIENTATION = 0x0112
@@ -453,13 +453,12 @@ def test_scaling_noise_while_decoding_stays_below_the_stated_difference() -> Non
 def sizes_decoded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """The upright width and height of each photo before it is resized."""
     seen: list[tuple[int, int]] = []
-    resize = resize_image
 
-    def recording(image: Image.Image, spec: InputSpec) -> Image.Image:
-        seen.append(image.size)
-        return resize(image, spec)
+    def recording(image: Image.Image, spec: InputSpec | None) -> RGB:
+        seen.append(image.size if orientation_transpose(image) is None else image.size[::-1])
+        return upright_rgb(image, spec)
 
-    monkeypatch.setattr(decoder, "resize_image", recording)
+    monkeypatch.setattr(decoder, "upright_rgb", recording)
     return seen
 
 
