@@ -63,9 +63,10 @@ def deploy(
     events are sent to EventBridge as well.
     """
     from transferlite.cloud.buckets import bucket_parameters
-    from transferlite.cloud.deploy import deploy_stack, find_sam
+    from transferlite.cloud.deploy import deploy_stack, deployed_parameters, find_sam
     from transferlite.cloud.function_code import as_image, as_zip
     from transferlite.cloud.image_digests import pinned
+    from transferlite.cloud.image_labels import check_gpu_image
     from transferlite.cloud.schedule import kept_schedule
 
     if inference_image and function_zip:
@@ -83,6 +84,9 @@ def deploy(
         parameters |= as_image(pinned(inference_image))
     if function_zip:
         parameters |= as_zip(stack, function_zip, code_bucket)
+    if parameters.get("PlanImage"):
+        parameters["PlanImage"] = pinned(parameters["PlanImage"])
+    check_gpu_image({**deployed_parameters(stack), **parameters})
     parameters = bucket_parameters(stack, parameters)
     with _template(template) as chosen, kept_schedule(stack, parameters):
         deploy_stack(stack, chosen, parameters)

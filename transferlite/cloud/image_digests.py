@@ -5,7 +5,10 @@ import re
 from transferlite.cloud.stack import client, translate_aws_errors
 from transferlite.errors import NotFoundError
 
-_ECR = re.compile(r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/([^:@]+)(?::([^:@/]+))?(@sha256:.+)?")
+ECR_IMAGE = re.compile(
+    r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/([^:@]+)(?::([^:@/]+))?(@sha256:.+)?"
+)
+"""Image in ECR: account, region, repository, tag and digest."""
 
 
 def pinned(uri: str) -> str:
@@ -16,7 +19,7 @@ def pinned(uri: str) -> str:
     Raises:
         NotFoundError: there is no such repository or tag.
     """
-    match = _ECR.fullmatch(uri)
+    match = ECR_IMAGE.fullmatch(uri)
     if match is None or match[5]:
         return uri
     account, region, repository, tag = match[1], match[2], match[3], match[4] or "latest"
