@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKERS ?= 2
 
-.PHONY: demo test lint lint-template docs bench simulate slim clean test-containers force
+.PHONY: demo test lint lint-template docs bench simulate simulate-fleet slim clean test-containers force
 
 demo: $(READY)
 	$(BIN)/transferlite demo
@@ -65,6 +65,9 @@ $(READY): pyproject.toml
 
 simulate: $(READY)
 	$(BIN)/python -m simulation $(ARGS)
+
+simulate-fleet: $(READY)
+	$(BIN)/python -m simulation.fleet $(ARGS)
 
 clean:
 	rm -rf .venv .venv-checkov .venv-asl demo-output site .mypy_cache .ruff_cache .pytest_cache

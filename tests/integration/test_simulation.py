@@ -1,4 +1,9 @@
-"""A short simulation with injected faults; ``make simulate`` runs it for any number of seeds."""
+"""Short simulations with injected faults; ``make simulate`` and ``make simulate-fleet`` run longer ones."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 from simulation.account import create_account
 from simulation.faults import Faults
@@ -21,3 +26,29 @@ def test_a_second_account_in_the_same_process_starts_empty() -> None:
             assert account.count_messages() == 1  # S3 sends a test event for each new notification
             account.put("incoming/photo.jpg", b"content")
             assert account.count_messages() == 2
+
+
+ROOT = Path(__file__).parents[2]
+FORGETFUL = "from transferlite.edge import install_state as s; s.InstallState.after = lambda self, *_: self"
+"""Code that makes devices forget what their channel withdrew."""
+
+
+def run_fleet(setup: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a fleet of 6 devices in a process of its own, because it forks."""
+    code = f"{setup}\nfrom simulation.fleet import main\nmain(['--devices', '6', '--seed', '5'])"
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_every_device_of_a_fleet_serves_one_trusted_model_that_was_not_withdrawn() -> None:
+    done = run_fleet()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("the ledger balances\n")
+    cuts = re.search(r"power cuts +(\d+)", done.stdout)
+    assert cuts
+    assert int(cuts[1]) > 3
+
+
+def test_the_fleets_ledger_shows_devices_that_go_back() -> None:
+    done = run_fleet(FORGETFUL)
+    assert done.returncode == 1
+    assert "! devices that went back to a version withdrawn from them" in done.stdout

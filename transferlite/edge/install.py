@@ -80,8 +80,7 @@ def install_current(
         RefusedError: the version was refused before and ``retry_refused`` is False.
         TransferLiteError: the store cannot be read.
     """
-    with translate_os_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    _create_folder(folder)
     with folder_lock(folder):
         current = read_current(folder)
         state = read_state(folder, current)
@@ -144,26 +143,37 @@ def ensure_loadable(folder: Path, load_check: LoadCheck) -> str | None:
         return current.model_id
 
 
+def _create_folder(folder: Path) -> None:
+    """Create the model folder, but not its parents: where a disk is not mounted, the model would fill another one."""
+    if not folder.absolute().parent.is_dir():
+        hint = "mount its disk, or create the parent folder"
+        raise NotFoundError("its parent folder does not exist", where=str(folder), hint=hint)
+    with translate_os_errors(folder):
+        folder.mkdir(exist_ok=True)
+
+
 # -- make space ------------------------------------------------------------------------------------------------------
 
 
 def _prepare(
     folder: Path, state: InstallState, current: Pointer | None, pointer: Pointer, is_signed: bool
 ) -> InstallState:
-    """Save what the pointer tells, then delete versions that failed, with their partial files.
+    """Delete versions that failed and their partial files, then save what the pointer tells: a full disk has no space.
 
-    The state also names the folder of the new version before it is created. What the pointer withdraws is kept even
-    if its version cannot be pulled now.
+    The state names the folder of the new version before it is created. What the pointer withdraws is kept even if its
+    version cannot be pulled now.
     """
     new = state.after(pointer, is_signed) if pointer.sequence else state  # a single bundle has no channel
     if pointer.model_id not in new.versions:
         new = replace(new, versions=(*new.versions, pointer.model_id))
-    if new != state:
-        new.save(folder)
-    kept = {old.model_id for old in (current, new.previous, pointer) if old}
     if current is not None:  # with a damaged current.json, any folder may be the one that serves
+        kept = {old.model_id for old in (current, new.previous, pointer) if old}
         for model_id in set(new.versions) - kept:
             _remove(folder / model_id)
+        for path in _temporary_files(folder, kept - {pointer.model_id}):
+            path.unlink(missing_ok=True)
+    if new != state:
+        new.save(folder)
     return new
 
 

@@ -66,7 +66,7 @@ class InstallState:
         versions: model ids whose folders were created here; only these folders are ever removed.
         previous: pointer of the previous version.
         refused: last version that could not be installed.
-        withdrawn: versions that a channel told this device to leave, with the sequence of the pointer that did.
+        withdrawn: versions that a channel withdrew, with the sequence of the pointer that did.
         newest: last pointer received from a channel, whether its version could be installed or not.
     """
 
@@ -86,7 +86,7 @@ class InstallState:
         for name in pointer.withdrawn:
             known[name] = max(pointer.sequence, known.get(name, 0))
         back = {pointer.model_id, *pointer.previous}
-        withdrawn = {name: told for name, told in known.items() if name not in back or told > pointer.sequence}
+        withdrawn = {name: at for name, at in known.items() if name not in back or at > pointer.sequence}
         sequences = self.sequences
         if is_signed:
             sequences = {**sequences, pointer.channel: max(pointer.sequence, sequences.get(pointer.channel, 0))}

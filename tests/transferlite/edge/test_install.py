@@ -1,6 +1,8 @@
 """Install a channel's versions into a folder: what is installed, kept, refused and remembered."""
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -338,7 +340,7 @@ def test_a_version_that_the_channel_withdrew_is_not_taken_from_a_card(
             install_current(card, "production", device)
         assert find_bundle(device).name == "a"
     fresh = [install_current(card, "production", tmp_path / f"fresh-{n}").model_id for n, card in enumerate(copies)]
-    assert fresh == ["b", "b", "b"]  # these devices were not told
+    assert fresh == ["b", "b", "b"]  # these devices did not receive the withdrawal
     owners(store).promote("b", "production")
     assert install_current(registry, "production", device).model_id == "b"
     assert install_current(copies[2], "production", device).model_id == "b"
@@ -437,6 +439,55 @@ def test_a_failed_version_is_deleted_before_the_next_download(publish: Publish, 
     with pytest.raises(NotFoundError):
         install_current(trusting(store), "production", tmp_path)
     assert models(tmp_path) == {"a", "b"}
+
+
+def test_partial_files_are_deleted_before_the_state_is_saved_on_a_full_disk(
+    publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MemoryStore()
+    publish(store, "a")
+    install_current(trusting(store), "production", tmp_path)
+    partial = tmp_path / "a" / ".transferlite-0.part"
+    partial.write_bytes(b"the rest of the disk")
+    publish(store, "b")
+
+    def write(path: Path, data: bytes) -> None:
+        if partial.exists():
+            raise DiskFullError("No space left on device")
+        path.write_bytes(data)
+
+    monkeypatch.setattr("transferlite.edge.install_state.write_durably", write)
+    assert install_current(trusting(store), "production", tmp_path).model_id == "b"
+
+
+def test_a_folder_on_a_disk_that_is_not_mounted_is_not_created(publish: Publish, tmp_path: Path) -> None:
+    store = MemoryStore()
+    publish(store, "a")
+    with pytest.raises(NotFoundError, match=r"/stick/model: its parent folder does not exist; mount its disk, or"):
+        install_current(trusting(store), "production", tmp_path / "stick" / "model")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        (errno.EROFS, "Read-only file system; remount the disk for writing"),
+        (errno.ENOSPC, "No space left on device; delete other files on this disk"),
+        (errno.EIO, "Input/output error; connect the disk again"),
+    ],
+)
+def test_each_failure_of_a_disk_says_what_to_do(
+    publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, hint: str
+) -> None:
+    store = MemoryStore()
+    publish(store, "a")
+
+    def fail(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("transferlite.storage.atomic_write.os.fsync", fail)
+    with pytest.raises(TransferLiteError, match=hint):
+        install_current(trusting(store), "production", tmp_path)
 
 
 def test_without_space_nothing_is_downloaded(publish: Publish, tmp_path: Path, disk: Callable[[int], None]) -> None:

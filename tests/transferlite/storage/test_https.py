@@ -230,12 +230,12 @@ def test_an_unreachable_server_is_retryable(requested_ranges: list[str]) -> None
     assert raised.value.retryable
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """Create a self-signed certificate for 127.0.0.1, with its key."""
+@pytest.fixture(params=[0])
+def certificate(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """Create a self-signed certificate for 127.0.0.1, with its key; the parameter shifts its time by that many days."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=request.param)
     built = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
@@ -260,3 +260,17 @@ def test_https_checks_the_server_s_certificate(
             read(url)
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         assert read(url) == CONTENT
+
+
+@pytest.mark.parametrize("certificate", [20_000, -20_000], indirect=True, ids=["not yet valid", "expired"])
+def test_a_clock_that_does_not_fit_the_certificate_is_named(
+    requested_ranges: list[str], certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    for url in run_server(context):
+        with pytest.raises(
+            UnavailableError, match=r"this device's clock says 20\d\d-\d\d-\d\d: if that is wrong, set it"
+        ):
+            SharedStore(f"{url}/share").get("m/ranges")
