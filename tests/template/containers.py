@@ -94,6 +94,22 @@ def test_both_images_are_built(podman: Podman, images: dict[str, float]) -> None
     assert podman.size(FUNCTION) - podman.size(LAMBDA_BASE) < 130 * 2**20
 
 
+@pytest.mark.parametrize(
+    ("name", "path", "packages"),
+    [
+        (FUNCTION, "/var/task/sbom.cdx.json", {"numpy", "pillow", "ai-edge-litert", "transferlite"}),
+        (TRAIN, "/opt/transferlite/sbom.cdx.json", {"keras", "numpy", "pillow", "transferlite"}),
+    ],
+)
+def test_an_image_lists_its_packages(
+    podman: Podman, images: dict[str, float], name: str, path: str, packages: set[str]
+) -> None:
+    done = subprocess.run([*podman.start(name, "--entrypoint=cat"), path], capture_output=True, check=True)
+    components = {component["name"] for component in json.loads(done.stdout)["components"]}
+    assert packages <= components
+    assert "cyclonedx-bom" not in components
+
+
 # -- the function ------------------------------------------------------------------------------------------------------
 
 

@@ -184,17 +184,19 @@ def rollback(registry: str, channel: str, signing_key: str | None, public_key: s
 @registry_option
 @channel_option
 @signing_key_option
-def sign(model_id: str | None, registry: str, channel: str, signing_key: str | None) -> None:
+@public_key_option
+def sign(model_id: str | None, registry: str, channel: str, signing_key: str | None, public_key: str | None) -> None:
     """Sign a version that was published unsigned, or with a key that is no longer used.
 
     Without MODEL_ID, sign the version that --channel points to, and the channel. Review the registry's content first:
-    you vouch for it. The version's files stay unchanged.
+    you vouch for it. The version's files stay unchanged. The channel keeps its history if --public-key accepts the
+    key that signed it.
     """
     refuse_channel_beside(model_id, "MODEL_ID")
-    opened = replace(open_registry(registry, signing_key=signing_key), keys=None)
+    opened = open_registry(registry, public_key, signing_key)
     if opened.signer is None:
         raise click.UsageError("Give the key: --signing-key.")
-    chosen = opened.resolve(channel, model_id)
+    chosen = replace(opened, keys=None).resolve(channel, model_id)
     opened.sign(chosen)
     click.echo(f"{chosen} is {opened.signed}")
     if model_id is None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # a device without a key does not need cryptography
 POINTER_TYPE = "application/vnd.transferlite.pointer+json"
 MAX_WITHDRAWN = 200
 """Withdrawn versions that a pointer remembers, newest first."""
+_MAX_VALIDITY = datetime.timedelta(days=3650)
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,9 @@ class Pointer:
 
     @property
     def validity(self) -> datetime.timedelta | None:
-        """Time from the last change to the expiry; None if the pointer does not expire."""
+        """Time from the last change to the expiry, at most 10 years; None if the pointer does not expire."""
         start, end = _time(self.updated_at), _time(self.expires_at or "")
-        return end - start if start and end else None
+        return min(end - start, _MAX_VALIDITY) if start and end and start < end else None
 
     def to_json(self) -> bytes:
         """Return the stored form; of a signed pointer, the bytes that were signed."""

@@ -108,7 +108,7 @@ class Channels(Versions):
         """Point ``channel`` to a version. Concurrent promotions all succeed, in some order.
 
         The version is no longer withdrawn if it was. Nothing is written if the channel points to it already, unless
-        its pointer expires: then it is renewed.
+        its pointer expires or was signed with another key: then it is renewed.
 
         Args:
             model_id: the version.
@@ -128,7 +128,7 @@ class Channels(Versions):
             current, etag = self._read_channel(channel, force)
             pointer = self._accepted_pointer(channel, current)
             if pointer is not None and pointer.model_id == model_id:
-                if valid_for is None and pointer.expires_at is None:
+                if valid_for is None and pointer.expires_at is None and self._is_signed_by_signer(pointer):
                     return pointer
                 history = pointer.previous
             else:
@@ -200,6 +200,11 @@ class Channels(Versions):
     def _accepted_pointer(self, name: str, pointer: Pointer | None) -> Pointer | None:
         where = f"{self.store.uri}/{_channel_key(name)}"
         return accept_pointer(pointer, name, self._accepted_keys, self.signer, where)
+
+    def _is_signed_by_signer(self, pointer: Pointer) -> bool:
+        if self.signer is None or pointer.envelope is None:
+            return self.signer is None
+        return any(signature.key in self.signer.public_keys.keys for signature in pointer.envelope.signatures)
 
     def _write_channel(self, pointer: Pointer, etag: str | None) -> Pointer:
         signed = pointer.signed(self.signer)

@@ -154,6 +154,20 @@ def test_a_pointer_expires_after_its_validity() -> None:
     assert not unlimited.is_expired(NOW + datetime.timedelta(days=9999))
 
 
+@pytest.mark.parametrize(
+    ("updated_at", "expires_at", "days"),
+    [
+        ("2026-01-01T00:00:00+00:00", "9999-12-31T00:00:00+00:00", 3650),
+        ("2026-01-01T00:00:00+00:00", "2025-01-01T00:00:00+00:00", None),
+        ("", "2025-01-01T00:00:00+00:00", None),
+    ],
+)
+def test_an_odd_validity_is_bounded_when_it_is_renewed(updated_at: str, expires_at: str, days: int | None) -> None:
+    odd = Pointer("one", (), updated_at, "production", 7, expires_at)
+    following = next_pointer("production", "two", odd, ("one",), (), NOW, None)
+    assert following.validity == (datetime.timedelta(days=days) if days else None)
+
+
 def test_each_change_of_the_channel_renews_the_validity(publish: Publish) -> None:
     registry = Registry(MemoryStore())
     publish(registry, "one", "two")
