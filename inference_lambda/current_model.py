@@ -1,5 +1,6 @@
 """Current model version, which follows its channel without a deployment, and versions that callers request by id."""
 
+import datetime
 import json
 import logging
 import shutil
@@ -31,8 +32,8 @@ class CurrentModel:
     A new version that fails to load is refused, the current one stays, and the new one is not tried again until the
     pointer changes. Thread-safe: one thread loads a new version while the others use the current one.
 
-    Logs ``model-changed``, ``model-refused`` (once per version) and ``model-kept`` (at each refresh after which the
-    current version is not the channel's).
+    Logs ``model-changed``, ``model-refused`` (once per version), ``model-kept`` (at each refresh after which the
+    current version is not the channel's) and ``pointer-expired`` (at each refresh).
 
     Args:
         settings: registry, channel, variant and refresh time.
@@ -116,6 +117,8 @@ class CurrentModel:
         if pointer is not self._pointer:
             self._pointer = pointer
             self._refused.clear()
+        if pointer[0].is_expired(datetime.datetime.now(datetime.UTC)):
+            _log.error(json.dumps({"event": "pointer-expired", "expires_at": pointer[0].expires_at}))
         return pointer[0]
 
     def _get_pinned(self, model_id: str) -> Predictor:

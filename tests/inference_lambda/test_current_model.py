@@ -1,3 +1,4 @@
+import datetime
 import hashlib
 import json
 import logging
@@ -67,6 +68,24 @@ def test_a_promotion_is_followed_after_the_refresh_time(
     assert serving() == "one"
     clock.now += 0.1
     assert serving() == "two"
+
+
+def test_an_expired_pointer_is_followed_and_logged(
+    registry: Registry, clock: Clock, serving: Callable[[], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    past = "2026-01-01T00:00:00+00:00"
+    registry.store.put("channels/production.json", Pointer("two", (), "", "production", 7, past).to_json())
+    with caplog.at_level(logging.ERROR, "transferlite"):
+        assert serving() == "two"
+    assert [json.loads(record.message) for record in caplog.records] == [
+        {"event": "pointer-expired", "expires_at": past}
+    ]
+    registry.promote("one", "production", datetime.timedelta(days=30))
+    caplog.clear()
+    clock.now += 60
+    with caplog.at_level(logging.ERROR, "transferlite"):
+        assert serving() == "one"
+    assert not caplog.records
 
 
 def test_a_rollback_is_followed(registry: Registry, clock: Clock, serving: Callable[[], str]) -> None:

@@ -20,6 +20,7 @@ DATA = {
     *("inference_lambda/http/page.html", "export/tflite/op_versions.json"),
     *(path.relative_to(ROOT).as_posix() for path in (ROOT / "train_job/reporting/templates").iterdir()),
     *(path.relative_to(ROOT).as_posix() for path in (ROOT / "export/browser/web").iterdir()),
+    *(path.relative_to(ROOT).as_posix() for path in (ROOT / "transferlite/schemas").iterdir()),
 }
 
 STACK = """

@@ -82,10 +82,11 @@ def show(model_id: str | None, registry: str, channel: str, as_json: bool) -> No
     refuse_channel_beside(model_id, "MODEL_ID")
     opened = open_registry(registry)
     pointer = None if model_id else opened.channel(channel)
-    manifest = opened.manifest(pointer.model_id if pointer else str(model_id))
+    chosen = pointer.model_id if pointer else str(model_id)
     if as_json:
-        click.echo(json.dumps(manifest.to_dict(), ensure_ascii=False))
+        click.echo(json.dumps(opened.manifest_document(chosen), ensure_ascii=False))
         return
+    manifest = opened.manifest(chosen)
     click.echo(f"{manifest.model_id}, created {manifest.created_at} from {manifest.backbone['name']}")
     click.echo(f"labels: {', '.join(manifest.labels)}")
     click.echo(f"input: uint8 RGB {manifest.input.height}x{manifest.input.width}")

@@ -2,10 +2,12 @@
 
 import datetime
 import hashlib
+import json
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from transferlite.errors import (
     AccessDeniedError,
@@ -89,6 +91,13 @@ class Versions:
             BundleError: the manifest is damaged or belongs to another version.
         """
         return self._parse_manifest(model_id, self._manifest_bytes(model_id), self.keys)
+
+    def manifest_document(self, model_id: str) -> dict[str, Any]:
+        """Return a version's manifest as JSON data, with fields of newer releases. Raises as :meth:`manifest`."""
+        data = self._manifest_bytes(model_id)
+        self._parse_manifest(model_id, data, self.keys)
+        document: dict[str, Any] = json.loads(data)
+        return document
 
     def sign(self, model_id: str) -> None:
         """Sign an existing version that is unsigned or signed with a retired key.

@@ -85,7 +85,9 @@ def test_show_prints_the_threshold(registry: str, capsys: Out) -> None:
     assert "predictions below 0.585 are unknown\n" in capsys.readouterr().out
 
 
-def test_show_in_json_is_the_manifest(registry: str, capsys: Out) -> None:
+def test_show_in_json_is_the_manifest_with_all_its_fields(registry: str, capsys: Out) -> None:
+    path = Path(registry, "models", "one", "manifest.json")
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | {"added": "by a newer release"}))
     assert run(["models", "show", "one", "--registry", registry, "--json"]) == 0
     stored = Path(registry, "models", "one", "manifest.json").read_bytes()
     assert json.loads(capsys.readouterr().out) == json.loads(stored)
