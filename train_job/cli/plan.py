@@ -23,7 +23,7 @@ from train_job.cli.options import (
 @click.option(
     "--new-labels", default=0, show_default=True, type=click.IntRange(0), help="Minimum new labels to start a training."
 )
-@click.option("--max-shards", default=1, show_default=True, type=click.IntRange(1, 10000), help="Maximum machines.")
+@click.option("--max-shards", default=1, show_default=True, type=click.IntRange(1, 128), help="Maximum machines.")
 @click.option(
     "--photos-per-shard", default=20000, show_default=True, type=click.IntRange(1), help="New photos per machine."
 )

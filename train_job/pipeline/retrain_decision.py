@@ -26,6 +26,9 @@ from transferlite.registry.manifest import Manifest
 from transferlite.registry.open_registry import Registry
 from transferlite.storage.locations import write_uri
 
+MAX_SHARDS = 128
+"""Machines beyond which each spends more time on the listing of all photos, 1,000 per page, than on its own photos:
+``python -m benchmarks.aws.scale``."""
 _RETRIED_CODES = {"forbidden", "unusable", "missing-decoder"}
 """Codes of photos that exist, and that every training fetches again because the photo index does not keep them."""
 
@@ -76,10 +79,15 @@ def decide_retrain(
     photos = sum(_are_new_photos(store, options.backbone, records))
     newest = _read_newest_version(Registry.open(options.registry))
     labels = _count_new_labels(dataset.examples, records, newest, has_index=len(store.photos()) > 0)
-    shards = min(max_shards, max(1, math.ceil(photos / photos_per_shard)))
+    shards = count_shards(photos, max_shards, photos_per_shard)
     decision = RetrainDecision(len(dataset.examples), photos, labels, shards, labels >= new_labels)
     _report(decision, options.backbone, new_labels, report)
     return decision
+
+
+def count_shards(new_photos: int, max_shards: int, photos_per_shard: int) -> int:
+    """Number of machines to extract the features of ``new_photos`` on, at most :data:`MAX_SHARDS`."""
+    return min(max_shards, MAX_SHARDS, max(1, math.ceil(new_photos / photos_per_shard)))
 
 
 def _report(decision: RetrainDecision, backbone: str, min_new_labels: int, report: Reporter) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from train_job.pipeline.retrain_decision import count_shards
 from train_job.reporting.cost import prediction_price
 from transferlite.cloud.prices import fargate_hour, price_table
 
@@ -96,7 +97,7 @@ def machines(prices: Mapping[str, Any], assumptions: Assumptions) -> tuple[Machi
 
 def training(prices: Mapping[str, Any], assumptions: Assumptions, photos: int, new: int, on: Machine) -> Training:
     """Cost of the check, of extracting ``new`` photos on one or more machines, and of training on all ``photos``."""
-    shards = min(int(assumptions.shards), max(1, math.ceil(new / _PHOTOS_PER_SHARD)))
+    shards = count_shards(new, int(assumptions.shards), _PHOTOS_PER_SHARD)
     extra = shards if shards > 1 else 0  # with a single shard, the training machine also extracts
     rows, head = new / on.photos, photos * assumptions.epochs * on.row_seconds
     seconds = rows + head + assumptions.fixed_s + assumptions.start_s * (1 + extra)
@@ -140,6 +141,21 @@ def predictions(prices: Mapping[str, Any], assumptions: Assumptions) -> Iterator
         )
         yield f"{machine.name}: a bulk job, always busy", bulk + requests
         yield f"{machine.name}: always on, {assumptions.arriving:g} photos/s", waiting + requests
+
+
+METRICS = 19
+"""Custom metrics of the function without labels and error codes: docs/serving.md lists them."""
+ALARMS = 7
+"""Alarms of the template with its default parameters."""
+
+
+def standing(prices: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """USD per month for what the stack keeps watching, busy or not; logs and custom metrics cost when they are sent."""
+    watch = prices["cloudwatch"]
+    yield f"{ALARMS} alarms", ALARMS * watch["alarm_month"]
+    yield f"`Metrics=on`: {METRICS} metrics, if each is sent in every hour", METRICS * watch["metric_month"]
+    yield "`Metrics=on`: each label and each kind of error", watch["metric_month"]
+    yield "1 GB of logs", watch["log_gb"]
 
 
 # -- the tables ---------------------------------------------------------------------------------------------------
@@ -188,6 +204,7 @@ def page(prices: Mapping[str, Any], assumptions: Assumptions) -> str:
             table(
                 ["1,000 predictions", "USD"], [[place, usd(price)] for place, price in predictions(prices, assumptions)]
             ),
+            table(["watching, per month", "USD"], [[what, usd(price)] for what, price in standing(prices)]),
             table(["assumption", "source"], values),
         ]
     )

@@ -3,7 +3,7 @@ from dataclasses import fields, replace
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.cost import Assumptions, events, machines, main, page, predictions, storage, training
+from benchmarks.aws.cost import Assumptions, events, machines, main, page, predictions, storage, training
 from benchmarks.helpers.processes import ROOT
 from transferlite.cloud.prices import price_table
 

@@ -1,0 +1,1 @@
+"""Tests of the benchmarks' own code: generated photos, processes, tables and calculations."""
