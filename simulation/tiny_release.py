@@ -8,8 +8,8 @@ import numpy as np
 from ai_edge_litert.schema_py_generated import TensorType
 from PIL import Image
 
-from train_job.backbones.litert.operations import global_average, multiply_add
-from train_job.backbones.litert.tflite_writer import TFLiteWriter
+from export.keras_to_tflite.operations import global_average, multiply_add
+from export.tflite.tflite_writer import TFLiteWriter
 from transferlite.images.input_spec import InputSpec
 from transferlite.inference.interpreter import TFLiteClassifier
 from transferlite.predict.self_test import SelfTest
@@ -26,7 +26,7 @@ class _PixelWriter(TFLiteWriter):
     def pixels(self, shape: Sequence[int]) -> int:
         """Add a uint8 tensor: the input of a model that takes photos."""
         tensor = self.tensor(shape)
-        self._tensors[tensor].type = TensorType.UINT8
+        self.model.subgraphs[0].tensors[tensor].type = TensorType.UINT8
         return tensor
 
 

@@ -23,10 +23,10 @@ FLOORS: dict[str, tuple[str, ...]] = {
         *("inference", "storage", "images", "trust", "registry", "predict", "edge", "monitoring"),
         *("cloud", "packaging", "cli", "__main__"),
     ),
-    "export": ("native_logs", "saved_model", "tflite", "gate", "browser", "cli"),
+    "export": ("native_logs", "tflite", "keras_to_tflite", "saved_model", "gate", "browser", "cli"),
     "train_job": (
         *("progress", "arrow", "digests", "sigterm", "scores"),
-        *("data", "options", "data.labels", "backbones", "backbones.litert", "store", "head", "quality", "extraction"),
+        *("data", "options", "data.labels", "backbones", "store", "head", "quality", "extraction"),
         *("evaluation", "reporting", "pipeline", "pretrained", "cli"),
     ),
     "inference_lambda": (

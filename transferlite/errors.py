@@ -100,6 +100,10 @@ class ConflictError(TransferLiteError):
     retryable = True
 
 
+class ReplacedError(ConflictError):
+    """A channel points to another version than the one that was to be replaced."""
+
+
 class UnavailableError(TransferLiteError):
     """The store could not be reached, failed, or throttled the request."""
 

@@ -11,12 +11,13 @@ import numpy as np
 
 from benchmarks.helpers.photos import decoded_photos, real_photos
 from benchmarks.sides import forward
-from export.saved_model.graph import Graph
-from export.tflite.convert import convert, write_variant
+from export.keras_to_tflite.convert import convert
+from export.keras_to_tflite.translate_model import translate_to_tflite
+from export.tflite.quantise import Calibration, merge_ranges, observe
+from export.tflite.write_variants import write_variant
 from train_job.backbones.catalog import BACKBONES, Backbone, has_packaged_weights
 from train_job.head.model import head_model
 from train_job.options import TrainOptions
-from transferlite.images.input_spec import InputSpec
 from transferlite.inference.interpreter import TFLiteClassifier
 from transferlite.inference.variants import DYNAMIC, FLOAT16, FLOAT32, INT8
 
@@ -34,7 +35,9 @@ def write_files(backbone: Backbone, size: int, folder: Path) -> tuple[int, dict[
     head = head_model(backbone.width, TrainOptions.hidden_units, 2)
     photos = real_photos()
     calibration = decoded_photos(photos / "train_img" if photos else None, _CALIBRATION_PHOTOS, size)
-    converted = convert(Graph(features, head, InputSpec(size, size)), list(calibration))
+    content = translate_to_tflite(features)
+    ranges, rows = zip(*observe(content, calibration), strict=True)
+    converted = convert(content, head, Calibration(merge_ranges(ranges), np.stack(rows)))
     return features.count_params(), write_variant(converted, VARIANTS, folder)
 
 

@@ -53,8 +53,8 @@ def tensorflow(model: Any) -> Run:
 
 
 def ours(model: Any) -> Run:
-    """The training job's forward pass: LiteRT on the file of ``train_job.backbones.litert.translate_model``."""
-    from train_job.backbones.litert.translate_model import translate_to_tflite
+    """The training job's forward pass: LiteRT on the file of ``export.keras_to_tflite.translate_model``."""
+    from export.keras_to_tflite.translate_model import translate_to_tflite
     from train_job.extraction.forward_pass import available_cores, litert_forward_pass
 
     forward = litert_forward_pass(translate_to_tflite(model), available_cores())

@@ -1,5 +1,6 @@
 """Run the gate: load each variant in each runtime, compare it with Keras, and retry int8 partly in float32."""
 
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,9 +20,9 @@ from export.gate.compare_variants import (
 )
 from export.gate.limits import Candidate, GateLimits
 from export.gate.other_python import other_python, runtime_of
-from export.gate.runtimes import PredictFunction, saved_model_predict, tensorflow_predict, tflite_predict
-from export.tflite.convert import Converted, write_variant
+from export.gate.runtimes import LoadedSavedModel, PredictFunction, tensorflow_predict, tflite_predict
 from export.tflite.selective_int8 import rank_by_gain
+from export.tflite.write_variants import Converted, write_variant
 from transferlite.errors import BundleError
 from transferlite.images.decoder import RGB
 from transferlite.inference.interpreter import runtime_version
@@ -33,7 +34,6 @@ OTHER_RUNTIME_PHOTOS = 50
 to 20 times as long as LiteRT for int8."""
 INT8_WINDOWS = (1, 2, 3)
 """Numbers of windows (an eighth of all operations each) that the retries of int8 keep in float32."""
-_GAIN_PHOTOS = 16
 _TENSORFLOW = f"tensorflow {tf.__version__}"
 
 
@@ -64,6 +64,7 @@ class Gate:
         labels: class names.
         limits: limits of the variants with rounded weights or activations.
         max_photos: maximum number of photos.
+        saved_model: the SavedModel among the files, if any.
         legacy_python: executable of another Python whose TFLite runtime is tested too, if any.
     """
 
@@ -71,6 +72,7 @@ class Gate:
     labels: Sequence[str]
     limits: GateLimits
     max_photos: int
+    saved_model: LoadedSavedModel | None = None
     legacy_python: str | None = None
 
     def run(self, reference: PredictFunction, files: Mapping[str, Path]) -> GateOutcome:
@@ -85,22 +87,36 @@ class Gate:
         return GateOutcome(predictions, tuple(results), left_out_variants(results))
 
     def retry_int8(
-        self, outcome: GateOutcome, converted: Converted, calibration: Sequence[RGB], folder: Path, batch: int = 1
+        self, outcome: GateOutcome, converted: Converted, photos: Sequence[RGB], folder: Path, batch: int = 1
     ) -> GateOutcome:
-        """Write int8 files that keep the most sensitive operations in float32, until a file passes.
+        """Write int8 files that keep the most sensitive operations in float32, until all of them pass.
 
-        Returns the outcome with int8's part replaced. If no file passes, int8 stays left out, and its reason also names
-        the last retry's failure.
+        The retries are written beside ``folder``, and replace its int8 files only when each of them has passed. So
+        every file in ``folder`` is one that the gate has measured.
+
+        Args:
+            outcome: result of the first run.
+            converted: the joined model, with ranges.
+            photos: training photos on which the operations are ranked.
+            folder: folder of the files.
+            batch: batch size of the second file of each variant.
+
+        Returns:
+            The outcome with int8's part replaced. If no retry passes, the files and int8's results stay, and its reason
+            also names the last retry's failure.
         """
         assert converted.content_with_ranges is not None
-        windows = rank_by_gain(converted.content_with_ranges, calibration[:_GAIN_PHOTOS])
+        windows = rank_by_gain(converted.content_with_ranges, photos)
         left_out = dict(outcome.left_out)
         for count in INT8_WINDOWS:
             in_float = list(dict.fromkeys(name for window in windows[:count] for name in window))
-            files = write_variant(converted, [INT8], folder, batch, in_float)
-            retry = self.run(_replay(outcome.predictions.reference), files)
-            if not retry.left_out:
-                return _replace_int8(outcome, retry, in_float)
+            with tempfile.TemporaryDirectory(prefix="transferlite-", dir=folder.parent) as retries:
+                files = write_variant(converted, [INT8], Path(retries), batch, in_float)
+                retry = self.run(_replay(outcome.predictions.reference), files)
+                if not retry.left_out:
+                    for path in files.values():
+                        path.replace(folder / path.name)
+                    return _replace_int8(outcome, retry, in_float)
             failure = f"with {len(in_float)} operations in float32, {next(iter(retry.left_out.values()))}"
             left_out |= {
                 name: f"{reason}; {failure}" for name, reason in outcome.left_out.items() if base_variant(name) == INT8
@@ -115,7 +131,9 @@ class Gate:
         with ExitStack() as stack:
             for variant, path in files.items():
                 if variant == SAVED_MODEL:
-                    models[Candidate(variant, _TENSORFLOW)] = CandidateModel(saved_model_predict(path), self.max_photos)
+                    assert self.saved_model is not None
+                    serve = self.saved_model.predict
+                    models[Candidate(variant, _TENSORFLOW)] = CandidateModel(serve, self.max_photos)
                     continue
                 models[Candidate(variant, runtime_version())] = _loaded(tflite_predict, path, self.max_photos)
                 models[Candidate(variant, _TENSORFLOW)] = _loaded(tensorflow_predict, path, few)

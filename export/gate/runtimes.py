@@ -1,7 +1,7 @@
 """Load a model in each runtime of this Python, as a function from photos to probabilities."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,28 +10,40 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from export.native_logs import quiet_native_logs
+from export.saved_model.write import ENCODED, SERVE_ENCODED
+from export.tflite.tflite_file import FEATURES, SERVE
 from transferlite.inference.interpreter import TFLiteClassifier
 
-PredictFunction = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+PredictFunction = Callable[[NDArray[Any]], NDArray[np.float32]]
 """Photos uint8 ``[N, H, W, 3]`` -> probabilities ``[N, C]``."""
 
 
-def keras_predict(model: Any) -> PredictFunction:
-    """The trained Keras model."""
-    return lambda photos: np.asarray(model.predict_on_batch(photos))
+def keras_head(head: Any) -> PredictFunction:
+    """A Keras head, as a function from feature rows ``[N, D]`` to probabilities ``[N, C]``."""
+    return lambda rows: np.asarray(head(rows, training=False))
 
 
-def saved_model_predict(base_path: Path) -> PredictFunction:
-    """The SavedModel as TensorFlow Serving loads it: version 1, signature ``serving_default``."""
-    loaded = tf.saved_model.load(str(base_path / "1"))
-    serve = loaded.signatures["serving_default"]
+class LoadedSavedModel:
+    """A SavedModel as TensorFlow Serving loads it: version 1, with one method per signature."""
 
-    def predict(photos: NDArray[np.uint8]) -> NDArray[np.float32]:
-        _keep_alive = loaded
-        (output,) = serve(image=tf.constant(photos)).values()
+    def __init__(self, base_path: Path) -> None:
+        self._loaded = tf.saved_model.load(str(base_path / "1"))  # its signatures do not keep it alive
+
+    def predict(self, photos: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Run ``serving_default``: photos ``[N, H, W, 3]`` -> probabilities ``[N, C]``."""
+        return self._run(SERVE, image=tf.constant(photos))
+
+    def features(self, photos: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Run ``features``: photos ``[N, H, W, 3]`` -> feature rows ``[N, D]``."""
+        return self._run(FEATURES, image=tf.constant(photos))
+
+    def predict_encoded(self, files: Sequence[bytes]) -> NDArray[np.float32]:
+        """Run ``serve_encoded``: JPEGs or PNGs -> probabilities ``[N, C]``."""
+        return self._run(SERVE_ENCODED, **{ENCODED: tf.constant(list(files))})
+
+    def _run(self, signature: str, **inputs: Any) -> NDArray[np.float32]:
+        (output,) = self._loaded.signatures[signature](**inputs).values()
         return np.asarray(output)
-
-    return predict
 
 
 def tflite_predict(path: Path, threads: int | None = None) -> PredictFunction:

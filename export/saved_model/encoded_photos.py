@@ -20,6 +20,11 @@ _MAX_ENTRIES = 512
 _ORIENTATION = 0x0112
 
 
+def is_jpeg_or_png(data: bytes) -> bool:
+    """Whether a file has one of the two formats that ``serve_encoded`` is for."""
+    return data.startswith((_JPEG, _PNG))
+
+
 def decode_photos(data: Any, spec: InputSpec) -> Any:
     """Decode a string tensor ``[N]`` to uint8 ``[N, H, W, 3]``; a photo that cannot be decoded fails the batch."""
     shape = tf.TensorSpec((spec.height, spec.width, 3), tf.uint8)

@@ -1,4 +1,4 @@
-"""Trace the trained classifier into one graph, from which the SavedModel and the TFLite files are made."""
+"""Trace a classifier with a frozen backbone into one graph, from which the SavedModel is made."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,16 +7,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from export.tflite.tflite_file import FEATURES, IMAGE, PROBABILITIES
 from transferlite.images.input_spec import InputSpec
 
-IMAGE, PROBABILITIES, FEATURES = "image", "probabilities", "features"
+
+def head_constant(index: int) -> str:
+    """Name of the constant that holds the head's weight of this index in ``head.weights``."""
+    return f"head_weight_{index}"
 
 
 class Graph(tf.Module):  # type: ignore[misc]
-    """The classifier as one traced graph in which every weight is a constant.
+    """The classifier as one traced graph in which every weight is a constant; the head's weights are all 0.
 
     Keras's own ``export`` saves each layer as an object and each weight as a variable, which takes many times as long
-    to write, convert and load.
+    to write and load.
 
     Args:
         feature_model: Keras model from float RGB 0 to 255 ``[N, H, W, 3]`` to features ``[N, D]``; run in inference
@@ -28,11 +32,15 @@ class Graph(tf.Module):  # type: ignore[misc]
     def __init__(self, feature_model: Any, head: Any, spec: InputSpec) -> None:
         super().__init__()
         self.spec = spec
-        models = (feature_model, head)
-        values = [(variable, np.asarray(variable.value)) for model in models for variable in model.variables]
+        values: list[tuple[Any, Any, str | None]]
+        values = [(variable, np.asarray(variable.value), None) for variable in feature_model.variables]
+        values += [
+            (variable, np.zeros(variable.shape, np.float32), head_constant(index))
+            for index, variable in enumerate(head.weights)
+        ]
 
         def run(image: Any) -> Any:
-            with keras.StatelessScope([(variable, tf.constant(value)) for variable, value in values]):
+            with keras.StatelessScope([(variable, tf.constant(value, name=name)) for variable, value, name in values]):
                 features = feature_model(image, training=False)
                 return features, head(features, training=False)
 
@@ -47,21 +55,3 @@ class Graph(tf.Module):  # type: ignore[misc]
         """Run the graph on photos ``[N, H, W, 3]`` of any type; returns ``features`` and ``probabilities``."""
         features, probabilities = self._run(tf.cast(image, tf.float32))
         return {FEATURES: features, PROBABILITIES: probabilities}
-
-    def graph_def(self) -> tuple[Any, tuple[str, list[int]], list[str]]:
-        """The ``GraphDef`` on float pixels, its input's name with shape ``[1, H, W, 3]``, and its outputs' names.
-
-        The outputs are the probabilities and the features.
-
-        Captured tensors, such as the statistics of Normalization, become constants.
-        """
-        definition = self._run.graph.as_graph_def()
-        captured = {placeholder.op.name: tensor for tensor, placeholder in self._run.graph.captures}
-        for node in definition.node:
-            if node.name in captured:
-                with tf.Graph().as_default():
-                    constant = tf.constant(captured[node.name].numpy(), name=node.name).op.node_def
-                node.CopyFrom(constant)
-        features, probabilities = (tensor.op.name for tensor in self._run.outputs)
-        image = (self._run.inputs[0].op.name, [1, self.spec.height, self.spec.width, 3])
-        return definition, image, [probabilities, features]

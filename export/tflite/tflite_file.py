@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 _IDENTIFIER = b"TFL3"
 _SPARE_BYTES = 2**20
 
+IMAGE, PROBABILITIES, FEATURES, SERVE = "image", "probabilities", "features", "serving_default"
+"""Names of a model's input, outputs and signature, in TFLite files as in the SavedModel."""
+
 
 class Buffer(schema.BufferT):  # type: ignore[misc]
     """A buffer aligned to 16 bytes, as kernels expect of their weights."""

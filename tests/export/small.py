@@ -1,5 +1,6 @@
 """A small network with random weights, exported as every variant; its predictions for the pictures differ widely."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,14 +30,32 @@ def pictures(count: int) -> list[Any]:
     return [decode(jpeg(colours[number % 3], number), SPEC) for number in range(count)]
 
 
+def converted_of(feature_model: Any, head: Any, photos: Sequence[Any] = ()) -> Any:
+    """Convert a feature model and a head; with ``photos``, calibrated for int8."""
+    from export.keras_to_tflite.convert import convert
+    from export.keras_to_tflite.translate_model import translate_to_tflite
+    from export.tflite.quantise import Calibration, merge_ranges, observe
+
+    backbone, calibration = translate_to_tflite(feature_model), None
+    if len(photos):
+        ranges, rows = zip(*observe(backbone, photos), strict=True)
+        calibration = Calibration(merge_ranges(ranges), np.stack(rows))
+    return convert(backbone, head, calibration)
+
+
+def saved_model_of(feature_model: Any, head: Any, spec: InputSpec, folder: Path) -> Path:
+    """Write the SavedModel of a feature model and a head."""
+    from export.saved_model.write import trace_saved_model, write_saved_model
+
+    return write_saved_model(trace_saved_model(feature_model, head, spec), head.get_weights(), LABELS, folder)
+
+
 def export(folder: Path) -> Exported:
     """Build the network and export it to ``folder``."""
     import keras
     from keras import layers
 
-    from export.saved_model.graph import Graph
-    from export.saved_model.write import write_saved_model
-    from export.tflite.convert import convert, write_variant
+    from export.tflite.write_variants import write_variant
 
     keras.utils.set_random_seed(0)
     scaling = [layers.Rescaling(1 / 127.5, -1), layers.Normalization(mean=[0.1, 0.0, -0.1], variance=[1.2, 1.0, 0.8])]
@@ -46,8 +65,7 @@ def export(folder: Path) -> Exported:
     kernel = head.layers[-1].get_weights()[0] * 30
     hidden = head.layers[0](feature_model(np.stack(pictures(9)).astype(np.float32)))
     head.layers[-1].set_weights([kernel, -np.asarray(hidden).mean(axis=0) @ kernel])
-    graph = Graph(feature_model, head, SPEC)
-    saved_model = write_saved_model(graph, LABELS, folder)
-    converted = convert(graph, pictures(12))
+    saved_model = saved_model_of(feature_model, head, SPEC, folder)
+    converted = converted_of(feature_model, head, pictures(12))
     tflite = write_variant(converted, TFLITE_VARIANTS, folder)
     return Exported(feature_model, keras.Sequential([feature_model, head]), saved_model, converted, tflite)

@@ -65,10 +65,10 @@ def main(folder: Path) -> None:
 
 def write_version(folder: Path, model_id: str) -> Manifest:
     """Write a bundle whose model compares the mean of red with the mean of blue."""
-    from export.tflite.convert import convert, write_variant
+    from export.tflite.write_variants import write_variant
     from train_job.pipeline.write_bundle import complete_bundle
 
-    paths = write_variant(convert(_graph(), PICTURES), ["float32", "int8"], folder)
+    paths = write_variant(_converted(), ["float32", "int8"], folder)
     gate = tuple(GateResult(name, "ai-edge-litert", 2, 1.0, 0.0, 0.0, 1.0, 0.0) for name in paths)
     variants = {
         name: Variant(path.name, path.stat().st_size, "ai-edge-litert", 2, 1.0, 1.0, 0.0)
@@ -133,16 +133,16 @@ def _run(manifest: Manifest) -> str:
     return json.dumps(fields, indent=2) + "\n"
 
 
-def _graph() -> Any:
+def _converted() -> Any:
     import keras
 
-    from export.saved_model.graph import Graph
+    from tests.export.small import converted_of
 
     features = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Rescaling(1 / 255)])
     features.add(keras.layers.GlobalAveragePooling2D())
     head = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "softmax")])
     head.set_weights([np.array([[5, -5], [0, 0], [-5, 5]], np.float32), np.zeros(2, np.float32)])
-    return Graph(features, head, SPEC)
+    return converted_of(features, head, PICTURES)
 
 
 if __name__ == "__main__":

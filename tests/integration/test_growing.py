@@ -146,7 +146,7 @@ def test_shards_two_of_which_were_killed_and_rerun_equal_one_process(
 ) -> None:
     photos = write_folders(tmp_path / "photos", 20, tuple(COLOURS))
     extract(photos, tmp_path / "whole", "0/1")
-    monkeypatch.setattr("train_job.extraction.extract_features.PART_BYTES", 4 * 576 * 2)
+    monkeypatch.setattr("train_job.extraction.result_writer.PART_BYTES", 4 * 576 * 2)
     from train_job.extraction import extract_features as features
 
     done = [0]

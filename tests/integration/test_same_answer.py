@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from export.gate.runtimes import saved_model_predict, tflite_predict
+from export.gate.runtimes import LoadedSavedModel, tflite_predict
 from inference_lambda import handler
 from tests.conftest import Trained
 from tests.pictures import jpeg
@@ -98,5 +98,5 @@ def test_the_same_photos_are_unknown_in_every_interface(
 def test_saved_model_and_float32_agree_within_1e_4_on_every_training_photo(trained: Trained) -> None:
     predictor = Predictor.load(trained.bundle)
     photos = np.stack([decode(path.read_bytes(), predictor.manifest.input) for path in trained.photos.rglob("*.jpg")])
-    served = saved_model_predict(trained.bundle / "saved_model")(photos)
+    served = LoadedSavedModel(trained.bundle / "saved_model").predict(photos)
     np.testing.assert_allclose(served, [predictor.probabilities(photo) for photo in photos], atol=1e-4)

@@ -16,6 +16,8 @@ from transferlite.errors import InputError
 from transferlite.images.decoder import RGB
 
 PLAIN = "plain"
+AUGMENTATION_VERSION = 1
+"""Raise it when a view of a photo changes: feature rows of earlier versions are not reused."""
 
 _CROP_AREA = (0.5, 1.0)
 _ASPECT_RATIO = (4 / 5, 5 / 4)

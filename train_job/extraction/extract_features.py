@@ -2,44 +2,24 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-import numpy as np
-from numpy.typing import NDArray
-
-from train_job.data.augmentation import PLAIN, augment
-from train_job.data.example import Example, RejectedPhoto, Split
+from train_job.data.augmentation import augment
+from train_job.data.example import Example, RejectedPhoto
 from train_job.data.load_photos import CONTENT_CODES, WORKERS, DecodedPhoto, load_photos
-from train_job.data.photo_facts import PhotoFacts
 from train_job.data.photos import Photos
 from train_job.extraction.forward_pass import ForwardPass
+from train_job.extraction.result_writer import FeatureRequest, ResultWriter
 from train_job.progress import Reporter
 from train_job.sigterm import stopped_by_sigterm
-from train_job.store.feature_store import FeatureSpace, FeatureStore
-from train_job.store.photo_index import PhotoRecord
+from train_job.store.feature_store import FeatureStore
 from transferlite.errors import TransferLiteError
 from transferlite.images.decoder import RGB
-from transferlite.images.input_spec import DECODER_VERSION, InputSpec
+from transferlite.images.input_spec import InputSpec
 from transferlite.storage.locations import open_store, split_uri
 from transferlite.storage.prefetch import prefetch_map
-
-PART_BYTES = 32 * 2**20
-"""Size of a part in the store: 13,000 feature rows of EfficientNet-Lite0, or a few activations at a cut."""
-PART_SECONDS = 30.0
-"""Longest time before finished rows are written, and so the most work that a killed job loses."""
-
-
-@dataclass(frozen=True)
-class FeatureRequest:
-    """Feature spaces that each photo needs: ``spaces[view]`` has one for each output of the feature model."""
-
-    spaces: Mapping[str, tuple[FeatureSpace, ...]]
-
-    def views_of(self, example: Example) -> tuple[str, ...]:
-        """Views that a photo needs: only the plain one if the user assigned it to the test split."""
-        return (PLAIN,) if example.split is Split.TEST else tuple(self.spaces)
 
 
 @dataclass
@@ -105,7 +85,6 @@ def extract_features(
     Raises:
         StoppedError: ``stop`` returned True; finished rows are written.
         UnavailableError: the photos' store or the feature store does not answer.
-        InputError: a feature row overflows float16.
     """
     extraction = _Extraction(request, store, spec, stop)
     if not all(example.stamp for example in examples):
@@ -114,7 +93,7 @@ def extract_features(
     if new:
         with report.progress("features", len(new)) as advance:
             extraction.run(new, forward(), advance)
-    results = [(example, extraction.results[example.image]) for example in examples]
+    results = [(example, extraction.result_of(example)) for example in examples]
     usable = Photos.of(replace(example, sha256=result) for example, result in results if isinstance(result, str))
     rejected = tuple(
         replace(result, uri=example.image, row=example.row)
@@ -145,17 +124,30 @@ class _Extraction:
         self.counts = ExtractionCounts()
         self.results: dict[str, str | RejectedPhoto] = {}
         self._stored = {view: [store.row_index(space) for space in spaces] for view, spaces in request.spaces.items()}
+        self._facts = store.facts()
         self._started: set[str] = set()
+        self._overflowed: set[str] = set()
+
+    def result_of(self, example: Example) -> str | RejectedPhoto:
+        """The photo's sha256, or why it cannot be used."""
+        result = self.results[example.image]
+        return _overflow(example) if isinstance(result, str) and result in self._overflowed else result
 
     def select_new(self, examples: Sequence[Example]) -> list[Example]:
-        """The photos that have to be fetched; the index gives the results of the others."""
+        """The photos that have to be fetched: those without a known row or without facts."""
         uris, stamps = [example.image for example in examples], [example.stamp for example in examples]
         records = self.store.photos().lookup(uris, stamps)
+        usable = [record.sha256 for record in records if record is not None and not record.code]
+        with_facts = {sha256 for sha256, known in zip(usable, self._facts.contains(usable), strict=True) if known}
         new: list[Example] = []
         for example, record in zip(examples, records, strict=True):
             if record is not None and record.code:
                 self.results[example.image] = RejectedPhoto(example.image, example.row, record.code, record.reason)
-            elif record is not None and not self._missing_views(replace(example, sha256=record.sha256)):
+            elif (
+                record is not None
+                and record.sha256 in with_facts
+                and not self._missing_views(replace(example, sha256=record.sha256))
+            ):
                 self.results[example.image] = record.sha256
                 self.counts.reused += 1
             else:
@@ -165,14 +157,16 @@ class _Extraction:
     def run(self, new: Sequence[Example], forward: ForwardPass, advance: Callable[[], None]) -> None:
         """Fetch, decode and run the photos ``new``; finished rows are written even if an error is raised."""
         started = time.perf_counter()
-        writer = _Writer(self.request, self.store)
+        writer = ResultWriter(self.request, self.store)
         self.counts.engine = forward.name
         try:
             for (example, view, is_last), outputs in forward.run(self._images(new, writer, advance)):
                 self.counts.forwarded += 1
-                writer.add_rows(view, example.sha256, outputs)
+                if not writer.add_rows(view, example.sha256, outputs):
+                    self._overflowed.add(example.sha256)
                 if is_last:
-                    self._finish(example, example.sha256, writer, advance)
+                    overflows = example.sha256 in self._overflowed
+                    self._finish(example, _overflow(example) if overflows else example.sha256, writer, advance)
         except BaseException:
             with contextlib.suppress(TransferLiteError):
                 writer.flush()
@@ -182,11 +176,11 @@ class _Extraction:
         self.counts.waiting = forward.busy.waiting(self.counts.seconds)
 
     def _images(
-        self, new: Sequence[Example], writer: "_Writer", advance: Callable[[], None]
+        self, new: Sequence[Example], writer: ResultWriter, advance: Callable[[], None]
     ) -> Iterator[tuple[tuple[Example, str, bool], Callable[[], RGB]]]:
         """Each missing view as ``(example, view, whether it is the last)``, and a function that makes its image."""
         by_uri = {example.image: example for example in new}
-        for loaded in load_photos(new, self.spec, lambda example: not self._missing_views(example)):
+        for loaded in load_photos(new, self.spec, self._is_complete):
             if isinstance(loaded, DecodedPhoto):
                 yield from self._views(loaded, writer, advance)
             elif isinstance(loaded, RejectedPhoto):
@@ -196,7 +190,7 @@ class _Extraction:
                 self._finish_reused(loaded.example, writer, advance)
 
     def _views(
-        self, photo: DecodedPhoto, writer: "_Writer", advance: Callable[[], None]
+        self, photo: DecodedPhoto, writer: ResultWriter, advance: Callable[[], None]
     ) -> Iterator[tuple[tuple[Example, str, bool], Callable[[], RGB]]]:
         sha256 = photo.example.sha256
         writer.facts[sha256] = photo.facts
@@ -209,13 +203,13 @@ class _Extraction:
         for view in views:
             yield (photo.example, view, view == views[-1]), partial(augment, photo.image, view, sha256)
 
-    def _finish_reused(self, example: Example, writer: "_Writer", advance: Callable[[], None]) -> None:
+    def _finish_reused(self, example: Example, writer: ResultWriter, advance: Callable[[], None]) -> None:
         self.counts.fetched += 1
         self.counts.reused += 1
         self._finish(example, example.sha256, writer, advance)
 
     def _finish(
-        self, example: Example, result: str | RejectedPhoto, writer: "_Writer", advance: Callable[[], None]
+        self, example: Example, result: str | RejectedPhoto, writer: ResultWriter, advance: Callable[[], None]
     ) -> None:
         """Record a photo's sha256 or rejection. Raises StoppedError if the job is asked to stop."""
         self.results[example.image] = result
@@ -223,6 +217,10 @@ class _Extraction:
         advance()
         if self.stop():
             raise stopped_by_sigterm()
+
+    def _is_complete(self, example: Example) -> bool:
+        """Whether the store has the photo's facts and all its rows."""
+        return not self._missing_views(example) and bool(self._facts.contains([example.sha256])[0])
 
     def _missing_views(self, example: Example) -> tuple[str, ...]:
         """Views that lack the row of at least one output in the store."""
@@ -233,57 +231,7 @@ class _Extraction:
         )
 
 
-class _Writer:
-    """Collects feature rows, facts and photo records, and writes them in parts.
-
-    A photo's rows and facts are written before its record, so that the index never lists a photo without rows.
-    """
-
-    def __init__(self, request: FeatureRequest, store: FeatureStore) -> None:
-        self._request = request
-        self._store = store
-        self._rows: dict[str, list[tuple[str, list[NDArray[np.float16]]]]] = {view: [] for view in request.spaces}
-        self._photos: list[PhotoRecord] = []
-        self.facts: dict[str, PhotoFacts] = {}
-        self._bytes = 0
-        self._written = time.monotonic()
-
-    def add_rows(self, view: str, sha256: str, outputs: Sequence[NDArray[np.float32]]) -> None:
-        """Add a view's feature rows, one for each output."""
-        with np.errstate(over="ignore"):  # the store raises on overflow
-            rows = [output.astype(np.float16) for output in outputs]
-        self._rows[view].append((sha256, rows))
-        self._bytes += sum(row.nbytes for row in rows)
-
-    def add_photo(self, example: Example, result: str | RejectedPhoto) -> None:
-        """Add a finished photo's record; write a part if enough has been collected."""
-        record = _record(example, result)
-        if record is not None:
-            self._photos.append(record)
-        if self._bytes >= PART_BYTES or time.monotonic() - self._written > PART_SECONDS:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write everything collected."""
-        for view, spaces in self._request.spaces.items():
-            done = self._rows[view]
-            hashes = [sha256 for sha256, _ in done]
-            for output, space in enumerate(spaces if done else ()):
-                self._store.add(space, hashes, np.stack([rows[output] for _, rows in done]))
-            self._rows[view] = []
-        self._store.add_facts(self.facts)
-        self._store.add_photos(self._photos)
-        self._photos, self._bytes = [], 0
-        self.facts = {}
-        self._written = time.monotonic()
-
-
-def _record(example: Example, result: str | RejectedPhoto) -> PhotoRecord | None:
-    """The photo's record for the index; None without a stamp, or for a rejection that may not recur."""
-    if not example.stamp:
-        return None
-    if isinstance(result, str):
-        return PhotoRecord(example.image, example.stamp, result, DECODER_VERSION)
-    if result.code not in CONTENT_CODES:
-        return None
-    return PhotoRecord(example.image, example.stamp, "", DECODER_VERSION, result.code, result.reason)
+def _overflow(example: Example) -> RejectedPhoto:
+    """The rejection of a photo whose feature row float16 cannot represent."""
+    reason = "the backbone's output for it is not a number that float16 can represent"
+    return RejectedPhoto(example.image, example.row, "overflow", reason)

@@ -1,7 +1,7 @@
 """Run the feature model over photos on the fastest engine of this machine: LiteRT on a CPU, TensorFlow on GPUs.
 
 On a CPU, LiteRT (XNNPACK) runs every backbone of the table 1.15 to 4.5 times as fast as TensorFlow, with the same
-rows within float16 (``docs/benchmarks.md``, "The forward pass"). TensorFlow runs models that LiteRT cannot.
+rows within float16 (``docs/benchmarks.md``, "The forward pass").
 """
 
 import os
@@ -28,7 +28,7 @@ Outputs = list[NDArray[np.float32]]
 Source = Iterable[tuple[Item, Callable[[], RGB]]]
 """Input of a forward pass: a key, and a function, called on a thread, that makes its image uint8 ``[H, W, 3]``."""
 
-_CPU_BATCH, _GPU_BATCH = 32, 256
+_GPU_BATCH = 256
 _MAX_INTERPRETERS = 8
 
 
@@ -108,15 +108,6 @@ def _invoke(interpreter: Any, image: RGB) -> Outputs:
     return [interpreter.get_tensor(output["index"])[0] for output in interpreter.get_output_details()]
 
 
-def tensorflow_forward_pass(model: Any, batch: int = _CPU_BATCH) -> ForwardPass:
-    """Run a Keras model with TensorFlow on the CPU, in batches."""
-    import tensorflow as tf
-
-    forward = tf.function(lambda images: tf.nest.flatten(model(tf.cast(images, tf.float32), training=False)))
-    busy = BusyTime(1)
-    return ForwardPass("tensorflow on the cpu", "float32", partial(_batched, forward, batch, busy), busy)
-
-
 def gpu_forward_pass(model: Callable[[], Any], gpus: Sequence[str], batch: int = _GPU_BATCH) -> ForwardPass:
     """Run the model on GPUs with TensorFlow, compiled by XLA in mixed precision, ``batch`` photos per device.
 
@@ -124,6 +115,8 @@ def gpu_forward_pass(model: Callable[[], Any], gpus: Sequence[str], batch: int =
     """
     import keras
     import tensorflow as tf
+
+    from train_job.head.compiled_loop import compile_lock
 
     strategy = tf.distribute.MirroredStrategy(list(gpus))
     previous = keras.config.dtype_policy()
@@ -153,8 +146,20 @@ def gpu_forward_pass(model: Callable[[], Any], gpus: Sequence[str], batch: int =
         outputs = run_replicas(strategy.experimental_distribute_values_from_function(shard))
         return [_interleave(strategy.experimental_local_results(output)) for output in outputs]
 
+    is_compiled = False
+
+    def compile_and_step(images: NDArray[np.uint8]) -> Any:
+        """Run a batch; the first one under the lock of XLA, since it compiles."""
+        nonlocal is_compiled
+        if is_compiled:
+            return step(images)
+        with compile_lock:
+            outputs = step(images)
+        is_compiled = True
+        return outputs
+
     busy = BusyTime(1)
-    run = partial(_batched, step, batch * len(gpus), busy)
+    run = partial(_batched, compile_and_step, batch * len(gpus), busy)
     return ForwardPass(f"tensorflow on {len(gpus)} gpus", "mixed_float16", run, busy)
 
 

@@ -1,27 +1,32 @@
 """A job's frozen backbone: its weights and feature spaces, extraction of missing rows, and their tables in memory."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from export.keras_to_tflite.translate_model import translate_to_tflite
 from train_job.backbones.build import build_backbone, feature_model, weights_sha256
 from train_job.backbones.catalog import BACKBONES, Backbone, has_packaged_weights
 from train_job.backbones.efficientnet_lite import EFFICIENTNET_LITE, EfficientNetLite, imagenet_sha256
+from train_job.backbones.efficientnet_lite_file import efficientnet_lite_tflite
 from train_job.backbones.fine_tune_cut import Cut, find_cut
-from train_job.backbones.litert.efficientnet_lite_file import efficientnet_lite_tflite
+from train_job.backbones.weights_identity import weights_identity
 from train_job.backbones.weights_source import weights_source
-from train_job.data.augmentation import view_names
+from train_job.data.augmentation import AUGMENTATION_VERSION, PLAIN, view_names
 from train_job.data.example import Example
-from train_job.extraction.choose_runtime import dtype_policy, fastest_forward_pass, gpu_names
-from train_job.extraction.extract_features import ExtractionResult, FeatureRequest, extract_features
-from train_job.extraction.forward_pass import ForwardPass, available_cores, litert_forward_pass
+from train_job.extraction.backbone_files import BackboneFiles, no_conversions
+from train_job.extraction.choose_runtime import dtype_policy, engine, gpu_names
+from train_job.extraction.extract_features import ExtractionResult, extract_features
+from train_job.extraction.forward_pass import ForwardPass, available_cores, gpu_forward_pass, litert_forward_pass
+from train_job.extraction.result_writer import FeatureRequest
 from train_job.head.row_sets import FeatureTable
 from train_job.options import TrainOptions
 from train_job.progress import Reporter
 from train_job.store.compaction import compact, count_small_parts
+from train_job.store.conversion_store import ConversionStore
 from train_job.store.feature_store import FeatureSpace, FeatureStore
 from transferlite.errors import TransferLiteError
 from transferlite.images.input_spec import InputSpec
@@ -33,6 +38,12 @@ MAX_SMALL_PARTS = 32
 class FrozenBackbone:
     """A backbone with its weights, and the feature spaces of its rows.
 
+    What was made of the same weights before is read from ``conversions``, so that a known backbone is not even built.
+
+    Args:
+        options: the job's options.
+        conversions: where conversions are kept; None keeps none.
+
     Attributes:
         gpus: names of the GPUs.
         backbone: entry of the table.
@@ -40,9 +51,10 @@ class FrozenBackbone:
         sha256: hash of the weights before any fine-tuning.
         cut: cut for fine-tuning; None without fine-tuning.
         views: names of each training photo's views.
+        files: files made of the backbone before any fine-tuning.
     """
 
-    def __init__(self, options: TrainOptions) -> None:
+    def __init__(self, options: TrainOptions, conversions: ConversionStore | None = None) -> None:
         self.options = options
         self.gpus = gpu_names()
         self.backbone: Backbone = BACKBONES[options.backbone]
@@ -50,9 +62,23 @@ class FrozenBackbone:
         self.spec = InputSpec(size, size, options.resize)
         packaged = has_packaged_weights(self.backbone, options.weights)
         self._packaged: EfficientNetLite | None = EFFICIENTNET_LITE[self.backbone.name] if packaged else None
-        self.sha256 = imagenet_sha256(self._packaged) if self._packaged else weights_sha256(self.keras_model)
+        self._conversions = conversions or no_conversions()
+        self.sha256 = imagenet_sha256(self._packaged) if self._packaged else self._weights_sha256()
         self.cut: Cut | None = find_cut(self.keras_model, options.fine_tune_from) if options.fine_tune_from else None
         self.views = view_names(options.augment, options.views)
+        self.files = BackboneFiles(
+            (self.backbone.name, self.sha256), self.spec, lambda: self.feature_model, self._conversions, self._write
+        )
+
+    def _weights_sha256(self) -> str:
+        source = weights_identity(self.backbone, self.options.weights, self.options.seed)
+        make = lambda: weights_sha256(self.keras_model).encode()  # noqa: E731
+        return self._conversions.read_or_make({"file": "weights_sha256"} | source, make).decode()
+
+    @property
+    def _write(self) -> Callable[[], bytes] | None:
+        """A function that writes the TFLite file in less time than the store needs to read it, if there is one."""
+        return partial(efficientnet_lite_tflite, self._packaged, self.spec) if self._packaged else None
 
     @cached_property
     def keras_model(self) -> Any:
@@ -67,14 +93,20 @@ class FrozenBackbone:
 
     @cached_property
     def feature_model(self) -> Any:
-        """The Keras model from float RGB 0 to 255 ``[N, H, W, 3]`` to feature rows ``[N, D]``."""
+        """The Keras model from float RGB 0 to 255 ``[N, H, W, 3]`` to feature rows ``[N, D]``, built on first use."""
         return feature_model(self.keras_model, self.backbone, self.spec)
+
+    def fine_tuned_files(self) -> "BackboneFiles":
+        """Files made of the backbone after fine-tuning. They are not kept: no other job has the same weights."""
+        key = (self.backbone.name, weights_sha256(self.keras_model))
+        return BackboneFiles(key, self.spec, lambda: self.feature_model, no_conversions())
 
     def forward_pass(self) -> ForwardPass:
         """The fastest forward pass on this machine."""
-        if self._packaged and self.cut is None and not self.gpus:
-            return litert_forward_pass(efficientnet_lite_tflite(self._packaged, self.spec), available_cores())
-        return fastest_forward_pass(self._extraction_model, self.gpus)
+        if self.gpus:
+            return gpu_forward_pass(self._extraction_model, self.gpus)
+        content = self.files.tflite if self.cut is None else translate_to_tflite(self._extraction_model())
+        return litert_forward_pass(content, available_cores())
 
     def _extraction_model(self) -> Any:
         """The feature model with a second output at the cut; on GPUs a copy in their dtype policy."""
@@ -96,8 +128,17 @@ class FrozenBackbone:
         )
 
     def _space(self, view: str, layer: str, width: int) -> FeatureSpace:
-        precision = dtype_policy(self.gpus)
-        return FeatureSpace(self.backbone.name, self.sha256, self.spec, width, layer, view, precision)
+        return FeatureSpace(
+            self.backbone.name,
+            self.sha256,
+            self.spec,
+            width,
+            layer,
+            view,
+            dtype_policy(self.gpus),
+            engine(self.gpus),
+            AUGMENTATION_VERSION if view != PLAIN else 0,
+        )
 
 
 def extract_missing(

@@ -77,10 +77,12 @@ def extract_shard(options: TrainOptions, shard: Shard, report: Reporter) -> Extr
         report.line(f"shard {shard}: {len(examples)} of {len(dataset.examples)} photos")
         with quiet_native_logs():
             from train_job.extraction.frozen_backbone import FrozenBackbone, extract_missing
+            from train_job.store.conversion_store import ConversionStore
             from train_job.store.feature_store import FeatureStore
 
         store = FeatureStore.open(options.feature_store, report.warning)
-        return extract_missing(FrozenBackbone(options), examples, store, report, stop).counts
+        conversions = ConversionStore(store.store, report.warning)
+        return extract_missing(FrozenBackbone(options, conversions), examples, store, report, stop).counts
 
 
 def extract_in_processes(options: TrainOptions, shard: Shard, workers: int) -> ExtractionCounts:

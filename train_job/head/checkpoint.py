@@ -48,6 +48,14 @@ class Checkpoint:
     def _stamp(self) -> str:
         return f"{_FORMAT} {self.fingerprint}"
 
+    def exists(self) -> bool:
+        """Whether there is a state, of this or another job."""
+        try:
+            self.store.head(self.key)
+        except NotFoundError:
+            return False
+        return True
+
     def load(self) -> Arrays | None:
         """Read the state; None if it is missing, damaged, of another format or has another fingerprint."""
         try:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -31,7 +31,8 @@ The feature rows of a call are first copied together: 26 MB for EfficientNet-Lit
 _COPY_BYTES = 2**25
 """Limit of the feature rows that are copied together for a call of several epochs."""
 
-_compile_lock = threading.Lock()
+compile_lock = threading.Lock()
+"""Held by whatever compiles with XLA: it has crashed on two compilations at once."""
 
 
 # -- planning ---------------------------------------------------------------------------------------------------------
@@ -103,14 +104,13 @@ class EpochProgram:
     Args:
         head: a Keras model from feature rows ``[N, D]`` to probabilities ``[N, C]``.
         recipe: settings of the fit.
-        total_steps: steps of the whole fit, which a learning rate schedule depends on.
         max_steps: most steps in one call, over all its epochs.
         compiled: compile with XLA.
     """
 
-    def __init__(self, head: Any, recipe: Recipe, total_steps: int, max_steps: int, compiled: bool) -> None:
-        self.recipe, self.total_steps, self.max_steps = recipe, total_steps, max_steps
-        self.optimizer = recipe.new_optimizer(total_steps)
+    def __init__(self, head: Any, recipe: Recipe, max_steps: int, compiled: bool) -> None:
+        self.recipe, self.max_steps = recipe, max_steps
+        self.optimizer = recipe.new_optimizer(1)
         self.optimizer.build(head.trainable_variables)
         self._width, self._classes, self._is_compiled = head.input_shape[-1], head.output_shape[-1], False
         self.validation_rows = recipe.batch_size * max(1, VALIDATION_BYTES // (2 * self._width * recipe.batch_size))
@@ -118,16 +118,11 @@ class EpochProgram:
         run = _epochs_function(head, self.optimizer, recipe, max_steps)
         self._run = tf.function(run, jit_compile=compiled, autograph=False)
 
-    def supports(self, total_steps: int, steps_per_call: int) -> bool:
-        """Whether it can run a fit of ``total_steps`` with at least ``steps_per_call`` in a call."""
-        same_schedule = self.recipe.schedule == "constant" or total_steps == self.total_steps
-        return steps_per_call <= self.max_steps and same_schedule
-
     def compile(self) -> None:
-        """Compile by a call without steps. A lock allows one compilation at a time: XLA has crashed on two at once."""
+        """Compile by a call without steps."""
         zero = tf.constant(0)
         rows, validation = self._zeros(self.max_steps * self.recipe.batch_size), self._zeros(self.validation_rows)
-        with _compile_lock:
+        with compile_lock:
             self._run(zero, zero, *rows, tf.ones(self._classes), zero, *validation)
         self._is_compiled = True
 
@@ -161,25 +156,38 @@ class EpochProgram:
 
 def new_program(head: Any, plan: StepPlan, recipe: Recipe, limits: ResourceLimits) -> EpochProgram:
     """Build a program for ``plan`` without compiling it."""
-    return EpochProgram(head, recipe, recipe.epochs * plan.steps_per_epoch, plan.max_steps, limits.compiled)
+    return EpochProgram(head, recipe, plan.max_steps, limits.compiled)
 
 
 class PreparedProgram:
-    """A head's program and predict function, compiled on a thread while the feature rows are extracted."""
+    """A head's program and predict function, compiled on a thread while the feature rows are extracted.
 
-    def __init__(self, head: Any, rows: int, recipe: Recipe, limits: ResourceLimits) -> None:
+    With ``start`` False it is compiled on demand only, as a finished training does not need it.
+    """
+
+    def __init__(self, head: Any, rows: int, recipe: Recipe, limits: ResourceLimits, start: bool = True) -> None:
         self._program = new_program(head, StepPlan.of(rows, head.input_shape[-1], recipe, limits), recipe, limits)
-        pool = ThreadPoolExecutor(1, thread_name_prefix="compile")
-        self._ready = pool.submit(self._prepare, head)
-        pool.shutdown(wait=False)
+        self._ready: Future[None] | None = None
+        if start:
+            pool = ThreadPoolExecutor(1, thread_name_prefix="compile")
+            self._ready = pool.submit(self._prepare, head)
+            pool.shutdown(wait=False)
 
     def _prepare(self, head: Any) -> None:
         self._program.compile()
         predict_function(head).get_concrete_function()
 
+    def wait(self) -> None:
+        """Wait for a compilation that has started: it restores the head's weights, and would undo changes to them.
+
+        Raises what the compilation raised.
+        """
+        if self._ready is not None:
+            self._ready.result()
+
     def program(self) -> EpochProgram:
-        """Wait for the program. Raises what its compilation raised."""
-        self._ready.result()
+        """The program, after a compilation that has started. Raises as :meth:`wait`."""
+        self.wait()
         return self._program
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from train_job.backbones.fine_tune_cut import Cut, top_model
 from train_job.head.checkpoint import Checkpoint
 from train_job.head.compiled_loop import ResourceLimits
-from train_job.head.fit import FitResult, fit_head, predict_probabilities
+from train_job.head.finished_fit import FitResult
+from train_job.head.fit import fit_head, predict_probabilities
 from train_job.head.recipe import Epoch, Recipe
 from train_job.head.row_sets import RowSet
 from train_job.scores import score_predictions

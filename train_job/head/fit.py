@@ -28,6 +28,8 @@ from train_job.head.compiled_loop import (
     predict_function,
 )
 from train_job.head.early_stopping import is_finished
+from train_job.head.finished_fit import FitResult, numbered, restore_finished
+from train_job.head.optimizer import set_total_steps
 from train_job.head.recipe import Epoch, Recipe
 from train_job.head.row_sets import RowSet, ShuffledOrder
 from train_job.sigterm import stopped_by_sigterm
@@ -36,7 +38,7 @@ from transferlite.storage.prefetch import prefetch_map
 
 SAVE_SECONDS = 60.0
 """Seconds between checkpoints."""
-SHORT_SECONDS = 5.0
+SHORT_SECONDS = 1.0
 """Finished fits shorter than this are not checkpointed: rerunning is as fast as loading."""
 PREDICT_BYTES = 2**25
 """Size of the float32 rows that are predicted at once."""
@@ -53,14 +55,6 @@ class Progress:
     history: list[Epoch] = field(default_factory=list)
     best_epoch: int = 0
     best: list[NDArray[Any]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """The metrics of each epoch, and the epoch whose weights the head ends with."""
-
-    history: list[Epoch]
-    epoch: int
 
 
 def fit_head(
@@ -84,7 +78,7 @@ def fit_head(
         recipe: settings of the fit.
         on_epoch: called with each epoch's metrics, first with those of an earlier attempt.
         limits: memory, and size of a program.
-        prepared: a program compiled for about as many rows; if it does not support this fit, another is compiled.
+        prepared: a program compiled for about as many rows; if its calls are too short, another is compiled.
         checkpoint: state kept between attempts.
         stop: called between programs; True stops the fit.
 
@@ -94,6 +88,12 @@ def fit_head(
     """
     if recipe.needs_validation and not len(validation):
         raise InputError("there is no validation photo to choose the best epoch by", hint="change --split")
+    if prepared is not None:
+        prepared.wait()
+    if finished := restore_finished(head, recipe, checkpoint):
+        for epoch in finished.history:
+            on_epoch(epoch)
+        return finished
     fit = _Fit(head, train, validation, recipe, limits, prepared)
     fit.restore(checkpoint)
     for epoch in fit.progress.history:
@@ -139,8 +139,9 @@ class _Fit:
         self.plan = plan = StepPlan.of(len(rows), int(rows.table.shape[1]), recipe, limits)
         self.order = ShuffledOrder(len(rows), recipe.seed, plan.shuffle_window)
         program = prepared.program() if prepared is not None else None
-        if program is None or not program.supports(recipe.epochs * plan.steps_per_epoch, plan.steps_per_call):
+        if program is None or program.max_steps < plan.steps_per_call:
             program = new_program(head, plan, recipe, limits)
+        set_total_steps(program.optimizer, recipe.epochs * plan.steps_per_epoch)
         self.program, self.optimizer = program, program.optimizer
         self.class_weights = tf.constant(class_weight_vector(recipe.class_weights, rows.labels, head.output_shape[-1]))
         self.resident = None if plan.shuffle_window else on_device(rows.take(slice(None)))
@@ -150,8 +151,6 @@ class _Fit:
     def run(self, on_epoch: Callable[[Epoch], None]) -> Iterator[bool]:
         """Call the program until the fit is over; yields after each call whether it was the last."""
         progress = self.progress
-        if progress.history and self._is_over():
-            return
         for call, rows in prefetch_map(self._inputs, self._calls(), 1, 1):
             ends_epoch = call.start + call.steps == self.plan.steps_per_epoch
             for loss, correct, val_loss, val_correct in self._execute(call, rows, validate=ends_epoch).tolist():
@@ -218,10 +217,10 @@ class _Fit:
             return
         state = json.loads(str(arrays["progress"]))
         history = [Epoch(*values) for values in state.pop("history")]
-        self.head.set_weights(_numbered(arrays, "head"))
-        for variable, value in zip(self.optimizer.variables, _numbered(arrays, "optimizer"), strict=True):
+        self.head.set_weights(numbered(arrays, "head"))
+        for variable, value in zip(self.optimizer.variables, numbered(arrays, "optimizer"), strict=True):
             variable.assign(value)
-        self.progress = Progress(**state, history=history, best=_numbered(arrays, "best"))
+        self.progress = Progress(**state, history=history, best=numbered(arrays, "best"))
 
     def save(self, checkpoint: Checkpoint | None) -> None:
         """Save the weights, the optimizer's variables and the progress."""
@@ -241,14 +240,6 @@ class _Fit:
         if self.progress.best:
             self.head.set_weights(self.progress.best)
         return FitResult(self.progress.history, self.progress.best_epoch or len(self.progress.history))
-
-
-def _numbered(arrays: Arrays, name: str) -> list[NDArray[Any]]:
-    """The arrays ``name.0``, ``name.1``, ..."""
-    values: list[NDArray[Any]] = []
-    while f"{name}.{len(values)}" in arrays:
-        values.append(arrays[f"{name}.{len(values)}"])
-    return values
 
 
 def _best_epoch(history: list[Epoch]) -> Epoch:

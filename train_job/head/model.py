@@ -1,15 +1,18 @@
 """The classifier: normalisation, frozen backbone, GlobalAveragePooling2D, Dense relu, Dense softmax.
 
 It is kept as a feature model and a head that meet in one feature row per photo: the backbone runs once per photo, and
-the head trains on feature rows. :attr:`Classifier.model` joins them into one Keras model on uint8 images.
+the head trains on feature rows.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers
+from numpy.typing import NDArray
 
 from transferlite.images.input_spec import InputSpec
 
@@ -21,14 +24,24 @@ class Classifier:
     Attributes:
         labels: class names in the order of the outputs.
         input: size of the input.
-        feature_model: a Keras model from float RGB 0 to 255 ``[N, H, W, 3]`` to feature rows ``[N, D]``.
+        build_feature_model: returns :attr:`feature_model`; called only if the Keras backbone is needed.
         head: a Keras model from feature rows ``[N, D]`` to probabilities ``[N, len(labels)]``.
     """
 
     labels: tuple[str, ...]
     input: InputSpec
-    feature_model: Any
+    build_feature_model: Callable[[], Any]
     head: Any
+
+    @cached_property
+    def feature_model(self) -> Any:
+        """A Keras model from float RGB 0 to 255 ``[N, H, W, 3]`` to feature rows ``[N, D]``."""
+        return self.build_feature_model()
+
+    def predict(self, photos: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Photos ``[N, H, W, 3]`` -> probabilities ``[N, len(labels)]``, computed by the Keras layers one by one."""
+        rows = self.feature_model(photos.astype(np.float32), training=False)
+        return np.asarray(self.head(rows, training=False))
 
     @cached_property
     def model(self) -> Any:

@@ -16,9 +16,12 @@ from train_job.quality.learnt_photos import LearntPhotos, unfair_tests
 from train_job.store.facts_index import FactsIndex
 from train_job.store.feature_store import FeatureStore
 from train_job.store.pixel_cache import MAX_GATE_PHOTOS, available_photos, balanced_sample, decoded_photos
-from transferlite.errors import BundleError, NotFoundError
+from transferlite.errors import BundleError, NotFoundError, ReplacedError
 from transferlite.predict.predictor import Predictor
 from transferlite.registry.open_registry import Registry
+
+_MAX_COMPARISONS = 5
+"""Comparisons with versions that other jobs promoted meanwhile, before this job gives way."""
 
 
 def compare_with_champion(job: JobContext, trained: TrainedClassifier, exported: ExportedVariants) -> Comparison | None:
@@ -98,6 +101,40 @@ def refusals(
     if chosen is not None and chosen["threshold"] is None:
         reasons.append(f"no threshold has a precision of {chosen['precision']:.0%} on the validation photos")
     return (*reasons, *unserved(job.registry, job.options.channel, exported.variants, exported.left_out))
+
+
+def current_version(job: JobContext) -> str:
+    """Id of the version that the channel points to; empty if it has none, or a damaged pointer."""
+    try:
+        return job.registry.channel(job.options.channel).model_id
+    except (NotFoundError, BundleError):
+        return ""
+
+
+def promote(job: JobContext, trained: TrainedClassifier, exported: ExportedVariants, compared: str) -> tuple[str, ...]:
+    """Point the channel to the new version, if it still points to the version ``compared``.
+
+    If another job has replaced that version meanwhile, the new version is first compared with its successor.
+
+    Returns:
+        The reasons why the channel was left unchanged; empty if it points to the new version.
+    """
+    model_id, channel = exported.model_info.model_id, job.options.channel
+    for _ in range(_MAX_COMPARISONS):
+        try:
+            replaces = compared if job.options.promote == "auto" else None
+            pointer = job.registry.promote(model_id, channel, replaces=replaces)
+        except ReplacedError as error:
+            job.report.warning(f"{error}: comparing again; the report shows the first comparison")
+            compared = current_version(job)
+            refused = refusals(job, trained, exported, compare_with_champion(job, trained, exported))
+            if refused:
+                return refused
+        else:
+            previous = f" (was {pointer.previous[0]})" if pointer.previous else ""
+            job.report.line(f"{channel} -> {pointer.model_id}{previous}")
+            return ()
+    return (f"other jobs replaced its version {_MAX_COMPARISONS} times while this one was compared with it",)
 
 
 def unserved(registry: Registry, channel: str, variants: Iterable[str], left_out: Mapping[str, str]) -> tuple[str, ...]:

@@ -4,9 +4,8 @@ The frozen backbone runs once per photo, and the head is trained on the resultin
 ``--fine-tune-from``, a second stage also trains the top of the backbone, on activations cached at the cut.
 """
 
-import hashlib
-import json
 import tempfile
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -21,11 +20,14 @@ from train_job.data.dataset import Dataset
 from train_job.data.example import Example, Split
 from train_job.data.split import SplitShares
 from train_job.evaluation.evaluate import Evaluation
+from train_job.extraction.backbone_files import BackboneFiles
 from train_job.extraction.extract_features import ExtractionCounts
 from train_job.extraction.frozen_backbone import FrozenBackbone
+from train_job.extraction.prepare_export import ExportPreparation, PreparedExport
 from train_job.head.checkpoint import Arrays, Checkpoint
 from train_job.head.compiled_loop import PreparedProgram, ResourceLimits
 from train_job.head.fine_tune import ROWS_PER_CALL, fine_tune
+from train_job.head.fingerprint import training_fingerprint
 from train_job.head.fit import fit_head
 from train_job.head.model import Classifier, head_model
 from train_job.head.recipe import Epoch, Recipe, fine_tune_recipe_from_options, recipe_from_options
@@ -39,8 +41,10 @@ from train_job.quality.findings import CheckResult
 from train_job.quality.label_changes import LabelChanges, find_label_changes
 from train_job.quality.label_issues import LabelIssue
 from train_job.quality.learnt_photos import LearntPhotos, learnt_photos
+from train_job.store.conversion_store import ConversionStore
 from train_job.store.feature_store import FeatureStore
 from transferlite.errors import InputError
+from transferlite.storage.locations import open_store
 
 _POOLED, _AT_CUT = 0, 1
 """Outputs of the backbone: pooled features, and the activations at the fine-tuning cut."""
@@ -65,6 +69,7 @@ class TrainedClassifier:
         near_duplicates: groups of photos that look alike.
         new_uris: URIs of photos that no earlier training has fetched.
         previous: the channel's current version.
+        export: work of the export that does not depend on the head, running on a thread.
         ancestors: photos that the weights of the warm start learnt from; empty after a cold start.
         warnings: sentences for the report.
     """
@@ -83,6 +88,7 @@ class TrainedClassifier:
     near_duplicates: NearDuplicates
     new_uris: frozenset[str]
     previous: PreviousVersion
+    export: Future[PreparedExport]
     ancestors: LearntPhotos = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -136,16 +142,19 @@ def train_classifier(job: JobContext, dataset: Dataset) -> TrainedClassifier:
         if not options.classes:
             dataset = replace(dataset, labels=previous.ordered_labels(dataset.labels))
     with job.phases("features"):
-        head, program = _new_head(options, dataset, recipe, limits)
-        backbone = FrozenBackbone(options)
+        head, program = _new_head(job, dataset, recipe, limits)
+        conversions = ConversionStore(open_store(options.feature_store), job.report.warning)
+        backbone = FrozenBackbone(options, conversions)
     with tempfile.TemporaryDirectory(prefix="transferlite-") as folder:
         data = prepare_data(job, backbone, dataset, shares, previous, Path(folder))
         _check_precision(options, data)
         obstacle = _warm_start_obstacle(job, data, previous)
         source = previous if options.warm_start and not obstacle else PreviousVersion()
+        if backbone.cut is None:
+            export = _start_export(job, data, backbone.files, head, is_frozen=True)
         checkpoint = partial(_checkpoint, job, _fingerprint(backbone, data, source, options))
         with job.phases("head"):
-            program.program()  # wait for the compilation: it restores the head's weights, and would undo a warm start
+            program.wait()  # for its end restores the head's weights, and would undo a warm start
             if options.warm_start and not obstacle:
                 job.report.line(warm_start(head, data.dataset.labels, backbone.sha256, source.manifest, job.registry))
             history = _train_head(job, head, data, recipe, limits, program, checkpoint("head"))
@@ -157,11 +166,12 @@ def train_classifier(job: JobContext, dataset: Dataset) -> TrainedClassifier:
             output = _AT_CUT
             history = [*history, *(replace(epoch, epoch=len(history) + epoch.epoch) for epoch in epochs)]
             backbone_entry |= {"fine_tuned_from": backbone.cut.first} if epochs else {}
+            files = backbone.fine_tuned_files() if epochs else backbone.files
+            export = _start_export(job, data, files, head, is_frozen=not epochs)
         with job.phases("evaluate"):
             evaluated = evaluate_classifier(job, data, top, head, output)
             label_issues = data.label_issues(options.seed)
-    with job.phases("export"):
-        classifier = Classifier(data.dataset.labels, backbone.spec, backbone.feature_model, head)
+    classifier = Classifier(data.dataset.labels, backbone.spec, lambda: backbone.feature_model, head)
     return TrainedClassifier(
         classifier=classifier,
         dataset=data.dataset,
@@ -177,19 +187,29 @@ def train_classifier(job: JobContext, dataset: Dataset) -> TrainedClassifier:
         near_duplicates=data.near_duplicates,
         new_uris=data.new_uris,
         previous=previous,
+        export=export,
         ancestors=source.learnt or {},
         warnings=(*([obstacle] if obstacle else []), *evaluated.warnings),
     )
 
 
-def _new_head(
-    options: TrainOptions, dataset: Dataset, recipe: Recipe, limits: ResourceLimits
-) -> tuple[Any, PreparedProgram]:
-    """Build the head and start compiling its training loop on a thread while features are extracted."""
-    keras.utils.set_random_seed(options.seed)
-    head = head_model(BACKBONES[options.backbone].width, options.hidden_units, len(dataset.labels))
-    max_rows = len(dataset.examples) * len(view_names(options.augment, options.views))
-    return head, PreparedProgram(head, max_rows, recipe, limits)
+def _new_head(job: JobContext, dataset: Dataset, recipe: Recipe, limits: ResourceLimits) -> tuple[Any, PreparedProgram]:
+    """Build the head and start compiling its training loop on a thread while features are extracted.
+
+    If there is a saved state, which may be that of a finished training, the loop is compiled on demand.
+    """
+    keras.utils.set_random_seed(job.options.seed)
+    head = head_model(BACKBONES[job.options.backbone].width, job.options.hidden_units, len(dataset.labels))
+    max_rows = len(dataset.examples) * len(view_names(job.options.augment, job.options.views))
+    return head, PreparedProgram(head, max_rows, recipe, limits, start=not _checkpoint(job, "", "head").exists())
+
+
+def _start_export(
+    job: JobContext, data: PreparedData, files: BackboneFiles, head: Any, is_frozen: bool
+) -> Future[PreparedExport]:
+    """Start the part of the export that does not depend on the head's weights, while the head trains."""
+    inputs = (job.options, data.dataset, data.splits, files, head, is_frozen)
+    return ExportPreparation(*inputs, job.report, job.stop).start()
 
 
 def _check_precision(options: TrainOptions, data: PreparedData) -> None:
@@ -209,15 +229,11 @@ def _warm_start_obstacle(job: JobContext, data: PreparedData, previous: Previous
 
 
 def _fingerprint(backbone: FrozenBackbone, data: PreparedData, source: PreviousVersion, options: TrainOptions) -> str:
-    """Hash everything the result depends on: a saved state with another fingerprint is not resumed.
-
-    ``source`` is the version of the warm start; empty for a cold start.
-    """
+    """Hash what the trained weights depend on; ``source`` is the version of the warm start, empty for a cold start."""
     warm_start_id = source.manifest.model_id if source.manifest else None
     photos = [(example.sha256, example.label, data.splits[example.sha256].value) for example in data.dataset.examples]
     spaces = [space.id for spaces in backbone.feature_request.spaces.values() for space in spaces]
-    inputs = [options.to_dict(), data.dataset.labels, photos, spaces, warm_start_id, tf.__version__]
-    return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
+    return training_fingerprint(options, data.dataset.labels, photos, spaces, warm_start_id)
 
 
 def _checkpoint(job: JobContext, fingerprint: str, stage: str) -> Checkpoint:

@@ -99,7 +99,7 @@ def _train(options: TrainOptions, report: Reporter, stop: StopRequest) -> JobRes
             background.submit(imagenet_sha256, EFFICIENTNET_LITE[options.backbone])
         from train_job.pipeline.export_variants import export_variants
         from train_job.pipeline.prepare_data import JobContext
-        from train_job.pipeline.promotion import compare_with_champion, refusals
+        from train_job.pipeline.promotion import compare_with_champion, current_version, promote, refusals
         from train_job.pipeline.train_classifier import remove_checkpoints, train_classifier
         from train_job.pipeline.write_bundle import write_bundle
     gc.freeze()  # imported modules live as long as the process: garbage collection skips their million objects
@@ -109,9 +109,10 @@ def _train(options: TrainOptions, report: Reporter, stop: StopRequest) -> JobRes
     stop.check()
     with tempfile.TemporaryDirectory(prefix="transferlite-") as folder:
         with phases("export"):
-            exported = export_variants(job, trained, Path(folder))
+            exported = export_variants(job, trained, trained.export.result(), Path(folder))
         stop.check()
         with phases("compare"):
+            compared = current_version(job)
             comparison = compare_with_champion(job, trained, exported)
             refused = refusals(job, trained, exported, comparison) if options.promote == "auto" else ()
         promoted = options.promote != "never" and not refused
@@ -122,7 +123,8 @@ def _train(options: TrainOptions, report: Reporter, stop: StopRequest) -> JobRes
             registry.publish(Path(folder), manifest)
             report.line(f"published {manifest.model_id} to {options.registry}, {registry.signed}")
             if promoted:
-                _promote(job, manifest)
+                refused = promote(job, trained, exported, compared)
+                promoted = not refused
             remove_checkpoints(job)
     for reason in refused:
         report.warning(f"{options.channel} is unchanged: {reason}")
@@ -149,9 +151,3 @@ def _promoted_by_earlier_attempt(registry: Registry, options: TrainOptions) -> M
         current = registry.manifest(registry.resolve(options.channel))
         return current if job_id and current.training.get(BATCH_JOB) == job_id else None
     return None
-
-
-def _promote(job: Any, manifest: Manifest) -> None:
-    pointer = job.registry.promote(manifest.model_id, job.options.channel)
-    previous = f" (was {pointer.previous[0]})" if pointer.previous else ""
-    job.report.line(f"{job.options.channel} -> {pointer.model_id}{previous}")

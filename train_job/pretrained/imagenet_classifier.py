@@ -35,7 +35,8 @@ def imagenet_classifier(backbone: Backbone, weights: str = "imagenet") -> Classi
     """
     spec = InputSpec(backbone.size, backbone.size)
     network = build_backbone(backbone, (spec.height, spec.width, 3), weights, include_top=True)
-    return Classifier(imagenet_labels(), spec, *split_at_pooling(network, backbone, spec))
+    features, head = split_at_pooling(network, backbone, spec)
+    return Classifier(imagenet_labels(), spec, lambda: features, head)
 
 
 def split_at_pooling(network: Any, backbone: Backbone, spec: InputSpec) -> tuple[Any, Any]:

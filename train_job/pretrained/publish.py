@@ -1,26 +1,35 @@
 """Publish a backbone with its own ImageNet classifier as a version like any other: no label, no training."""
 
+import io
 import platform
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
+from export.gate.compare_variants import left_out_variants
 from export.gate.golden_pictures import draw_pictures, write_test_pictures
 from export.gate.limits import ROUNDED_LIMITS
 from export.gate.run_gate import Gate, GateOutcome
-from export.gate.runtimes import keras_predict
+from export.gate.runtimes import LoadedSavedModel, keras_head
+from export.gate.signatures import SIGNATURE_PHOTOS, signature_results
+from export.keras_to_tflite.convert import convert
+from export.keras_to_tflite.translate_model import translate_to_tflite
 from export.native_logs import quiet_native_logs
-from export.saved_model.graph import Graph
-from export.saved_model.write import write_saved_model
-from export.tflite.convert import convert, write_variant
+from export.saved_model.write import trace_saved_model, write_saved_model
 from export.tflite.metadata import ModelInfo
+from export.tflite.quantise import Calibration, full_range_picture, merge_ranges, observe
+from export.tflite.write_variants import write_variant
 from train_job.backbones.build import weights_sha256
 from train_job.backbones.catalog import BACKBONES
 from train_job.backbones.weights_source import weights_source
+from train_job.extraction.prepare_export import CALIBRATION_PHOTOS
 from train_job.head.model import Classifier
-from train_job.pipeline.export_variants import CALIBRATION_PHOTOS, report_gate, variant_entry
+from train_job.pipeline.export_variants import report_gate, variant_entry
 from train_job.pipeline.run_json import software_versions
 from train_job.pipeline.write_bundle import complete_bundle
 from train_job.pretrained.imagenet_classifier import imagenet_classifier
@@ -125,18 +134,28 @@ def _export(options: PublishOptions, classifier: Classifier, folder: Path, repor
         variants = tuple(name for name in variants if name != INT8)
         left_out[INT8] = "it needs photos to set its ranges: pass --images"
     report.line(f"exporting: SavedModel, {', '.join(variants)}")
-    graph = Graph(classifier.feature_model, classifier.head, classifier.input)
-    info = _model_info(options, classifier)
-    converted = convert(graph, calibration if INT8 in variants else (), info)
-    files = {SAVED_MODEL: write_saved_model(graph, classifier.labels, folder)}
-    files |= write_variant(converted, variants, folder)
+    info, head, backbone = (
+        _model_info(options, classifier),
+        classifier.head,
+        translate_to_tflite(classifier.feature_model),
+    )
+    converted = convert(backbone, head, _calibration(backbone, calibration) if INT8 in variants else None, info)
+    traced = trace_saved_model(classifier.feature_model, head, classifier.input)
+    path = write_saved_model(traced, head.get_weights(), classifier.labels, folder)
+    files = {SAVED_MODEL: path} | write_variant(converted, variants, folder)
+    saved_model = LoadedSavedModel(path)
     gate = Gate(
         photos=lambda: _without_labels(gate_photos, report),
         labels=classifier.labels,
         limits=ROUNDED_LIMITS,
         max_photos=len(gate_photos),
+        saved_model=saved_model,
     )
-    outcome = gate.run(keras_predict(classifier.model), files)
+    outcome = gate.run(classifier.predict, files)
+    encoded = [(_png(photo), photo, None) for photo in gate_photos[:SIGNATURE_PHOTOS]]
+    signatures = signature_results(saved_model, classifier.predict, keras_head(head), encoded, classifier.labels)
+    left_out_variants(signatures)
+    outcome = replace(outcome, results=(*outcome.results, *signatures))
     report_gate(outcome, report)
     for name, reason in left_out.items():
         report.warning(f"{name} is left out: {reason}")
@@ -144,6 +163,19 @@ def _export(options: PublishOptions, classifier: Classifier, folder: Path, repor
     entries = {name: variant_entry(path, name, outcome) for name, path in files.items() if name not in left_out}
     golden = write_test_pictures(folder, entries, classifier.input)
     return _Exported(info, entries, left_out, outcome, golden)
+
+
+def _calibration(backbone: bytes, photos: Sequence[RGB]) -> Calibration:
+    """Measure the activations of a backbone's file for these photos and a picture with every value of a pixel."""
+    height, width = photos[0].shape[:2]
+    measured = list(observe(backbone, [*photos, full_range_picture(InputSpec(height, width))]))
+    return Calibration(merge_ranges([ranges for ranges, _ in measured]), np.stack([row for _, row in measured]))
+
+
+def _png(photo: RGB) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(photo).save(file, "PNG")
+    return file.getvalue()
 
 
 def _photos(options: PublishOptions, spec: InputSpec, report: Reporter) -> Sequence[RGB]:

@@ -18,6 +18,7 @@ REJECTED_ADVICE = {
     "missing-decoder": "install the package that the reason names, or save it as JPEG or PNG",
     "empty": "upload it again: it has no bytes",
     "too-small": "use a larger original",
+    "overflow": "use other --weights if there are many; else remove it",
     "too-large": "scale it down to at most 50 million pixels and 64 MiB",
     "missing": "upload the photo, repair the link, or remove the row",
     "forbidden": "allow the job's role or user to read it",

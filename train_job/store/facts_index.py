@@ -6,6 +6,9 @@ feature stores without facts remain valid.
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from train_job.arrow import pa, pc
 from train_job.data.perceptual_hash import SIGNATURE_BYTES
 from train_job.data.photo_facts import FACTS_VERSION, PhotoFacts, PhotoTrait
@@ -58,6 +61,11 @@ class FactsIndex:
         columns = (known.column(name).to_pylist() for name in ("format", "width", "height", "traits", "signature"))
         values = zip(*columns, strict=True)
         return [_facts(*next(values)) if index >= 0 else None for index in indices]
+
+    def contains(self, hashes: Sequence[str]) -> NDArray[np.bool_]:
+        """Return whether the facts of each hexadecimal sha256 are known, ``[N]``."""
+        found: NDArray[np.bool_] = indices_in(self._digests, digests_from_hex(hashes)) >= 0
+        return found
 
     def known(self, hashes: Sequence[str]) -> dict[str, PhotoFacts]:
         """Return the facts by hexadecimal sha256, without unknown photos."""

@@ -7,6 +7,7 @@ Layout below its root::
     spaces/<id>/keys/<name>.arrow   the part's sha256 column, written last: then the part exists
     photos/<name>.arrow             the photo index: sha256 by URI
     facts/<name>.arrow              photo facts by sha256
+    conversions/<id>/<sha256>       files made of the backbone; see :mod:`train_job.store.conversion_store`
 
 Many jobs may write, compact and read at once without a lock; see :mod:`train_job.store.feature_parts`.
 """
@@ -50,6 +51,8 @@ class FeatureSpace:
         layer: ``pool`` for the pooled output, else the name of the layer.
         view: name of the augmented view.
         precision: Keras dtype policy of the forward pass.
+        engine: name and version of what ran the backbone.
+        augmentation: version of the augmentation; 0 for the plain view.
         decoder: version of the decoder.
     """
 
@@ -60,6 +63,8 @@ class FeatureSpace:
     layer: str = "pool"
     view: str = "plain"
     precision: str = "float32"
+    engine: str = ""
+    augmentation: int = 0
     decoder: int = DECODER_VERSION
 
     @property

@@ -16,6 +16,7 @@ from transferlite.errors import (
     InputError,
     MissingStoreError,
     NotFoundError,
+    ReplacedError,
     UntrustedError,
 )
 from transferlite.registry.channel_pointer import (
@@ -103,9 +104,14 @@ class Channels(Versions):
         return pointer is not None and self._accepted_pointer(channel, pointer) is None
 
     def promote(
-        self, model_id: str, channel: str, valid_for: datetime.timedelta | None = None, force: bool = False
+        self,
+        model_id: str,
+        channel: str,
+        valid_for: datetime.timedelta | None = None,
+        force: bool = False,
+        replaces: str | None = None,
     ) -> Pointer:
-        """Point ``channel`` to a version. Concurrent promotions all succeed, in some order.
+        """Point ``channel`` to a version. Concurrent promotions without ``replaces`` all succeed, in some order.
 
         The version is no longer withdrawn if it was. Nothing is written if the channel points to it already, unless
         its pointer expires or was signed with another key: then it is renewed.
@@ -115,9 +121,11 @@ class Channels(Versions):
             channel: the channel's name.
             valid_for: time until the pointer expires; None for as long as the replaced pointer, zero for no expiry.
             force: replace a damaged pointer, with its history.
+            replaces: version that the channel must still point to; empty for a channel without a version, None for any.
 
         Raises:
             NotFoundError: the version does not exist.
+            ReplacedError: the channel points to another version than ``replaces``.
             InputError: the channel is signed, and there is no signer.
             UntrustedError: there is a signer, and neither its key nor one of ``keys`` signed the version.
             BundleError: the channel's pointer is damaged or of a newer schema, and ``force`` is not set.
@@ -127,6 +135,8 @@ class Channels(Versions):
         for attempt in range(_MAX_ATTEMPTS):
             current, etag = self._read_channel(channel, force)
             pointer = self._accepted_pointer(channel, current)
+            if replaces is not None and (found := pointer.model_id if pointer else "") not in {replaces, model_id}:
+                raise ReplacedError(f"points to {found} instead of {replaces or 'no version'}", where=channel)
             if pointer is not None and pointer.model_id == model_id:
                 if valid_for is None and pointer.expires_at is None and self._is_signed_by_signer(pointer):
                     return pointer

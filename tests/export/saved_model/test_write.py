@@ -23,10 +23,10 @@ MAX_DIFFERENCE = 2
 
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_the_saved_model_accepts_any_batch_size(exported: Exported, count: int) -> None:
-    from export.gate.runtimes import saved_model_predict
+    from export.gate.runtimes import LoadedSavedModel
 
     photos = pictures(count)
-    outputs = saved_model_predict(exported.saved_model)(np.stack(photos))
+    outputs = LoadedSavedModel(exported.saved_model).predict(np.stack(photos))
     expected = np.asarray(exported.keras(np.stack(photos).astype(np.float32), training=False))
     np.testing.assert_allclose(outputs, expected, atol=1e-5)
 

@@ -5,34 +5,33 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.export.small import converted_of
 from transferlite.images.input_spec import InputSpec
 
 SPEC = InputSpec(16, 16)
 
 
 @pytest.fixture(scope="module")
-def graph() -> Any:
-    """Graph with convolutions, code of them depthwise, and dense layers; some have fewer than 1,024 weights."""
+def network() -> Any:
+    """Backbone and head: convolutions, one of them depthwise, and dense layers; some have fewer than 1,024 weights."""
     import keras
     from keras import layers
-
-    from export.saved_model.graph import Graph
 
     keras.utils.set_random_seed(0)
     stack = [layers.Conv2D(8, 3), layers.Conv2D(128, 1), layers.DepthwiseConv2D(3), layers.Conv2D(64, 1)]
     backbone = keras.Sequential([keras.Input((16, 16, 3)), *stack, layers.GlobalAveragePooling2D()])
     head = keras.Sequential([keras.Input((64,)), layers.Dense(96, "relu"), layers.Dense(3, "softmax")])
-    return Graph(backbone, head, SPEC)
+    return backbone, head
 
 
-def converted_by_tensorflow(graph: Any, **settings: Any) -> Any:
+def converted_by_tensorflow(network: Any, **settings: Any) -> Any:
     """The file that TensorFlow's converter makes with these settings, parsed."""
+    import keras
     import tensorflow as tf
 
     from export.tflite.tflite_file import read_tflite
 
-    definition, image, outputs = graph.graph_def()
-    converter = tf.compat.v1.lite.TFLiteConverter(definition, None, None, [image], outputs)
+    converter = tf.lite.TFLiteConverter.from_keras_model(keras.Sequential(network))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     for name, value in settings.items():
@@ -40,11 +39,10 @@ def converted_by_tensorflow(graph: Any, **settings: Any) -> Any:
     return read_tflite(converter.convert())
 
 
-def converted_by_us(graph: Any, change: Callable[[Any], None]) -> Any:
-    from export.tflite.convert import convert
+def converted_by_us(network: Any, change: Callable[[Any], None]) -> Any:
     from export.tflite.tflite_file import read_tflite
 
-    model = read_tflite(convert(graph).content)
+    model = read_tflite(converted_of(*network).content)
     change(model)
     return model
 
@@ -68,11 +66,11 @@ def codes(model: Any) -> set[tuple[int, int]]:
     return {(code.builtinCode, code.version) for index, code in enumerate(model.operatorCodes) if index in used}
 
 
-def test_dynamic_has_tensorflows_int8_weights_except_for_depthwise_convolutions(graph: Any) -> None:
+def test_dynamic_has_tensorflows_int8_weights_except_for_depthwise_convolutions(network: Any) -> None:
     from export.tflite.compress_weights import store_weights_as_int8
 
-    model = converted_by_us(graph, store_weights_as_int8)
-    tensorflows, ours = constants(converted_by_tensorflow(graph), "INT8"), constants(model, "INT8")
+    model = converted_by_us(network, store_weights_as_int8)
+    tensorflows, ours = constants(converted_by_tensorflow(network), "INT8"), constants(model, "INT8")
     assert tensorflows.keys() == ours.keys() | {(1, 3, 3, 128)}
     assert ours.keys() == {(128, 1, 1, 8), (64, 1, 1, 128), (96, 64)}
     for shape, (values, scale) in ours.items():
@@ -84,26 +82,26 @@ def test_dynamic_has_tensorflows_int8_weights_except_for_depthwise_convolutions(
     assert (1, 3, 3, 128) in constants(model, "FLOAT32")
 
 
-def test_dynamic_has_tensorflows_operator_versions(graph: Any) -> None:
+def test_dynamic_has_tensorflows_operator_versions(network: Any) -> None:
     from ai_edge_litert.schema_py_generated import BuiltinOperator
 
     from export.tflite.compress_weights import store_weights_as_int8
 
     known = {BuiltinOperator.CONV_2D, BuiltinOperator.FULLY_CONNECTED}
-    tensorflows = {code for code in codes(converted_by_tensorflow(graph)) if code[0] in known}
+    tensorflows = {code for code in codes(converted_by_tensorflow(network)) if code[0] in known}
     plain = {(BuiltinOperator.CONV_2D, 1), (BuiltinOperator.FULLY_CONNECTED, 1)}  # small tensors stay float32
     assert {
-        code for code in codes(converted_by_us(graph, store_weights_as_int8)) if code[0] in known
+        code for code in codes(converted_by_us(network, store_weights_as_int8)) if code[0] in known
     } - plain == tensorflows - plain
 
 
-def test_float16_has_tensorflows_weights_except_for_small_tensors(graph: Any) -> None:
+def test_float16_has_tensorflows_weights_except_for_small_tensors(network: Any) -> None:
     import tensorflow as tf
 
     from export.tflite.compress_weights import MIN_WEIGHTS, store_weights_as_float16
 
-    tensorflows = constants(converted_by_tensorflow(graph, supported_types=[tf.float16]), "FLOAT16")
-    ours = constants(converted_by_us(graph, store_weights_as_float16), "FLOAT16")
+    tensorflows = constants(converted_by_tensorflow(network, supported_types=[tf.float16]), "FLOAT16")
+    ours = constants(converted_by_us(network, store_weights_as_float16), "FLOAT16")
     assert ours.keys() == {shape for shape in tensorflows if np.prod(shape) >= MIN_WEIGHTS}
     for shape, (values, _) in ours.items():
         np.testing.assert_array_equal(values, tensorflows[shape][0])
@@ -128,20 +126,18 @@ def test_weights_beyond_the_range_of_float16_stay_float32() -> None:
     import keras
     from keras import layers
 
-    from export.saved_model.graph import Graph
-
-    backbone = keras.Sequential([keras.Input((16, 16, 3)), layers.Flatten(), layers.Dense(1200)])
-    wide = Graph(backbone, keras.Sequential([keras.Input((1200,)), layers.Dense(2)]), SPEC)
-    model = converted_by_us(wide, exceed_float16)
+    backbone = keras.Sequential([keras.Input((16, 16, 3)), layers.GlobalAveragePooling2D()])
+    head = keras.Sequential([keras.Input((3,)), layers.Dense(1200, "relu"), layers.Dense(2, "softmax")])
+    model = converted_by_us((backbone, head), exceed_float16)
     assert (2, 1200) in constants(model, "FLOAT32")
-    assert (1200, 768) in constants(model, "FLOAT16")
+    assert (1200, 3) in constants(model, "FLOAT16")
 
 
 @pytest.mark.parametrize("variant", ["float16", "dynamic"])
-def test_unused_float32_weights_are_removed_from_the_file(graph: Any, tmp_path: Path, variant: str) -> None:
-    from export.tflite.convert import convert, write_variant
+def test_unused_float32_weights_are_removed_from_the_file(network: Any, tmp_path: Path, variant: str) -> None:
+    from export.tflite.write_variants import write_variant
 
-    files = write_variant(convert(graph), ["float32", variant], tmp_path)
+    files = write_variant(converted_of(*network), ["float32", variant], tmp_path)
     weights = 4 * (8 * 128 + 128 * 64 + 64 * 96)
     saved = files["float32"].stat().st_size - files[variant].stat().st_size
     assert saved > {"float16": 0.45, "dynamic": 0.65}[variant] * weights
@@ -152,13 +148,12 @@ def test_all_zero_weights_are_quantised_without_errors(tmp_path: Path) -> None:
     from keras import layers
 
     from export.gate.runtimes import tflite_predict
-    from export.saved_model.graph import Graph
-    from export.tflite.convert import convert, write_variant
+    from export.tflite.write_variants import write_variant
 
     backbone = keras.Sequential([keras.Input((16, 16, 3)), layers.GlobalAveragePooling2D()])
     head = keras.Sequential(
-        [keras.Input((3,)), layers.Dense(512, kernel_initializer="zeros"), layers.Dense(2, "softmax")]
+        [keras.Input((3,)), layers.Dense(512, "relu", kernel_initializer="zeros"), layers.Dense(2, "softmax")]
     )
-    files = write_variant(convert(Graph(backbone, head, SPEC)), ["float16", "dynamic"], tmp_path)
+    files = write_variant(converted_of(backbone, head), ["float16", "dynamic"], tmp_path)
     for path in files.values():
         np.testing.assert_allclose(tflite_predict(path)(np.zeros((1, 16, 16, 3), np.uint8)), [[0.5, 0.5]], atol=1e-6)

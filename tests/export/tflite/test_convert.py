@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import Trained
-from tests.export.small import LABELS, SPEC, Exported, pictures
+from tests.export.small import SPEC, Exported, converted_of, pictures, saved_model_of
 from transferlite.inference.variants import TFLITE_VARIANTS
 
 
@@ -119,14 +119,14 @@ def test_a_tflite_file_predicts_as_keras(exported: Exported, name: str, toleranc
 
 
 def test_exported_weights_are_independent_of_the_model(exported: Exported) -> None:
-    from export.gate.runtimes import saved_model_predict
+    from export.gate.runtimes import LoadedSavedModel
 
     photos = pictures(2)
-    before = saved_model_predict(exported.saved_model)(np.stack(photos))
+    before = LoadedSavedModel(exported.saved_model).predict(np.stack(photos))
     last = exported.keras.layers[-1].weights[-1]
     value = last.numpy()
     last.assign(value + np.arange(3))
-    after = saved_model_predict(exported.saved_model)(np.stack(photos))
+    after = LoadedSavedModel(exported.saved_model).predict(np.stack(photos))
     last.assign(value)
     np.testing.assert_array_equal(before, after)
 
@@ -135,14 +135,12 @@ def test_converting_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[
     import keras
     from keras import layers
 
-    from export.saved_model.graph import Graph
-    from export.saved_model.write import write_saved_model
-    from export.tflite.convert import convert, write_variant
+    from export.tflite.write_variants import write_variant
 
     backbone = keras.Sequential([keras.Input((32, 40, 3)), layers.GlobalAveragePooling2D()])
-    graph = Graph(backbone, keras.Sequential([keras.Input((3,)), layers.Dense(2, "softmax")]), SPEC)
-    write_saved_model(graph, LABELS, tmp_path)
-    write_variant(convert(graph, pictures(2)), TFLITE_VARIANTS, tmp_path)
+    head = keras.Sequential([keras.Input((3,)), layers.Dense(4, "relu"), layers.Dense(2, "softmax")])
+    saved_model_of(backbone, head, SPEC, tmp_path)
+    write_variant(converted_of(backbone, head, pictures(2)), TFLITE_VARIANTS, tmp_path)
     captured = capfd.readouterr()
     assert captured.err == ""
     assert captured.out == ""
@@ -154,7 +152,7 @@ def test_a_batch_file_predicts_the_same_as_the_single_photo_file(
     exported: Exported, tmp_path: Path, variant: str, batch: int
 ) -> None:
     from export.gate.runtimes import tensorflow_predict, tflite_predict
-    from export.tflite.convert import write_variant
+    from export.tflite.write_variants import write_variant
 
     files = write_variant(exported.converted, [variant], tmp_path, batch)
     assert list(files) == [variant, f"{variant}_batch{batch}"]

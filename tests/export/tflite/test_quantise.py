@@ -4,9 +4,6 @@ import numpy as np
 import pytest
 
 from transferlite.errors import GateError
-from transferlite.images.input_spec import InputSpec
-
-SPEC = InputSpec(8, 8)
 
 
 def photos(count: int) -> list[Any]:
@@ -14,7 +11,7 @@ def photos(count: int) -> list[Any]:
 
 
 def residual() -> Any:
-    """Network in which TFLite writes a sum over one of its terms; float RGB ``[N, 8, 8, 3]`` to ``[N, 2]``."""
+    """Network in which TFLite writes a sum over one of its terms; float RGB ``[N, 8, 8, 3]`` to ``[N, 4]``."""
     import keras
     from keras import layers
 
@@ -23,29 +20,36 @@ def residual() -> Any:
     first = layers.Conv2D(4, 3, padding="same", name="first")(pixels)
     second = layers.Conv2D(4, 3, padding="same", name="second")(first)
     third = layers.Conv2D(4, 3, padding="same", name="third")(layers.Add(name="sum")([first, second]))
-    features = layers.GlobalAveragePooling2D()(third)
-    return keras.Model(pixels, layers.Dense(2, "softmax", name="last")(features))
+    return keras.Model(pixels, layers.GlobalAveragePooling2D()(third))
 
 
-def converted(model: Any) -> bytes:
+def translated(model: Any) -> bytes:
+    from export.keras_to_tflite.translate_model import translate_to_tflite
+
+    return translate_to_tflite(model)
+
+
+def head(bias: float) -> bytes:
+    """File of a head on four features whose last bias is ``bias``."""
     import keras
+    from keras import layers
 
-    from export.saved_model.graph import Graph
-    from export.tflite.convert import convert
+    from export.keras_to_tflite.translate_model import translate_head
 
-    return convert(Graph(model, keras.layers.Identity(), SPEC)).content
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(6, "relu"), layers.Dense(2, "softmax")])
+    model.layers[-1].bias.assign(np.array([0, bias], np.float32))
+    return translate_head(model)
 
 
 def test_ranges_are_those_of_the_layers_outputs_over_all_photos() -> None:
     import keras
 
-    from export.tflite.quantise import observe_ranges
-    from export.tflite.tflite_file import activation_tensors, read_tflite
+    from export.tflite.quantise import merge_ranges, observe
 
     model, images = residual(), photos(7)
-    content = converted(model)
-    tensors = activation_tensors(read_tflite(content))
-    found = observe_ranges(content, tensors, images)
+    ranges, rows = zip(*observe(translated(model), images), strict=True)
+    found = merge_ranges(ranges)
+    np.testing.assert_allclose(np.stack(rows), model(np.stack(images).astype(np.float32)), rtol=1e-4, atol=1e-3)
     layers = keras.Model(model.input, [model.get_layer(name).output for name in ("first", "second", "sum", "third")])
     for values in map(np.asarray, layers(np.stack(images).astype(np.float32))):
         expected = np.array([values.min(), values.max()])
@@ -53,24 +57,23 @@ def test_ranges_are_those_of_the_layers_outputs_over_all_photos() -> None:
 
 
 def test_nan_in_one_photo_stays_in_the_merged_range() -> None:
-    from export.tflite.quantise import _merge
+    from export.tflite.quantise import merge_ranges
 
     ranges = [np.array([[0, 1], [0, 1]], np.float32), np.array([[np.nan, np.nan], [-1, 5]], np.float32)]
     for order in (ranges, ranges[::-1]):
-        merged = _merge(order)
+        merged = merge_ranges(order)
         assert np.isnan(merged[0]).all()
         assert merged[1].tolist() == [-1, 5]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_network_that_has_diverged_is_rejected(value: float) -> None:
-    from export.tflite.quantise import add_ranges
+    from export.tflite.quantise import Calibration
 
-    model = residual()
-    kernel, bias = model.get_layer("third").get_weights()
-    model.get_layer("third").set_weights([kernel, bias + np.float32(value)])
+    calibration = Calibration(np.zeros((3, 2), np.float32), np.ones((2, 4), np.float32))
+    assert calibration.with_head(head(0)).shape == (6, 2)
     with pytest.raises(GateError, match=r"^int8: the model's activations are not finite numbers"):
-        add_ranges(converted(model), photos(2))
+        calibration.with_head(head(value))
 
 
 def test_weights_are_aligned_to_16_bytes() -> None:
@@ -78,7 +81,7 @@ def test_weights_are_aligned_to_16_bytes() -> None:
 
     from export.tflite.tflite_file import read_tflite, write_tflite
 
-    content = write_tflite(read_tflite(converted(residual())))
+    content = write_tflite(read_tflite(translated(residual())))
     model = schema.Model.GetRootAs(content, 0)
     table = np.frombuffer(content, np.uint8)
     buffers = [model.Buffers(number).DataAsNumpy() for number in range(model.BuffersLength())]

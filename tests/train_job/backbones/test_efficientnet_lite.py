@@ -79,9 +79,9 @@ def test_the_backbone_gets_the_same_weights_without_the_top(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "side"), [*((name, 64) for name in EFFICIENTNET_LITE), ("efficientnet_lite0", 75)])
 def test_the_direct_tflite_file_equals_the_translated_keras_model(name: str, side: int) -> None:
+    from export.keras_to_tflite.translate_model import translate_to_tflite
     from train_job.backbones.build import build_backbone, feature_model
-    from train_job.backbones.litert.efficientnet_lite_file import efficientnet_lite_tflite
-    from train_job.backbones.litert.translate_model import translate_to_tflite
+    from train_job.backbones.efficientnet_lite_file import efficientnet_lite_tflite
 
     backbone, spec = BACKBONES[name], InputSpec(side, side)
     keras_model = without_top(name) if side == 64 else build_backbone(backbone, (side, side, 3), "imagenet")

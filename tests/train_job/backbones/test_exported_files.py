@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.export.small import converted_of
 from tests.train_job.small_backbones import random_images, small_feature_model
 from train_job.backbones.catalog import BACKBONES
-from transferlite.images.input_spec import InputSpec
 from transferlite.inference.interpreter import TFLiteClassifier
 
 SIZE = 32
@@ -18,14 +18,12 @@ MAX_DIFFERENCE = {"float32": 1e-5, "float16": 0.01, "dynamic": 0.15, "int8": 0.1
 @pytest.fixture(scope="module", params=["mobilenet_v1_025", "convnext_tiny"])
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Path], Any]:
     """The file of each variant, and the Keras model's probabilities for four images."""
-    from export.saved_model.graph import Graph
-    from export.tflite.convert import convert, write_variant
+    from export.tflite.write_variants import write_variant
     from train_job.head.model import head_model
 
     features, images = small_feature_model(request.param, SIZE), random_images(4, SIZE)
     head = head_model(BACKBONES[request.param].width, 8, 3)
-    converted = convert(Graph(features, head, InputSpec(SIZE, SIZE)), images)
-    files = write_variant(converted, MAX_DIFFERENCE, tmp_path_factory.mktemp(request.param))
+    files = write_variant(converted_of(features, head, images), MAX_DIFFERENCE, tmp_path_factory.mktemp(request.param))
     return files, np.asarray(head(features(np.stack(images).astype(np.float32), training=False)))
 
 

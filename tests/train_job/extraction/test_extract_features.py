@@ -14,11 +14,12 @@ from tests.transferlite.images.heic_files import heic
 from train_job.data.example import Example, RejectedPhoto, Split
 from train_job.data.labels.read_labels import read_dataset
 from train_job.data.photos import Photos
-from train_job.extraction.extract_features import ExtractionResult, FeatureRequest, extract_features
+from train_job.extraction.extract_features import ExtractionResult, extract_features
 from train_job.extraction.forward_pass import BusyTime, ForwardPass
+from train_job.extraction.result_writer import FeatureRequest
 from train_job.progress import Reporter
 from train_job.store.feature_store import FeatureSpace, FeatureStore
-from transferlite.errors import InputError, StoppedError, UnavailableError
+from transferlite.errors import StoppedError, UnavailableError
 from transferlite.images.input_spec import InputSpec
 from transferlite.storage import file_stamp as file_change
 from transferlite.storage.store import MemoryStore
@@ -256,18 +257,63 @@ def test_a_failed_job_keeps_its_rows(photos: Path) -> None:
     assert run(examples_in(photos), store, forward).counts.forwarded == 4
 
 
-def test_a_row_that_float16_cannot_hold_is_refused(photos: Path) -> None:
+def test_a_photo_whose_row_float16_cannot_hold_is_rejected_and_the_others_are_written(photos: Path) -> None:
     class OverflowingForward(FakeForward):
         def run(self, items: Any) -> Any:
-            for name, rows in super().run(items):
-                yield name, [rows[0] * 1e6]
+            for number, (name, rows) in enumerate(super().run(items)):
+                yield name, [rows[0] * (1e6 if number == 3 else 1)]
 
-    with pytest.raises(InputError, match=r"overflows float16.*--weights"):
-        run(examples_in(photos), FeatureStore(MemoryStore()), OverflowingForward())
+    (photos / "red" / "zz-copy.jpg").write_bytes((photos / "blue" / "blue.3.jpg").read_bytes())
+    store = FeatureStore(MemoryStore())
+    extracted = run(examples_in(photos), store, OverflowingForward())
+    assert {(photo.uri, photo.code) for photo in extracted.rejected} == {
+        (str(photos / "blue" / "blue.3.jpg"), "overflow"),
+        (str(photos / "red" / "zz-copy.jpg"), "overflow"),
+    }
+    assert len(extracted.examples) == 9
+    rows_of(store, extracted, space())
+    assert run(examples_in(photos), store, FakeForward()).counts.forwarded == 1  # other weights may hold it
+
+
+def delete_facts(store: MemoryStore) -> None:
+    for entry in list(store.entries("facts/")):
+        store.delete(entry.key)
+
+
+def damage_facts(store: MemoryStore) -> None:
+    for entry in list(store.entries("facts/")):
+        store.put(entry.key, b"damaged")
+
+
+@pytest.mark.parametrize("harm", [delete_facts, damage_facts])
+def test_a_photo_whose_facts_are_missing_is_examined_again_without_a_forward_pass(
+    photos: Path, harm: Callable[[MemoryStore], None]
+) -> None:
+    objects, forward = MemoryStore(), FakeForward()
+    first = run(examples_in(photos), FeatureStore(objects), forward)
+    harm(objects)
+    again = run(examples_in(photos), FeatureStore(objects, lambda _: None), forward)
+    assert (again.counts.fetched, again.counts.forwarded) == (10, 0)
+    assert again.examples == first.examples
+    hashes = [example.sha256 for example in first.examples]
+    assert len(FeatureStore(objects, lambda _: None).facts().known(hashes)) == 10
+    assert run(examples_in(photos), FeatureStore(objects, lambda _: None), forward).counts.fetched == 0
+
+
+def test_a_new_version_of_the_facts_examines_every_photo_again(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from train_job.data.photo_facts import FACTS_VERSION
+    from train_job.store import facts_index
+
+    store, forward = FeatureStore(MemoryStore()), FakeForward()
+    run(examples_in(photos), store, forward)
+    monkeypatch.setattr(facts_index, "FACTS_VERSION", FACTS_VERSION + 1)
+    again = run(examples_in(photos), store, forward).counts
+    assert (again.fetched, again.forwarded, again.reused) == (10, 0, 10)
+    assert run(examples_in(photos), store, forward).counts.fetched == 0
 
 
 def test_rows_are_written_in_parts_as_they_come(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("train_job.extraction.extract_features.PART_BYTES", 4 * WIDTH * 2)
+    monkeypatch.setattr("train_job.extraction.result_writer.PART_BYTES", 4 * WIDTH * 2)
     memory = MemoryStore()
     run(examples_in(photos), FeatureStore(memory), FakeForward())
     assert len([entry for entry in memory.entries() if "/rows/" in entry.key]) == 3

@@ -29,38 +29,25 @@ def outputs(forward: Any, images: list[Any]) -> list[Any]:
 
 
 @pytest.mark.parametrize("count", [1, 4, 5])
-def test_every_forward_pass_gives_the_same_feature_rows_in_order(model: Any, count: int) -> None:
-    from train_job.backbones.litert.translate_model import translate_to_tflite
-    from train_job.extraction.forward_pass import litert_forward_pass, tensorflow_forward_pass
+def test_litert_gives_keras_feature_rows_in_order(model: Any, count: int) -> None:
+    from export.keras_to_tflite.translate_model import translate_to_tflite
+    from train_job.extraction.forward_pass import litert_forward_pass
 
     images = random_images(count, SIZE)
     expected = [np.asarray(output).reshape(count, -1) for output in model(np.stack(images).astype(np.float32))]
-    for forward in (litert_forward_pass(translate_to_tflite(model), 2), tensorflow_forward_pass(model, batch=4)):
-        assert forward.precision == "float32"
-        for rows, exact in zip(outputs(forward, images), expected, strict=True):
-            assert np.abs(rows - exact).max() <= np.spacing(np.float16(np.abs(exact).max())) / 4
+    forward = litert_forward_pass(translate_to_tflite(model), 2)
+    assert forward.precision == "float32"
+    for rows, exact in zip(outputs(forward, images), expected, strict=True):
+        assert np.abs(rows - exact).max() <= np.spacing(np.float16(np.abs(exact).max())) / 4
 
 
 def test_a_photos_row_does_not_depend_on_the_others(model: Any) -> None:
-    from train_job.backbones.litert.translate_model import translate_to_tflite
+    from export.keras_to_tflite.translate_model import translate_to_tflite
     from train_job.extraction.forward_pass import litert_forward_pass
 
     images = random_images(6, SIZE)
     forward = litert_forward_pass(translate_to_tflite(model), 2)
     np.testing.assert_array_equal(outputs(forward, images)[0][3:4], outputs(forward, images[3:4])[0])
-
-
-def test_without_a_gpu_litert_runs_what_it_supports_and_tensorflow_the_rest(model: Any) -> None:
-    import keras
-
-    from train_job.extraction.choose_runtime import fastest_forward_pass
-
-    assert fastest_forward_pass(lambda: model, []).name.startswith("litert")
-    unsupported = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.GaussianNoise(0.1)])
-    forward = fastest_forward_pass(lambda: unsupported, [])
-    assert forward.name.startswith("tensorflow")
-    ((_, (row,)),) = forward.run(source(random_images(1, 8)))
-    np.testing.assert_array_equal(row, random_images(1, 8)[0].reshape(-1))
 
 
 def test_time_without_an_image_is_counted_as_waiting() -> None:

@@ -263,7 +263,7 @@ def test_only_the_heads_variables_change() -> None:
     spec = InputSpec(32, 32)
     model = build_backbone(backbone, (32, 32, 3), "none")
     head = make()
-    classifier = Classifier(("a", "b", "c"), spec, feature_model(model, backbone, spec), head)
+    classifier = Classifier(("a", "b", "c"), spec, lambda: feature_model(model, backbone, spec), head)
     before, head_before = weights_sha256(model), weights_sha256(head)
     assert len(classifier.feature_model.trainable_variables) == 0
     fit(head, *data(), epochs=2)
@@ -521,7 +521,8 @@ def test_validation_measures_every_row_once_whatever_the_chunks(
         (60, {}, True, True),  # fewer rows were expected: fewer epochs per call
         (20, {}, False, False),
         (120, {"schedule": "cosine"}, True, True),
-        (200, {"schedule": "cosine"}, False, False),  # the schedule depends on the number of steps
+        (200, {"schedule": "cosine"}, True, False),  # the length of the schedule is set when the rows are known
+        (200, {"schedule": "cosine", "optimizer": "adam"}, True, True),
         (200, {"schedule": "cosine", "steps_per_epoch": 4}, True, False),
     ],
 )
@@ -706,7 +707,7 @@ def test_programs_compile_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None
         time.sleep(0.05)
         running.pop()
 
-    programs = [EpochProgram(make(), make_recipe(), 1, 1, False) for _ in range(3)]
+    programs = [EpochProgram(make(), make_recipe(), 1, False) for _ in range(3)]
     for program in programs:
         monkeypatch.setattr(program, "_run", run)
     with ThreadPoolExecutor(3) as pool:

@@ -132,7 +132,12 @@ def test_the_gate_ran_every_file_in_every_installed_runtime(trained: Trained) ->
     gate = trained.result.manifest.gate
     here, tensorflow = runtime_version(), name_and_version("tensorflow")
     expected = [(name, at) for name in TFLITE_VARIANTS for at in (here, tensorflow)]
-    assert [(result.variant, result.runtime) for result in gate] == [("saved_model", tensorflow), *expected]
+    signatures = [("saved_model", f"{tensorflow}, {name}") for name in ("features", "serve_encoded")]
+    assert [(result.variant, result.runtime) for result in gate] == [
+        ("saved_model", tensorflow),
+        *expected,
+        *signatures,
+    ]
     assert {
         (result.photos, result.accuracy, result.accuracy_drop, result.recall_drop, result.failure) for result in gate
     } == {(2, 1, 0, 0, "")}
@@ -442,12 +447,10 @@ def test_too_many_rejected_photos_stop_the_job_and_publish_nothing(tmp_path: Pat
 
 def test_variants_that_fail_the_gate_are_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A float32 file that differs from Keras stops the job; a float16 file is left out of the version."""
-    from export.gate.runtimes import keras_predict
-
     off = np.array([1e-3, -1e-3], np.float32)
     monkeypatch.setattr(
-        "train_job.pipeline.export_variants.keras_predict",
-        lambda model: lambda images: keras_predict(model)(images) + off,
+        "train_job.pipeline.export_variants._reference",
+        lambda classifier, *_: lambda images: classifier.predict(images) + off,
     )
     photos, registry = write_folders(tmp_path / "photos", count=4), tmp_path / "registry"
     chosen = {"variants": ("float32", "float16"), "max_difference": 0.0}
@@ -465,23 +468,95 @@ def test_variants_that_fail_the_gate_are_not_published(tmp_path: Path, monkeypat
         assert "a probability differs by" in (bundle / page).read_text(encoding="utf-8").replace("\u00a0", " ")
 
 
+def test_after_a_failed_gate_other_options_resume_at_the_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from train_job.extraction.extract_features import ExtractionCounts
+    from train_job.head.compiled_loop import EpochProgram
+
+    monkeypatch.setattr("train_job.head.fit.SHORT_SECONDS", 0.0)
+    photos, registry = write_folders(tmp_path / "photos", count=4), tmp_path / "registry"
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "train_job.pipeline.export_variants._reference", lambda *_: lambda images: np.ones((len(images), 2))
+        )
+        with pytest.raises(GateError, match="nothing was published"):
+            train(photos, registry, variants=("float32",))
+    calls: list[int] = []
+    run_program = EpochProgram.__call__
+
+    def counted(self: EpochProgram, epochs: int, steps: int, *rest: Any) -> Any:
+        calls.append(epochs * steps)
+        return run_program(self, epochs, steps, *rest)
+
+    monkeypatch.setattr(EpochProgram, "__call__", counted)
+    monkeypatch.setattr(EpochProgram, "compile", lambda *_: pytest.fail("a program was compiled"))
+    other: dict[str, Any] = {"variants": ("float32", "float16"), "max_accuracy_drop": 0.5, "batch": 2, "tolerance": 0.5}
+    result = train(photos, registry, **other)
+    assert set(result.manifest.variants) >= {"float16", "float16_batch2"}
+    assert calls == []
+    run = json.loads((registry / "models" / result.manifest.model_id / "training" / "run.json").read_text())
+    assert ExtractionCounts(**run["features"]).forwarded == 0
+    assert len(table(registry, result.manifest.model_id, "history.csv")) == 2
+
+
+def test_a_retrain_builds_no_backbone_and_joins_the_stored_conversion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos, registry = write_folders(tmp_path / "photos", count=4), tmp_path / "registry"
+    first = train(photos, registry)
+    (photos / "red" / "new.jpg").write_bytes(jpeg("red", 77))
+    monkeypatch.setattr("train_job.extraction.frozen_backbone.feature_model", lambda *_: pytest.fail("it was built"))
+    monkeypatch.setattr("train_job.pipeline.gather_report.worst_predictions", lambda _: [])  # no heat maps
+    second = train(photos, registry)
+    assert second.manifest.left_out == first.manifest.left_out
+    assert {result.failure for result in second.manifest.gate if result.variant in {"saved_model", "float32"}} == {""}
+    assert second.manifest.backbone == first.manifest.backbone
+
+
+def test_a_version_that_another_job_promoted_meanwhile_is_compared_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from train_job.pipeline import promotion
+
+    photos, registry = write_folders(tmp_path / "photos", count=4), tmp_path / "registry"
+    first, second = train(photos, registry), train(photos, registry, promote="never")
+    compared: list[str] = []
+    opened = Registry.open(str(registry))
+
+    def compare(job: Any, *_: Any) -> None:
+        compared.append(promotion.current_version(job))
+        if len(compared) == 1:
+            opened.promote(second.manifest.model_id, "production")
+
+    monkeypatch.setattr("train_job.pipeline.promotion.compare_with_champion", compare)
+    monkeypatch.setattr("train_job.pipeline.promotion.refusals", lambda *_: ())
+    third = train(photos, registry, promote="auto")
+    assert compared == [first.manifest.model_id, second.manifest.model_id]
+    assert opened.channel("production").previous[0] == second.manifest.model_id
+    assert third.promoted
+    assert "comparing again" in capsys.readouterr().err
+
+
 def test_int8_is_calibrated_with_training_photos_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from export.tflite.convert import convert
+    from export.tflite.quantise import full_range_picture, observe
 
     photos, registry = write_folders(tmp_path / "photos", 20), tmp_path / "registry"
     calibrated_with: list[bytes] = []
 
-    def watched(graph: Any, calibration: Any, about: Any) -> Any:
-        calibrated_with.extend(image.tobytes() for image in calibration)
-        return convert(graph, calibration, about)
+    def watched(content: bytes, images: Any) -> Any:
+        calibrating = list(images)
+        calibrated_with.extend(image.tobytes() for image in calibrating)
+        return observe(content, calibrating)
 
-    monkeypatch.setattr("train_job.pipeline.export_variants.convert", watched)
+    monkeypatch.setattr("train_job.extraction.activation_ranges.observe", watched)
     result = train(photos, registry, variants=("float32", "int8"))
     split_of = splits(registry, result)
     assert set(split_of.values()) == {"train", "validation", "test"}
     files = [path.read_bytes() for path in photos.rglob("*.jpg")]
     learnt_from = [data for data in files if split_of[hashlib.sha256(data).hexdigest()] == "train"]
     expected = [decode(data, result.manifest.input).tobytes() for data in learnt_from]
+    expected.append(full_range_picture(result.manifest.input).tobytes())
     assert sorted(calibrated_with) == sorted(expected)
 
 

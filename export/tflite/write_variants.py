@@ -1,22 +1,25 @@
-"""Convert the trained classifier to TFLite: a single conversion, from which all variants are derived."""
+"""Write the variants of a classifier as TFLite files; each is derived from one float32 file."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import tensorflow as tf
-
 from export.native_logs import quiet_native_logs
-from export.saved_model.graph import FEATURES, IMAGE, PROBABILITIES, Graph
-from export.saved_model.write import SERVE, release_memory
 from export.tflite.compress_weights import store_weights_as_float16, store_weights_as_int8
 from export.tflite.metadata import ModelInfo, add_metadata
-from export.tflite.quantise import add_ranges, quantise
-from export.tflite.tflite_file import add_uint8_input, read_tflite, set_batch_size, set_signature, write_tflite
-from transferlite.images.decoder import RGB
-from transferlite.images.input_spec import InputSpec
+from export.tflite.quantise import quantise
+from export.tflite.tflite_file import (
+    FEATURES,
+    IMAGE,
+    PROBABILITIES,
+    SERVE,
+    add_uint8_input,
+    read_tflite,
+    set_batch_size,
+    set_signature,
+    write_tflite,
+)
 from transferlite.inference.variants import DYNAMIC, FLOAT16, FLOAT32, INT8, batch_variant
 
 _WEIGHT_CHANGES: Mapping[str, Callable[[Any], None]] = {
@@ -24,12 +27,12 @@ _WEIGHT_CHANGES: Mapping[str, Callable[[Any], None]] = {
     FLOAT16: store_weights_as_float16,
     DYNAMIC: store_weights_as_int8,
 }
-"""How each variant but int8 is derived from the converted file."""
+"""How each variant but int8 is derived."""
 
 
 @dataclass(frozen=True)
 class Converted:
-    """The classifier as a float32 TFLite file with input ``[1, H, W, 3]``.
+    """The classifier as a float32 TFLite file, from pixels ``[1, H, W, 3]`` to probabilities and feature row.
 
     Attributes:
         content: the file.
@@ -40,24 +43,6 @@ class Converted:
     content: bytes
     content_with_ranges: bytes | None = None
     model_info: ModelInfo | None = None
-
-
-def convert(graph: Graph, calibration: Sequence[RGB] = (), model_info: ModelInfo | None = None) -> Converted:
-    """Convert the graph. ``calibration`` are training photos, uint8 ``[H, W, 3]``, needed for int8.
-
-    Uses the TensorFlow 1 converter, which takes a graph without variables as it is. The newer converters freeze it
-    first, at three times the cost, or write and load a SavedModel.
-
-    Raises:
-        GateError: an activation of a calibration photo is not a finite number.
-    """
-    definition, image, outputs = graph.graph_def()
-    with quiet_native_logs():
-        converter = tf.compat.v1.lite.TFLiteConverter(definition, None, None, [image], outputs)
-        content = bytes(converter.convert())
-        release_memory()
-        with_ranges = add_ranges(content, [*calibration, _full_range(graph.spec)]) if calibration else None
-    return Converted(content, with_ranges, model_info)
 
 
 def write_variant(
@@ -99,9 +84,3 @@ def _variant_model(converted: Converted, variant: str, in_float: Sequence[str]) 
     _WEIGHT_CHANGES[variant](model)
     add_uint8_input(model)
     return model
-
-
-def _full_range(spec: InputSpec) -> RGB:
-    """A gradient from 0 to 255, so that the calibrated ranges cover every pixel value however dark the photos are."""
-    ramp = np.linspace(0, 255, spec.width).astype(np.uint8)
-    return np.broadcast_to(ramp[None, :, None], (spec.height, spec.width, 3))

@@ -1,12 +1,15 @@
 """Write an EfficientNet-Lite with its ImageNet weights as a TFLite file, straight from the PyTorch checkpoint.
 
-The result is byte for byte what :func:`~train_job.backbones.litert.translate_model.translate_to_tflite` makes of the
+The result is byte for byte what :func:`~export.keras_to_tflite.translate_model.translate_to_tflite` makes of the
 Keras model. Skipping the Keras model saves the time in which LiteRT runs about 100 photos.
 """
 
 import numpy as np
 from ai_edge_litert.schema_py_generated import ActivationFunctionType
 
+from export.keras_to_tflite.layers import batch_norm_scale_shift
+from export.keras_to_tflite.operations import add, convolve, global_average, multiply_add
+from export.tflite.tflite_writer import TFLiteWriter
 from train_job.backbones.efficientnet_lite import (
     EPSILON,
     Convolution,
@@ -16,9 +19,6 @@ from train_job.backbones.efficientnet_lite import (
     kernel_of,
     read_imagenet,
 )
-from train_job.backbones.litert.layers import batch_norm_scale_shift
-from train_job.backbones.litert.operations import add, convolve, global_average, multiply_add
-from train_job.backbones.litert.tflite_writer import TFLiteWriter
 from transferlite.images.input_spec import InputSpec
 
 
@@ -30,13 +30,16 @@ def efficientnet_lite_tflite(network: EfficientNetLite, spec: InputSpec) -> byte
     state = read_imagenet(network)
     writer = TFLiteWriter()
     pixels = writer.tensor([1, spec.height, spec.width, 3])
+    writer.layer = "normalise"
     x = multiply_add(writer, pixels, np.array([1 / 128], np.float32), np.array([-127 / 128], np.float32))
     for block in network.blocks:
         block_input = x
         for convolution in block.convolutions:
             x = _add_convolution(writer, x, convolution, state)
         if block.residual:
+            writer.layer = f"{block.name}_add"
             x = add(writer, [x, block_input])
+    writer.layer = "pool"
     return writer.pack([pixels], [global_average(writer, x)])
 
 
@@ -52,5 +55,6 @@ def _add_convolution(writer: TFLiteWriter, x: int, convolution: Convolution, sta
     _, height, width, _ = writer.shape(x)
     shape = [1, -(-height // stride), -(-width // stride), len(shift)]
     activation = ActivationFunctionType.RELU6 if convolution.relu6 else ActivationFunctionType.NONE
+    writer.layer = f"{convolution.name}_conv"
     depth_multiplier = int(not convolution.filters)
     return convolve(writer, x, kernel, shift, shape, activation, (stride, stride), depth_multiplier=depth_multiplier)

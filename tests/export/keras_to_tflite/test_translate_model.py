@@ -31,7 +31,7 @@ def assert_close(actual: Any, expected: Any) -> None:
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_each_backbones_file_computes_what_keras_does(name: str) -> None:
-    from train_job.backbones.litert.translate_model import translate_to_tflite
+    from export.keras_to_tflite.translate_model import translate_to_tflite
 
     size = 96 if name == "inception_v3" else 64
     model, images = small_feature_model(name, size), random_images(3, size)
@@ -44,7 +44,7 @@ CUTS = [("efficientnet_lite0", "block13_expand_conv"), ("mobilenet_v3_small", "1
 
 @pytest.mark.parametrize(("name", "layer"), CUTS)
 def test_the_activation_at_a_cut_is_a_second_output(name: str, layer: str) -> None:
-    from train_job.backbones.litert.translate_model import translate_to_tflite
+    from export.keras_to_tflite.translate_model import translate_to_tflite
 
     model, images = small_feature_model(name, 64, layer), random_images(2, 64)
     found = run(translate_to_tflite(model), images)
@@ -64,7 +64,7 @@ def small(*layers: Any) -> Any:
 def test_layers_that_cannot_be_folded_become_their_own_operations() -> None:
     from keras import layers
 
-    from train_job.backbones.litert.translate_model import translate_to_tflite
+    from export.keras_to_tflite.translate_model import translate_to_tflite
 
     norm = layers.BatchNormalization()
     model = small(
@@ -88,7 +88,7 @@ def test_a_layer_with_two_consumers_is_not_folded() -> None:
     import keras
     from keras import layers
 
-    from train_job.backbones.litert.translate_model import translate_to_tflite
+    from export.keras_to_tflite.translate_model import translate_to_tflite
 
     keras.utils.set_random_seed(1)
     pixels = keras.Input((8, 8, 3))
@@ -108,14 +108,14 @@ def test_unsupported_layers_raise(kind: str) -> None:
     import keras
     from keras import layers
 
-    from train_job.backbones.litert.layers import UnsupportedLayerError
-    from train_job.backbones.litert.translate_model import translate_to_tflite
+    from export.keras_to_tflite.layers import UnsupportedLayerError
+    from export.keras_to_tflite.translate_model import translate_to_tflite
 
     layer = {
         "layer": layers.GaussianNoise(0.1),
         "activation": layers.Activation("selu"),
         "groups": keras.Sequential([layers.Conv2D(4, 1), layers.Conv2D(4, 1, groups=2)]),
-        "dense": keras.Sequential([layers.Flatten(), layers.Dense(2)]),
+        "dense": keras.Sequential([layers.Reshape((120, 3)), layers.Dense(2)]),
         "axis": layers.LayerNormalization(axis=1),
     }[kind]
     with pytest.raises(UnsupportedLayerError):

@@ -10,17 +10,21 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.schema_py_generated import ActivationFunctionType
 
-from train_job.backbones.litert.operations import (
+from export.keras_to_tflite.operations import (
     Array,
     binary,
     convolve,
+    dense,
     global_average,
     layer_norm,
     multiply_add,
     reshape,
     window,
 )
-from train_job.backbones.litert.tflite_writer import TFLiteWriter
+from export.tflite.tflite_writer import TFLiteWriter
+
+_FUSED = {"relu": int(ActivationFunctionType.RELU), "relu6": int(ActivationFunctionType.RELU6)}
+"""Activations that an operation applies to its own output, by their name in Keras."""
 
 
 class UnsupportedLayerError(Exception):
@@ -101,6 +105,8 @@ def _convolution(
     own_activation = layer.activation.__name__
     if own_activation != "linear" and (fold or activation):
         raise UnsupportedLayerError(f"{layer.name}: an activation before the next layer")
+    if own_activation in _FUSED:
+        activation, own_activation = _FUSED[own_activation], "linear"
     bias = np.array(layer.bias) if layer.use_bias else np.zeros(kernel.shape[channel_axis], np.float32)
     if fold is not None:
         scale, shift = fold
@@ -123,14 +129,17 @@ def _convolution(
 
 
 def _dense(writer: TFLiteWriter, layer: Any, inputs: list[int], _activation: int, _fold: Any) -> int:
-    """Append a Dense layer on a map ``[1, h, w, I]`` as a 1x1 convolution."""
-    kernel = np.array(layer.kernel).T[:, None, None]  # [I, O] -> [O, 1, 1, I]
+    """Append a Dense layer: a 1x1 convolution on a map ``[1, h, w, I]``, a dense operation on a row ``[1, I]``."""
+    kernel = np.array(layer.kernel).T  # [I, O] -> [O, I]
     bias = np.array(layer.bias) if layer.use_bias else np.zeros(len(kernel), np.float32)
-    shape = with_batch_of_one(layer.output.shape)
+    shape, activation = with_batch_of_one(layer.output.shape), layer.activation.__name__
+    if len(shape) == 2:
+        output = dense(writer, inputs[0], kernel, bias, _FUSED.get(activation, int(ActivationFunctionType.NONE)))
+        return output if activation in _FUSED else _activate(writer, output, activation)
     if len(shape) != 4:
         raise UnsupportedLayerError(f"{layer.name}: Dense on a shape of {shape}")
-    output = convolve(writer, inputs[0], kernel, bias, shape, ActivationFunctionType.NONE, (1, 1))
-    return _activate(writer, output, layer.activation.__name__)
+    output = convolve(writer, inputs[0], kernel[:, None, None], bias, shape, ActivationFunctionType.NONE, (1, 1))
+    return _activate(writer, output, activation)
 
 
 def _batch_norm(writer: TFLiteWriter, layer: Any, inputs: list[int], activation: int, _fold: Any) -> int:
@@ -167,6 +176,8 @@ def _activate(writer: TFLiteWriter, tensor: int, name: str) -> int:
     shape = writer.shape(tensor)
     if name == "linear":
         return tensor
+    if name == "softmax":
+        return writer.operation("SOFTMAX", [tensor], shape, "SoftmaxOptions", beta=1.0)
     if name == "gelu":
         return writer.operation("GELU", [tensor], shape, "GeluOptions", approximate=False)
     if name == "hard_silu":
@@ -252,6 +263,7 @@ LAYERS: dict[str, Callable[..., int]] = {
     "Dense": _dense,
     "DepthwiseConv2D": _depthwise,
     "Dropout": _identity,
+    "Flatten": _reshape_layer,
     "GlobalAveragePooling2D": _global_average,
     "LayerNormalization": _layer_norm,
     "LayerScale": _layer_scale,

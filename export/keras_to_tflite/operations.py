@@ -6,7 +6,7 @@ import numpy as np
 from ai_edge_litert.schema_py_generated import Padding
 from numpy.typing import NDArray
 
-from train_job.backbones.litert.tflite_writer import TFLiteWriter
+from export.tflite.tflite_writer import TFLiteWriter
 
 Array = NDArray[np.float32]
 
@@ -45,6 +45,14 @@ def convolve(
         dilationWFactor=dilation[1],
         **extra,
     )
+
+
+def dense(writer: TFLiteWriter, tensor: int, kernel: Array, bias: Array, activation: int) -> int:
+    """Append a dense layer with ``kernel`` ``[O, I]`` on a row ``[1, I]``."""
+    inputs = [tensor, writer.constant(kernel), writer.constant(bias)]
+    shape = [*writer.shape(tensor)[:-1], len(bias)]
+    options = "FullyConnectedOptions"
+    return writer.operation("FULLY_CONNECTED", inputs, shape, options, fusedActivationFunction=activation)
 
 
 def window(padding: str, strides: tuple[int, int]) -> dict[str, int]:

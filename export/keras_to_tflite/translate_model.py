@@ -1,9 +1,9 @@
-"""Translate a Keras feature model into a TFLite file layer by layer, for feature extraction on a CPU.
+"""Translate a Keras feature model into a TFLite file layer by layer.
 
-The official converter takes 4 s (EfficientNet-Lite0) to 9 s (InceptionV3), longer than LiteRT takes to run 200 photos;
-this takes a fraction of a second (``docs/benchmarks.md``, "The forward pass"). Published files still come from the
-converter. BatchNormalization is folded into the convolution before it, and activations into the operation before them.
-Layers without a translation raise :class:`UnsupportedLayerError`: the caller then runs the model with TensorFlow.
+This is the only way in which a backbone becomes a TFLite file, for feature extraction and for published versions.
+TensorFlow's converter takes 4 s (EfficientNet-Lite0) to 9 s (InceptionV3); this takes a fraction of a second, and the
+files are as fast and as exact (``docs/benchmarks.md``, "The forward pass"). BatchNormalization is folded into the
+convolution before it, and activations into the operation before them.
 """
 
 from collections import defaultdict
@@ -13,15 +13,18 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.schema_py_generated import ActivationFunctionType
 
-from train_job.backbones.litert.layers import (
+from export.keras_to_tflite.layers import (
     LAYERS,
     UnsupportedLayerError,
     fusible_activation,
     layer_scale_shift,
     with_batch_of_one,
 )
-from train_job.backbones.litert.operations import Array, reshape
-from train_job.backbones.litert.tflite_writer import TFLiteWriter
+from export.keras_to_tflite.operations import Array, reshape
+from export.tflite.tflite_writer import TFLiteWriter
+
+TRANSLATION_VERSION = 1
+"""Raise it when a change of the translation changes a feature row: stored rows and files are then made again."""
 
 _CONVOLUTIONS = {"Conv2D", "DepthwiseConv2D"}
 
@@ -36,6 +39,25 @@ def translate_to_tflite(model: Any) -> bytes:
     pixels = writer.tensor(with_batch_of_one(model.inputs[0].shape))
     outputs = _Translation(writer, model).run([pixels])
     return writer.pack([pixels], [_flatten(writer, output) for output in outputs])
+
+
+def translate_head(head: Any) -> bytes:
+    """Translate a Keras model from feature rows ``[N, D]`` to a file from ``[1, D]``; its output becomes flat."""
+    writer = TFLiteWriter()
+    row = writer.tensor(with_batch_of_one(head.inputs[0].shape))
+    (output,) = _Translation(writer, head).run([row])
+    return writer.pack([row], [_flatten(writer, output)])
+
+
+def append_head(backbone: bytes, head: Any) -> bytes:
+    """Append a head, as of :func:`translate_head`, to a file with feature rows ``[1, D]`` as its only output.
+
+    The outputs are the head's, then the feature row.
+    """
+    writer = TFLiteWriter(backbone)
+    (row,) = writer.outputs
+    (output,) = _Translation(writer, head).run([row])
+    return writer.pack(writer.inputs, [_flatten(writer, output), row])
 
 
 def _flatten(writer: TFLiteWriter, tensor: int) -> int:
@@ -91,6 +113,7 @@ class _Translation:
             append = LAYERS[kind]
         except KeyError:
             raise UnsupportedLayerError(kind) from None
+        self.writer.layer = node.operation.name
         self.tensors[id(last.outputs[0])] = append(self.writer, node.operation, arguments, activation, fold)
 
     def _argument(self, value: Any) -> Any:

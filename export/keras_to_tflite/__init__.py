@@ -1,0 +1,1 @@
+"""Translate a Keras feature model into a TFLite file, layer by layer."""
