@@ -233,5 +233,5 @@ class _Extraction:
 
 def _overflow(example: Example) -> RejectedPhoto:
     """The rejection of a photo whose feature row float16 cannot represent."""
-    reason = "the backbone's output for it is not a number that float16 can represent"
+    reason = "the backbone's output is not a number that float16 can represent"
     return RejectedPhoto(example.image, example.row, "overflow", reason)
