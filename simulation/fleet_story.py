@@ -244,7 +244,7 @@ class FleetStory:
 def _short(reason: str) -> str:
     """Shorten a reason to its first sentence, without the numbers that differ between devices."""
     first = "power cut" if reason.startswith("power cut") else reason.partition("; ")[0]
-    return re.sub(r" \(sequence .*?\)|127\.0\.0\.1:\d+| by 0\.\d+ \(limit.*?\)", "", first)
+    return re.sub(r" \(sequence .*?\)|:\d{4,5}(?=/)| \([0-9a-f]{16}.*| by 0\.\d+ \(limit.*?\)", "", first)
 
 
 class _QuietHandler(http.server.SimpleHTTPRequestHandler):

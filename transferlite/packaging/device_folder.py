@@ -106,7 +106,7 @@ def version_of(python: str) -> tuple[int, int]:
 def _interpreter(python: str) -> str:
     """Return the path of an interpreter of that version that starts: version managers leave names that do not."""
     found = sys.executable if python == THIS_PYTHON else shutil.which(f"python{python}")
-    if not found or subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode:
+    if not found or subprocess.run([found, "-I", "-c", ""], capture_output=True, check=False).returncode:
         raise InputError(f"there is no python{python} here to compile the bytecode", hint="put it on PATH")
     return found
 
@@ -124,7 +124,7 @@ def _install(folder: Path, extras: Sequence[str], tags: Sequence[str], python: s
     packages = ["transferlite", *(["inference_lambda"] if FUNCTION_EXTRAS & set(extras) else [])]
     where = [word for tag in tags for word in ("--platform", tag)]
     words = ["--target", folder, *where, "--python-version", python, "--implementation", "cp", "--only-binary", ":all:"]
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "install", "--no-compile"]
+    pip = [sys.executable, "-P", "-m", "pip", "--quiet", "--disable-pip-version-check", "install", "--no-compile"]
     with tempfile.TemporaryDirectory() as temporary:
         wheel = write_wheel(Path(temporary), packages, python)
         _run([*pip, *words, f"{wheel}[{','.join(extras)}]"])
@@ -134,7 +134,7 @@ def _run(command: Sequence[object]) -> None:
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip() or f"status {done.returncode}").splitlines()
-        raise TransferLiteError(f"{command[0]} {command[1]} {command[2]} failed: {said[-1]}")
+        raise TransferLiteError(f"{command[0]} {command[2]} {command[3]} failed: {said[-1]}")
 
 
 def _drop_packages(folder: Path) -> None:
