@@ -1,7 +1,8 @@
 """Write the documents of the current format into a new folder beside this file: ``python -m tests.formats.write 2``.
 
-Run it once for a schema number, before the first release that writes it. The folders are never written again: every
-later release has to read them (``tests/integration/test_formats.py``). The private keys are thrown away.
+Run it for a new schema number, and again (into an empty place) for each change until the first release that writes it.
+From then on the folder never changes: every later release has to read it (``tests/integration/test_formats.py``). The
+private keys are thrown away.
 """
 
 import datetime
