@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from inference_lambda.settings import Settings
-from transferlite.errors import BundleError, NotFoundError, TransferLiteError
+from transferlite.errors import BundleError, NotFoundError, TransferLiteError, UnavailableError
 from transferlite.predict.predictor import Predictor
 from transferlite.registry.channel_pointer import Pointer
 from transferlite.registry.manifest import check_model_id
@@ -22,6 +22,9 @@ from transferlite.registry.open_registry import Registry
 MAX_PINNED = 2
 """Versions kept loaded for requests that name them, besides the current one; each takes memory and space in /tmp."""
 
+_FIRST_WAIT_SECONDS = 1.0
+"""Time after a second failure in a row until loading is tried again; doubled by each further failure."""
+
 _log = logging.getLogger("transferlite")
 _log.setLevel(logging.INFO)
 
@@ -30,7 +33,8 @@ class CurrentModel:
     """Predictor of the version that the channel points to; the pointer is cached for ``refresh_seconds``.
 
     A new version that fails to load is refused, the current one stays, and the new one is not tried again until the
-    pointer changes. Thread-safe: one thread loads a new version while the others use the current one.
+    pointer changes. Without any version, a failure is remembered too: callers get it again until a wait is over, which
+    grows from 1 s to ``refresh_seconds``. Thread-safe: one thread loads a new version, others use the current one.
 
     Logs ``model-changed``, ``model-refused`` (once per version), ``model-kept`` (at each refresh after which the
     current version is not the channel's) and ``pointer-expired`` (at each refresh).
@@ -49,6 +53,9 @@ class CurrentModel:
         self._refused: dict[str, BundleError] = {}  # since the pointer last changed
         self._pointer: tuple[Pointer, str] | None = None  # with its ETag
         self._refreshed_at = float("-inf")
+        self._failure: TransferLiteError | None = None  # why no version is loaded
+        self._failures = 0
+        self._retry_at = float("-inf")
 
     def get(self, model_id: str | None = None) -> Predictor:
         """Return the current predictor, or the one of version ``model_id`` in the same registry.
@@ -62,12 +69,18 @@ class CurrentModel:
             return self._get_pinned(model_id)
         if self._current is None:
             with self._lock:
-                self._current = self._current or self._load_first()
+                self._current = self._current or self._load_first_unless_failed()
         elif self._is_stale() and self._lock.acquire(blocking=False):
             try:
                 self._follow_channel(self._current.manifest.model_id)
             finally:
                 self._lock.release()
+        return self._current
+
+    def loaded(self) -> Predictor:
+        """Return the current predictor without reading anything. Raises TransferLiteError if there is none."""
+        if self._current is None:
+            raise self._failure or UnavailableError("no model is loaded yet", hint="send a photo")
         return self._current
 
     def expire_pointer(self) -> None:
@@ -77,12 +90,29 @@ class CurrentModel:
     def _is_stale(self) -> bool:
         return self._clock() - self._refreshed_at >= self._settings.refresh_seconds
 
+    def _load_first_unless_failed(self) -> Predictor:
+        """Load the first version, or raise the last failure again if its wait is not over."""
+        if self._failure is not None and self._clock() < self._retry_at:
+            raise self._failure.with_traceback(None)
+        try:
+            return self._load_first()
+        except TransferLiteError as error:
+            self._failure = error
+            self._retry_at = self._clock() + self._wait_seconds()
+            self._failures += 1
+            raise
+
+    def _wait_seconds(self) -> float:
+        """Return how long to remember a failure: the first one, perhaps of the cold start, is not remembered."""
+        if not self._failures:
+            return 0.0
+        return min(_FIRST_WAIT_SECONDS * 2.0 ** (self._failures - 1), self._settings.refresh_seconds)
+
     def _load_first(self) -> Predictor:
         """Load the channel's version or, if that fails, the newest earlier version of the channel that loads.
 
         Files of a process that Lambda killed in this environment are deleted first: they would fill /tmp.
         """
-        self._refused.clear()
         pointer = self._read_pointer()
         clear_cache(_cache_folder(), pointer.model_id)
         errors: list[TransferLiteError] = []

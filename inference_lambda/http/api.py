@@ -173,8 +173,13 @@ class Api:
         })  # fmt: skip
 
     def _health(self, _: HttpRequest) -> HttpResponse:
+        """Return the loaded version; a health check never loads one."""
         key = "required" if self._settings.key_digests else "none"
-        return _json_response({"status": "ok", "model_id": self._predictor().manifest.model_id, "key": key})
+        try:
+            model_id = self._service().model.loaded().manifest.model_id
+        except TransferLiteError as error:
+            raise model_problem(error) from error
+        return _json_response({"status": "ok", "model_id": model_id, "key": key})
 
     def _predictor(self, model_id: str | None = None) -> Predictor:
         try:

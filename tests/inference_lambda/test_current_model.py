@@ -18,7 +18,7 @@ from tests.conftest import BUCKET, Trained
 from tests.inference_lambda.models import publish
 from tests.pictures import jpeg
 from tests.transferlite.faults import refuse
-from transferlite.errors import BundleError, InputError, NotFoundError
+from transferlite.errors import BundleError, InputError, NotFoundError, UnavailableError
 from transferlite.predict.predictor import Predictor
 from transferlite.registry.channel_pointer import Pointer
 from transferlite.registry.manifest import GOLDEN, FileInfo
@@ -213,6 +213,57 @@ def test_a_refused_model_is_not_tried_again_before_the_channel_changes(
     assert serving() == "two"
 
 
+def test_a_model_that_cannot_load_is_not_fetched_again_for_a_thousand_requests(
+    registry: Registry, clock: Clock, loads: Loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.store.put("models/one/float32.tflite", b"altered")
+    reads: list[str] = []
+    read = CurrentModel._read_pointer
+
+    def counted(model: CurrentModel) -> Pointer:
+        reads.append("pointer")
+        return read(model)
+
+    monkeypatch.setattr(CurrentModel, "_read_pointer", counted)
+    model = CurrentModel(Settings(registry.store.uri, None), clock)
+    for _ in range(1000):
+        with pytest.raises(BundleError):
+            model.get()
+        clock.now += 0.1
+    assert loads.ids == ["one"]
+    assert len(reads) == 8  # at 0, 0.1, 1.1, 3.1, 7.1, 15.1, 31.1 and 63.1 s
+    good = registry.store.get("models/two/float32.tflite").data
+    registry.store.put("models/one/float32.tflite", good)
+    registry.promote("two", "production")
+    clock.now += 60
+    assert model.get().manifest.model_id == "two"
+
+
+def test_the_wait_after_failures_is_never_longer_than_the_refresh_time(registry: Registry, clock: Clock) -> None:
+    channel = registry.store.get("channels/production.json").data
+    registry.store.delete("channels/production.json")
+    model = CurrentModel(Settings(registry.store.uri, None), clock)
+    for _ in range(100):
+        with pytest.raises(NotFoundError):
+            model.get()
+        clock.now += 30
+    registry.store.put("channels/production.json", channel)
+    clock.now += 30
+    assert model.get().manifest.model_id == "one"
+
+
+def test_asking_for_the_loaded_model_loads_nothing(registry: Registry, clock: Clock, loads: Loads) -> None:
+    model = CurrentModel(Settings(registry.store.uri, None), clock)
+    with pytest.raises(UnavailableError, match="no model is loaded yet"):
+        model.loaded()
+    assert loads.ids == []
+    model.get()
+    registry.promote("two", "production")
+    clock.now += 60
+    assert model.loaded().manifest.model_id == "one"
+    assert loads.ids == ["one"]
+
+
 def test_a_model_that_s3_failed_to_deliver_is_retried_at_each_refresh(
     trained: Trained, bucket: object, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,12 +292,19 @@ def test_files_of_a_killed_process_are_deleted_at_the_first_load(
     assert [path.name for path in (tmp_path / "transferlite").iterdir()] == ["one"]
 
 
-def test_a_damaged_only_version_is_an_error_and_is_tried_again(registry: Registry, serving: Callable[[], str]) -> None:
+def test_a_damaged_only_version_is_an_error_until_the_channel_changes(
+    registry: Registry, clock: Clock, serving: Callable[[], str]
+) -> None:
     good = registry.store.get("models/one/float32.tflite").data
     registry.store.put("models/one/float32.tflite", b"altered")
     with pytest.raises(BundleError):
         serving()
     registry.store.put("models/one/float32.tflite", good)
+    with pytest.raises(BundleError):
+        serving()
+    registry.promote("two", "production")
+    registry.rollback("production")
+    clock.now += 60
     assert serving() == "one"
 
 

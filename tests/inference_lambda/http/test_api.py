@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -74,6 +75,7 @@ def api(objects: object, monkeypatch: pytest.MonkeyPatch) -> Api:
     assert objects
     service = Service(Settings("unused", None, allowed_buckets=frozenset({BUCKET})))
     monkeypatch.setattr(service.model, "get", versions())
+    monkeypatch.setattr(service.model, "loaded", service.model.get)
     return Api(HttpSettings(), lambda: service)
 
 
@@ -475,11 +477,18 @@ def test_without_a_model_the_function_is_unavailable(path: str, error: TransferL
 
 
 def test_an_unexpected_error_is_reported_without_its_text(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: str | None) -> None:
+    def fail() -> None:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(api._service().model, "get", fail)
+    monkeypatch.setattr(api._service().model, "loaded", fail)
     check_problem(api.respond(get("/health")), 500, "internal")
+
+
+def test_a_health_check_loads_no_model(tmp_path: Path) -> None:
+    service = Service(Settings(str(tmp_path / "nowhere"), None))
+    response = Api(HttpSettings(), lambda: service).respond(get("/health"))
+    check_problem(response, 503, "model-unavailable")
+    assert "retry-after" in response.headers
 
 
 def test_the_page_policy_forbids_external_content(api: Api) -> None:
