@@ -7,6 +7,7 @@ model, but no open connection and no cached channel pointer.
 import gc
 import json
 import os
+import resource
 import sys
 from collections.abc import Callable
 from threading import Thread
@@ -25,6 +26,7 @@ def load_before_first_event(service: Callable[[], Service]) -> None:
     Args:
         service: returns the function's service.
     """
+    _limit_memory()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy would start threads that nothing here uses
     gc.disable()  # imports create many objects, and nearly all stay
     interval = sys.getswitchinterval()
@@ -40,6 +42,14 @@ def load_before_first_event(service: Callable[[], Service]) -> None:
     gc.enable()
     if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
         _register_snapshot_hook(service)
+
+
+def _limit_memory() -> None:
+    """Make an allocation beyond the function's size fail: it is then one photo's error, not the end of the batch."""
+    size = os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if size.isdigit() and (hard == resource.RLIM_INFINITY or int(size) * 2**20 <= hard):
+        resource.setrlimit(resource.RLIMIT_DATA, (int(size) * 2**20, hard))
 
 
 def _register_snapshot_hook(service: Callable[[], Service]) -> None:

@@ -18,6 +18,7 @@ from transferlite.registry.channel_pointer import Pointer
 from transferlite.registry.manifest import check_model_id
 from transferlite.registry.model_cache import clear_cache
 from transferlite.registry.open_registry import Registry
+from transferlite.storage.deadline import call_in_time
 
 MAX_PINNED = 2
 """Versions kept loaded for requests that name them, besides the current one; each takes memory and space in /tmp."""
@@ -140,7 +141,8 @@ class CurrentModel:
     def _read_pointer(self) -> Pointer:
         """Read the channel pointer; if it has changed, refused versions may be tried again."""
         self._refreshed_at = self._clock()
-        registry = Registry.open(self._settings.registry)
+        uri = self._settings.registry
+        registry = call_in_time(lambda: Registry.open(uri), uri)  # fetches a public key that AWS KMS has
         if registry.keys is None and self._pointer is None:
             _log.info(json.dumps({"event": "signatures-unchecked", "reason": "TRANSFERLITE_PUBLIC_KEY is not set"}))
         pointer = registry.followed_channel(self._settings.channel, self._pointer)

@@ -20,6 +20,7 @@ from inference_lambda.http.api import Api
 from inference_lambda.observability.telemetry import begin_invocation, log_as_json
 from inference_lambda.service import Service
 from inference_lambda.settings import HttpSettings, Settings
+from transferlite.storage.deadline import end_calls_before
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
     log_as_json()
@@ -59,6 +60,7 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
         TransferLiteError: S3 or the registry failed; the event's source should retry.
     """
     begin_invocation(context)
+    end_calls_before(time.monotonic() + _seconds_left(context))
     try:
         return _dispatch(parse_event(event), context)
     finally:

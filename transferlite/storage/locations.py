@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import cast
 
 from transferlite.errors import InputError
+from transferlite.storage.deadline import DeadlineStore
 from transferlite.storage.folder import FolderStore
 from transferlite.storage.store import Store
 
@@ -27,15 +28,20 @@ def open_store(uri: str) -> Store:
 
 
 def _open_s3_store(uri: str, path: str) -> Store:
-    """Open the obstore store in a Lambda function, because it imports faster, and the boto3 store elsewhere."""
-    if "AWS_LAMBDA_RUNTIME_API" in os.environ and path.partition("/")[0]:
+    """Open the obstore store in a Lambda function, because it imports faster, and the boto3 store elsewhere.
+
+    In a function, every call has a deadline.
+    """
+    in_function = "AWS_LAMBDA_RUNTIME_API" in os.environ
+    if in_function and path.partition("/")[0]:
         from transferlite.storage.s3_obstore import ObstoreS3Store, is_enough
 
         if is_enough():
-            return cast(Store, ObstoreS3Store(uri))
+            return cast(Store, DeadlineStore(ObstoreS3Store(uri)))
     from transferlite.storage.s3_boto3 import S3Store
 
-    return S3Store.from_uri(uri)
+    store = S3Store.from_uri(uri)
+    return cast(Store, DeadlineStore(store)) if in_function else store
 
 
 def split_uri(uri: str) -> tuple[str, str]:

@@ -4,6 +4,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -32,6 +33,7 @@ class Answer:
         reset: whether the connection ends by a reset.
         silent: whether the server never answers.
         stalls: whether the server keeps the connection open, silent, after the ``sent`` bytes.
+        trickles: whether it sends a byte every 0.1 s after the ``sent`` bytes.
     """
 
     status: int = 200
@@ -41,6 +43,7 @@ class Answer:
     reset: bool = False
     silent: bool = False
     stalls: bool = False
+    trickles: bool = False
 
 
 def refusal(code: str, status: int) -> Answer:
@@ -82,6 +85,10 @@ class ScriptedS3:
         """Return when the server ends."""
         self._ended.wait(30)
 
+    def ended(self, seconds: float) -> bool:
+        """Wait, and return whether the server has ended."""
+        return self._ended.wait(seconds)
+
     def close(self) -> None:
         self._ended.set()
         self._server.shutdown()
@@ -107,11 +114,21 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(answer.content[: answer.sent])
+        if answer.trickles:
+            self._trickle(answer.content[answer.sent :])
         if answer.stalls:
             self.owner.wait()
         if answer.reset:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
+
+    def _trickle(self, content: bytes) -> None:
+        with suppress(OSError):  # the client is gone
+            for byte in content:
+                if self.owner.ended(0.1):
+                    return
+                self.wfile.write(bytes([byte]))
+                self.wfile.flush()
 
     do_GET = do_PUT = do_DELETE = do_HEAD = _any  # noqa: N815 - the names that http.server calls
 
