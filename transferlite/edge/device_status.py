@@ -100,6 +100,9 @@ def _trust_problems(current: Pointer, keys: PublicKeys | None, folder: Path) -> 
 def _model_problems(
     current: Pointer | None, folder: Path, variant: str | None, public_key: str | None
 ) -> Iterator[str]:
+    if not folder.is_dir():
+        yield f"{folder} does not exist; correct the path, or mount its disk"
+        return
     if current is None:
         yield f"{folder}: no model is installed; run transferlite edge run --once, and read what it prints"
         return

@@ -126,6 +126,8 @@ def ensure_loadable(folder: Path, load_check: LoadCheck) -> str | None:
     Raises:
         TransferLiteError: neither version loads.
     """
+    if not folder.is_dir():
+        raise NotFoundError("does not exist", where=str(folder), hint="correct the path, or mount its disk")
     with folder_lock(folder):
         current = read_current(folder)
         if current is None:

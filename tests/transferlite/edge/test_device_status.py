@@ -107,11 +107,22 @@ def test_a_device_without_problems_shows_what_it_holds(
     assert capsys.readouterr().out.endswith("\nno problem found\n")
 
 
-def test_a_device_without_a_model_says_what_to_do(status: Status, key: Path) -> None:
+def test_a_device_without_a_model_says_what_to_do(status: Status, device: Path, key: Path) -> None:
+    assert status()[1] == [f"{device} does not exist; correct the path, or mount its disk"]
+    device.mkdir()
     facts, problems = status()
     assert facts["model"] == "none"
-    assert [problem.partition(": ")[2] for problem in problems] == [
-        "no model is installed; run transferlite edge run --once, and read what it prints"
+    assert problems == [f"{device}: no model is installed; run transferlite edge run --once, and read what it prints"]
+
+
+def test_a_disk_of_the_model_that_is_not_mounted_is_named(
+    registry: Registry, tmp_path: Path, key: Path, capsys: Out
+) -> None:
+    dest = tmp_path / "stick" / "model"
+    assert run(["edge", "run", "--once", "--registry", registry.store.uri, "--dest", str(dest)]) == 2
+    assert capsys.readouterr().out.splitlines() == [
+        f"not installed: {dest}: its parent folder does not exist; mount its disk, or create the parent folder",
+        f"no model can be served: {dest}: does not exist; correct the path, or mount its disk",
     ]
 
 
