@@ -14,7 +14,7 @@ import click
 
 from transferlite.cli.options import FiniteRange, refuse_options, variant_option
 from transferlite.errors import InputError, MissingExtraError
-from transferlite.inference.variants import FLOAT32
+from transferlite.inference.variants import AUTO
 
 _MAX_CONNECTIONS = 64
 """Most simultaneous connections, since each may hold a body in memory; uvicorn answers others with 503."""
@@ -59,7 +59,7 @@ def serve(
     if bundle is not None:
         refuse_options("needs --registry; a bundle is one version", "channel", "refresh")
     with tempfile.TemporaryDirectory(prefix="transferlite-serve-") as folder, _listening_socket(host, port) as listener:
-        location, chosen = str(registry), variant or FLOAT32
+        location, chosen = str(registry), variant or AUTO
         if bundle is not None:
             location, chosen = _make_registry(bundle, Path(folder) / "registry", channel, variant)
         settings = {

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from transferlite.errors import InputError
+from transferlite.inference.variants import AUTO
 
 RECORDS_PREFIX = "predictions/"
 """Prefix of the records in the output bucket."""
@@ -21,7 +22,7 @@ class Settings:
         registry: ``TRANSFERLITE_REGISTRY``, model registry: an ``s3://`` URI or a folder in the image.
         output_bucket: ``TRANSFERLITE_OUTPUT_BUCKET``, bucket for records; needed only to label photos of S3 events.
         channel: ``TRANSFERLITE_CHANNEL``, channel to follow; default ``production``.
-        variant: ``TRANSFERLITE_VARIANT``, TFLite variant to load; default ``float32``.
+        variant: ``TRANSFERLITE_VARIANT``, TFLite variant to load; default ``auto``, the manifest's choice.
         refresh_seconds: ``TRANSFERLITE_REFRESH_SECONDS``, seconds to cache the channel pointer; default 60.
         inputs: ``TRANSFERLITE_INPUTS``, comma-separated ``s3://bucket/prefix`` URIs whose new objects trigger the
             function.
@@ -42,7 +43,7 @@ class Settings:
     registry: str
     output_bucket: str | None
     channel: str = "production"
-    variant: str = "float32"
+    variant: str = AUTO
     refresh_seconds: float = 60.0
     inputs: tuple[str, ...] = ()
     allowed_buckets: frozenset[str] | None = None
@@ -93,7 +94,7 @@ class Settings:
             registry=registry,
             output_bucket=environment.get("TRANSFERLITE_OUTPUT_BUCKET") or None,
             channel=environment.get("TRANSFERLITE_CHANNEL", "production"),
-            variant=environment.get("TRANSFERLITE_VARIANT", "float32"),
+            variant=environment.get("TRANSFERLITE_VARIANT", AUTO),
             refresh_seconds=_seconds(environment.get("TRANSFERLITE_REFRESH_SECONDS", "60")),
             inputs=_comma_separated(environment, "TRANSFERLITE_INPUTS"),
             allowed_buckets=frozenset(allowed) if allowed else None,

@@ -158,8 +158,8 @@ class Api:
             raise photo_problem(error) from error
 
     def _describe(self, request: HttpRequest) -> HttpResponse:
-        manifest = self._predictor(parse_query(request, "model").model_id).manifest
-        variant = self._service().settings.variant
+        predictor = self._predictor(parse_query(request, "model").model_id)
+        manifest, variant = predictor.manifest, predictor.variant
         spec = manifest.input
         return _json_response({
             "model_id": manifest.model_id,

@@ -52,7 +52,11 @@ _SCHEMAS = {
         labels={"type": "array", "items": _TEXT},
         input=_object(height=_COUNT, width=_COUNT, resize=_TEXT),
         variant=_TEXT,
-        accuracy={**_PROBABILITY, "description": "share of correct predictions of this variant on held-out photos"},
+        accuracy={
+            **_PROBABILITY,
+            "type": ["number", "null"],
+            "description": "share of correct predictions of this variant on held-out photos; null without labels",
+        },
         photos={**_COUNT, "description": "number of held-out photos"},
         threshold=_PROBABILITY,
     ),

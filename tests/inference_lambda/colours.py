@@ -36,4 +36,4 @@ def colour_predictor(threshold: float = 0.0, **changes: Any) -> Predictor:
         "threshold": threshold,
         **{name: {} for name in ("backbone", "training", "dataset", "metrics", "left_out", "software")},
     }
-    return Predictor(Manifest(**fields | changes), cast(TFLiteClassifier, _Network()))
+    return Predictor(Manifest(**fields | changes), cast(TFLiteClassifier, _Network()), "float32")

@@ -6,7 +6,7 @@ from transferlite.errors import InputError
 
 def test_only_the_registry_is_required() -> None:
     settings = Settings.from_environment({"TRANSFERLITE_REGISTRY": "s3://models"})
-    assert settings == Settings("s3://models", None, "production", "float32", 60.0)
+    assert settings == Settings("s3://models", None, "production", "auto", 60.0)
 
 
 def test_every_setting_is_read() -> None:

@@ -4,6 +4,7 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
+from export.gate.choose_variant import choose_variant
 from train_job.data.example import Split
 from train_job.pipeline.export_variants import ExportedVariants
 from train_job.pipeline.prepare_data import JobContext
@@ -40,6 +41,7 @@ def build_manifest(job: JobContext, trained: TrainedClassifier, exported: Export
         },
         golden=exported.golden,
         gate=exported.gate,
+        auto=choose_variant(exported.predictions, exported.variants),
     )
 
 

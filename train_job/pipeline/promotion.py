@@ -17,6 +17,7 @@ from train_job.store.facts_index import FactsIndex
 from train_job.store.feature_store import FeatureStore
 from train_job.store.pixel_cache import MAX_GATE_PHOTOS, available_photos, balanced_sample, decoded_photos
 from transferlite.errors import BundleError, NotFoundError, ReplacedError
+from transferlite.inference.variants import FLOAT32
 from transferlite.predict.predictor import Predictor
 from transferlite.registry.open_registry import Registry
 
@@ -34,7 +35,9 @@ def compare_with_champion(job: JobContext, trained: TrainedClassifier, exported:
         model_id = job.registry.channel(job.options.channel).model_id
         previous = read_dataset_csv(job.registry, model_id)
         with tempfile.TemporaryDirectory(prefix="transferlite-") as cache:
-            champion = Predictor.from_registry(job.options.registry, model_id=model_id, cache=Path(cache))
+            champion = Predictor.from_registry(
+                job.options.registry, model_id=model_id, variant=FLOAT32, cache=Path(cache)
+            )
     except NotFoundError:
         return None  # a new channel
     except BundleError as error:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from export.gate.choose_variant import choose_variant
 from export.gate.compare_variants import left_out_variants
 from export.gate.golden_pictures import draw_pictures, write_test_pictures
 from export.gate.limits import ROUNDED_LIMITS
@@ -226,6 +227,7 @@ def _manifest(options: PublishOptions, classifier: Classifier, exported: _Export
         software={"python": platform.python_version()} | software_versions(),
         golden=exported.golden,
         gate=exported.outcome.results,
+        auto=choose_variant(exported.outcome.predictions, exported.variants),
     )
 
 

@@ -17,7 +17,7 @@ from transferlite.cli.options import (
     registry_option,
     variants_option,
 )
-from transferlite.inference.variants import VARIANT_HELP
+from transferlite.inference.variants import AUTO, VARIANT_HELP
 
 
 def _thread_count(text: str) -> int:
@@ -35,7 +35,7 @@ def edge() -> None:
 @registry_option
 @channel_option
 @click.option("--dest", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the model.")
-@click.option("--variant", default="float32", show_default=True, help=VARIANT_HELP)
+@click.option("--variant", default=AUTO, show_default=True, help=VARIANT_HELP)
 @click.option(
     "--poll",
     default="1h",

@@ -107,6 +107,10 @@ def show(model_id: str | None, registry: str, channel: str, as_json: bool) -> No
             f"  agreement {variant.agreement:.3f}  largest difference {variant.max_difference:.1e}"
             f"  ({variant.runtime}, {variant.photos} photos{in_float})"
         )
+    click.echo(
+        f"served by default: {manifest.default_variant}"
+        + (f" ({manifest.auto.reason})" if manifest.auto.reason else "")
+    )
     for name, reason in manifest.left_out.items():
         click.echo(f"{name:<12} left out: {reason}")
 

@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from transferlite import environment
-from transferlite.inference.variants import FLOAT32, VARIANT_HELP
+from transferlite.inference.variants import AUTO, VARIANT_HELP
 
 Callback = Callable[[click.Context, click.Parameter, str | None], Any]
 """Callback of a click option: converts the option's text."""
@@ -83,7 +83,7 @@ channel_option = click.option(
     "--channel", default="production", show_default=True, metavar="NAME", help="Channel that points to the version."
 )
 variant_option = click.option(
-    "--variant", help=f"{VARIANT_HELP}  [default: {FLOAT32}, or the variant that the bundle holds]"
+    "--variant", help=f"{VARIANT_HELP}  [default: {AUTO}, or the variant that the bundle holds]"
 )
 public_key_option = click.option(
     "--public-key",

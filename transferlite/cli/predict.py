@@ -16,7 +16,7 @@ from transferlite.cli.options import (
 )
 from transferlite.errors import TransferLiteError
 from transferlite.images.input_spec import RESIZE_MODES
-from transferlite.inference.variants import FLOAT32
+from transferlite.inference.variants import AUTO
 
 if TYPE_CHECKING:
     from transferlite.cli.print_predictions import PredictionPrinter
@@ -94,8 +94,9 @@ def open_predictor(
     else:
         refuse_channel_beside(model, "--model")
         predictor = Predictor.from_registry(str(registry), channel, model, variant, threads)
-    if variant is None and predictor.variant != FLOAT32:
-        click.echo(f"variant {predictor.variant}: {FLOAT32} is not in the bundle", err=True)
+    chosen = predictor.manifest.default_variant
+    if variant in {None, AUTO} and predictor.variant != chosen:
+        click.echo(f"variant {predictor.variant}: {chosen} is not in the bundle", err=True)
     return predictor
 
 

@@ -7,7 +7,10 @@ FLOAT32, FLOAT16, DYNAMIC, INT8 = "float32", "float16", "dynamic", "int8"
 TFLITE_VARIANTS = (FLOAT32, FLOAT16, DYNAMIC, INT8)
 """TFLite variants, each a file ``<name>.tflite``: float32; float16 weights; int8 weights; int8 throughout."""
 
-VARIANT_HELP = f"TFLite variant: {', '.join(TFLITE_VARIANTS)}."
+AUTO = "auto"
+"""Name for the variant that the version's manifest chooses."""
+
+VARIANT_HELP = f"TFLite variant: {', '.join(TFLITE_VARIANTS)}, or {AUTO} for the one that the gate chose."
 """Help text of the option ``--variant``."""
 
 

@@ -13,7 +13,7 @@ from transferlite import environment
 from transferlite.errors import BundleError
 from transferlite.images.input_spec import COMPATIBLE_DECODERS, DECODER_VERSION
 from transferlite.inference.prediction import Prediction, predict_label
-from transferlite.inference.variants import FLOAT32
+from transferlite.inference.variants import AUTO
 from transferlite.registry.local_bundle import check_files, choose_variant, find_bundle, read_manifest
 from transferlite.registry.manifest import Manifest
 
@@ -56,8 +56,8 @@ class Predictor:
 
         Args:
             path: the folder.
-            variant: which TFLite file, such as ``float32`` or ``int8``; if None, float32 or the variant that the bundle
-                holds.
+            variant: which TFLite file, such as ``float32`` or ``int8``; if None or ``auto``, the one that the manifest
+                chooses or, if it was not copied, the one that the bundle holds.
             threads: interpreter threads; all cores if None.
             public_key: path of a PEM file; ``$TRANSFERLITE_PUBLIC_KEY`` if None. Without either, signatures are not
                 checked.
@@ -131,7 +131,7 @@ class Predictor:
 
         registry = Registry.open(uri, public_key)
         chosen = registry.resolve(channel, model_id)
-        with registry.local_bundle(chosen, cache or cache_folder(uri), [variant or FLOAT32]) as bundle:
+        with registry.local_bundle(chosen, cache or cache_folder(uri), [variant or AUTO]) as bundle:
             return cls.load(bundle, variant, threads, public_key)
 
     def __call__(self, photo: "Photo", top: int = 3) -> Prediction:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transferlite.errors import BundleError, NotFoundError, UntrustedError
-from transferlite.inference.variants import FLOAT32
+from transferlite.inference.variants import AUTO
 from transferlite.registry.manifest import MANIFEST, SIGNATURE, FileInfo, Manifest
 
 if TYPE_CHECKING:  # a device without a key does not need cryptography
@@ -83,14 +83,15 @@ def _no_bundle(path: Path) -> tuple[str, str]:
 
 
 def choose_variant(bundle: Path, manifest: Manifest, variant: str | None) -> str:
-    """Return ``variant``; if None, float32 or, where the bundle holds no such file, the first variant that it holds.
+    """Return ``variant``; for None or ``auto`` the manifest's choice or, if it is not held, the first variant held.
 
     Raises:
         NotFoundError: the model has no such variant, or it was not copied to this bundle.
     """
     held = [name for name in manifest.tflite_variants() if (bundle / manifest.variant(name).path).is_file()]
-    default = FLOAT32 if FLOAT32 in held or not held else held[0]
-    chosen = default if variant is None else variant
+    auto = manifest.default_variant
+    default = auto if auto in held or not held else held[0]
+    chosen = default if variant in {None, AUTO} else str(variant)
     if held and not (bundle / manifest.variant(chosen).path).exists():
         hint = f"pull it, or use one that is there: {', '.join(held)}"
         raise NotFoundError(f"does not hold the variant {chosen}", where=str(bundle), hint=hint)

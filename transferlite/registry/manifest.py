@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from transferlite.errors import BundleError, InputError, NotFoundError
 from transferlite.images.input_spec import DECODER_VERSION, InputSpec
+from transferlite.inference.variants import AUTO, FLOAT32
 from transferlite.registry.schema import MIN_RELEASE, SCHEMA, check_schema
 
 MANIFEST = "manifest.json"
@@ -87,6 +88,16 @@ class GateResult(NamedTuple):
     failure: str = ""
 
 
+class AutoVariant(NamedTuple):
+    """The TFLite variant to serve by default, and the reason for it; without a variant, float32 if there is one."""
+
+    variant: str = ""
+    reason: str = ""
+
+
+_NOT_CHOSEN = AutoVariant()
+
+
 @dataclass(frozen=True)
 class Manifest:
     """Description of a model version.
@@ -109,6 +120,7 @@ class Manifest:
         decoder_version: the photo decoder that training used.
         golden: file of self-test photos (``transferlite/predict/self_test.py``); empty in old bundles.
         gate: the gate's result for each variant and runtime, including variants that were left out.
+        auto: variant to serve unless another is asked for, with the reason.
         schema: number of the manifest's schema (:mod:`transferlite.registry.schema`).
         min_release: first release that reads this schema.
     """
@@ -130,6 +142,7 @@ class Manifest:
     decoder_version: int = DECODER_VERSION
     golden: str = ""
     gate: tuple[GateResult, ...] = ()
+    auto: AutoVariant = _NOT_CHOSEN
     schema: int = SCHEMA
     min_release: str = MIN_RELEASE
 
@@ -150,7 +163,8 @@ class Manifest:
     def to_dict(self) -> dict[str, Any]:
         """Return the manifest as JSON-serialisable data."""
         variants = {name: variant._asdict() for name, variant in self.variants.items()}
-        return asdict(self) | {"variants": variants, "gate": [result._asdict() for result in self.gate]}
+        gate = [result._asdict() for result in self.gate]
+        return asdict(self) | {"variants": variants, "gate": gate, "auto": self.auto._asdict()}
 
     def to_json(self) -> bytes:
         """Return the stored form."""
@@ -169,6 +183,7 @@ class Manifest:
                     "input": InputSpec(**_known(raw["input"], [field.name for field in fields(InputSpec)])),
                     "variants": {name: _parse_variant(value) for name, value in raw["variants"].items()},
                     "gate": tuple(GateResult(**_known(value, GateResult._fields)) for value in raw.get("gate", ())),
+                    "auto": AutoVariant(**_known(raw.get("auto", {}), AutoVariant._fields)),
                     "files": {path: FileInfo(value["sha256"], value["size"]) for path, value in raw["files"].items()},
                 }
             )
@@ -191,6 +206,12 @@ class Manifest:
         """Whether this is a network as it was pretrained, which learnt none of the user's photos."""
         return bool(self.training.get("pretrained"))
 
+    @property
+    def default_variant(self) -> str:
+        """Name of the variant that ``auto`` means."""
+        names = self.tflite_variants()
+        return next((name for name in (self.auto.variant, FLOAT32, *names) if name in names), FLOAT32)
+
     def tflite_variants(self) -> tuple[str, ...]:
         """Return the names of the TFLite variants."""
         return tuple(name for name, variant in self.variants.items() if variant.path.endswith(".tflite"))
@@ -205,7 +226,8 @@ class Manifest:
         return {path: info for path, info in self.files.items() if path in roots or path.split("/")[0] in roots}
 
     def variant(self, name: str) -> Variant:
-        """Return a variant by name. Raises NotFoundError."""
+        """Return a variant by name, or the chosen one for ``auto``. Raises NotFoundError."""
+        name = self.default_variant if name == AUTO else name
         if name not in self.variants:
             reason = self.left_out.get(name, f"it has {', '.join(self.variants)}")
             raise NotFoundError(f"model {self.model_id} has no variant {name!r} ({reason})")

@@ -1,15 +1,18 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.conftest import Trained
 from tests.transferlite.bundles import manifest_of, write_bundle
 from transferlite.errors import BundleError, InputError, NotFoundError
+from transferlite.predict.predictor import Predictor
 from transferlite.registry.channel_pointer import Pointer
 from transferlite.registry.local_bundle import CURRENT, check_files, describe_files, find_bundle, read_manifest
-from transferlite.registry.manifest import Manifest, Variant, check_model_id
+from transferlite.registry.manifest import AutoVariant, Manifest, Variant, check_model_id
 
 
 def stored(**changes: Any) -> bytes:
@@ -205,3 +208,24 @@ def test_the_check_names_an_altered_file(tmp_path: Path, content: bytes) -> None
     (tmp_path / "int8.tflite").write_bytes(content)
     with pytest.raises(BundleError, match=r"int8\.tflite: does not have the manifest's sha256; pull"):
         check_files(tmp_path, manifest.files)
+
+
+def test_auto_names_the_variant_that_the_manifest_chooses(trained: Trained) -> None:
+    manifest = read_manifest(trained.bundle)
+    assert manifest.auto.variant == "float32"
+    small = replace(manifest, auto=AutoVariant("int8", "fast"))
+    assert small.variant("auto").path == "int8.tflite"
+    assert "int8.tflite" in small.serving_files(["auto"])
+    assert Manifest.from_json(small.to_json()) == small
+    assert replace(manifest, auto=AutoVariant("tiny")).default_variant == "float32"
+
+
+def test_a_predictor_loads_the_chosen_variant_or_the_one_that_is_there(trained: Trained, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(trained.bundle, bundle)
+    manifest = replace(read_manifest(bundle), auto=AutoVariant("int8", "fast"))
+    (bundle / "manifest.json").write_bytes(manifest.to_json())
+    assert Predictor.load(bundle).variant == Predictor.load(bundle, "auto").variant == "int8"
+    assert Predictor.load(bundle, "float16").variant == "float16"
+    (bundle / "int8.tflite").unlink()
+    assert Predictor.load(bundle).variant == "float32"
