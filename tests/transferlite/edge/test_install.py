@@ -310,6 +310,25 @@ def test_a_damaged_current_json_is_replaced(publish: Publish, tmp_path: Path, co
     assert find_bundle(tmp_path).name == "a"
 
 
+def test_a_state_of_a_newer_or_older_release_is_read(publish: Publish, tmp_path: Path) -> None:
+    store = MemoryStore()
+    publish(store, "a", "b")
+    install_current(trusting(store), "production", tmp_path)
+    owners(store).rollback("production")
+    store.put("models/a/int8.tflite", b"damaged")
+    with pytest.raises(BundleError):
+        install_current(trusting(store), "production", tmp_path)
+    written = json.loads((tmp_path / STATE_FILE).read_bytes())
+    expected = read_state(tmp_path, None)
+    assert (expected.refused, expected.withdrawn) != (None, {})
+    newer = written | {"colour": "blue", "refused": written["refused"] | {"colour": "blue"}}
+    (tmp_path / STATE_FILE).write_bytes(json.dumps(newer).encode())
+    assert read_state(tmp_path, None) == expected
+    older = {name: written[name] for name in ("sequences", "versions", "previous", "refused")}
+    (tmp_path / STATE_FILE).write_bytes(json.dumps(older).encode())
+    assert read_state(tmp_path, None) == replace(expected, withdrawn={}, newest=None)
+
+
 # -- withdrawn versions ----------------------------------------------------------------------------------------------
 
 
