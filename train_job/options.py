@@ -5,6 +5,7 @@ from typing import Any
 
 from train_job.data.split import SplitShares
 from transferlite.images.input_spec import SQUASH
+from transferlite.inference.prediction import NEGATIVE_CLASS
 from transferlite.inference.variants import TFLITE_VARIANTS
 from transferlite.storage.store import join_uri
 
@@ -55,6 +56,8 @@ class TrainOptions:
     memory_limit: int = 2**30
     folds: int = 0
     precision: float | None = None
+    reject_unlike: float | None = None
+    negative_class: str = NEGATIVE_CLASS
     fail_over: float = 0.5
     channel: str = "production"
     promote: str = "auto"

@@ -13,7 +13,7 @@ from transferlite.errors import InputError, UnavailableError
 from transferlite.inference.interpreter import TFLiteClassifier
 from transferlite.predict.predictor import Predictor
 from transferlite.registry.local_bundle import find_bundle, sha256_of
-from transferlite.registry.manifest import Manifest
+from transferlite.registry.manifest import FAMILIARITY, Manifest
 
 WEB_FILES = Path(__file__).parent / "web"
 MODEL, MODEL_JSON = "model.tflite", "model.json"
@@ -57,6 +57,8 @@ def write_site(bundle: Path, site: Path, variant: str | None, modules: Path | No
     for path in WEB_FILES.iterdir():
         shutil.copyfile(path, site / path.name)
     shutil.copyfile(folder / predictor.manifest.variant(predictor.variant).path, site / MODEL)
+    if predictor.manifest.familiarity:
+        shutil.copyfile(folder / predictor.manifest.familiarity, site / FAMILIARITY)
     (site / MODEL_JSON).write_text(_model_json(predictor.manifest, TFLiteClassifier(site / MODEL)), encoding="utf-8")
     copy_runtime(site / "litert", modules)
     return sorted(path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file())
@@ -73,6 +75,9 @@ def _model_json(manifest: Manifest, model: TFLiteClassifier) -> str:
         "threshold": manifest.threshold,
         "scale": model.resolution,
         "zero": model.zero,
+        "features": model.features_scale,
+        "negative": manifest.negative,
+        "familiarity": bool(manifest.familiarity),
     }
     return json.dumps(content, ensure_ascii=False) + "\n"
 

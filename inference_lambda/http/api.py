@@ -129,8 +129,7 @@ class Api:
             with metrics.phase("Invoke"):
                 prediction = predictor(image, options.top)
             if options.threshold is not None:
-                label = prediction.top[0][0] if prediction.score >= options.threshold else UNKNOWN
-                prediction = prediction._replace(label=label)
+                prediction = prediction.with_threshold(options.threshold)
             line = {"event": "answered", "model_id": prediction.model_id, "label": prediction.label}
             _log.info(json.dumps(line))
             annotations.update(label=prediction.label, model_id=prediction.model_id)

@@ -40,9 +40,19 @@ _MODEL = _query_option(
 
 _SCHEMAS = {
     "Prediction": _object(
-        {"explanation": _reference("Explanation")},
+        {
+            "explanation": _reference("Explanation"),
+            "reason": {
+                "enum": ["unsure", "unlike-training-photos", "none-of-these"],
+                "description": "why the label is unknown; absent if it is not",
+            },
+            "familiarity": {
+                "type": "number",
+                "description": "likeness to the training photos, 0 is usual; absent without such a score",
+            },
+        },
         model_id=_TEXT,
-        label={"type": "string", "description": "most probable label, or unknown below the threshold"},
+        label={"type": "string", "description": "most probable label, or unknown; reason then says why"},
         score=_PROBABILITY,
         top={"type": "array", "items": _object(label=_TEXT, score=_PROBABILITY)},
     ),

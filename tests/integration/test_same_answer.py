@@ -85,7 +85,7 @@ def test_the_same_photos_are_unknown_in_every_interface(
     printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {record["image"]: record["label"] for record in printed} == expected
     assert run(["predict", str(photos), "--registry", str(registry)]) == 0
-    assert capsys.readouterr().out.count(": unknown (") == 4
+    assert capsys.readouterr().out.count(": unknown, unsure (") == 4
 
     monkeypatch.setenv("TRANSFERLITE_REGISTRY", str(registry))
     handler._service.cache_clear()

@@ -94,4 +94,4 @@ def top_model(backbone: Any, cut: Cut, head: Any) -> Any:
     at_cut = cut.tensor(backbone)
     flat = keras.Input((math.prod(at_cut.shape[1:]),), name="activation")
     maps = keras.Model(at_cut, backbone.output)(layers.Reshape(at_cut.shape[1:])(flat), training=False)
-    return keras.Model(flat, head(layers.GlobalAveragePooling2D()(maps)), name="top")
+    return keras.Model(flat, head(layers.GlobalAveragePooling2D(name="pool")(maps)), name="top")

@@ -103,6 +103,16 @@ _promotion_options = combine(
     metavar="SHARE",
     help="Return `unknown` below the confidence that gives this precision, e.g. 95%.  [default: never]",
 )
+@click.option(
+    "--reject-unlike",
+    callback=parse_percentage,
+    metavar="SHARE",
+    help="Return `unknown` for photos unlike the training photos; SHARE of familiar photos may be rejected, e.g. 2%."
+    "  [default: never]",
+)
+@option_with_default(
+    "--negative-class", metavar="NAME", help="Class with photos of none of the others, predicted as `unknown`."
+)
 @_promotion_options
 @gate_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on the last line.")

@@ -11,7 +11,7 @@ from train_job.pipeline.prepare_data import JobContext
 from train_job.pipeline.run_json import BATCH_JOB, batch_job, software_versions
 from train_job.pipeline.train_classifier import TrainedClassifier
 from train_job.pipeline.training_csvs import dataset_sha256
-from transferlite.registry.manifest import Manifest
+from transferlite.registry.manifest import FAMILIARITY, Manifest
 
 _NOT_IN_MANIFEST = frozenset({"confusion", "reliability", "right"})
 """Metrics kept in ``evaluation.json`` only: Lambda reads the manifest at every cold start, and they grow with the
@@ -40,6 +40,8 @@ def build_manifest(job: JobContext, trained: TrainedClassifier, exported: Export
             "precision": evaluation.precision,
         },
         golden=exported.golden,
+        familiarity=FAMILIARITY if trained.evaluated.familiarity else "",
+        negative=job.options.negative_class if job.options.negative_class in trained.classifier.labels else "",
         gate=exported.gate,
         auto=choose_variant(exported.predictions, exported.variants),
     )

@@ -33,7 +33,7 @@ from train_job.head.model import Classifier, head_model
 from train_job.head.recipe import Epoch, Recipe, fine_tune_recipe_from_options, recipe_from_options
 from train_job.head.warm_start import head_arrays, warm_start
 from train_job.options import TrainOptions
-from train_job.pipeline.evaluate_classifier import EvaluatedClassifier, evaluate_classifier
+from train_job.pipeline.evaluate_classifier import EvaluatedClassifier, check_options, evaluate_classifier
 from train_job.pipeline.prepare_data import JobContext, PreparedData, prepare_data
 from train_job.pipeline.previous_version import PreviousVersion, read_previous_version
 from train_job.quality.duplicates import NearDuplicates
@@ -43,7 +43,6 @@ from train_job.quality.label_issues import LabelIssue
 from train_job.quality.learnt_photos import LearntPhotos, learnt_photos
 from train_job.store.conversion_store import ConversionStore
 from train_job.store.feature_store import FeatureStore
-from transferlite.errors import InputError
 from transferlite.storage.locations import open_store
 
 _POOLED, _AT_CUT = 0, 1
@@ -147,7 +146,7 @@ def train_classifier(job: JobContext, dataset: Dataset) -> TrainedClassifier:
         backbone = FrozenBackbone(options, conversions)
     with tempfile.TemporaryDirectory(prefix="transferlite-") as folder:
         data = prepare_data(job, backbone, dataset, shares, previous, Path(folder))
-        _check_precision(options, data)
+        check_options(options, data)
         obstacle = _warm_start_obstacle(job, data, previous)
         source = previous if options.warm_start and not obstacle else PreviousVersion()
         if backbone.cut is None:
@@ -210,11 +209,6 @@ def _start_export(
     """Start the part of the export that does not depend on the head's weights, while the head trains."""
     inputs = (job.options, data.dataset, data.splits, files, head, is_frozen)
     return ExportPreparation(*inputs, job.report, job.stop).start()
-
-
-def _check_precision(options: TrainOptions, data: PreparedData) -> None:
-    if options.precision is not None and not data.indices(Split.VALIDATION):
-        raise InputError("--precision needs validation photos", hint="give them a share: --split 80/10/10")
 
 
 def _warm_start_obstacle(job: JobContext, data: PreparedData, previous: PreviousVersion) -> str:

@@ -34,7 +34,7 @@ from train_job.reporting.html_report import REPORT_HTML
 from train_job.reporting.model_card import MODEL_CARD
 from train_job.reporting.tensorboard import EVENTS, write_events
 from transferlite.registry.local_bundle import describe_files
-from transferlite.registry.manifest import LABELS, MANIFEST, Manifest
+from transferlite.registry.manifest import FAMILIARITY, LABELS, MANIFEST, Manifest
 
 
 def write_bundle(
@@ -55,6 +55,7 @@ def write_bundle(
     evaluation["warnings"] = [*trained.warnings, *([changes.summary()] if changes.changed else [])]
     evaluation["label_changes"] = changes.to_dict() if changes.model_id else None
     evaluation["baseline"] = trained.evaluated.baseline.to_dict()
+    evaluation["familiarity"] = trained.evaluated.familiarity_effect
     evaluation["promotion"] = {"promoted": promoted, "reasons": list(refused)}
     evaluation["comparison"] = comparison.to_dict() | {"promoted": promoted} if comparison else None
     manifest = build_manifest(job, trained, exported)
@@ -74,6 +75,8 @@ def write_bundle(
         SBOM: bill_of_materials(manifest),
     }
     write_events(folder / EVENTS, trained.history)
+    if familiarity := trained.evaluated.familiarity:
+        (folder / FAMILIARITY).write_bytes(familiarity.to_bytes())
     (folder / HEAD_NPZ).write_bytes(to_npz(trained.head_weights))
     return complete_bundle(folder, manifest, text_files)
 

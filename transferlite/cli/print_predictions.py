@@ -103,7 +103,7 @@ class PredictionPrinter:
 
         prediction = self._predict(photo)
         scores = ", ".join(f"{label} {score:.3f}" for label, score in prediction.top)
-        text = f"unknown ({scores})" if prediction.label == UNKNOWN else scores
+        text = f"unknown, {prediction.reason} ({scores})" if prediction.label == UNKNOWN else scores
         self._write({"image": name, **prediction.to_dict()}, f"{name}: {text}")
 
     def _predict(self, photo: "Photo") -> "Prediction":

@@ -130,6 +130,7 @@ class TFLiteClassifier:
     Attributes:
         takes_raw_pixels: whether the input is integer pixels without quantisation: no normalisation applies.
         zero: quantised output that means probability 0.
+        features_scale: ``scale`` (0 if it is float) and ``zero`` of the feature row; None without that output.
         resolution: step between adjacent probabilities of a quantised output; 0 for a float output.
 
     Raises:
@@ -155,6 +156,7 @@ class TFLiteClassifier:
         self._input = source["index"]
         self._output, self._features = _Output(target), _Output(features) if features else None
         self.zero, self.resolution = self._output.zero, self._output.scale
+        self.features_scale = {"scale": self._features.scale, "zero": self._features.zero} if self._features else None
         self._lock = threading.Lock()
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:

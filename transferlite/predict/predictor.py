@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from transferlite import environment
 from transferlite.errors import BundleError
 from transferlite.images.input_spec import COMPATIBLE_DECODERS, DECODER_VERSION
-from transferlite.inference.prediction import Prediction, predict_label
+from transferlite.inference.prediction import UNKNOWN, UNLIKE, Prediction, predict_label
 from transferlite.inference.variants import AUTO
 from transferlite.registry.local_bundle import check_files, choose_variant, find_bundle, read_manifest
 from transferlite.registry.manifest import Manifest
@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # import_runtime() imports these at run time
 
     from transferlite.images.decoder import Photo
     from transferlite.inference.interpreter import TFLiteClassifier
+    from transferlite.predict.familiarity import Familiarity
     from transferlite.trust.keys import PublicKeys
 
 
@@ -34,10 +35,17 @@ class Predictor:
         variant: the loaded variant, such as ``int8``; empty for a plain .tflite file.
     """
 
-    def __init__(self, manifest: Manifest, model: "TFLiteClassifier", variant: str = "") -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        model: "TFLiteClassifier",
+        variant: str = "",
+        familiarity: "Familiarity | None" = None,
+    ) -> None:
         self.manifest = manifest
         self.variant = variant
         self._model = model
+        self._familiarity = familiarity
 
     @property
     def resolution(self) -> float:
@@ -86,7 +94,7 @@ class Predictor:
         spec = manifest.input
         if (model.height, model.width, model.classes) != (spec.height, spec.width, len(manifest.labels)):
             raise BundleError("the model's shape differs from the manifest's", where=str(bundle / chosen.path))
-        predictor = cls(manifest, model, variant)
+        predictor = cls(manifest, model, variant, _read_familiarity(bundle, manifest))
         if manifest.golden:
             self_test = SelfTest.from_json((bundle / manifest.golden).read_bytes(), str(bundle / manifest.golden))
             self_test.check(variant, predictor.probabilities, str(bundle / chosen.path))
@@ -145,7 +153,18 @@ class Predictor:
             InputError: no such file, an array that is not uint8 ``[H, W, 3]``, or an unsupported type.
             BundleError: a probability is not a finite number.
         """
-        return self.prediction_from(self.probabilities(photo), top)
+        if self._familiarity is None:
+            return self.prediction_from(self.probabilities(photo), top)
+        from transferlite.images.decoder import model_input
+
+        probabilities, row = self._model.with_features(model_input(photo, self.manifest.input))
+        prediction = self.prediction_from(probabilities, top)
+        if row is None:
+            return prediction
+        familiarity = self._familiarity.score(row, probabilities)
+        if familiarity >= self._familiarity.threshold:
+            return prediction._replace(familiarity=familiarity)
+        return prediction._replace(familiarity=familiarity, label=UNKNOWN, reason=UNLIKE)
 
     def probabilities(self, photo: "Photo") -> "NDArray[np.float32]":
         """Probabilities ``[N]`` in the order of ``manifest.labels``; arguments and errors as in a call."""
@@ -181,7 +200,9 @@ class Predictor:
         if not math.isfinite(abs(probabilities).max()):
             raise BundleError(f"model {self.manifest.model_id} gives scores that are not finite numbers")
         manifest = self.manifest
-        return predict_label(manifest.model_id, manifest.labels, probabilities, manifest.threshold, top)
+        return predict_label(
+            manifest.model_id, manifest.labels, probabilities, manifest.threshold, top, manifest.negative
+        )
 
 
 def _public_keys(public_key: str | None) -> "PublicKeys | None":
@@ -191,6 +212,15 @@ def _public_keys(public_key: str | None) -> "PublicKeys | None":
     from transferlite.trust.open_keys import configured_public_keys
 
     return configured_public_keys(public_key)
+
+
+def _read_familiarity(bundle: Path, manifest: Manifest) -> "Familiarity | None":
+    if not manifest.familiarity:
+        return None
+    from transferlite.predict.familiarity import Familiarity
+
+    path = bundle / manifest.familiarity
+    return Familiarity.from_bytes(path.read_bytes(), str(path))
 
 
 class _BackgroundTask(threading.Thread):

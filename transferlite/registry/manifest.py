@@ -20,6 +20,7 @@ MANIFEST = "manifest.json"
 SIGNATURE = "model.sig"
 LABELS = "labels.txt"
 GOLDEN = "golden.json"
+FAMILIARITY = "familiarity.bin"
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,9 @@ class Manifest:
         calibration: how the probabilities were calibrated.
         decoder_version: the photo decoder that training used.
         golden: file of self-test photos (``transferlite/predict/self_test.py``); empty in old bundles.
+        familiarity: file that scores how much a photo is like the training photos
+            (:mod:`transferlite.predict.familiarity`); empty without ``--reject-unlike``.
+        negative: class of the photos that belong to none of the other classes; empty if there is none.
         gate: the gate's result for each variant and runtime, including variants that were left out.
         auto: variant to serve unless another is asked for, with the reason.
         schema: number of the manifest's schema (:mod:`transferlite.registry.schema`).
@@ -141,6 +145,8 @@ class Manifest:
     calibration: Mapping[str, Any] = field(default_factory=dict)
     decoder_version: int = DECODER_VERSION
     golden: str = ""
+    familiarity: str = ""
+    negative: str = ""
     gate: tuple[GateResult, ...] = ()
     auto: AutoVariant = _NOT_CHOSEN
     schema: int = SCHEMA
@@ -150,8 +156,9 @@ class Manifest:
         check_model_id(self.model_id)
         if len(set(self.labels)) != len(self.labels) or not self.labels:
             raise BundleError("labels are missing or repeated")
-        if not isinstance(self.golden, str):
-            raise BundleError(f"the self-test file name {self.golden!r} is not a string")
+        for name in (self.golden, self.familiarity, self.negative):
+            if not isinstance(name, str):
+                raise BundleError(f"the name {name!r} is not a string")
         if not 0 <= self.threshold <= 1:
             raise BundleError(f"the threshold {self.threshold} is not a probability")
         for path in self.files:
@@ -197,8 +204,9 @@ class Manifest:
                 raise BundleError(
                     f"the variant {name} names {variant.path!r}, which is not a file of the bundle", where=where
                 )
-        if manifest.golden and manifest.golden not in manifest.files:
-            raise BundleError(f"the self-test file {manifest.golden!r} is not in the bundle", where=where)
+        for name in filter(None, (manifest.golden, manifest.familiarity)):
+            if name not in manifest.files:
+                raise BundleError(f"the file {name!r} is not in the bundle", where=where)
         return manifest
 
     @property
@@ -217,12 +225,12 @@ class Manifest:
         return tuple(name for name, variant in self.variants.items() if variant.path.endswith(".tflite"))
 
     def serving_files(self, variants: Iterable[str]) -> dict[str, FileInfo]:
-        """Return the files needed to serve these variants: their own, the labels and the self-test photos.
+        """Return the files needed to serve these variants: their own, and those that all variants share.
 
         Raises:
             NotFoundError: the bundle lacks a variant; if the gate left it out, the message gives the reason.
         """
-        roots = {LABELS, self.golden, *(self.variant(name).path for name in variants)}
+        roots = {LABELS, self.golden, self.familiarity, *(self.variant(name).path for name in variants)}
         return {path: info for path, info in self.files.items() if path in roots or path.split("/")[0] in roots}
 
     def variant(self, name: str) -> Variant:

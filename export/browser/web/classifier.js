@@ -1,6 +1,7 @@
 // Loads this page's model and predicts photos with it. LiteRT.js runs the same .tflite file as servers and devices.
 
 import { Tensor, loadAndCompile, loadLiteRt } from "./litert/core.js";
+import { parse, score as familiarityOf } from "./familiarity.js";
 
 let opened;
 
@@ -13,8 +14,9 @@ async function load() {
   const urlOf = (name) => new URL(name, import.meta.url).href;
   const info = await (await fetchOk(urlOf("model.json"))).json();
   const file = new Uint8Array(await (await fetchOk(urlOf("model.tflite"))).arrayBuffer());
+  const fitted = info.familiarity && parse(await (await fetchOk(urlOf("familiarity.bin"))).arrayBuffer());
   await loadLiteRt(urlOf("litert/wasm/"));
-  return new Classifier(info, await loadAndCompile(file, { accelerator: "wasm" }));
+  return new Classifier(info, await loadAndCompile(file, { accelerator: "wasm" }), fitted);
 }
 
 async function fetchOk(url) {
@@ -24,28 +26,46 @@ async function fetchOk(url) {
 }
 
 export class Classifier {
-  constructor(info, model) {
+  constructor(info, model, fitted) {
     this.info = info; // content of model.json: labels, height, width, resize, threshold, ...
     this.model = model;
+    this.fitted = fitted; // familiarity score of the training photos, if the model has one
   }
 
   /** Probability of each label, for uint8 RGB [height, width, 3] of the model's size. */
   async probabilities(rgb) {
-    const { height, width, scale, zero } = this.info;
-    const image = new Tensor(rgb, [1, height, width, 3]);
-    const [output] = await this.model.run(image);
-    image.delete();
-    const values = Float32Array.from(output.toTypedArray());
-    output.delete();
-    return scale ? values.map((value) => (value - zero) * scale) : values;
+    return (await this.run(rgb)).probabilities;
   }
 
-  /** The predicted label ("unknown" below the threshold), its score, and all labels with their scores, best first. */
+  /** The probabilities, and the feature row. */
+  async run(rgb) {
+    const { height, width, features } = this.info;
+    const image = new Tensor(rgb, [1, height, width, 3]);
+    const [output, row] = await this.model.run(image);
+    image.delete();
+    return { probabilities: take(output, this.info), features: row && take(row, features) };
+  }
+
+  /** The predicted label or "unknown" with its reason, its score, and all labels with their scores, best first. */
   async predict(rgb) {
-    const scores = await this.probabilities(rgb);
+    const { probabilities: scores, features } = await this.run(rgb);
     const top = this.info.labels.map((label, index) => ({ label, score: scores[index] }));
     top.sort((a, b) => b.score - a.score);
     const [{ label, score }] = top;
-    return { label: score >= this.info.threshold ? label : "unknown", score, top };
+    const reason = this.reason(label, score, scores, features);
+    return { label: reason ? "unknown" : label, score, top, ...(reason && { reason }) };
   }
+
+  reason(label, score, scores, features) {
+    if (this.fitted && familiarityOf(this.fitted, features, scores) < this.fitted.threshold) return "unlike-training-photos";
+    if (label === this.info.negative) return "none-of-these";
+    return score >= this.info.threshold ? "" : "unsure";
+  }
+}
+
+/** Copy a tensor's values, as floats also if it is quantised, and free it. */
+function take(tensor, { scale, zero }) {
+  const values = Float32Array.from(tensor.toTypedArray());
+  tensor.delete();
+  return scale ? values.map((value) => (value - zero) * scale) : values;
 }

@@ -4,6 +4,11 @@ import { open } from "./classifier.js";
 import { pixels } from "./photo.js";
 
 const MAX_LABELS = 5;
+const REASONS = {
+  "unsure": "not sure",
+  "unlike-training-photos": "unlike the training photos",
+  "none-of-these": "none of the classes",
+};
 const find = (id) => document.getElementById(id);
 const [file, drop, photo, message, answer] = ["file", "drop", "photo", "message", "answer"].map(find);
 let classifier;
@@ -33,6 +38,7 @@ function showPhoto(blob) {
 function showPrediction(prediction) {
   const heading = document.createElement("h2");
   heading.textContent = prediction.label;
+  if (prediction.reason) heading.textContent += ` (${REASONS[prediction.reason]})`;
   answer.replaceChildren(heading, ...prediction.top.slice(0, MAX_LABELS).map(row));
 }
 

@@ -15,9 +15,10 @@ from PIL import Image
 
 from benchmarks.runtimes.web_page import WebPage, open_page
 from export.browser import site as site_module
-from export.browser.site import write_site
+from export.browser.site import WEB_FILES, write_site
 from tests.conftest import Trained
 from tests.pictures import jpeg
+from train_job.evaluation.fit_familiarity import fit_familiarity
 from transferlite import Predictor
 from transferlite.cli.main import run
 from transferlite.errors import InputError, UnavailableError
@@ -27,7 +28,17 @@ from transferlite.registry.local_bundle import read_manifest
 from transferlite.registry.manifest import MANIFEST
 
 FILES = {
-    *("index.html", "page.css", "page.js", "photo.js", "classifier.js", "icon.svg", "model.tflite", "model.json"),
+    *(
+        "index.html",
+        "page.css",
+        "page.js",
+        "photo.js",
+        "classifier.js",
+        "familiarity.js",
+        "icon.svg",
+        "model.tflite",
+        "model.json",
+    ),
     *("litert/core.js", "litert/core.json", "litert/wasm-utils.js"),
     *(f"litert/wasm/litert_wasm_{kind}.{end}" for kind in ("internal", "compat_internal") for end in ("js", "wasm")),
 }
@@ -158,18 +169,39 @@ def test_predictions_below_the_threshold_are_unknown(trained: Trained, modules: 
 import {{ Classifier }} from "{tmp_path}/site/classifier_without_litert.mjs";
 const classifier = new Classifier({json.dumps(model_json)}, null);
 for (const scores of [[0.7, 0.3], [0.2, 0.8]]) {{
-  classifier.probabilities = async () => scores;
+  classifier.run = async () => ({{ probabilities: scores }});
   console.log((await classifier.predict(null)).label);
 }}"""
     source = (tmp_path / "site" / "classifier.js").read_text()
     (tmp_path / "site" / "classifier_without_litert.mjs").write_text(
-        source.replace("import { Tensor", "// import { Tensor")
+        source.replace("import { Tensor", "// import { Tensor").replace("./familiarity.js", "./familiarity.mjs")
     )
+    shutil.copyfile(tmp_path / "site" / "familiarity.js", tmp_path / "site" / "familiarity.mjs")
+    assert run_in_node(script).split() == ["unknown", "red"]
+
+
+def run_in_node(script: str) -> str:
     if (node := shutil.which("node")) is None:
         pytest.skip("no node on this machine")
     command = [node, "--input-type=module", "-e", script]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["unknown", "red"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_page_scores_familiarity_as_the_predictor_does(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    train, new = random.random((50, 24)).astype(np.float16), random.random((4, 24)).astype(np.float32)
+    probabilities = random.dirichlet(np.ones(3), 20).astype(np.float32)
+    fitted = fit_familiarity(train, train[:20], probabilities, 0.1)
+    (tmp_path / "familiarity.bin").write_bytes(fitted.to_bytes())
+    shutil.copyfile(WEB_FILES / "familiarity.js", tmp_path / "familiarity.mjs")
+    script = f"""
+import {{ readFileSync }} from "node:fs";
+import {{ parse, score }} from "{tmp_path}/familiarity.mjs";
+const bytes = readFileSync("{tmp_path}/familiarity.bin");
+const fitted = parse(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
+const rows = {json.dumps(new.tolist())}, probabilities = {json.dumps(probabilities[:4].tolist())};
+console.log(JSON.stringify(rows.map((row, index) => score(fitted, row, probabilities[index]))));"""
+    np.testing.assert_allclose(json.loads(run_in_node(script)), fitted.scores(new, probabilities[:4]), atol=1e-3)
 
 
 def test_a_node_modules_folder_without_the_runtime_is_rejected(

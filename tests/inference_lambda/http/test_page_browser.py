@@ -216,14 +216,22 @@ def test_bars_and_pressed_buttons_are_visible_in_forced_colours(opened: Callable
     assert page.page.evaluate(style + "outlineStyle }", "#why") == "solid"
 
 
-def test_a_prediction_below_the_threshold_is_shown_as_unknown(opened: Callable[..., OpenPage]) -> None:
+@pytest.mark.parametrize(
+    ("reason", "text"),
+    [
+        ("unsure", "The model is not sure."),
+        ("unlike-training-photos", "The photo is unlike the training photos."),
+        ("none-of-these", "The photo shows none of the classes."),
+    ],
+)
+def test_an_unknown_photo_is_shown_with_the_reason(opened: Callable[..., OpenPage], reason: str, text: str) -> None:
     page = opened()
     top = [{"label": "red", "score": 0.61}, {"label": "blue", "score": 0.39}]
-    prediction = {"model_id": "other", "label": "unknown", "score": 0.61, "top": top}
+    prediction = {"model_id": "other", "label": "unknown", "score": 0.61, "top": top, "reason": reason}
     page.page.route("**/predict?*", lambda route: route.fulfill(json=prediction))
     page.drop(jpeg("red"), "a.jpg", "image/jpeg")
     assert page.answered() == "Unknown"
-    assert page.text("confidence") == "The model is not sure. Best guess: red, 61.0%."
+    assert page.text("confidence") == f"{text} Best guess: red, 61.0%."
     assert "61.0%" in page.page.locator("#bars li").first.inner_text()
 
 

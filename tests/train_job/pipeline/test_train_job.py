@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import Trained
 from tests.pictures import jpeg, write_folders
 from tests.train_job.small_backbones import share_built_backbones
+from transferlite import Predictor
 from transferlite.cli.main import run
 from transferlite.errors import GateError, InputError
 from transferlite.images.decoder import decode
@@ -603,11 +604,33 @@ def test_an_invalid_channel_is_reported_before_photos_are_read(tmp_path: Path) -
         train(tmp_path / "nowhere", tmp_path / "registry", channel="Not a channel")
 
 
+@pytest.mark.parametrize("fine_tuning", [{}, {"fine_tune_from": "154", "fine_tune_epochs": 1}])
+def test_unlike_photos_and_the_negative_class_are_in_the_version(tmp_path: Path, fine_tuning: dict[str, Any]) -> None:
+    photos = write_folders(tmp_path / "photos", 12, ("blue", "red", "green"))
+    (photos / "green").rename(photos / "_negative")
+    result = train(photos, tmp_path / "registry", reject_unlike=0.2, variants=("float32",), **fine_tuning)
+    assert (result.manifest.familiarity, result.manifest.negative) == ("familiarity.bin", "_negative")
+    effect = evaluation(tmp_path / "registry", result)["familiarity"]
+    assert effect["rejected"] == 0.2
+    assert effect["validation"]["rejected"] <= 0.2 * effect["validation"]["photos"]
+    predictor = Predictor.load(tmp_path / "registry" / "models" / result.manifest.model_id)
+    predictions = [predictor(path) for path in photos.rglob("*.jpg")]
+    assert all(prediction.familiarity is not None for prediction in predictions)
+    assert "_negative" not in {prediction.label for prediction in predictions}
+
+
+def test_a_negative_class_that_is_not_there_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--negative-class: there is no class 'other'; the classes are blue, red"):
+        train(write_folders(tmp_path / "photos", 4), tmp_path / "registry", negative_class="other")
+
+
 def test_precision_without_validation_photos_is_rejected(tmp_path: Path) -> None:
     from train_job.data.split import SplitShares
 
     with pytest.raises(InputError, match="--precision needs validation photos"):
         train(write_folders(tmp_path / "photos", 4), tmp_path / "registry", precision=0.9, split=SplitShares(50, 0, 50))
+    with pytest.raises(InputError, match="--reject-unlike needs validation photos"):
+        train(tmp_path / "photos", tmp_path / "registry", reject_unlike=0.02, split=SplitShares(50, 0, 50))
 
 
 def test_an_unknown_optimizer_is_reported_before_photos_are_decoded(tmp_path: Path) -> None:

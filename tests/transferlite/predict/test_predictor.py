@@ -1,6 +1,7 @@
 import gc
 import hashlib
 import io
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,13 +17,14 @@ from PIL import Image
 import transferlite
 from tests.conftest import Trained
 from tests.pictures import COLOURS, jpeg
+from train_job.evaluation.fit_familiarity import fit_familiarity
 from transferlite.errors import BundleError, InputError, NotFoundError, PhotoError
 from transferlite.images.decoder import decode
 from transferlite.images.input_spec import DECODER_VERSION, InputSpec
 from transferlite.inference.prediction import Prediction
 from transferlite.predict.predictor import Predictor
 from transferlite.registry.local_bundle import describe_files, read_manifest
-from transferlite.registry.manifest import MANIFEST
+from transferlite.registry.manifest import FAMILIARITY, MANIFEST
 
 ROOT = Path(__file__).parents[3]
 
@@ -294,7 +296,7 @@ def test_the_channel_selects_the_model(predictor: Predictor, trained: Trained) -
 def test_a_prediction_below_the_threshold_is_unknown_and_keeps_its_score(threshold: float, label: str) -> None:
     from types import SimpleNamespace
 
-    manifest: Any = SimpleNamespace(model_id="m", labels=("first", "second"), threshold=threshold)
+    manifest: Any = SimpleNamespace(model_id="m", labels=("first", "second"), threshold=threshold, negative="")
     prediction = Predictor(manifest, None).prediction_from(np.array([0.6, 0.4], np.float64))  # type: ignore[arg-type]
     assert (prediction.label, prediction.score) == (label, 0.6)
     assert prediction.top == (("first", 0.6), ("second", 0.4))
@@ -315,3 +317,53 @@ def test_a_file_without_the_output_has_no_features(predictor: Predictor, monkeyp
     monkeypatch.setattr(predictor._model, "_features", None)
     with pytest.raises(BundleError, match="does not return feature rows; train the model again"):
         predictor.features(jpeg("red", 1))
+
+
+@pytest.fixture
+def with_familiarity(trained: Trained, predictor: Predictor, tmp_path: Path) -> Path:
+    """The trained bundle with a familiarity score fitted to every second photo, and its threshold to the others."""
+    photos = sorted(trained.photos.rglob("*.jpg"))
+    rows = np.stack([predictor.features(photo) for photo in photos]).astype(np.float16)
+    probabilities = np.stack([predictor.probabilities(photo) for photo in photos[1::2]])
+    bundle = Path(shutil.copytree(trained.bundle, tmp_path / "bundle"))
+    (bundle / FAMILIARITY).write_bytes(fit_familiarity(rows[::2], rows[1::2], probabilities, 0.0).to_bytes())
+    manifest = replace(read_manifest(bundle), familiarity=FAMILIARITY, files=describe_files(bundle))
+    (bundle / MANIFEST).write_bytes(manifest.to_json())
+    return bundle
+
+
+@pytest.mark.parametrize("variant", ["float32", "int8"])
+def test_a_photo_unlike_the_training_photos_is_unknown(trained: Trained, with_familiarity: Path, variant: str) -> None:
+    fitted = Predictor.load(with_familiarity, variant)
+    known = fitted(min(trained.photos.rglob("*.jpg")))
+    assert (known.label, known.reason) == ("blue", "")
+    assert known.familiarity is not None
+    assert "reason" not in known.to_dict()
+    noise = fitted(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    assert (noise.label, noise.reason) == ("unknown", "unlike-training-photos")
+    assert noise.familiarity is not None
+    assert noise.familiarity < known.familiarity
+    assert noise.to_dict()["reason"] == "unlike-training-photos"
+    assert noise.with_threshold(0).label == "unknown"
+
+
+def test_a_missing_or_damaged_familiarity_file_is_an_error(with_familiarity: Path) -> None:
+    (with_familiarity / FAMILIARITY).write_bytes(b"{}\n")
+    with pytest.raises(BundleError, match="does not have the manifest's sha256"):
+        Predictor.load(with_familiarity)
+    manifest = replace(read_manifest(with_familiarity), files=describe_files(with_familiarity))
+    (with_familiarity / MANIFEST).write_bytes(manifest.to_json())
+    with pytest.raises(BundleError, match="the familiarity score cannot be read"):
+        Predictor.load(with_familiarity)
+
+
+def test_the_negative_class_is_unknown_with_its_reason(changed: Callable[..., Path]) -> None:
+    predicted = Predictor.load(changed(negative="red"))(jpeg("red", 50))
+    assert (predicted.label, predicted.reason, predicted.top[0][0]) == ("unknown", "none-of-these", "red")
+    assert predicted.with_threshold(0).label == "unknown"
+
+
+@pytest.mark.parametrize(("threshold", "label", "reason"), [(0.5, "red", ""), (0.999999, "unknown", "unsure")])
+def test_another_threshold_changes_label_and_reason(threshold: float, label: str, reason: str) -> None:
+    predicted = Prediction("one", "unknown", 0.75, (("red", 0.75), ("blue", 0.25)), "unsure").with_threshold(threshold)
+    assert (predicted.label, predicted.reason) == (label, reason)

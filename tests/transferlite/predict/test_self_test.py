@@ -176,5 +176,5 @@ def test_a_bundle_without_a_self_test_is_loaded(trained: Trained, tmp_path: Path
 @pytest.mark.parametrize("path", [["golden.json"], {}, None, "elsewhere.json"])
 def test_a_manifest_with_a_wrong_self_test_path_is_damaged(path: object) -> None:
     raw = json.loads(manifest_of("one").to_json()) | {"golden": path}
-    with pytest.raises(BundleError, match="the self-test file"):
+    with pytest.raises(BundleError, match=r"is not a string|is not in the bundle"):
         Manifest.from_json(json.dumps(raw).encode())

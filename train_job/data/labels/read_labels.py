@@ -138,8 +138,9 @@ def read_job_photos(options: TrainOptions, report: Reporter) -> LabelledPhotos:
     photos = read_photos(options.images, options.labels, columns, options.classes, merge)
     _report(photos, "", report)
     merge.report(report)
-    if options.precision is not None and UNKNOWN in photos.labels:
-        message = f"a class is named {UNKNOWN!r}, which --precision predicts for photos that it is not sure of"
+    flag = "--precision" if options.precision is not None else "--reject-unlike"
+    if UNKNOWN in photos.labels and (options.precision is not None or options.reject_unlike is not None):
+        message = f"a class is named {UNKNOWN!r}, which {flag} predicts for photos that it is not sure of"
         raise InputError(
             message, where=options.labels or options.images, hint="rename it: --merge-labels unknown=other"
         )

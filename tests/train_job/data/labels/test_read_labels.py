@@ -154,6 +154,8 @@ def test_a_class_named_unknown_is_refused_with_precision(tmp_path: Path) -> None
     assert "unknown" in read_job_dataset(options(root), Reporter()).labels
     with pytest.raises(InputError, match=r"a class is named 'unknown'.*; rename it: --merge-labels unknown=other"):
         read_job_dataset(options(root, precision=0.95), Reporter())
+    with pytest.raises(InputError, match="which --reject-unlike predicts"):
+        read_job_dataset(options(root, reject_unlike=0.02), Reporter())
     renamed = read_job_dataset(options(root, precision=0.95, merge_labels="unknown=other"), Reporter())
     assert renamed.labels == ("cat", "dog", "other")
 
