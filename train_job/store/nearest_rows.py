@@ -1,7 +1,7 @@
 """Find the feature rows most similar to others, exactly: by cosine similarity to every row, one block after another.
 
 SimSIMD compares float16 rows as they are stored, several times as fast as NumPy, which converts them to float32 first
-(``python -m benchmarks.similar``). An index of neighbours would have to follow every row that is added or removed.
+(``python -m benchmarks.learning.similar``). An index would have to follow every row that is added or removed.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -101,7 +101,9 @@ def main(rows: int, quick: bool) -> None:
             seconds, peak, result = min(runs)
             lines.append([title, f"{count:,}", f"{seconds:.2f} s", f"{peak:.0f} MiB"])
             results.append(result)
-    print_table("python -m benchmarks.similar", ("search", "rows of 1,280 float16", "one core", "peak memory"), lines)
+    print_table(
+        "python -m benchmarks.learning.similar", ("search", "rows of 1,280 float16", "one core", "peak memory"), lines
+    )
     click.echo(f"same 10 neighbours: {results[0] == results[1]}")
 
 

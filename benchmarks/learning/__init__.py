@@ -1,0 +1,1 @@
+"""Benchmarks of what feature rows are searched for."""
