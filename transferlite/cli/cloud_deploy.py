@@ -116,3 +116,5 @@ def _after(stack: str) -> None:
         click.echo(f"bucket {bucket} sends its events to EventBridge now; its other notifications stay")
     for name, value in deployed.outputs.items():
         click.echo(f"{name:<20} {value}")
+    if deployed.parameters.get("FunctionUrl") == "public":
+        click.echo("warning: anyone who finds the function's URL can predict, at your cost", err=True)

@@ -16,12 +16,13 @@ import pytest
 from tests.conftest import Trained
 from tests.template.batch import Batch, End
 from tests.template.stack import NAME, PARAMETERS, Stack
+from transferlite.cli import cloud_deploy
 from transferlite.cli.main import run as run_command
 from transferlite.cloud import run as cloud_run
 from transferlite.cloud import stack as cloud_stack
 from transferlite.cloud.prices import price_table
 from transferlite.cloud.run import hourly_price
-from transferlite.cloud.stack import find_stack
+from transferlite.cloud.stack import DeployedStack, find_stack
 
 AddPhotos = Callable[[int], None]
 Out = pytest.CaptureFixture[str]
@@ -322,3 +323,13 @@ def test_a_missing_sam_cli_is_reported(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("PATH", str(tmp_path))
     assert run("deploy") == 2
     assert "the SAM CLI is not installed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("url", ["off", "iam", "key", "public"])
+def test_a_public_url_is_warned_of(url: str, monkeypatch: pytest.MonkeyPatch, capsys: Out) -> None:
+    deployed = DeployedStack(NAME, "UPDATE_COMPLETE", {"FunctionUrl": "https://url"}, {"FunctionUrl": url})
+    monkeypatch.setattr("transferlite.cloud.stack.find_stack", lambda name: deployed)
+    cloud_deploy._after(NAME)
+    printed = capsys.readouterr()
+    assert "https://url" in printed.out
+    assert ("anyone who finds" in printed.err) is (url == "public")
