@@ -44,7 +44,7 @@ $(CHECKOV_READY):
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-BENCHMARKS := seed_job forward_table limits growing pipeline head.rows head.peers fine_tune edge scale telemetry lambda_peers s3_engines runtimes.variants promotion variant_choice learning.similar
+BENCHMARKS := seed_job learning.retrain forward_table limits growing pipeline head.rows head.peers fine_tune edge scale telemetry lambda_peers s3_engines runtimes.variants promotion variant_choice learning.similar
 
 bench: $(READY)
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done

@@ -46,6 +46,7 @@ def train(photos: Path, case: Case) -> dict[str, float]:
     options = ["--labels", str(photos / "label-train.csv"), "--images", str(photos / "train_img")]
     options += ["--backbone", case.backbone, "--weights", case.weights, "--image-size", str(case.size)]
     options += ["--epochs", str(EPOCHS), "--steps-per-epoch", str(STEPS_PER_EPOCH), "--batch-size", str(BATCH)]
+    options += ["--promote", "always"]  # random weights: no cross-validation to show what they are worth
     with tempfile.TemporaryDirectory() as registry:
         return dict(run_module("transferlite", "train", *options, "--registry", registry, "--json")["seconds"])
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.transferlite.registry.conftest import Publish
-from transferlite.errors import BundleError, ConflictError, InputError, NotFoundError
+from transferlite.errors import BundleError, ConflictError, InputError, NotFoundError, ReplacedError
 from transferlite.registry.channel_pointer import Pointer
 from transferlite.registry.open_registry import Registry
 from transferlite.registry.versions import utc_now
@@ -44,6 +44,21 @@ def test_promoting_the_current_version_changes_nothing(registry: Registry, publi
     registry.promote("a", "production")
     before = registry.promote("b", "production")
     assert registry.promote("b", "production") == before
+
+
+def test_a_promotion_that_names_what_it_replaces_is_refused_once_that_is_replaced(
+    registry: Registry, publish: Publish
+) -> None:
+    first, second, third = "a", "b", "c"
+    publish(registry, first, second, third)
+    registry.promote(first, "production", replaces="")
+    registry.promote(second, "production", replaces=first)
+    for replaced, shown in ((first, first), ("", "no version")):
+        with pytest.raises(ReplacedError, match=f"production: points to {second} instead of {shown}"):
+            registry.promote(third, "production", replaces=replaced)
+    assert registry.channel("production").model_id == second
+    assert registry.promote(second, "production", replaces=first).model_id == second
+    assert registry.promote(third, "production", replaces=second).previous == (second, first)
 
 
 def test_an_unknown_version_cannot_be_promoted(registry: Registry, publish: Publish) -> None:
