@@ -1,7 +1,12 @@
-"""Seconds and peak memory of the training job for growing numbers of generated photos."""
+"""Seconds and peak memory of the training job for growing numbers of photos.
+
+``--photos 1000000`` measures a synthetic store whose features exist, so that everything but decoding and the forward
+pass is real: listing, look-ups, split, near-duplicates, label issues, evaluation, export, report and records.
+"""
 
 import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +26,45 @@ def train(photos: Path, registry: Path, epochs: int) -> dict[str, Any]:
     return dict(json.loads((registry / "models" / model_id / "training" / "run.json").read_text()))
 
 
+NEW = 1000
+"""New photos of the retrain."""
+
+
+def measure_commands(count: int) -> Iterator[list[str]]:
+    """Measure training, check, plan and a retrain with :data:`NEW` more photos; yields a table row for each."""
+    with tempfile.TemporaryDirectory() as folder:
+        run_module("benchmarks.sides.scale_job", "prefill", str(count), folder)
+        for name, command, more in (
+            ("train", "train", 0),
+            ("check", "check", 0),
+            ("plan", "plan", NEW),
+            (f"retrain, {NEW:,} new", "train", NEW),
+        ):
+            record = run_module("benchmarks.sides.scale_job", command, str(count + more), folder)
+            requests = ", ".join(f"{number:,} {kind}" for kind, number in record["requests"].items())
+            yield [
+                f"{count + more:,}",
+                name,
+                f"{record['cpu']:.1f} s",
+                f"{record['cpu'] / count * 1e6:.0f} us",
+                f"{record['seconds']:.1f} s",
+                f"{record['peak'] / 2**20:,.0f} MiB",
+                requests,
+            ]
+
+
 @click.command()
 @click.option("--counts", default="10000,30000,100000", show_default=True)
 @click.option("--epochs", default=10, show_default=True)
 @click.option("--quick", is_flag=True, help="1,000 and 3,000 photos.")
-def main(counts: str, epochs: int, quick: bool) -> None:
+@click.option("--photos", type=int, help="Measure every command on this many synthetic photos and on a tenth of them.")
+def main(counts: str, epochs: int, quick: bool, photos: int | None) -> None:
     """Print seconds by phase, milliseconds per photo and peak memory for each count."""
+    if photos is not None:
+        columns = ("photos", "command", "processor time", "per photo", "wall time", "peak memory", "requests")
+        rows = (row for count in (photos // 10, photos) for row in measure_commands(count))
+        print_table(f"python -m benchmarks.scale --photos {photos}", columns, rows)
+        return
     sizes = [1000, 3000] if quick else [int(count) for count in counts.split(",")]
 
     def row(count: int) -> list[str]:

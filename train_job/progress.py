@@ -11,6 +11,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 _SECONDS_BETWEEN_LINES = 10.0
 
 
+def printable(text: str) -> str:
+    """Escape the bytes of file names that are not UTF-8, which no terminal or JSON file can hold."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 class Reporter:
     """Prints progress to standard output and warnings to standard error."""
 
@@ -19,12 +24,12 @@ class Reporter:
 
     def line(self, text: str) -> None:
         """Print one line."""
-        self._console.print(text, markup=False)
+        self._console.print(printable(text), markup=False)
         sys.stdout.flush()
 
     def warning(self, text: str) -> None:
         """Print one warning."""
-        sys.stderr.write(f"warning: {text}\n")
+        sys.stderr.write(f"warning: {printable(text)}\n")
 
     @contextmanager
     def progress(self, name: str, total: int) -> Iterator[Callable[..., None]]:

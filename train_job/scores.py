@@ -22,6 +22,10 @@ class Scores:
     confusion: NDArray[np.int64]
     total_log_loss: float
 
+    def __add__(self, other: "Scores") -> "Scores":
+        """Scores over the photos of both sets."""
+        return Scores(self.confusion + other.confusion, self.total_log_loss + other.total_log_loss)
+
     @property
     def photos(self) -> int:
         """Number of photos."""

@@ -35,7 +35,8 @@ from transferlite.cli.options import refuse_options
 def check(registry: str | None, out: str, as_json: bool, **options: Any) -> None:
     """Check every photo and label before training: unusable photos, duplicates, leakage, small classes.
 
-    With --registry, it also reports photos with another label than in the current version.
+    With --registry, it also reports photos with another label than in the current version, and does not fetch photos
+    that a training has examined.
 
     The exit status is 0, or 2 if more than --fail-over of the photos cannot be used.
     """

@@ -1,12 +1,20 @@
 """Assign photos to training, validation and test by their content: stratified by class, and stable over retrains."""
 
 import math
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from train_job.data.example import Example, Split
+from train_job.digests import digests_from_hex, indices_in
 from transferlite.errors import InputError
+
+if TYPE_CHECKING:
+    from train_job.data.photos import Photos
+    from train_job.data.split_table import SplitTable
 
 
 @dataclass(frozen=True)
@@ -31,9 +39,9 @@ class SplitShares:
             raise InputError(f"{text!r} is not a split", hint="write it as 80/10/10") from None
         return cls(train, validation, test)
 
-    def adjust_for(self, examples: Sequence[Example]) -> "SplitShares":
+    def adjust_for(self, photos: "Photos") -> "SplitShares":
         """Set the test share to 0 if the user chose the test photos."""
-        has_user_tests = any(example.split is Split.TEST for example in examples)
+        has_user_tests = tuple(Split).index(Split.TEST) in photos.split_codes
         return replace(self, test=0.0) if has_user_tests else self
 
     @property
@@ -60,11 +68,11 @@ class SplitShares:
 
 
 def assign_splits(
-    examples: Sequence[Example],
+    examples: "Sequence[Example]",
     shares: SplitShares,
     previous: Mapping[str, Split],
     groups: Sequence[Sequence[str]] = (),
-) -> dict[str, Split]:
+) -> "SplitTable":
     """Assign a split to each photo, by its sha256.
 
     1. A split that the user chose is kept. If the user chose test photos, no other photo becomes a test photo.
@@ -82,83 +90,88 @@ def assign_splits(
         previous: split by sha256 in earlier versions.
         groups: sha256s of photos to keep in one split, such as near-duplicates.
     """
-    chosen_by_user = {example.sha256: example.split for example in examples if example.split is not None}
-    fixed = {**previous, **chosen_by_user}
-    if Split.TEST in chosen_by_user.values():
-        fixed = {sha256: split for sha256, split in fixed.items() if split is not Split.TEST}
-    others = [example for example in examples if example.sha256 not in chosen_by_user]
-    return chosen_by_user | _assign(others, shares.adjust_for(examples), fixed, groups)
+    from train_job.data.photos import SPLIT_CODES, Photos
+    from train_job.data.split_table import SplitTable
+
+    photos = Photos.of(examples)
+    is_chosen = photos.split_codes >= 0
+    chosen = SplitTable.from_columns(photos.digests[is_chosen][::-1], photos.split_codes[is_chosen][::-1])
+    fixed = chosen.or_else(SplitTable.of(previous))
+    if SPLIT_CODES[Split.TEST] in chosen.codes:
+        fixed = fixed.only((Split.TRAIN, Split.VALIDATION))
+    others = photos.take(chosen.lookup(photos.digests) < 0)
+    return chosen.or_else(_assign(others, shares.adjust_for(photos), fixed, groups))
 
 
 def _assign(
-    examples: Sequence[Example], shares: SplitShares, fixed: Mapping[str, Split], groups: Sequence[Sequence[str]]
-) -> dict[str, Split]:
-    label_of: dict[str, str] = {}
-    for example in examples:
-        label_of[example.sha256] = min(example.label, label_of.get(example.sha256, example.label))
-    quotas = _SplitQuotas(shares, Counter(label_of.values()))
-    assigned = {sha256: fixed[sha256] for sha256 in label_of if sha256 in fixed}
-    for sha256, split in assigned.items():
-        quotas.add(split, Counter([label_of[sha256]]))
-    for split, group in _known_groups(groups, fixed):
-        for sha256 in group:
-            if sha256 in label_of and sha256 not in assigned:
-                quotas.add(split, Counter([label_of[sha256]]))
-                assigned[sha256] = split
-    for unit in _units(label_of.keys() - assigned.keys(), groups):
-        labels = Counter(label_of[sha256] for sha256 in unit)
-        split = quotas.best_split(labels)
-        quotas.add(split, labels)
-        assigned |= dict.fromkeys(unit, split)
-    return assigned
+    photos: "Photos", shares: SplitShares, fixed: "SplitTable", groups: Sequence[Sequence[str]]
+) -> "SplitTable":
+    from train_job.data.split_table import SplitTable
 
-
-def _known_groups(groups: Sequence[Sequence[str]], fixed: Mapping[str, Split]) -> Iterator[tuple[Split, Sequence[str]]]:
-    """Yield each group that has photos with a fixed split, and the split of most of them."""
-    for group in groups:
-        votes = Counter(fixed[sha256] for sha256 in group if sha256 in fixed)
-        if votes:
-            yield max(Split, key=lambda split: votes[split]), group
-
-
-def _units(hashes: Set[str], groups: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Return the groups and single photos to assign: the largest first, then in the order of their sha256s."""
-    remaining = [sorted(sha256 for sha256 in group if sha256 in hashes) for group in groups]
-    grouped = {sha256 for group in remaining for sha256 in group}
-    units = [group for group in remaining if group] + [[sha256] for sha256 in hashes - grouped]
-    return sorted(units, key=lambda unit: (-len(unit), unit))
+    order = np.argsort(photos.labels).argsort().astype(np.int32)[photos.label_codes] if len(photos) else photos.rows
+    by_label = np.lexsort((order, photos.digests))  # of copies with several labels, the first label counts
+    digests, first = np.unique(photos.digests[by_label], return_index=True)
+    labels = photos.label_codes[by_label[first]]
+    codes = fixed.lookup(digests)
+    quotas = _SplitQuotas(shares, labels, len(photos.labels))
+    quotas.add_all(labels[codes >= 0], codes[codes >= 0])
+    members = [indices_in(digests, digests_from_hex(list(group))) for group in groups]
+    for group, indices in zip(groups, members, strict=True):
+        votes = fixed.lookup(digests_from_hex(list(group)))
+        if (votes >= 0).any():
+            joining = indices[(indices >= 0) & (codes[indices] < 0)]
+            codes[joining] = np.bincount(votes[votes >= 0], minlength=len(tuple(Split))).argmax()
+            quotas.add_all(labels[joining], codes[joining])
+    waiting = [np.unique(indices[(indices >= 0) & (codes[indices] < 0)]) for indices in members]
+    for unit in sorted((unit for unit in waiting if len(unit)), key=lambda unit: (-len(unit), unit.tolist())):
+        codes[unit] = quotas.best_split(labels[unit])
+        quotas.add_all(labels[unit], codes[unit])
+    for label in range(len(photos.labels)):
+        single = np.flatnonzero((codes < 0) & (labels == label))
+        codes[single] = quotas.assign_singles(label, len(single))
+    return SplitTable(digests, codes)
 
 
 class _SplitQuotas:
-    """Number of photos of each class that each split has and should have."""
+    """Number of photos of each class that each split still has room for."""
 
-    def __init__(self, shares: SplitShares, photos_by_label: Mapping[str, int]) -> None:
-        self._target = {
-            (label, split): count
-            for label, photos in photos_by_label.items()
-            for split, count in shares.counts_of(photos).items()
-        }
-        self._count: Counter[tuple[str, Split]] = Counter()
-        self._used_splits = [split for split, share in shares.parts.items() if share > 0]
+    def __init__(self, shares: SplitShares, labels: NDArray[np.int32], classes: int) -> None:
+        photos = np.bincount(labels, minlength=classes).tolist()
+        self._target = np.array([[*map(shares.counts_of(count).__getitem__, Split)] for count in photos], np.int64)
+        self._target = self._target.reshape(classes, len(tuple(Split)))
+        self._room = self._target.copy()
+        self._used_splits = [code for code, split in enumerate(Split) if shares.parts[split] > 0]
 
-    def add(self, split: Split, labels: Mapping[str, int]) -> None:
-        """Count photos of each class as assigned to ``split``."""
-        for label, count in labels.items():
-            self._count[label, split] += count
+    def add_all(self, labels: NDArray[np.int32], codes: NDArray[np.int8]) -> None:
+        """Count photos as assigned to the splits with these codes."""
+        np.subtract.at(self._room, (labels, codes), 1)
 
-    def best_split(self, labels: Mapping[str, int]) -> Split:
-        """Choose the split for photos of each class: of those with room for all, the one furthest below its share.
+    def best_split(self, labels: NDArray[np.int32]) -> int:
+        """Choose the split for a group: of those with room for all, the one furthest below its share.
 
         Without such a split, choose the one that exceeds its share by the fewest photos.
         """
-        excess = {split: sum(max(0, n - self._room(label, split)) for label, n in labels.items()) for split in Split}
-        with_room = [split for split in Split if not excess[split]]
-        if not with_room:
-            return min(self._used_splits, key=lambda split: excess[split])
-        return max(with_room, key=lambda split: sum(self._deficit(label, split) * n for label, n in labels.items()))
+        classes, counts = np.unique(labels, return_counts=True)
+        room = self._room[classes]
+        excess = np.maximum(0, counts[:, None] - room).sum(axis=0)
+        deficit = (room / np.maximum(self._target[classes], 1) * counts[:, None]).sum(axis=0)
+        return _choose(excess.tolist(), deficit.tolist(), self._used_splits)
 
-    def _room(self, label: str, split: Split) -> int:
-        return self._target[label, split] - self._count[label, split]
+    def assign_singles(self, label: int, count: int) -> list[int]:
+        """Choose the splits of ``count`` photos of a class one after the other."""
+        room, target = self._room[label].tolist(), [max(1, value) for value in self._target[label].tolist()]
+        chosen = []
+        for _ in range(count):
+            deficit = [have / full for have, full in zip(room, target, strict=True)]
+            best = _choose([0 if have > 0 else 1 - have for have in room], deficit, self._used_splits)
+            room[best] -= 1
+            chosen.append(best)
+        self._room[label] = room
+        return chosen
 
-    def _deficit(self, label: str, split: Split) -> float:
-        return self._room(label, split) / max(self._target[label, split], 1)
+
+def _choose(excess: Sequence[int], deficit: Sequence[float], used: Sequence[int]) -> int:
+    with_room = [code for code, over in enumerate(excess) if not over]
+    if not with_room:
+        return min(used, key=excess.__getitem__)
+    return max(with_room, key=deficit.__getitem__)

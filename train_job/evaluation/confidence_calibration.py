@@ -20,6 +20,7 @@ Without a prior, a few validation photos that are all correct would give a tempe
 """
 _LIMIT = math.log(20)
 _SMALLEST = 1e-30
+_BLOCK_BYTES = 2**25
 
 
 def fit_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.int32]) -> float:
@@ -27,13 +28,18 @@ def fit_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.int32
 
     It is the maximum a posteriori under a log-normal prior around 1, and so 1 without photos.
     """
-    logits = np.log(np.maximum(probabilities, _SMALLEST)).astype(np.float64)
+    rows = max(1, _BLOCK_BYTES // (8 * probabilities.shape[1]))
+    blocks = [slice(start, start + rows) for start in range(0, len(labels), rows)]
+
+    def log_loss(block: slice, temperature: float) -> float:
+        scaled = np.log(np.maximum(probabilities[block], _SMALLEST)).astype(np.float64) / temperature
+        scaled -= scaled.max(axis=1, keepdims=True)
+        of_label = scaled[np.arange(len(scaled)), labels[block]]
+        return float((np.log(np.exp(scaled).sum(axis=1)) - of_label).sum())
 
     def cost(log_temperature: float) -> float:
-        scaled = logits / math.exp(log_temperature)
-        scaled -= scaled.max(axis=1, keepdims=True)
-        log_loss = np.log(np.exp(scaled).sum(axis=1)) - scaled[np.arange(len(labels)), labels]
-        return float(log_loss.sum()) + (log_temperature / _PRIOR) ** 2 / 2
+        total = sum(log_loss(block, math.exp(log_temperature)) for block in blocks)
+        return total + (log_temperature / _PRIOR) ** 2 / 2
 
     if not len(labels):
         return 1.0

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from train_job.evaluation.confidence_calibration import (
     reliability,
 )
 from train_job.evaluation.metrics import compute_metrics, operating_thresholds, precision_recall_curves, wilson_interval
-from train_job.head.fit import predict_probabilities
+from train_job.head.fit import predict_in_chunks, predict_probabilities
 from train_job.head.row_sets import RowSet
 from train_job.scores import Scores, score_predictions
 
@@ -168,7 +170,12 @@ class Evaluation:
 
 
 def evaluate_head(
-    model: Any, head: Any, rows: Mapping[Split, RowSet], labels: tuple[str, ...], precision: float | None
+    model: Any,
+    head: Any,
+    rows: Mapping[Split, RowSet],
+    labels: tuple[str, ...],
+    precision: float | None,
+    memory_limit: int = 2**30,
 ) -> Evaluation:
     """Calibrate ``head`` in place on the validation rows, then evaluate ``model`` on every split.
 
@@ -178,12 +185,14 @@ def evaluate_head(
         rows: inputs of ``model``, a set per split.
         labels: class names.
         precision: precision that the confidence threshold must reach; None predicts a class for every photo.
+        memory_limit: bytes that the predictions may take in memory; larger ones are in temporary files.
     """
+    limit = memory_limit // 4  # validation and test, before and after the calibration
     held_out = {split: rows[split] for split in (Split.VALIDATION, Split.TEST)}
-    before = {split: _predict(model, row_set, labels) for split, row_set in held_out.items()}
+    before = {split: _predict(model, row_set, labels, limit) for split, row_set in held_out.items()}
     temperature = fit_temperature(*before[Split.VALIDATION])
     apply_temperature(head, temperature)
-    after = {split: _predict(model, row_set, labels) for split, row_set in held_out.items()}
+    after = {split: _predict(model, row_set, labels, limit) for split, row_set in held_out.items()}
     errors = {
         split.value: {"before": calibration_error(*before[split]), "after": calibration_error(*after[split])}
         for split in held_out
@@ -191,14 +200,20 @@ def evaluate_head(
     }
     scores = {split: score_predictions(*after[split]) for split in held_out if len(rows[split])}
     if len(rows[Split.TRAIN]):
-        scores = {Split.TRAIN: score_predictions(*_predict(model, rows[Split.TRAIN], labels))} | scores
+        scores = {Split.TRAIN: _score(model, rows[Split.TRAIN])} | scores
     return Evaluation(labels, temperature, errors, after, before[Split.TEST], scores, precision)
 
 
-def _predict(model: Any, rows: RowSet, labels: tuple[str, ...]) -> LabelledProbabilities:
+def _predict(model: Any, rows: RowSet, labels: tuple[str, ...], limit: int) -> LabelledProbabilities:
     if not len(rows):
         return np.zeros((0, len(labels)), np.float32), np.zeros(0, np.int32)
-    return predict_probabilities(model, rows), rows.labels
+    return predict_probabilities(model, rows, limit), rows.labels
+
+
+def _score(model: Any, rows: RowSet) -> Scores:
+    """Score predictions for at least one row without holding all of them."""
+    parts = (score_predictions(values, rows.labels[part]) for part, values in predict_in_chunks(model, rows))
+    return reduce(add, parts)
 
 
 def evaluation_json(evaluation: Mapping[str, Any]) -> str:

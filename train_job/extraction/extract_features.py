@@ -6,10 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from train_job.data.augmentation import augment
-from train_job.data.example import Example, RejectedPhoto
+import numpy as np
+from numpy.typing import NDArray
+
+from train_job.arrow import pa, pc
+from train_job.data.augmentation import PLAIN, augment
+from train_job.data.example import Example, RejectedPhoto, Split
 from train_job.data.load_photos import CONTENT_CODES, WORKERS, DecodedPhoto, load_photos
-from train_job.data.photos import Photos
+from train_job.data.photos import SPLIT_CODES, Photos, decode_text, text_column
+from train_job.digests import Digests, digests_from_hex
 from train_job.extraction.forward_pass import ForwardPass
 from train_job.extraction.result_writer import FeatureRequest, ResultWriter
 from train_job.progress import Reporter
@@ -86,21 +91,43 @@ def extract_features(
         StoppedError: ``stop`` returned True; finished rows are written.
         UnavailableError: the photos' store or the feature store does not answer.
     """
+    photos = _with_stamps(Photos.of(examples))
     extraction = _Extraction(request, store, spec, stop)
-    if not all(example.stamp for example in examples):
-        examples = list(prefetch_map(_with_stamp, examples, WORKERS))
-    new = extraction.select_new(examples)
-    if new:
+    known = store.photos().find(photos)
+    is_new = ~known.known | extraction.lack_rows(photos, known.digests)
+    is_new[list(known.rejected)] = False
+    extraction.counts.reused += len(photos) - int(is_new.sum()) - len(known.rejected)
+    new = photos.take(is_new)
+    if len(new):
         with report.progress("features", len(new)) as advance:
             extraction.run(new, forward(), advance)
-    results = [(example, extraction.result_of(example)) for example in examples]
-    usable = Photos.of(replace(example, sha256=result) for example, result in results if isinstance(result, str))
-    rejected = tuple(
-        replace(result, uri=example.image, row=example.row)
-        for example, result in results
-        if isinstance(result, RejectedPhoto)
+    digests, rejected = known.digests.copy(), dict(known.rejected)
+    for position, uri in zip(np.flatnonzero(is_new).tolist(), new.uris.to_pylist(), strict=True):
+        result = extraction.result_of(Example(decode_text(uri), ""))
+        if isinstance(result, str):
+            digests[position] = bytes.fromhex(result)
+        else:
+            rejected[position] = (result.code, result.reason)
+    usable = np.ones(len(photos), bool)
+    usable[list(rejected)] = False
+    positions = np.array(sorted(rejected), np.int64)
+    unusable = zip(photos.take(positions), positions.tolist(), strict=True)
+    return ExtractionResult(
+        photos.with_digests(digests).take(usable),
+        tuple(RejectedPhoto(example.image, example.row, *rejected[position]) for example, position in unusable),
+        extraction.counts,
+        frozenset(map(decode_text, new.uris.to_pylist())),
     )
-    return ExtractionResult(usable, rejected, extraction.counts, frozenset(example.image for example in new))
+
+
+def _with_stamps(photos: Photos) -> Photos:
+    """The photos with their stamps, read from the store where no listing gave them, as outside the photos' root."""
+    unknown = np.array(pc.equal(pc.binary_length(photos.stamps), 0), bool)
+    if not unknown.any():
+        return photos
+    found = prefetch_map(_with_stamp, photos.take(unknown), WORKERS)
+    stamps = pc.replace_with_mask(photos.stamps, pa.array(unknown), text_column(example.stamp for example in found))
+    return replace(photos, stamps=stamps)
 
 
 def _with_stamp(example: Example) -> Example:
@@ -133,28 +160,16 @@ class _Extraction:
         result = self.results[example.image]
         return _overflow(example) if isinstance(result, str) and result in self._overflowed else result
 
-    def select_new(self, examples: Sequence[Example]) -> list[Example]:
-        """The photos that have to be fetched: those without a known row or without facts."""
-        uris, stamps = [example.image for example in examples], [example.stamp for example in examples]
-        records = self.store.photos().lookup(uris, stamps)
-        usable = [record.sha256 for record in records if record is not None and not record.code]
-        with_facts = {sha256 for sha256, known in zip(usable, self._facts.contains(usable), strict=True) if known}
-        new: list[Example] = []
-        for example, record in zip(examples, records, strict=True):
-            if record is not None and record.code:
-                self.results[example.image] = RejectedPhoto(example.image, example.row, record.code, record.reason)
-            elif (
-                record is not None
-                and record.sha256 in with_facts
-                and not self._missing_views(replace(example, sha256=record.sha256))
-            ):
-                self.results[example.image] = record.sha256
-                self.counts.reused += 1
-            else:
-                new.append(example)
-        return new
+    def lack_rows(self, photos: Photos, digests: Digests) -> NDArray[np.bool_]:
+        """Which photos lack facts or the row of at least one output in the store, ``[N]``."""
+        lacking = self._facts.rows(digests) < 0
+        for view, indexes in self._stored.items():
+            is_needed = True if view == PLAIN else photos.split_codes != SPLIT_CODES[Split.TEST]
+            for index in indexes:
+                lacking |= is_needed & (index.parts_of(digests) < 0)
+        return lacking
 
-    def run(self, new: Sequence[Example], forward: ForwardPass, advance: Callable[[], None]) -> None:
+    def run(self, new: Photos, forward: ForwardPass, advance: Callable[[], None]) -> None:
         """Fetch, decode and run the photos ``new``; finished rows are written even if an error is raised."""
         started = time.perf_counter()
         writer = ResultWriter(self.request, self.store)
@@ -176,16 +191,18 @@ class _Extraction:
         self.counts.waiting = forward.busy.waiting(self.counts.seconds)
 
     def _images(
-        self, new: Sequence[Example], writer: ResultWriter, advance: Callable[[], None]
+        self, new: Photos, writer: ResultWriter, advance: Callable[[], None]
     ) -> Iterator[tuple[tuple[Example, str, bool], Callable[[], RGB]]]:
         """Each missing view as ``(example, view, whether it is the last)``, and a function that makes its image."""
-        by_uri = {example.image: example for example in new}
+        stamps = dict(
+            zip(map(decode_text, new.uris.to_pylist()), map(decode_text, new.stamps.to_pylist()), strict=True)
+        )
         for loaded in load_photos(new, self.spec, self._is_complete):
             if isinstance(loaded, DecodedPhoto):
                 yield from self._views(loaded, writer, advance)
             elif isinstance(loaded, RejectedPhoto):
                 self.counts.fetched += loaded.code in CONTENT_CODES
-                self._finish(by_uri[loaded.uri], loaded, writer, advance)
+                self._finish(Example(loaded.uri, "", stamp=stamps[loaded.uri]), loaded, writer, advance)
             else:
                 self._finish_reused(loaded.example, writer, advance)
 
@@ -220,7 +237,7 @@ class _Extraction:
 
     def _is_complete(self, example: Example) -> bool:
         """Whether the store has the photo's facts and all its rows."""
-        return not self._missing_views(example) and bool(self._facts.contains([example.sha256])[0])
+        return not self._missing_views(example) and bool(self._facts.rows(digests_from_hex([example.sha256]))[0] >= 0)
 
     def _missing_views(self, example: Example) -> tuple[str, ...]:
         """Views that lack the row of at least one output in the store."""

@@ -17,6 +17,7 @@ from train_job.backbones.weights_identity import weights_identity
 from train_job.backbones.weights_source import weights_source
 from train_job.data.augmentation import AUGMENTATION_VERSION, PLAIN, view_names
 from train_job.data.example import Example
+from train_job.digests import Digests
 from train_job.extraction.backbone_files import BackboneFiles, no_conversions
 from train_job.extraction.choose_runtime import dtype_policy, engine, gpu_names
 from train_job.extraction.extract_features import ExtractionResult, extract_features
@@ -181,7 +182,7 @@ def _compact(request: FeatureRequest, store: FeatureStore, report: Reporter) -> 
 
 
 def gather_feature_rows(
-    request: FeatureRequest, store: FeatureStore, hashes: Mapping[str, Sequence[str]], folder: Path
+    request: FeatureRequest, store: FeatureStore, hashes: Mapping[str, Sequence[str] | Digests], folder: Path
 ) -> tuple[list[FeatureTable], list[str]]:
     """Read a table for each output of the feature model: the rows of ``hashes[view]``, view after view.
 

@@ -14,6 +14,8 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
+import numpy as np
+
 from export.native_logs import quiet_native_logs
 from train_job.data.labels.read_labels import read_job_dataset
 from train_job.extraction.extract_features import ExtractionCounts
@@ -50,9 +52,9 @@ class Shard:
         count = os.environ.get("AWS_BATCH_JOB_ARRAY_SIZE")
         return cls.parse(f"{os.environ.get('AWS_BATCH_JOB_ARRAY_INDEX', '')}/{count}") if count else cls()
 
-    def contains(self, uri: str) -> bool:
-        """Whether the photo at ``uri`` belongs to this shard."""
-        digest = hashlib.sha256(uri.encode("utf-8", "surrogateescape")).digest()
+    def contains(self, uri: bytes) -> bool:
+        """Whether the photo at ``uri``, as :func:`train_job.data.photos.encode_text` has it, belongs to this shard."""
+        digest = hashlib.sha256(uri).digest()
         return int.from_bytes(digest[:8]) % self.count == self.index
 
     def subshard(self, index: int, count: int) -> "Shard":
@@ -73,7 +75,8 @@ def extract_shard(options: TrainOptions, shard: Shard, report: Reporter) -> Extr
     with stop_on_sigterm() as stop:
         open_store(options.feature_store).check_writable()
         dataset = read_job_dataset(options, report)
-        examples = [example for example in dataset.examples if shard.contains(example.image)]
+        is_ours = [shard.contains(uri) for uri in dataset.examples.uris.to_pylist()]
+        examples = dataset.examples.take(np.array(is_ours, bool))
         report.line(f"shard {shard}: {len(examples)} of {len(dataset.examples)} photos")
         with quiet_native_logs():
             from train_job.extraction.frozen_backbone import FrozenBackbone, extract_missing

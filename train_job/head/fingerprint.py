@@ -3,8 +3,10 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from train_job.options import TrainOptions
 
@@ -23,7 +25,7 @@ promotion are none: after a failed gate, the same training resumes with others.
 def training_fingerprint(
     options: TrainOptions,
     labels: Sequence[str],
-    photos: Sequence[tuple[str, str, str]],
+    photos: Sequence[NDArray[Any]],
     spaces: Sequence[str],
     warm_start_id: str | None,
 ) -> str:
@@ -32,10 +34,11 @@ def training_fingerprint(
     Args:
         options: the job's options.
         labels: class names in the order of the outputs.
-        photos: sha256, label and split of each photo, in the order of the rows.
+        photos: columns of the photos' sha256s, classes and splits, in the order of the rows.
         spaces: ids of the feature spaces, which cover the backbone, its input and the augmentation.
         warm_start_id: version that the head starts from, if any.
     """
     chosen = {name: getattr(options, name) for name in TRAINING_OPTIONS}
-    inputs = [chosen, list(labels), photos, list(spaces), warm_start_id, tf.__version__]
+    columns = [hashlib.sha256(column.tobytes()).hexdigest() for column in photos]
+    inputs = [chosen, list(labels), columns, list(spaces), warm_start_id, tf.__version__]
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()

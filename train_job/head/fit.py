@@ -5,6 +5,7 @@ So an interrupted fit ends with the same weights as one that was not interrupted
 """
 
 import json
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass, field
@@ -270,8 +271,23 @@ class _ValidationChunks:
         return count, rows, tf.pad(self.rows.labels[part], [padding])
 
 
-def predict_probabilities(head: Any, rows: RowSet) -> NDArray[np.float32]:
-    """Predict the probabilities ``[N, C]`` of at least one row, in chunks of :data:`PREDICT_BYTES`."""
-    predict, chunk = predict_function(head), max(1, PREDICT_BYTES // (4 * int(rows.table.shape[1])))
-    starts = range(0, len(rows), chunk)
-    return np.concatenate([predict(on_device(rows.take(slice(start, start + chunk)))).numpy() for start in starts])
+def predict_probabilities(head: Any, rows: RowSet, max_bytes: int = 2**30) -> NDArray[np.float32]:
+    """Predict the probabilities ``[N, C]`` of at least one row; above ``max_bytes`` they are in a temporary file."""
+    shape = len(rows), int(head.output_shape[-1])
+    if 4 * shape[0] * shape[1] > max_bytes:
+        with tempfile.TemporaryFile() as file:
+            probabilities: NDArray[np.float32] = np.memmap(file, np.float32, "w+", shape=shape)
+    else:
+        probabilities = np.empty(shape, np.float32)
+    for part, values in predict_in_chunks(head, rows):
+        probabilities[part] = values
+    return probabilities
+
+
+def predict_in_chunks(head: Any, rows: RowSet) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Yield the probabilities ``[n, C]`` of runs of rows whose inputs and outputs take :data:`PREDICT_BYTES`."""
+    width = max(int(rows.table.shape[1]), int(head.output_shape[-1]))
+    predict, chunk = predict_function(head), max(1, PREDICT_BYTES // (4 * width))
+    for start in range(0, len(rows), chunk):
+        part = slice(start, min(start + chunk, len(rows)))
+        yield part, predict(on_device(rows.take(part))).numpy()

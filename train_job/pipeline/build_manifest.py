@@ -6,6 +6,7 @@ from typing import Any
 
 from export.gate.choose_variant import choose_variant
 from train_job.data.example import Split
+from train_job.data.photos import SPLIT_CODES
 from train_job.pipeline.export_variants import ExportedVariants
 from train_job.pipeline.prepare_data import JobContext
 from train_job.pipeline.run_json import BATCH_JOB, batch_job, software_versions
@@ -51,7 +52,7 @@ def _dataset(trained: TrainedClassifier) -> dict[str, Any]:
     return {
         "sha256": dataset_sha256(trained.dataset.examples),
         "shares": str(trained.shares),
-        "photos": {split.value: len(trained.examples(split)) for split in Split},
+        "photos": {split.value: int((trained.split_codes == SPLIT_CODES[split]).sum()) for split in Split},
         "rejected": len(trained.dataset.rejected),
     }
 

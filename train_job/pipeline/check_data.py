@@ -4,23 +4,28 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from export.native_logs import quiet_native_logs
 from train_job.data.dataset import LabelledPhotos
 from train_job.data.example import Example, RejectedPhoto
 from train_job.data.labels.read_labels import read_job_photos, to_dataset
 from train_job.data.load_photos import DecodedPhoto, load_photos
 from train_job.data.photo_facts import PhotoFacts
-from train_job.data.photos import Photos, PhotosBuilder
+from train_job.data.photos import Photos, encode_text
 from train_job.data.split import assign_splits
+from train_job.data.split_table import SplitTable
 from train_job.options import TrainOptions
 from train_job.pipeline.previous_version import read_previous_version
 from train_job.pipeline.training_csvs import quarantine_csv
-from train_job.progress import Reporter
+from train_job.progress import Reporter, printable
 from train_job.quality.codes import advice_for
 from train_job.quality.duplicates import deduplicate, near_duplicates
 from train_job.quality.findings import CheckResult, find_problems
 from train_job.quality.label_changes import LabelChanges, find_label_changes
 from train_job.sigterm import StopRequest, stop_on_sigterm
+from train_job.store.facts_index import FactsIndex
+from train_job.store.feature_store import FeatureStore
 from transferlite.errors import AccessDeniedError
 from transferlite.images.input_spec import InputSpec
 from transferlite.registry.open_registry import Registry
@@ -33,7 +38,7 @@ _MAX_PRINTED = 3  # photos printed for each code; the files list all
 
 
 def check_data(options: TrainOptions, out: str, report: Reporter) -> CheckResult:
-    """Fetch and decode every photo, and write ``quarantine.csv``, ``notes.csv`` and ``check.json`` to ``out``.
+    """Examine every photo, and write ``quarantine.csv``, ``notes.csv`` and ``check.json`` to ``out``.
 
     Raises:
         InputError: there are no labelled photos. After the files are written, also if more than the share
@@ -46,21 +51,21 @@ def check_data(options: TrainOptions, out: str, report: Reporter) -> CheckResult
     with stop_on_sigterm() as stop:
         labelled = read_job_photos(options, report)
         with quiet_native_logs():  # libtiff prints warnings about damaged files
-            examples, rejected, facts = _decode_all(labelled.examples, report, stop)
+            examples, rejected, facts = _examine_all(labelled.examples, _feature_store(options, report), report, stop)
     _check_access(examples, rejected)
     unique = deduplicate(examples)
     rejected += unique.rejected
     photos = _usable_photos(labelled, unique.examples, rejected)
-    duplicates = near_duplicates(photos.examples, facts, [])
-    splits = assign_splits(photos.examples, options.split.adjust_for(photos.examples), {}, duplicates.groups)
+    duplicates = near_duplicates(photos.examples, facts, SplitTable())
+    splits = assign_splits(photos.examples, options.split.adjust_for(photos.examples), SplitTable(), duplicates.groups)
     changes = _label_changes(options, photos)
     checked = find_problems(photos, facts, duplicates, splits, [*unique.notes, *changes.notes()])
     checked = replace(
         checked, summary={**checked.summary, "label_changes": changes.to_dict() if changes.model_id else None}
     )
-    store.put("quarantine.csv", quarantine_csv(photos.rejected).encode())
-    store.put("notes.csv", quarantine_csv(checked.notes).encode())
-    store.put("check.json", checked.to_json().encode())
+    store.put("quarantine.csv", encode_text(quarantine_csv(photos.rejected)))
+    store.put("notes.csv", encode_text(quarantine_csv(checked.notes)))
+    store.put("check.json", printable(checked.to_json()).encode())
     _print_findings(photos, checked, out, report)
     if changes.changed:
         report.warning(changes.summary())
@@ -70,23 +75,42 @@ def check_data(options: TrainOptions, out: str, report: Reporter) -> CheckResult
     return checked
 
 
-def _decode_all(
-    examples: Sequence[Example], report: Reporter, stop: StopRequest
-) -> tuple[Photos, list[RejectedPhoto], dict[str, PhotoFacts]]:
-    """Decode every photo; return the usable ones with their sha256, the rejected ones, and the facts by sha256."""
-    usable = PhotosBuilder()
-    rejected: list[RejectedPhoto] = []
-    facts: dict[str, PhotoFacts] = {}
-    with report.progress("check", len(examples)) as advance:
-        for loaded in load_photos(examples, _SPEC):
+def _feature_store(options: TrainOptions, report: Reporter) -> FeatureStore | None:
+    return FeatureStore.open(options.feature_store, report.warning) if options.registry else None
+
+
+def _examine_all(
+    photos: Photos, store: FeatureStore | None, report: Reporter, stop: StopRequest
+) -> tuple[Photos, list[RejectedPhoto], FactsIndex]:
+    """Return the usable photos with their sha256, the rejected ones, and the facts.
+
+    Photos whose facts a training has stored are not fetched again.
+    """
+    facts, digests = FactsIndex.of({}), np.zeros(len(photos), "S32")
+    rejected: dict[int, RejectedPhoto] = {}
+    is_new = np.ones(len(photos), bool)
+    if store is not None:
+        known, facts = store.photos().find(photos), store.facts()
+        digests, is_new = known.digests.copy(), facts.rows(known.digests) < 0
+        is_new[list(known.rejected)] = False
+        positions = np.array(list(known.rejected), np.int64)
+        for example, (position, reason) in zip(photos.take(positions), known.rejected.items(), strict=True):
+            rejected[position] = RejectedPhoto(example.image, example.row, *reason)
+    new_facts: dict[str, PhotoFacts] = {}
+    positions = np.flatnonzero(is_new)
+    with report.progress("check", len(positions)) as advance:
+        for position, loaded in zip(positions.tolist(), load_photos(photos.take(is_new), _SPEC), strict=True):
             if isinstance(loaded, DecodedPhoto):
-                usable.add(loaded.example)
-                facts[loaded.example.sha256] = loaded.facts
+                digests[position] = bytes.fromhex(loaded.example.sha256)
+                new_facts[loaded.example.sha256] = loaded.facts
             elif isinstance(loaded, RejectedPhoto):
-                rejected.append(loaded)
+                rejected[position] = loaded
             advance()
             stop.check()
-    return usable.build(), rejected, facts
+    usable = np.ones(len(photos), bool)
+    usable[list(rejected)] = False
+    in_order = [rejected[position] for position in sorted(rejected)]
+    return photos.with_digests(digests).take(usable), in_order, facts.with_new(new_facts)
 
 
 def _check_access(examples: Sequence[Example], rejected: Sequence[RejectedPhoto]) -> None:

@@ -75,7 +75,7 @@ def evaluate_classifier(job: JobContext, data: PreparedData, model: Any, head: A
     """
     options, labels = job.options, data.dataset.labels
     rows = {split: data.photo_row_set(split, output) for split in Split}
-    evaluation = evaluate_head(model, head, rows, labels, options.precision)
+    evaluation = evaluate_head(model, head, rows, labels, options.precision, options.memory_limit)
     probabilities, truth = evaluation.predictions[Split.TEST]
     baseline = compare_with_majority(probabilities.argmax(axis=1), truth, labels)
     is_unclear = not baseline.is_better and len(truth) < FEW_TEST_PHOTOS and options.promote == "auto"
@@ -127,7 +127,7 @@ def _combined_baseline(
     """Compare all photos with the majority: test photos by the version's predictions, the others out of fold."""
     predicted = cross_validation.probabilities.argmax(axis=1)
     tests = data.indices(Split.TEST)
-    if tests:
+    if len(tests):
         predicted[tests] = evaluation.predictions[Split.TEST][0].argmax(axis=1)
     out_of_fold = len(predicted) - len(tests)
     return compare_with_majority(predicted, cross_validation.labels, data.dataset.labels, out_of_fold)

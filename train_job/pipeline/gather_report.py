@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from train_job.data.example import Example, Split
+from train_job.digests import digests_from_hex, indices_in
 from train_job.pipeline.prepare_data import JobContext
 from train_job.pipeline.train_classifier import TrainedClassifier
 from train_job.reporting import grad_cam
@@ -35,7 +36,7 @@ def gather_report(
 
     A photo is listed without a thumbnail if it is gone, or if it would have to be fetched only for the report.
     """
-    wrong = worst_predictions(trained)[:MAX_MISTAKES]
+    wrong = worst_predictions(trained, MAX_MISTAKES)
     issues = trained.label_issues[:MAX_LABEL_ISSUES]
     examples = trained.dataset.examples
     groups = _largest_groups(trained)
@@ -87,19 +88,21 @@ def _label_issue_photos(trained: TrainedClassifier, thumbnails: Mapping[str, byt
 
 def _largest_groups(trained: TrainedClassifier) -> list[list[Example]]:
     """The largest groups of near-duplicates, with the first few photos of each."""
-    by_hash = {example.sha256: example for example in trained.dataset.examples}
-    largest = sorted(trained.near_duplicates.groups, key=len, reverse=True)[:MAX_GROUPS]
-    return [[by_hash[sha256] for sha256 in group[:MAX_PHOTOS_PER_GROUP]] for group in largest]
+    photos, groups = trained.dataset.examples, trained.near_duplicates.groups
+    order = np.argsort(photos.digests)
+    largest = sorted(groups, key=len, reverse=True)[:MAX_GROUPS]
+    shown = [digests_from_hex(list(group[:MAX_PHOTOS_PER_GROUP])) for group in largest]
+    return [list(photos.take(order[indices_in(photos.digests[order], digests)])) for digests in shown]
 
 
-def worst_predictions(trained: TrainedClassifier) -> list[WrongPrediction]:
-    """Wrong predictions for test photos, the most confident first."""
+def worst_predictions(trained: TrainedClassifier, count: int) -> list[WrongPrediction]:
+    """The first ``count`` wrong predictions for test photos, the most confident first."""
     probabilities, truth = trained.evaluation.predictions[Split.TEST]
     tests = trained.tested_examples
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != truth)
-    order = wrong[np.argsort(-confidence[wrong], kind="stable")]
-    return [WrongPrediction(tests[i], int(predicted[i]), float(confidence[i])) for i in order]
+    order = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
+    return [WrongPrediction(tests[int(i)], int(predicted[i]), float(confidence[i])) for i in order]
 
 
 def _images(examples: Sequence[Example], trained: TrainedClassifier, store: FeatureStore) -> dict[str, RGB]:

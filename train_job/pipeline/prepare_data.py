@@ -1,8 +1,8 @@
 """Turn labelled photos into feature rows with a split each: the data that the head is trained and evaluated on."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from train_job.data.augmentation import PLAIN
 from train_job.data.dataset import Dataset, rejected_summary
 from train_job.data.example import Split
+from train_job.data.photos import SPLIT_CODES
 from train_job.data.split import SplitShares, assign_splits
+from train_job.data.split_table import SplitTable
+from train_job.digests import digests_from_hex, indices_in
 from train_job.extraction.extract_features import ExtractionCounts, ExtractionResult
 from train_job.extraction.frozen_backbone import FrozenBackbone, extract_missing, gather_feature_rows
 from train_job.head.row_sets import FeatureTable, RowSet
@@ -59,16 +62,21 @@ class PreparedData:
     """
 
     dataset: Dataset
-    splits: dict[str, Split]
+    splits: SplitTable
     tables: Sequence[FeatureTable]
     extraction_counts: ExtractionCounts
     check: CheckResult
     near_duplicates: NearDuplicates
     new_uris: frozenset[str]
 
-    def indices(self, split: Split) -> list[int]:
+    @cached_property
+    def split_codes(self) -> NDArray[np.int8]:
+        """Code of each photo's split ``[N]``, in the order of the data set."""
+        return self.splits.lookup(self.dataset.examples.digests)
+
+    def indices(self, split: Split) -> NDArray[np.int64]:
         """Indices of the split's photos in the data set."""
-        return [i for i, example in enumerate(self.dataset.examples) if self.splits[example.sha256] is split]
+        return np.flatnonzero(self.split_codes == SPLIT_CODES[split])
 
     def row_set(self, split: Split, output: int = 0) -> RowSet:
         """Feature rows and labels of a split; those of the training split include the augmented views."""
@@ -85,24 +93,30 @@ class PreparedData:
 
     def full_row_set(self, output: int = 0) -> RowSet:
         """Feature rows and labels of all photos, without augmented views."""
-        return self._row_set(range(len(self.dataset.examples)), output)
+        return self._row_set(np.arange(len(self.dataset.examples)), output)
 
     def duplicate_groups(self) -> NDArray[np.int64]:
         """Group number of each photo ``[N]``; near-duplicates share one, so that no fold separates them."""
-        first_of_group = {sha256: group[0] for group in self.near_duplicates.groups for sha256 in group}
-        numbers: dict[str, int] = {}
-        hashes = (first_of_group.get(example.sha256, example.sha256) for example in self.dataset.examples)
-        return np.array([numbers.setdefault(sha256, len(numbers)) for sha256 in hashes], np.int64)
+        digests = self.dataset.examples.digests
+        order = np.argsort(digests)
+        numbers = np.arange(len(digests))
+        for group in self.near_duplicates.groups:
+            members = order[indices_in(digests[order], digests_from_hex(list(group)))]
+            numbers[members] = members.min()
+        return np.unique(numbers, return_inverse=True)[1].astype(np.int64)
 
     def label_issues(self, seed: int) -> list[LabelIssue]:
         """Find photos that are probably labelled wrong, worst first."""
         photos = self.full_row_set()
         return find_label_issues(photos.table[: len(photos)], photos.labels, seed, self.duplicate_groups())
 
-    def _row_set(self, indices: Sequence[int], output: int) -> RowSet:
-        class_of = {label: i for i, label in enumerate(self.dataset.labels)}
-        labels = np.array([class_of[self.dataset.examples[i].label] for i in indices], np.int32)
-        return RowSet(self.tables[output], np.array(indices, np.int64), labels)
+    def _row_set(self, indices: NDArray[np.int64], output: int) -> RowSet:
+        return RowSet(self.tables[output], indices, self.class_indices[indices])
+
+    @cached_property
+    def class_indices(self) -> NDArray[np.int32]:
+        """Class of each photo ``[N]``."""
+        return self.dataset.examples.class_indices(self.dataset.labels)
 
 
 def prepare_data(
@@ -126,13 +140,14 @@ def prepare_data(
             extracted = extract_missing(backbone, dataset.examples, store, job.report, job.stop)
         with job.phases("data"):
             usable, notes = _usable(dataset, extracted, job)
-            facts = store.facts().known([example.sha256 for example in usable.examples])
+            facts = store.facts()
             duplicates = near_duplicates(usable.examples, facts, previous.splits)
             splits = assign_splits(usable.examples, shares, previous.splits, duplicates.groups)
             _check_splits(usable, splits, shares)
         with job.phases("features"):
-            train = [example.sha256 for example in usable.examples if splits[example.sha256] is Split.TRAIN]
-            hashes = dict.fromkeys(backbone.views, train) | {PLAIN: [example.sha256 for example in usable.examples]}
+            digests = usable.examples.digests
+            train = digests[splits.lookup(digests) == SPLIT_CODES[Split.TRAIN]]
+            hashes = dict.fromkeys(backbone.views, train) | {PLAIN: digests}
             tables, missing = gather_feature_rows(backbone.feature_request, store, hashes, folder)
         if not missing:
             changes = find_label_changes(previous.model_id, previous.examples, usable.examples)
@@ -163,18 +178,30 @@ def _usable(dataset: Dataset, extracted: ExtractionResult, job: JobContext) -> t
     return usable, unique.notes
 
 
-def _check_splits(dataset: Dataset, splits: dict[str, Split], shares: SplitShares) -> None:
+def _check_splits(dataset: Dataset, splits: SplitTable, shares: SplitShares) -> None:
     """Check that there are photos to train on, and to test on unless too few photos a class leave none for the test."""
-    counts = Counter((splits[example.sha256], example.label) for example in dataset.examples)
+    codes = splits.lookup(dataset.examples.digests)
+    trained = dataset.examples.label_counts(codes == SPLIT_CODES[Split.TRAIN])
     for label in dataset.labels:
-        if not counts[Split.TRAIN, label]:
+        if label not in trained:
             raise InputError(f"no photo of {label!r} is left to train on", hint="add photos or change --split")
-    if Split.TEST not in splits.values() and not shares.test:
+    if SPLIT_CODES[Split.TEST] not in codes and not shares.test:
         raise InputError("no photo is left to test on", hint="add photos, change --split or pass --test-images")
 
 
-def _report_splits(dataset: Dataset, splits: dict[str, Split], check: CheckResult, report: Reporter) -> None:
-    counts = Counter(splits[example.sha256] for example in dataset.examples)
-    report.line("split: " + ", ".join(f"{counts[split]} {split}" for split in Split))
+def _report_splits(dataset: Dataset, splits: SplitTable, check: CheckResult, report: Reporter) -> None:
+    codes = splits.lookup(dataset.examples.digests)
+    report.line("split: " + ", ".join(f"{int((codes == SPLIT_CODES[split]).sum())} {split}" for split in Split))
     if check.notes:
         report.line(f"check: {count_by_code(check.notes)}; all in notes.csv")
+
+
+def warm_start_obstacle(job: JobContext, data: PreparedData, previous: PreviousVersion) -> str:
+    """Explain in the log why ``--warm-start`` must start cold; empty if it may start warm or is not given."""
+    if not job.options.warm_start:
+        return ""
+    facts = FeatureStore.open(job.options.feature_store, job.report.warning).facts()
+    obstacle = previous.warm_start_obstacle(data.dataset.examples, data.splits, facts)
+    if obstacle:
+        job.report.warning(obstacle)
+    return obstacle

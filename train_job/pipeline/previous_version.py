@@ -1,13 +1,18 @@
 """Read the training data of the version that a channel points to, so that the next version keeps its splits."""
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from train_job.data.example import Example, Split
+import numpy as np
+import pyarrow.csv as pa_csv
+from numpy.typing import NDArray
+
+from train_job.arrow import pa, pc
+from train_job.data.photos import SPLITS, Photos, decode_text, text_column
 from train_job.data.split import SplitShares
+from train_job.data.split_table import SplitTable
+from train_job.digests import Digests
 from train_job.pipeline.training_csvs import DATASET_CSV, DEPARTED_CSV, LEARNT_CSV, QUARANTINE_CSV
 from train_job.quality.learnt_photos import LearntPhotos, learnt_held_out, learnt_photos
 from train_job.store.facts_index import FactsIndex
@@ -30,8 +35,8 @@ class PreviousVersion:
     """
 
     manifest: Manifest | None = None
-    splits: Mapping[str, Split] = field(default_factory=dict)
-    examples: Sequence[Example] = ()
+    splits: SplitTable = field(default_factory=SplitTable)
+    examples: Photos = field(default_factory=lambda: Photos.of(()))
     learnt: LearntPhotos | None = None
 
     @property
@@ -44,13 +49,13 @@ class PreviousVersion:
         old = [label for label in self.manifest.labels if label in labels] if self.manifest else []
         return (*old, *(label for label in labels if label not in old))
 
-    def warm_start_obstacle(self, examples: Sequence[Example], splits: Mapping[str, Split], facts: FactsIndex) -> str:
+    def warm_start_obstacle(self, photos: Photos, splits: SplitTable, facts: FactsIndex) -> str:
         """Explain why a head must not start from this version's: it learnt a photo that is now held out.
 
         Empty if there is no obstacle.
 
         Args:
-            examples: photos of the new version.
+            photos: photos of the new version.
             splits: split by sha256 of these photos.
             facts: facts of photos, to find near-duplicates of learnt photos that are no longer in the data.
         """
@@ -58,13 +63,13 @@ class PreviousVersion:
             return ""
         if self.learnt is None:
             return f"cold start: {self.model_id} has no record of the photos that its warm starts learnt (learnt.csv)"
-        learnt = learnt_held_out(splits, self.learnt, facts.known([*splits, *(self.learnt.keys() - splits.keys())]))
+        learnt = learnt_held_out(splits, self.learnt, facts)
         if not learnt:
             return ""
-        uris = {example.sha256: example.image for example in examples}
+        first = photos[int(np.flatnonzero(photos.digests == bytes.fromhex(learnt[0]))[0])]
         return (
             f"cold start: {len(learnt)} validation or test photos, or near-duplicates of them, were learnt by"
-            f" {self.model_id} or by a version that it started from; the first is {uris[learnt[0]]}."
+            f" {self.model_id} or by a version that it started from; the first is {first.image}."
             " Keep the split to start warm"
         )
 
@@ -78,22 +83,27 @@ def read_previous_version(registry: Registry, channel: str, shares: SplitShares)
     except (NotFoundError, BundleError):
         return PreviousVersion()
     if manifest.dataset.get("shares") != str(shares):
-        return PreviousVersion(manifest, {}, examples, learnt)
+        return PreviousVersion(manifest, SplitTable(), examples, learnt)
     splits = _splits(examples)
     with suppress(NotFoundError):  # versions from before departed.csv existed
-        splits = _read_splits(registry, manifest.model_id, DEPARTED_CSV) | splits
+        splits = splits.or_else(_read_splits(registry, manifest.model_id, DEPARTED_CSV))
     return PreviousVersion(manifest, splits, examples, learnt)
 
 
-def read_dataset_csv(registry: Registry, model_id: str) -> list[Example]:
+def read_dataset_csv(registry: Registry, model_id: str) -> Photos:
     """Read the photos of a version's ``training/dataset.csv``, each with its hash and split.
 
     Raises:
         NotFoundError: the version does not exist or has no such file.
         BundleError: the file is damaged.
     """
-    rows = _read_rows(registry, f"models/{model_id}/{DATASET_CSV}", ("image", "label", "sha256", "split"))
-    return [Example(image, label, sha256=sha256, split=Split(split)) for image, label, sha256, split in rows]
+    table = _read_csv(registry, f"models/{model_id}/{DATASET_CSV}", ("image", "label", "sha256", "split"))
+    labels = table.column("label").combine_chunks().dictionary_encode()
+    names, uris = map(decode_text, labels.dictionary.to_pylist()), table.column("image").combine_chunks()
+    stamps = pa.repeat(pa.scalar(b"", pa.large_binary()), len(table))
+    splits = _splits_of(table)
+    digests = _digests_of(table)
+    return Photos.from_columns(uris, stamps, list(names), labels.indices.to_numpy(), None, splits, digests)
 
 
 def read_quarantine(registry: Registry, model_id: str) -> dict[str, str]:
@@ -103,11 +113,12 @@ def read_quarantine(registry: Registry, model_id: str) -> dict[str, str]:
         NotFoundError: the version has no such file.
         BundleError: the file is damaged.
     """
-    rows = _read_rows(registry, f"models/{model_id}/{QUARANTINE_CSV}", ("uri", "code"))
-    return dict(rows)
+    table = _read_csv(registry, f"models/{model_id}/{QUARANTINE_CSV}", ("uri", "code"))
+    uris, codes = (map(decode_text, column.to_pylist()) for column in table.columns)
+    return dict(zip(uris, codes, strict=True))
 
 
-def read_learnt_photos(registry: Registry, manifest: Manifest, examples: Sequence[Example]) -> LearntPhotos | None:
+def read_learnt_photos(registry: Registry, manifest: Manifest, examples: Photos) -> LearntPhotos | None:
     """Read the photos that the weights of a version's head learnt from, given the version's ``examples``.
 
     None if they are unknown: ``learnt.csv`` is damaged, or an early release made a warm start and wrote no such file.
@@ -117,31 +128,43 @@ def read_learnt_photos(registry: Registry, manifest: Manifest, examples: Sequenc
     except NotFoundError:
         if manifest.training.get("warm_start"):
             return None
-        ancestors = {}
+        ancestors = LearntPhotos()
     except BundleError:
         return None
     return learnt_photos(_splits(examples), ancestors)
 
 
-def _splits(examples: Sequence[Example]) -> dict[str, Split]:
-    return {example.sha256: example.split for example in examples if example.split is not None}
+def _splits(photos: Photos) -> SplitTable:
+    return SplitTable.from_columns(photos.digests, photos.split_codes)
 
 
-def _read_splits(registry: Registry, model_id: str, name: str) -> dict[str, Split]:
-    rows = _read_rows(registry, f"models/{model_id}/{name}", ("sha256", "split"))
-    return {sha256: Split(split) for sha256, split in rows}
+def _read_splits(registry: Registry, model_id: str, name: str) -> SplitTable:
+    table = _read_csv(registry, f"models/{model_id}/{name}", ("sha256", "split"))
+    return SplitTable.from_columns(_digests_of(table), _splits_of(table))
 
 
-def _read_rows(registry: Registry, key: str, columns: Sequence[str]) -> list[list[str]]:
-    """Read the named columns of a CSV file; a column ``split`` must be the last one."""
-    lines = csv.DictReader(io.StringIO(registry.store.get(key).data.decode(errors="surrogateescape")))
+def _digests_of(table: pa.Table) -> Digests:
+    return np.frombuffer(bytes.fromhex(b"".join(table.column("sha256").to_pylist()).decode()), "S32")
+
+
+def _splits_of(table: pa.Table) -> NDArray[np.int8]:
+    codes = pc.index_in(table.column("split"), value_set=text_column(SPLITS))
+    return np.array(pc.fill_null(codes, -1), np.int8)
+
+
+def _read_csv(registry: Registry, key: str, columns: Sequence[str]) -> pa.Table:
+    """Read the named columns of a CSV file, as large binary."""
+    options = pa_csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.large_binary()), include_columns=columns)
+    data = pa.BufferReader(registry.store.get(key).data)
     try:
-        if missing := {*columns} - {*(lines.fieldnames or ())}:
-            raise ValueError(f"no column {sorted(missing)[0]!r}")
-        rows = [[line[name] for name in columns] for line in lines]
-        unknown = {row[-1] for row in rows if columns[-1] == "split"} - {split.value for split in Split}
-        if unknown:
-            raise ValueError(f"{sorted(unknown)[0]!r} is not a split")
-    except (KeyError, ValueError, csv.Error) as error:
+        table = pa_csv.read_csv(
+            data, parse_options=pa_csv.ParseOptions(newlines_in_values=True), convert_options=options
+        )
+        lengths = pc.binary_length(table.column("sha256")) if "sha256" in columns else pa.array([64])
+        if pc.all(pc.equal(lengths, 64)).as_py() is False:
+            raise ValueError("a sha256 has 64 hexadecimal digits")
+        if "split" in columns and (_splits_of(table) < 0).any():
+            raise ValueError(f"a split is none of {', '.join(SPLITS)}")
+    except (pa.ArrowException, ValueError) as error:
         raise BundleError(f"cannot be read ({error})", where=f"{registry.store.uri}/{key}") from error
-    return rows
+    return table

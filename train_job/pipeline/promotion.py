@@ -1,12 +1,13 @@
 """Promotion check: compare the new version with the channel's on the same photos, and collect reasons against it."""
 
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 
 import numpy as np
 
-from train_job.data.example import Example, Split
+from train_job.data.example import Split
+from train_job.data.photos import SPLIT_CODES, Photos
 from train_job.evaluation.comparison import Comparison, tally
 from train_job.pipeline.export_variants import ExportedVariants
 from train_job.pipeline.prepare_data import JobContext
@@ -48,7 +49,7 @@ def compare_with_champion(job: JobContext, trained: TrainedClassifier, exported:
     learnt = read_learnt_photos(job.registry, champion.manifest, previous)
     if learnt is None:
         job.report.warning(f"not compared with {model_id}: the photos that its warm starts learnt from are unknown")
-        fair = []
+        fair = Photos.of(())
     else:
         tests = shared_tests(trained.examples(Split.TEST), previous, {*champion.manifest.labels} & {*our_labels})
         fair = fair_photos(tests, learnt, trained.learnt, store.facts())
@@ -73,24 +74,21 @@ def compare_with_champion(job: JobContext, trained: TrainedClassifier, exported:
     return comparison
 
 
-def shared_tests(tests: Iterable[Example], previous: Iterable[Example], labels: Set[str]) -> list[Example]:
+def shared_tests(tests: Photos, previous: Photos, labels: Set[str]) -> Photos:
     """Merge the test photos of both versions that have one of the ``labels``.
 
     If the two disagree on a photo's label, the newer label counts.
     """
-    merged = {example.sha256: example for example in previous if example.split is Split.TEST}
-    merged |= {example.sha256: example for example in tests}
-    return [example for example in merged.values() if example.label in labels]
+    old = previous.take(previous.split_codes == SPLIT_CODES[Split.TEST])
+    merged = Photos.concatenate(tests, old.take(~np.isin(old.digests, tests.digests)))
+    return merged.take(merged.has_label(labels))
 
 
-def fair_photos(
-    tests: Sequence[Example], champion: LearntPhotos, challenger: LearntPhotos, facts: FactsIndex
-) -> list[Example]:
+def fair_photos(tests: Photos, champion: LearntPhotos, challenger: LearntPhotos, facts: FactsIndex) -> Photos:
     """Return the test photos that give neither version an advantage, by sha256: see :func:`unfair_tests`."""
-    by_hash = {example.sha256: example for example in tests}
-    hashes = [*by_hash, *(champion.keys() ^ challenger.keys())]
-    unfair = unfair_tests(by_hash.keys(), champion, challenger, facts.known(hashes))
-    return [by_hash[sha256] for sha256 in sorted(by_hash.keys() - unfair)]
+    _, first = np.unique(tests.digests, return_index=True)
+    ordered = tests.take(first)
+    return ordered.take(~np.isin(ordered.digests, unfair_tests(ordered.digests, champion, challenger, facts)))
 
 
 def refusals(

@@ -9,18 +9,23 @@ content as far as the feature store knows it, so exact copies, conflicting label
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 
-from train_job.data.example import Example
+import numpy as np
+from numpy.typing import NDArray
+
+from train_job.arrow import pc
 from train_job.data.labels.read_labels import read_job_dataset
+from train_job.data.photos import Photos
 from train_job.options import TrainOptions
 from train_job.pipeline.previous_version import read_dataset_csv, read_quarantine
 from train_job.progress import Reporter
 from train_job.quality.duplicates import deduplicate
+from train_job.quality.label_changes import find_label_changes
 from train_job.store.feature_store import FeatureStore
-from train_job.store.photo_index import PhotoRecord
+from train_job.store.photo_index import KnownPhotos
 from transferlite.errors import MissingStoreError, NotFoundError
 from transferlite.registry.manifest import Manifest
 from transferlite.registry.open_registry import Registry
@@ -73,12 +78,11 @@ def decide_retrain(
     """
     dataset = read_job_dataset(options, report)
     store = FeatureStore.open(options.feature_store, report.warning)
-    uris = [example.image for example in dataset.examples]
-    stamps = [example.stamp for example in dataset.examples]
-    records = store.photos().lookup(uris, stamps)
-    photos = sum(_are_new_photos(store, options.backbone, records))
+    index = store.photos()
+    known = index.find(dataset.examples)
+    photos = int(_are_new_photos(store, options.backbone, known).sum())
     newest = _read_newest_version(Registry.open(options.registry))
-    labels = _count_new_labels(dataset.examples, records, newest, has_index=len(store.photos()) > 0)
+    labels = _count_new_labels(dataset.examples, known, newest, has_index=len(index) > 0)
     shards = count_shards(photos, max_shards, photos_per_shard)
     decision = RetrainDecision(len(dataset.examples), photos, labels, shards, labels >= new_labels)
     _report(decision, options.backbone, new_labels, report)
@@ -105,24 +109,25 @@ def write_decision(decision: RetrainDecision, location: str) -> None:
     write_uri(location, decision.to_json().encode())
 
 
-def _are_new_photos(store: FeatureStore, backbone: str, records: Iterable[PhotoRecord | None]) -> Iterator[bool]:
-    known = [store.row_index(space) for space in store.spaces() if space.backbone == backbone]
-    for record in records:
-        yield record is None or not (record.code or any(record.sha256 in keys for keys in known))
+def _are_new_photos(store: FeatureStore, backbone: str, known: KnownPhotos) -> NDArray[np.bool_]:
+    """Which photos have no feature row of the backbone and are not known as rejected, ``[N]``."""
+    is_new = np.ones(len(known.known), bool)
+    is_new[list(known.rejected)] = False
+    for space in store.spaces():
+        if space.backbone == backbone:
+            is_new &= store.row_index(space).parts_of(known.digests) < 0
+    return is_new
 
 
 @dataclass(frozen=True)
 class _NewestVersion:
-    """What the newest version learnt: labels by sha256 and by URI, and the codes of its rejected photos by URI."""
+    """What the newest version learnt: its photos, and the codes of its rejected photos by URI."""
 
-    by_content: Mapping[str, str] = field(default_factory=dict)
-    by_uri: Mapping[str, str] = field(default_factory=dict)
+    photos: Photos = field(default_factory=lambda: Photos.of(()))
     rejected: Mapping[str, str] = field(default_factory=dict)
 
 
-def _count_new_labels(
-    examples: Sequence[Example], records: Sequence[PhotoRecord | None], newest: _NewestVersion, has_index: bool
-) -> int:
+def _count_new_labels(photos: Photos, known: KnownPhotos, newest: _NewestVersion, has_index: bool) -> int:
     """Count the labels that a training would learn and that the newest version has not learnt.
 
     A photo of known content counts by its content: once for all its copies, and not at all under conflicting labels.
@@ -130,15 +135,19 @@ def _count_new_labels(
     fetches again and again without success, and photos without a stamp or without any photo index, which are compared
     by URI.
     """
-    pairs = list(zip(examples, records, strict=True))
-    known = [replace(example, sha256=record.sha256) for example, record in pairs if record and not record.code]
-    unknown = [example for example, record in pairs if record is None]
-    count = sum(newest.by_content.get(example.sha256) != example.label for example in deduplicate(known).examples)
+    usable = known.known.copy()
+    usable[list(known.rejected)] = False
+    unique = deduplicate(photos.with_digests(known.digests).take(usable)).examples
+    changes = find_label_changes("", newest.photos, unique)
+    count = len(unique) - sum(changes.common.values()) + len(changes.changed)
+    unknown = photos.take(~known.known)
+    learnt = newest.photos.take(np.array(pc.is_in(newest.photos.uris, value_set=unknown.uris), bool))
+    labels = {example.image: example.label for example in learnt}
     for example in unknown:
         if has_index and example.stamp:
             count += newest.rejected.get(example.image) not in _RETRIED_CODES
         else:
-            count += newest.by_uri.get(example.image) != example.label and example.image not in newest.rejected
+            count += labels.get(example.image) != example.label and example.image not in newest.rejected
     return count
 
 
@@ -147,13 +156,10 @@ def _read_newest_version(registry: Registry) -> _NewestVersion:
     manifest = _newest_trained(registry)
     if manifest is None:
         return _NewestVersion()
-    photos = read_dataset_csv(registry, manifest.model_id)
     rejected: dict[str, str] = {}
     with suppress(NotFoundError):
         rejected = read_quarantine(registry, manifest.model_id)
-    return _NewestVersion(
-        {photo.sha256: photo.label for photo in photos}, {photo.image: photo.label for photo in photos}, rejected
-    )
+    return _NewestVersion(read_dataset_csv(registry, manifest.model_id), rejected)
 
 
 def _newest_trained(registry: Registry) -> Manifest | None:

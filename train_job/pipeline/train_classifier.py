@@ -12,13 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from train_job.backbones.catalog import BACKBONES
 from train_job.data.augmentation import view_names
 from train_job.data.dataset import Dataset
-from train_job.data.example import Example, Split
+from train_job.data.example import Split
+from train_job.data.photos import SPLIT_CODES, Photos
 from train_job.data.split import SplitShares
+from train_job.data.split_table import SplitTable
 from train_job.evaluation.evaluate import Evaluation
 from train_job.extraction.backbone_files import BackboneFiles
 from train_job.extraction.extract_features import ExtractionCounts
@@ -34,7 +38,7 @@ from train_job.head.recipe import Epoch, Recipe, fine_tune_recipe_from_options, 
 from train_job.head.warm_start import head_arrays, warm_start
 from train_job.options import TrainOptions
 from train_job.pipeline.evaluate_classifier import EvaluatedClassifier, check_options, evaluate_classifier
-from train_job.pipeline.prepare_data import JobContext, PreparedData, prepare_data
+from train_job.pipeline.prepare_data import JobContext, PreparedData, prepare_data, warm_start_obstacle
 from train_job.pipeline.previous_version import PreviousVersion, read_previous_version
 from train_job.quality.duplicates import NearDuplicates
 from train_job.quality.findings import CheckResult
@@ -42,7 +46,6 @@ from train_job.quality.label_changes import LabelChanges, find_label_changes
 from train_job.quality.label_issues import LabelIssue
 from train_job.quality.learnt_photos import LearntPhotos, learnt_photos
 from train_job.store.conversion_store import ConversionStore
-from train_job.store.feature_store import FeatureStore
 from transferlite.storage.locations import open_store
 
 _POOLED, _AT_CUT = 0, 1
@@ -76,7 +79,7 @@ class TrainedClassifier:
     classifier: Classifier
     dataset: Dataset
     shares: SplitShares
-    splits: dict[str, Split]
+    splits: SplitTable
     evaluated: EvaluatedClassifier
     label_issues: list[LabelIssue]
     history: list[Epoch]
@@ -88,7 +91,7 @@ class TrainedClassifier:
     new_uris: frozenset[str]
     previous: PreviousVersion
     export: Future[PreparedExport]
-    ancestors: LearntPhotos = field(default_factory=dict)
+    ancestors: LearntPhotos = field(default_factory=LearntPhotos)
     warnings: tuple[str, ...] = ()
 
     @property
@@ -101,13 +104,16 @@ class TrainedClassifier:
         """Split on which the exported files are compared: the training photos if there are no test photos."""
         return Split.TRAIN if self.evaluation.cross_validated else Split.TEST
 
+    @cached_property
+    def split_codes(self) -> NDArray[np.int8]:
+        """Code of each photo's split ``[N]``, in the order of the data set."""
+        return self.splits.lookup(self.dataset.examples.digests)
+
     @property
-    def tested_examples(self) -> list[Example]:
+    def tested_examples(self) -> Photos:
         """Photos of the test metrics in the order of the data set: all photos if the metrics are cross-validated."""
-        examples = self.dataset.examples
-        if self.evaluation.cross_validated:
-            return list(examples)
-        return [example for example in examples if self.splits[example.sha256] is Split.TEST]
+        is_tested = self.split_codes == SPLIT_CODES[Split.TEST]
+        return self.dataset.examples.take(is_tested | self.evaluation.cross_validated)
 
     @cached_property
     def label_changes(self) -> LabelChanges:
@@ -119,10 +125,10 @@ class TrainedClassifier:
         """Photos that any weight of the head learnt from."""
         return learnt_photos(self.splits, self.ancestors)
 
-    def examples(self, split: Split) -> list[Example]:
+    def examples(self, split: Split) -> Photos:
         """Photos of a split ordered by sha256, so that the first few are a random sample."""
-        chosen = [example for example in self.dataset.examples if self.splits[example.sha256] is split]
-        return sorted(chosen, key=lambda example: (example.sha256, example.image))
+        chosen = self.dataset.examples.take(self.split_codes == SPLIT_CODES[split])
+        return chosen.take(np.argsort(chosen.digests, kind="stable"))
 
 
 def train_classifier(job: JobContext, dataset: Dataset) -> TrainedClassifier:
@@ -147,7 +153,7 @@ def train_classifier(job: JobContext, dataset: Dataset) -> TrainedClassifier:
     with tempfile.TemporaryDirectory(prefix="transferlite-") as folder:
         data = prepare_data(job, backbone, dataset, shares, previous, Path(folder))
         check_options(options, data)
-        obstacle = _warm_start_obstacle(job, data, previous)
+        obstacle = warm_start_obstacle(job, data, previous)
         source = previous if options.warm_start and not obstacle else PreviousVersion()
         if backbone.cut is None:
             export = _start_export(job, data, backbone.files, head, is_frozen=True)
@@ -187,7 +193,7 @@ def train_classifier(job: JobContext, dataset: Dataset) -> TrainedClassifier:
         new_uris=data.new_uris,
         previous=previous,
         export=export,
-        ancestors=source.learnt or {},
+        ancestors=source.learnt or LearntPhotos(),
         warnings=(*([obstacle] if obstacle else []), *evaluated.warnings),
     )
 
@@ -211,21 +217,10 @@ def _start_export(
     return ExportPreparation(*inputs, job.report, job.stop).start()
 
 
-def _warm_start_obstacle(job: JobContext, data: PreparedData, previous: PreviousVersion) -> str:
-    """Explain in the log why ``--warm-start`` must start cold; empty if it may start warm or is not given."""
-    if not job.options.warm_start:
-        return ""
-    facts = FeatureStore.open(job.options.feature_store, job.report.warning).facts()
-    obstacle = previous.warm_start_obstacle(data.dataset.examples, data.splits, facts)
-    if obstacle:
-        job.report.warning(obstacle)
-    return obstacle
-
-
 def _fingerprint(backbone: FrozenBackbone, data: PreparedData, source: PreviousVersion, options: TrainOptions) -> str:
     """Hash what the trained weights depend on; ``source`` is the version of the warm start, empty for a cold start."""
     warm_start_id = source.manifest.model_id if source.manifest else None
-    photos = [(example.sha256, example.label, data.splits[example.sha256].value) for example in data.dataset.examples]
+    photos = (data.dataset.examples.digests, data.class_indices, data.split_codes)
     spaces = [space.id for spaces in backbone.feature_request.spaces.values() for space in spaces]
     return training_fingerprint(options, data.dataset.labels, photos, spaces, warm_start_id)
 

@@ -3,11 +3,15 @@
 import csv
 import hashlib
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, fields
 from typing import TYPE_CHECKING
 
-from train_job.data.example import Example, RejectedPhoto, Split
+import numpy as np
+
+from train_job.data.example import RejectedPhoto, Split
+from train_job.data.photos import SPLIT_CODES, SPLITS, Photos
+from train_job.data.split_table import SplitTable
 from train_job.quality.codes import advice_for
 
 if TYPE_CHECKING:
@@ -30,27 +34,31 @@ def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return text.getvalue()
 
 
-def dataset_csv(examples: Sequence[Example], splits: Mapping[str, Split]) -> str:
+def dataset_csv(photos: Photos, splits: SplitTable) -> str:
     """Format the photos of a version, one per line: ``image,label,sha256,split``."""
-    rows = ((example.image, example.label, example.sha256, splits[example.sha256].value) for example in examples)
+    codes = map(SPLITS.__getitem__, splits.lookup(photos.digests).tolist())
+    rows = ((photo.image, photo.label, photo.sha256, split) for photo, split in zip(photos, codes, strict=True))
     return _csv(("image", "label", "sha256", "split"), rows)
 
 
-def departed_csv(previous: Mapping[str, Split], current: Mapping[str, Split]) -> str:
+def departed_csv(previous: SplitTable, current: SplitTable) -> str:
     """Format photos that only earlier versions had: ``sha256,split``. A photo that comes back keeps its split."""
-    rows = sorted((sha256, split.value) for sha256, split in previous.items() if sha256 not in current)
-    return _csv(("sha256", "split"), rows)
+    return _splits_csv(previous.without(current.digests))
 
 
-def learnt_csv(ancestors: Mapping[str, Split], current: Mapping[str, Split]) -> str:
+def learnt_csv(ancestors: SplitTable, current: SplitTable) -> str:
     """Format photos that only the weights of the warm start learnt from: ``sha256,split``.
 
     ``ancestors`` has the photos that the weights learnt from before, ``current`` the splits of the version's photos.
     """
-    rows = sorted(
-        (sha256, split.value) for sha256, split in ancestors.items() if current.get(sha256) not in (split, Split.TRAIN)
-    )
-    return _csv(("sha256", "split"), rows)
+    now = current.lookup(ancestors.digests)
+    is_covered = (now == ancestors.codes) | (now == SPLIT_CODES[Split.TRAIN])
+    return _splits_csv(ancestors.without(ancestors.digests[is_covered]))
+
+
+def _splits_csv(splits: SplitTable) -> str:
+    codes = map(SPLITS.__getitem__, splits.codes.tolist())
+    return _csv(("sha256", "split"), zip(splits, codes, strict=True))
 
 
 def quarantine_csv(photos: Sequence[RejectedPhoto]) -> str:
@@ -66,7 +74,10 @@ def history_csv(history: Sequence["Epoch"]) -> str:
     return _csv([column.name for column in fields(Epoch)], map(astuple, history))
 
 
-def dataset_sha256(examples: Iterable[Example]) -> str:
+def dataset_sha256(photos: Photos) -> str:
     """Hash the photos' contents and labels, in hexadecimal; order and file names do not matter."""
-    lines = sorted(f"{example.sha256} {example.label}\n" for example in examples)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    rank = np.argsort(photos.labels).argsort() if photos.labels else np.zeros(0, np.int64)
+    digest = hashlib.sha256()
+    for photo in photos.take(np.lexsort((rank[photos.label_codes], photos.digests))):
+        digest.update(f"{photo.sha256} {photo.label}\n".encode())
+    return digest.hexdigest()

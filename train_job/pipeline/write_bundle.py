@@ -92,7 +92,8 @@ def complete_bundle(folder: Path, manifest: Manifest, text_files: Mapping[str, s
     (folder / LABELS).write_text("".join(f"{label}\n" for label in manifest.labels), encoding="utf-8")
     for path, text in text_files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(text, encoding="utf-8")
+        errors = "surrogateescape" if path.endswith(".csv") else "backslashreplace"  # file names that are not UTF-8
+        (folder / path).write_bytes(text.encode(errors=errors))
     complete = dataclasses.replace(manifest, files=describe_files(folder))
     (folder / MANIFEST).write_bytes(complete.to_json())
     return complete

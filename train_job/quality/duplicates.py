@@ -1,7 +1,7 @@
 """Find duplicates: photos with the same bytes, which are used once, and near-duplicates, which stay in one split."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from train_job.data.example import Example, RejectedPhoto, Split
 from train_job.data.perceptual_hash import FREQUENCIES, SIGNATURE_BYTES
-from train_job.data.photo_facts import PhotoFacts
 from train_job.data.photos import Photos
+from train_job.data.split_table import SplitTable
+from train_job.digests import Digests, digests_to_hex
 from train_job.quality.codes import Note
+from train_job.store.facts_index import FactsIndex
 
 MAX_LOW_BITS, MAX_HIGH_BITS = 5, 8
 """Maximum different signs among the 64 lowest frequencies, and among the next 64, of near-duplicates.
@@ -104,7 +106,7 @@ def _count_bits(values: NDArray[np.uint64]) -> NDArray[np.uint8]:
     return np.asarray(counts, np.uint8)
 
 
-def group_pairs(pairs: Pairs, labels: Sequence[str]) -> list[list[int]]:
+def group_pairs(pairs: Pairs, labels: Sequence[Hashable]) -> list[list[int]]:
     """Group the indices of near-duplicates into sorted groups of at least two.
 
     A chain of pairs is one group up to the size that :data:`MAX_GROUP` describes. A longer chain is divided into groups
@@ -160,35 +162,36 @@ class NearDuplicates:
     groups: tuple[tuple[str, ...], ...] = ()
 
 
-def near_duplicates(
-    examples: Sequence[Example], facts: Mapping[str, PhotoFacts], existing: Collection[str]
-) -> NearDuplicates:
-    """Find the near-duplicates among photos with known facts. The order of the examples does not matter.
+def near_duplicates(photos: Sequence[Example], facts: FactsIndex, existing: SplitTable) -> NearDuplicates:
+    """Find the near-duplicates among photos with known facts. The order of the photos does not matter.
 
-    The photos with sha256s in ``existing`` come first in their pairs and groups, so new photos join them.
+    The photos in ``existing`` come first in their pairs and groups, so new photos join them.
     """
-    labels = {
-        example.sha256: example.label
-        for example in examples
-        if example.sha256 in facts and facts[example.sha256].signature
-    }
-    hashes = sorted(labels, key=lambda sha256: (sha256 not in existing, sha256))
-    pairs = near_duplicate_pairs(stack_signatures([facts[sha256].signature for sha256 in hashes]))
-    groups = group_pairs(pairs, [labels[sha256] for sha256 in hashes])
+    columns = Photos.of(photos)
+    digests, first = np.unique(columns.digests, return_index=True)
+    known, signatures = facts.signatures(digests)
+    order = np.lexsort((known, existing.lookup(digests[known]) < 0))
+    digests, first = digests[known[order]], first[known[order]]
+    pairs = near_duplicate_pairs(signatures[order])
+    involved = np.unique(pairs)
+    hashes = dict(zip(involved.tolist(), digests_to_hex(digests[involved]), strict=True))
+    groups = group_pairs(pairs, columns.label_codes[first].tolist())
     return NearDuplicates(
-        tuple((hashes[first], hashes[second]) for first, second in pairs.tolist()),
+        tuple((hashes[left], hashes[right]) for left, right in pairs.tolist()),
         tuple(tuple(hashes[index] for index in group) for group in groups),
     )
 
 
-def near_duplicates_of(photos: Set[str], others: Set[str], facts: Mapping[str, PhotoFacts]) -> set[str]:
-    """Find those of ``photos`` that are near-duplicates of any of ``others``, by sha256, as far as facts are known."""
-    if not photos or not others:
-        return set()
-    hashes = sorted(sha256 for sha256 in photos | others if sha256 in facts and facts[sha256].signature)
-    pairs = near_duplicate_pairs(stack_signatures([facts[sha256].signature for sha256 in hashes]))
-    both_ways = np.concatenate([pairs, pairs[:, ::-1]]).tolist()
-    return {hashes[i] for i, j in both_ways if hashes[i] in photos and hashes[j] in others}
+def near_duplicates_of(photos: Digests, others: Digests, facts: FactsIndex) -> Digests:
+    """Find those of ``photos`` that are near-duplicates of any of ``others``, sorted, as far as facts are known."""
+    if not len(photos) or not len(others):
+        return photos[:0]
+    digests = np.unique(np.concatenate([photos, others]))
+    known, signatures = facts.signatures(digests)
+    pairs = near_duplicate_pairs(signatures)
+    left, right = known[np.concatenate([pairs, pairs[:, ::-1]])].T
+    found = np.isin(digests[left], photos) & np.isin(digests[right], others)
+    return np.unique(digests[left[found]])
 
 
 # -- exact duplicates ------------------------------------------------------------------------------------------------
@@ -208,22 +211,29 @@ class DeduplicationResult:
 
 def deduplicate(examples: Sequence[Example]) -> DeduplicationResult:
     """Keep one of the photos with the same content; reject all of them if their labels differ."""
-    by_content: dict[str, list[Example]] = defaultdict(list)
-    for example in examples:
-        by_content[example.sha256].append(example)
-    used: list[Example] = []
+    photos = Photos.of(examples)
+    _, first, content, counts = np.unique(photos.digests, return_index=True, return_inverse=True, return_counts=True)
+    copies: dict[int, list[int]] = defaultdict(list)
+    for index in np.flatnonzero(counts[content] > 1).tolist():
+        copies[int(first[content[index]])].append(index)
+    used = np.sort(first)
+    kept = dict.fromkeys(copies, -1)
     rejected: list[RejectedPhoto] = []
     notes: list[Note] = []
-    for copies in by_content.values():
-        if len({copy.label for copy in copies}) > 1:
-            rejected += [_reject_conflicting(copy, copies) for copy in copies]
+    for start, indices in copies.items():
+        group = [photos[index] for index in indices]
+        if len({copy.label for copy in group}) > 1:
+            rejected += [_reject_conflicting(copy, group) for copy in group]
             continue
-        first = min(copies, key=lambda copy: _PREFERRED_SPLITS.index(copy.split))
-        others = [copy for copy in copies if copy is not first]
-        used.append(first)
-        rejected += [_reject_duplicate(copy, first) for copy in others]
-        notes += [_note_leakage(first, copy) for copy in others if _purpose(copy) is not _purpose(first)]
-    return DeduplicationResult(Photos.of(used), tuple(rejected), tuple(notes))
+        best = min(range(len(group)), key=lambda position: _PREFERRED_SPLITS.index(group[position].split))
+        kept[start] = indices[best]
+        others = [copy for position, copy in enumerate(group) if position != best]
+        rejected += [_reject_duplicate(copy, group[best]) for copy in others]
+        notes += [_note_leakage(group[best], copy) for copy in others if _purpose(copy) is not _purpose(group[best])]
+    if kept:
+        starts = np.array(list(kept), np.int64)
+        used[np.searchsorted(used, starts)] = list(kept.values())
+    return DeduplicationResult(photos.take(used[used >= 0]), tuple(rejected), tuple(notes))
 
 
 def _purpose(example: Example) -> Split:

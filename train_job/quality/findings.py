@@ -1,24 +1,33 @@
 """Notes on usable photos and a summary of the data, for ``transferlite check`` and for training."""
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import median
+from functools import lru_cache
+from itertools import chain
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from train_job.arrow import pa, pc
 from train_job.data.dataset import LabelledPhotos
 from train_job.data.example import Example, RejectedPhoto, Split
 from train_job.data.labels.class_names import similar_labels
-from train_job.data.photo_facts import PhotoFacts, PhotoTrait, has_wrong_extension
+from train_job.data.photo_facts import PhotoTrait, has_wrong_extension
+from train_job.data.photos import SPLIT_CODES, Photos, decode_text
+from train_job.data.split_table import SplitTable
+from train_job.digests import digests_from_hex, indices_in
 from train_job.quality.codes import Note
 from train_job.quality.duplicates import NearDuplicates, photo_reference
+from train_job.store.facts_index import FactsIndex
 
 TINY_CLASS = 10
 """Photos below which a class is noted: of fewer, an 80/10/10 split leaves no test photo or a single one."""
 UNBALANCED_RATIO = 10
 """Ratio of the largest class to a class from which the smaller is noted: it is hardly ever predicted."""
+_EXTENSION_BYTES = 8  # at most that much of a URI tells its extension
 _MAX_LISTED = 50  # groups, pairs and photos listed in the summary; notes.csv has all
 
 _TRAIT_NOTES = {
@@ -44,41 +53,74 @@ class CheckResult:
 
 def find_problems(
     photos: LabelledPhotos,
-    facts: Mapping[str, PhotoFacts],
+    facts: FactsIndex,
     duplicates: NearDuplicates,
-    splits: Mapping[str, Split],
+    splits: SplitTable,
     notes: Sequence[Note] = (),
 ) -> CheckResult:
     """Collect the notes on all photos and classes, and summarise the data.
 
     Args:
         photos: the usable photos, each content once, and the rejected ones.
-        facts: photo facts by sha256, as far as they are known.
+        facts: photo facts, as far as they are known.
         duplicates: the near-duplicates among the photos.
         splits: split by sha256.
         notes: notes to add to, from earlier steps.
     """
-    by_hash = {example.sha256: example for example in photos.examples}
+    rows = facts.rows(photos.examples.digests)
+    listed = _listed_photos(photos.examples, duplicates)
     all_notes = [
         *notes,
-        *_photo_notes(photos.examples, facts),
-        *_duplicate_notes(duplicates, by_hash, splits),
+        *_photo_notes(photos.examples, facts, rows),
+        *_duplicate_notes(duplicates, listed, splits),
         *(Note(uri, None, "unlabelled", "no row names it") for uri in photos.unlabelled),
         *_class_notes(photos),
     ]
-    return CheckResult(tuple(all_notes), _summary(photos, facts, duplicates, splits, all_notes))
+    summary = _summary(photos, facts, rows, splits, all_notes)
+    return CheckResult(tuple(all_notes), summary | {"near_duplicates": _duplicate_summary(duplicates, listed, splits)})
 
 
-def _photo_notes(examples: Iterable[Example], facts: Mapping[str, PhotoFacts]) -> Iterator[Note]:
-    for example in examples:
-        known = facts.get(example.sha256)
-        if known is None:
-            continue
-        if has_wrong_extension(example.image, known.format):
-            yield Note(example.image, example.row, "wrong-extension", f"its content is {known.format}")
-        for trait, (code, reason) in _TRAIT_NOTES.items():
-            if trait in known.traits:
-                yield Note(example.image, example.row, code, reason)
+def _listed_photos(photos: Photos, duplicates: NearDuplicates) -> dict[str, Example]:
+    """Return the near-duplicates by sha256."""
+    hashes = list({sha256 for pair in duplicates.pairs for sha256 in pair} | {*chain(*duplicates.groups)})
+    order = np.argsort(photos.digests)
+    indices = order[indices_in(photos.digests[order], digests_from_hex(hashes))]
+    return {example.sha256: example for example in photos.take(indices)}
+
+
+def _photo_notes(photos: Photos, facts: FactsIndex, rows: NDArray[np.int64]) -> Iterator[Note]:
+    """Yield the notes on photos; ``rows`` ``[N]`` are the indices of their facts."""
+    known = np.flatnonzero(rows >= 0)
+    traits = facts.column("traits").to_numpy()[rows[known]]
+    formats = facts.column("format").take(pa.array(rows[known])).combine_chunks().dictionary_encode()
+    names, codes = formats.dictionary.to_pylist(), formats.indices.to_numpy()
+    is_wrong = np.fromiter(
+        (
+            _has_wrong_extension(extension, names[code])
+            for extension, code in zip(_extensions(photos, known), codes, strict=True)
+        ),
+        bool,
+        len(known),
+    )
+    noted = is_wrong | (traits != 0)
+    columns = (codes[noted].tolist(), is_wrong[noted].tolist(), traits[noted].tolist())
+    for example, code, wrong, trait_bits in zip(photos.take(known[noted]), *columns, strict=True):
+        if wrong:
+            yield Note(example.image, example.row, "wrong-extension", f"its content is {names[code]}")
+        for trait, (note, reason) in _TRAIT_NOTES.items():
+            if trait & trait_bits:
+                yield Note(example.image, example.row, note, reason)
+
+
+def _extensions(photos: Photos, indices: NDArray[np.int64]) -> Iterator[bytes]:
+    """Yield the end of each photo's URI, long enough for the extension of a format."""
+    ends = pc.binary_slice(photos.uris.take(pa.array(indices)), -_EXTENSION_BYTES)
+    yield from ends.to_pylist()
+
+
+@lru_cache(maxsize=2**16)
+def _has_wrong_extension(end: bytes, format_name: str) -> bool:
+    return has_wrong_extension(decode_text(end), format_name)
 
 
 def _duplicate_notes(
@@ -110,7 +152,7 @@ def _labelled(example: Example) -> str:
 
 
 def _class_notes(photos: LabelledPhotos) -> Iterator[Note]:
-    counts = Counter(example.label for example in photos.examples)
+    counts = Counter(photos.examples.label_counts())
     largest, largest_count = max(counts.items(), key=lambda item: item[1], default=("", 0))
     for pair in similar_labels(counts):
         yield Note("", None, "similar-labels", str(pair))
@@ -127,13 +169,13 @@ def _class_notes(photos: LabelledPhotos) -> Iterator[Note]:
 
 def _summary(
     photos: LabelledPhotos,
-    facts: Mapping[str, PhotoFacts],
-    duplicates: NearDuplicates,
-    splits: Mapping[str, Split],
+    facts: FactsIndex,
+    rows: NDArray[np.int64],
+    splits: SplitTable,
     notes: Sequence[Note],
 ) -> dict[str, Any]:
-    known = [facts[example.sha256] for example in photos.examples if example.sha256 in facts]
-    by_hash = {example.sha256: example for example in photos.examples}
+    known = pa.array(rows[rows >= 0])
+    formats = facts.column("format").take(known).value_counts().to_pylist()
     return {
         "photos": len(photos.examples),
         "left_out": len(photos.rejected),
@@ -141,11 +183,10 @@ def _summary(
         "skipped": dict(photos.skipped),
         "notes": _by_code(notes),
         "classes": _class_counts(photos, splits),
-        "formats": dict(Counter(photo.format for photo in known).most_common()),
-        "width": _spread(photo.width for photo in known),
-        "height": _spread(photo.height for photo in known),
+        "formats": dict(Counter({item["values"]: item["counts"] for item in formats}).most_common()),
+        "width": _spread(facts.column("width").take(known).to_numpy()),
+        "height": _spread(facts.column("height").take(known).to_numpy()),
         "unknown": len(photos.examples) - len(known),
-        "near_duplicates": _duplicate_summary(duplicates, by_hash, splits),
         "leakage": [
             {"image": note.uri, "row": note.row, "reason": note.reason} for note in notes if note.code == "leakage"
         ][:_MAX_LISTED],
@@ -156,16 +197,18 @@ def _by_code(photos: Iterable[RejectedPhoto]) -> dict[str, int]:
     return dict(Counter(photo.code for photo in photos).most_common())
 
 
-def _class_counts(photos: LabelledPhotos, splits: Mapping[str, Split]) -> dict[str, dict[str, int]]:
-    counts = Counter((example.label, splits[example.sha256]) for example in photos.examples)
-    by_split = {label: {split.value: counts[label, split] for split in Split} for label in photos.labels}
-    return {label: {"photos": sum(split_counts.values())} | split_counts for label, split_counts in by_split.items()}
+def _class_counts(photos: LabelledPhotos, splits: SplitTable) -> dict[str, dict[str, int]]:
+    codes = splits.lookup(photos.examples.digests)
+    by_split = {split.value: photos.examples.label_counts(codes == SPLIT_CODES[split]) for split in Split}
+    counts = {label: {name: by_split[name].get(label, 0) for name in by_split} for label in photos.labels}
+    return {label: {"photos": sum(in_split.values())} | in_split for label, in_split in counts.items()}
 
 
-def _spread(sides: Iterable[int]) -> dict[str, int] | None:
+def _spread(sides: NDArray[np.int32]) -> dict[str, int] | None:
     """Return minimum, median and maximum of lengths in pixels; None if there are none."""
-    values = list(sides)
-    return {"min": min(values), "median": math.floor(median(values)), "max": max(values)} if values else None
+    if not len(sides):
+        return None
+    return {"min": int(sides.min()), "median": int(np.median(sides)), "max": int(sides.max())}
 
 
 def _duplicate_summary(

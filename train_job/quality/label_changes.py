@@ -1,12 +1,16 @@
 """Find photos whose label differs from that in the version in service: fixed labels, or labels swapped by mistake."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from train_job.data.example import Example
+from train_job.data.photos import Photos
+from train_job.digests import indices_in
 from train_job.quality.codes import Note
 
 MAX_CHANGED_SHARE = 0.2
@@ -105,12 +109,18 @@ class LabelChanges:
         return back > 0 and 2 * there >= self.common[first] and 2 * back >= self.common[second]
 
 
-def find_label_changes(model_id: str, previous: Iterable[Example], current: Sequence[Example]) -> LabelChanges:
+def find_label_changes(model_id: str, previous: Sequence[Example], current: Sequence[Example]) -> LabelChanges:
     """Compare the labels of the photos that two data sets have in common, by sha256."""
-    old_labels = {example.sha256: example.label for example in previous}
-    common = [example for example in current if example.sha256 in old_labels]
+    before, now = Photos.of(previous), Photos.of(current)
+    order = np.argsort(before.digests, kind="stable")
+    match = indices_in(before.digests[order], now.digests)
+    common = np.flatnonzero(match >= 0)
+    old = before.label_codes[order[match[common]]]
+    counts = np.bincount(old, minlength=len(before.labels)).tolist()
+    is_changed = now.class_indices(before.labels)[common] != old
+    changed = zip(now.take(common[is_changed]), old[is_changed].tolist(), strict=True)
     return LabelChanges(
         model_id,
-        Counter(old_labels[example.sha256] for example in common),
-        tuple((photo, old_labels[photo.sha256]) for photo in common if photo.label != old_labels[photo.sha256]),
+        Counter({label: count for label, count in zip(before.labels, counts, strict=True) if count}),
+        tuple((photo, before.labels[label]) for photo, label in changed),
     )

@@ -4,24 +4,25 @@ A head learns from its training photos, and its settings are chosen on its valid
 on, through any number of versions. A near-duplicate of a learnt photo counts like the photo itself.
 """
 
-from collections.abc import Collection, Mapping
+import numpy as np
 
 from train_job.data.example import Split
-from train_job.data.photo_facts import PhotoFacts
+from train_job.data.split_table import SplitTable
+from train_job.digests import Digests, digests_to_hex
 from train_job.quality.duplicates import near_duplicates_of
+from train_job.store.facts_index import FactsIndex
 
-LearntPhotos = Mapping[str, Split]
+LearntPhotos = SplitTable
 """``TRAIN`` or ``VALIDATION`` by sha256: the strongest use that any weight of a head made of the photo."""
 
 
-def learnt_photos(splits: Mapping[str, Split], ancestors: LearntPhotos) -> dict[str, Split]:
+def learnt_photos(splits: SplitTable, ancestors: LearntPhotos) -> LearntPhotos:
     """Photos that a head with these splits learnt from, directly or through the ``ancestors`` of its warm start."""
-    own = {sha256: split for sha256, split in splits.items() if split is not Split.TEST}
-    trained = {sha256: split for sha256, split in ancestors.items() if split is Split.TRAIN}
-    return {**ancestors, **own, **trained}
+    own = splits.only((Split.TRAIN, Split.VALIDATION))
+    return ancestors.only((Split.TRAIN,)).or_else(own).or_else(ancestors)
 
 
-def learnt_held_out(splits: Mapping[str, Split], learnt: LearntPhotos, facts: Mapping[str, PhotoFacts]) -> list[str]:
+def learnt_held_out(splits: SplitTable, learnt: LearntPhotos, facts: FactsIndex) -> list[str]:
     """Find the held-out photos that a head starting from ``learnt`` weights must not be evaluated on, sorted.
 
     They are test photos that were learnt, and validation photos that were trained on. A near-duplicate of a learnt
@@ -30,24 +31,23 @@ def learnt_held_out(splits: Mapping[str, Split], learnt: LearntPhotos, facts: Ma
     Args:
         splits: split by sha256 of the data.
         learnt: photos that the weights learnt from.
-        facts: facts by sha256 of the held-out photos and of the learnt ones, as far as they are known.
+        facts: facts of the held-out photos and of the learnt ones, as far as they are known.
     """
-    departed = {sha256: split for sha256, split in learnt.items() if sha256 not in splits}
-    found: set[str] = set()
-    for held_out, uses in ((Split.TEST, {Split.TRAIN, Split.VALIDATION}), (Split.VALIDATION, {Split.TRAIN})):
-        photos = {sha256 for sha256, split in splits.items() if split is held_out}
-        found |= {sha256 for sha256 in photos if learnt.get(sha256) in uses}
-        found |= near_duplicates_of(photos, {sha256 for sha256, split in departed.items() if split in uses}, facts)
-    return sorted(found)
+    departed = learnt.without(splits.digests)
+    found = []
+    for held_out, uses in ((Split.TEST, (Split.TRAIN, Split.VALIDATION)), (Split.VALIDATION, (Split.TRAIN,))):
+        photos = splits.only((held_out,)).digests
+        found.append(photos[learnt.only(uses).lookup(photos) >= 0])
+        found.append(near_duplicates_of(photos, departed.only(uses).digests, facts))
+    return digests_to_hex(np.unique(np.concatenate(found)))
 
 
-def unfair_tests(
-    tests: Collection[str], first: LearntPhotos, second: LearntPhotos, facts: Mapping[str, PhotoFacts]
-) -> set[str]:
-    """Find the test photos on which two heads must not be compared, by sha256.
+def unfair_tests(tests: Digests, first: LearntPhotos, second: LearntPhotos, facts: FactsIndex) -> Digests:
+    """Find the test photos on which two heads must not be compared.
 
     Either head learnt the photo, or exactly one of them learnt a near-duplicate of it. If both learnt the same
     near-duplicate, neither has an advantage.
     """
-    learnt = {sha256 for sha256 in tests if sha256 in first or sha256 in second}
-    return learnt | near_duplicates_of(set(tests) - learnt, first.keys() ^ second.keys(), facts)
+    is_learnt = (first.lookup(tests) >= 0) | (second.lookup(tests) >= 0)
+    one_sided = np.setxor1d(first.digests, second.digests, assume_unique=True)
+    return np.concatenate([tests[is_learnt], near_duplicates_of(tests[~is_learnt], one_sided, facts)])

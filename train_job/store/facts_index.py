@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from train_job.arrow import pa, pc
 from train_job.data.perceptual_hash import SIGNATURE_BYTES
 from train_job.data.photo_facts import FACTS_VERSION, PhotoFacts, PhotoTrait
-from train_job.digests import digests_from_hex, indices_in
+from train_job.digests import Digests, digests_from_hex, indices_in
 from train_job.store.feature_parts import PartStore, digests_from_column, digests_to_column
 
 FACTS_SCHEMA = pa.schema(
@@ -44,15 +44,51 @@ def facts_table(facts: Mapping[str, PhotoFacts]) -> pa.Table:
 
 
 class FactsIndex:
-    """Facts in a feature store that have the current :data:`FACTS_VERSION`."""
+    """Facts of the current :data:`FACTS_VERSION`, as a table of :data:`FACTS_SCHEMA` sorted by sha256."""
 
-    def __init__(self, parts: PartStore) -> None:
-        tables = parts.load_indexes(_current)
-        self._table = parts.merge([FACTS_SCHEMA.empty_table(), *tables.values()]).combine_chunks()
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table.combine_chunks()
         self._digests = digests_from_column(self._table.column("sha256"))
+
+    @classmethod
+    def load(cls, parts: PartStore) -> "FactsIndex":
+        """Read the facts in a feature store."""
+        tables = parts.load_indexes(_current)
+        return cls(parts.merge([FACTS_SCHEMA.empty_table(), *tables.values()]))
+
+    @classmethod
+    def of(cls, facts: Mapping[str, PhotoFacts]) -> "FactsIndex":
+        """Return facts by hexadecimal sha256 as an index."""
+        return cls(facts_table(facts).sort_by("sha256"))
+
+    def with_new(self, facts: Mapping[str, PhotoFacts]) -> "FactsIndex":
+        """Return these facts, and those of other photos by hexadecimal sha256."""
+        if not facts:
+            return self
+        added = FactsIndex.of(facts)
+        kept = self._table.filter(pa.array(added.rows(self._digests) < 0))
+        return FactsIndex(pa.concat_tables([kept, added._table]).sort_by("sha256"))
 
     def __len__(self) -> int:
         return len(self._table)
+
+    def rows(self, digests: Digests) -> NDArray[np.int64]:
+        """Return the index of each photo's facts in :meth:`column`, ``[N]``; -1 if they are unknown."""
+        return indices_in(self._digests, digests)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Return a column of :data:`FACTS_SCHEMA`."""
+        return self._table.column(name)
+
+    def signatures(self, digests: Digests) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """Return the indices ``[M]`` of the photos with a known signature, and these ``[M, SIGNATURE_BYTES]``."""
+        rows = self.rows(digests)
+        known = np.flatnonzero(rows >= 0)
+        column = self.column("signature").take(pa.array(rows[known])).combine_chunks()
+        complete = np.array(pc.equal(pc.binary_length(column), SIGNATURE_BYTES), bool)
+        values = column.filter(pa.array(complete))
+        stacked = np.frombuffer(b"".join(values.to_pylist()), np.uint8).reshape(-1, SIGNATURE_BYTES)
+        return known[complete], stacked
 
     def lookup(self, hashes: Sequence[str]) -> list[PhotoFacts | None]:
         """Return the facts of each hexadecimal sha256, or None."""
@@ -61,16 +97,6 @@ class FactsIndex:
         columns = (known.column(name).to_pylist() for name in ("format", "width", "height", "traits", "signature"))
         values = zip(*columns, strict=True)
         return [_facts(*next(values)) if index >= 0 else None for index in indices]
-
-    def contains(self, hashes: Sequence[str]) -> NDArray[np.bool_]:
-        """Return whether the facts of each hexadecimal sha256 are known, ``[N]``."""
-        found: NDArray[np.bool_] = indices_in(self._digests, digests_from_hex(hashes)) >= 0
-        return found
-
-    def known(self, hashes: Sequence[str]) -> dict[str, PhotoFacts]:
-        """Return the facts by hexadecimal sha256, without unknown photos."""
-        facts_by_hash = zip(hashes, self.lookup(hashes), strict=True)
-        return {sha256: facts for sha256, facts in facts_by_hash if facts is not None}
 
 
 def _facts(format_name: str, width: int, height: int, traits: int, signature: bytes) -> PhotoFacts:

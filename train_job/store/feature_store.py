@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from train_job.arrow import pa
 from train_job.data.photo_facts import PhotoFacts
-from train_job.digests import NO_DIGESTS, Digests, digests_from_hex, indices_in
+from train_job.digests import NO_DIGESTS, Digests, digests_from_hex, digests_to_hex, indices_in
 from train_job.store.facts_index import FACTS_SCHEMA, PREFER_NEWEST_FACTS, FactsIndex, facts_table
 from train_job.store.feature_parts import PARTS_AT_ONCE, PartStore, digests_from_column, digests_to_column
 from train_job.store.photo_index import PHOTO_SCHEMA, PREFER_NEWEST, PhotoIndex, PhotoRecord, photo_table
@@ -137,7 +137,7 @@ class FeatureStore:
 
     # -- rows ----------------------------------------------------------------------------------------------------
 
-    def add(self, space: FeatureSpace, hashes: Sequence[str], rows: FeatureRows) -> str:
+    def add(self, space: FeatureSpace, hashes: Sequence[str] | Digests, rows: FeatureRows) -> str:
         """Write the feature rows ``[N, width]`` of the photos ``hashes`` as a part; return its name.
 
         Raises:
@@ -147,8 +147,9 @@ class FeatureStore:
             raise ValueError(f"{rows.dtype} {rows.shape} is not float16 {(len(hashes), space.width)} as {space} needs")
         finite = np.isfinite(rows).all(axis=1)
         if not finite.all():
+            (overflowing,) = digests_to_hex(digests_from_hex(hashes)[[int(finite.argmin())]])
             raise InputError(
-                f"the backbone's output for the photo with sha256 {hashes[int(finite.argmin())]} overflows float16",
+                f"the backbone's output for the photo with sha256 {overflowing} overflows float16",
                 hint="use other --weights",
             )
         digests, first = np.unique(digests_from_hex(hashes), return_index=True)
@@ -168,7 +169,7 @@ class FeatureStore:
         digests, first = np.unique(np.concatenate([NO_DIGESTS, *digests_by_part.values()]), return_index=True)
         return RowIndex(space, digests, part[first], tuple(digests_by_part))
 
-    def read(self, space: FeatureSpace, hashes: Sequence[str], out: FeatureRows) -> list[str]:
+    def read(self, space: FeatureSpace, hashes: Sequence[str] | Digests, out: FeatureRows) -> list[str]:
         """Read the row of ``hashes[i]`` into ``out[i]`` (``[N, width]``, perhaps a memory map), a few parts at a time.
 
         Returns the hashes that have no row. If a part is damaged or gone, :meth:`row_index` ignores it from then on.
@@ -184,7 +185,7 @@ class FeatureStore:
             if not unreadable:
                 break
             self._unreadable_parts.update(unreadable)  # another part may have the same rows: read the index again
-        return [hashes[int(i)] for i in np.sort(remaining)]
+        return digests_to_hex(digests[np.sort(remaining)])
 
     def _read_parts(
         self, parts: PartStore, wanted: Mapping[str, Indices], digests: Digests, out: FeatureRows
@@ -241,7 +242,7 @@ class FeatureStore:
 
     def facts(self) -> FactsIndex:
         """Read all photo facts."""
-        return FactsIndex(self.facts_parts)
+        return FactsIndex.load(self.facts_parts)
 
 
 def _schema(space: FeatureSpace) -> pa.Schema:

@@ -1,13 +1,15 @@
 """The photo index: which content each URI had at a certain stamp, so that known photos are not fetched again."""
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
+from numpy.typing import NDArray
 
 from train_job.arrow import pa, pc
-from train_job.digests import Digests, indices_in
+from train_job.data.photos import Photos, encode_text, text_column
+from train_job.digests import NO_DIGESTS, Digests, indices_in
 from train_job.store.feature_parts import PartStore, digests_from_column, digests_to_column
 from transferlite.images.input_spec import DECODER_VERSION
 
@@ -24,6 +26,7 @@ PHOTO_SCHEMA = pa.schema(
 PREFER_NEWEST = (("decoder", "descending"), ("code", "ascending"))
 """Sort order of several records of a photo: the newest decoder first, then usable before rejected."""
 
+_BLOCK = 2**14
 _LOOKUP_COLUMNS = ["identity", "sha256", "decoder", "code", "reason"]
 
 
@@ -48,29 +51,27 @@ class PhotoRecord:
     reason: str = ""
 
 
-def photo_identities(uris: Iterable[str], stamps: Iterable[str]) -> Digests:
+def photo_identities(uris: pa.LargeBinaryArray, stamps: pa.LargeBinaryArray) -> Digests:
     """Return the key of each photo in the index, ``[N]``: the sha256 of its URI and stamp."""
-    pairs = zip(uris, stamps, strict=True)
-    return np.frombuffer(
-        b"".join(hashlib.sha256(encode_uri(f"{uri}\0{stamp}")).digest() for uri, stamp in pairs), "S32"
-    )
-
-
-def encode_uri(text: str) -> bytes:
-    """Encode a URI for the index, also with a file name that is not Unicode."""
-    return text.encode("utf-8", "surrogateescape")
+    parts = [NO_DIGESTS]
+    for start in range(0, len(uris), _BLOCK):
+        pairs = zip(uris.slice(start, _BLOCK).to_pylist(), stamps.slice(start, _BLOCK).to_pylist(), strict=True)
+        parts.append(np.frombuffer(b"".join(sha256(b"%b\0%b" % pair).digest() for pair in pairs), "S32"))
+    return np.concatenate(parts)
 
 
 def photo_table(records: Sequence[PhotoRecord]) -> pa.Table:
     """Convert the records that have a stamp to a table of :data:`PHOTO_SCHEMA`, in no order."""
     records = [record for record in records if record.stamp]
     columns = [
-        digests_to_column(photo_identities([record.uri for record in records], [record.stamp for record in records])),
-        [encode_uri(record.uri) for record in records],
+        digests_to_column(
+            photo_identities(text_column(item.uri for item in records), text_column(item.stamp for item in records))
+        ),
+        [encode_text(record.uri) for record in records],
         [bytes.fromhex(record.sha256) if not record.code else bytes(32) for record in records],
         [record.decoder for record in records],
         [record.code for record in records],
-        [encode_uri(record.reason).decode("utf-8", "replace") for record in records],
+        [encode_text(record.reason).decode("utf-8", "replace") for record in records],
     ]
     return pa.table(dict(zip(PHOTO_SCHEMA.names, columns, strict=True)), PHOTO_SCHEMA)
 
@@ -93,12 +94,24 @@ class PhotoIndex:
         """Number of rejected photos."""
         return len(self) - int(pc.sum(is_usable(self._table)).as_py() or 0)
 
+    def find(self, photos: Photos) -> "KnownPhotos":
+        """Look up photos by URI and stamp."""
+        rows = indices_in(self._identities, photo_identities(photos.uris, photos.stamps))
+        rejected = np.array(pc.not_equal(self._table.column("code"), ""), bool)
+        is_rejected = np.append(rejected, False)[rows]
+        digests = np.append(digests_from_column(self._table.column("sha256")), [b""])[rows]
+        digests[is_rejected] = b""
+        positions = np.flatnonzero(is_rejected)
+        known = self._table.take(pa.array(rows[positions]))
+        reasons = zip(known.column("code").to_pylist(), known.column("reason").to_pylist(), strict=True)
+        return KnownPhotos(rows >= 0, digests, dict(zip(positions.tolist(), reasons, strict=True)))
+
     def lookup(self, uris: Sequence[str], stamps: Sequence[str]) -> list[PhotoRecord | None]:
         """Return each photo's record, or None.
 
         None means that the photo has no stamp or has changed, or that another version of the decoder rejected it.
         """
-        matches = indices_in(self._identities, photo_identities(uris, stamps))
+        matches = indices_in(self._identities, photo_identities(text_column(uris), text_column(stamps)))
         known = self._table.take(pa.array(matches[matches >= 0]))
         columns = (known.column(name).to_pylist() for name in ("sha256", "decoder", "code", "reason"))
         values = zip(*columns, strict=True)
@@ -106,6 +119,22 @@ class PhotoIndex:
             _record(uri, stamp, *next(values)) if index >= 0 else None
             for uri, stamp, index in zip(uris, stamps, matches, strict=True)
         ]
+
+
+@dataclass(frozen=True)
+class KnownPhotos:
+    """What the index knows of photos ``[N]``.
+
+    Attributes:
+        known: whether the photo has a record. It has none if it has no stamp or has changed, or if another version of
+            the decoder rejected it.
+        digests: sha256 of usable photos; empty for others.
+        rejected: code and reason of rejected photos, by position.
+    """
+
+    known: NDArray[np.bool_]
+    digests: Digests
+    rejected: dict[int, tuple[str, str]]
 
 
 def _record(uri: str, stamp: str, sha256: bytes, decoder: int, code: str, reason: str) -> PhotoRecord:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from train_job.arrow import pa, pc
+from train_job.data.photos import text_column
 from train_job.digests import NO_DIGESTS, indices_in
 from train_job.store.feature_parts import PartStore, digests_from_column, digests_to_column
 from train_job.store.feature_store import FeatureSpace, FeatureStore
-from train_job.store.photo_index import encode_uri, photo_identities
+from train_job.store.photo_index import photo_identities
 from transferlite.errors import InputError, NotFoundError
 from transferlite.images.find_photos import is_junk
 from transferlite.storage.locations import open_store
@@ -76,8 +77,8 @@ def _existing_photo_filter(records: list[pa.Table], images: Iterable[str]) -> Ca
     A record is current if its URI and stamp are listed now.
     """
     uris, stamps = _list_photos(images)
-    listed_uris = pa.array([encode_uri(uri) for uri in uris], pa.binary())
-    listed_identities = digests_to_column(photo_identities(uris, stamps))
+    listed_uris = text_column(uris)
+    listed_identities = digests_to_column(photo_identities(listed_uris, text_column(stamps)))
 
     def is_current(table: pa.Table) -> pa.ChunkedArray:
         return pc.is_in(table.column("identity"), value_set=listed_identities)
@@ -88,7 +89,7 @@ def _existing_photo_filter(records: list[pa.Table], images: Iterable[str]) -> Ca
     def is_kept(table: pa.Table) -> pa.ChunkedArray:
         uri = table.column("uri")
         outdated = pc.and_not(pc.is_in(uri, value_set=current_uris), is_current(table))
-        return pc.and_not(pc.is_in(uri, value_set=listed_uris), outdated)
+        return pc.and_not(pc.is_in(uri, value_set=listed_uris.cast(pa.binary())), outdated)
 
     return is_kept
 

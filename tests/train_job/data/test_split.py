@@ -1,7 +1,7 @@
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
 import pytest
@@ -22,7 +22,7 @@ def photos(label: str, numbers: Iterable[int]) -> list[Example]:
     return [Example(name, label, sha256=hashlib.sha256(name.encode()).hexdigest()) for name in names]
 
 
-def counts(examples: Iterable[Example], splits: dict[str, Split]) -> dict[str, Counter[Split]]:
+def counts(examples: Iterable[Example], splits: Mapping[str, Split]) -> dict[str, Counter[Split]]:
     by_label: dict[str, Counter[Split]] = {}
     for example in examples:
         by_label.setdefault(example.label, Counter())[splits[example.sha256]] += 1
@@ -110,7 +110,7 @@ def test_new_photos_move_no_old_one_and_the_shares_stay() -> None:
     chance = random.Random(3)
     for _ in range(100):
         start = {label: chance.randint(5, 120) for label in ("cat", "dog", "cow")}
-        before: dict[str, Split] = {}
+        before: Mapping[str, Split] = {}
         for growth in (1.0, 1.2, 1.44):
             sizes = {label: int(count * growth) for label, count in start.items()}
             examples = [example for label, size in sizes.items() for example in photos(label, range(size))]

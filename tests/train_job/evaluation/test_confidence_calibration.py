@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from train_job.evaluation import confidence_calibration
 from train_job.evaluation.confidence_calibration import calibration_error, fit_temperature, reliability
 
 
@@ -71,3 +72,12 @@ def test_the_calibration_error_matches_a_hand_computation() -> None:
     expected = (2 * abs(0.8 - 0.5) + abs(0.55 - 1) + 0) / 4
     assert calibration_error(probabilities, labels) == pytest.approx(expected)
     assert [group["photos"] for group in reliability(probabilities, labels)] == [1, 2, 1]
+
+
+def test_the_temperature_does_not_depend_on_the_size_of_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    probabilities = random.dirichlet(np.ones(5), 200).astype(np.float32)
+    labels = random.integers(0, 5, 200).astype(np.int32)
+    expected = confidence_calibration.fit_temperature(probabilities, labels)
+    monkeypatch.setattr(confidence_calibration, "_BLOCK_BYTES", 8 * 5 * 7)
+    assert confidence_calibration.fit_temperature(probabilities, labels) == pytest.approx(expected)

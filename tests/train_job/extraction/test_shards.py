@@ -3,7 +3,7 @@ import pytest
 from train_job.extraction.shards import Shard
 from transferlite.errors import InputError
 
-URIS = [f"s3://photos/{index}.jpg" for index in range(500)]
+URIS = [b"s3://photos/%d.jpg" % index for index in range(500)]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])

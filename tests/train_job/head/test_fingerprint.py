@@ -1,5 +1,6 @@
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 
 from train_job.head.fingerprint import TRAINING_OPTIONS, training_fingerprint
@@ -15,7 +16,7 @@ OF_NO_INFLUENCE = {
     *("registry", "features", "folds", "precision", "channel", "promote", "tolerance", "signing_key"),
     *("variants", "batch", "max_accuracy_drop", "max_recall_drop", "min_agreement", "max_difference", "legacy_python"),
 }
-PHOTOS = [("a" * 64, "cat", "train"), ("b" * 64, "dog", "test")]
+PHOTOS = [np.array([b"a" * 32, b"b" * 32]), np.array([0, 1]), np.array([0, 2])]
 
 
 def fingerprint(options: TrainOptions) -> str:

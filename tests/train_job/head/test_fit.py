@@ -285,9 +285,10 @@ def test_every_row_is_predicted_whatever_the_chunks(count: int, monkeypatch: pyt
 
     monkeypatch.setattr(module, "PREDICT_BYTES", 4 * 4 * WIDTH)
     head, (rows, labels) = make(), data(12)
-    found = module.predict_probabilities(head, row_set(rows[:count], labels[:count]))
-    assert found.shape == (count, CLASSES)
-    np.testing.assert_allclose(found, np.asarray(head(rows.astype(np.float32)))[:count], atol=1e-6)
+    for max_bytes in (2**30, 0):  # in memory, and in a temporary file
+        found = module.predict_probabilities(head, row_set(rows[:count], labels[:count]), max_bytes)
+        assert found.shape == (count, CLASSES)
+        np.testing.assert_allclose(found, np.asarray(head(rows.astype(np.float32)))[:count], atol=1e-6)
 
 
 # -- best epoch -------------------------------------------------------------------------------------------------------

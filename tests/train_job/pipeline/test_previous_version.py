@@ -1,13 +1,15 @@
 from collections.abc import Callable
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.train_job.pipeline.test_training_csvs import EXAMPLES, SPLITS, read
 from train_job.data.example import Example, Split
+from train_job.data.photos import Photos
 from train_job.data.split import SplitShares
+from train_job.data.split_table import SplitTable
+from train_job.store.facts_index import FactsIndex
 from transferlite.images.input_spec import InputSpec
 from transferlite.registry.manifest import Manifest
 from transferlite.registry.open_registry import Registry
@@ -27,7 +29,7 @@ def published() -> Callable[..., Registry]:
         spec = InputSpec(32, 32)
         manifest = Manifest("m1", "now", ("cat", "dog"), spec, {}, {}, dataset, {}, {}, {}, {})
         registry.store.put("models/m1/manifest.json", manifest.to_json())
-        registry.store.put(f"models/m1/{DATASET_CSV}", dataset_csv(EXAMPLES, SPLITS).encode())
+        registry.store.put(f"models/m1/{DATASET_CSV}", dataset_csv(Photos.of(EXAMPLES), SplitTable.of(SPLITS)).encode())
         registry.promote("m1", "production")
         return registry
 
@@ -49,10 +51,10 @@ def test_the_splits_of_removed_photos_are_kept_from_version_to_version(published
 
     registry = published(shares="80/10/10")
     departed = {"c" * 64: Split.VALIDATION, "a" * 64: Split.TEST}
-    registry.store.put(f"models/m1/{DEPARTED_CSV}", departed_csv(departed, {}).encode())
+    registry.store.put(f"models/m1/{DEPARTED_CSV}", departed_csv(SplitTable.of(departed), SplitTable()).encode())
     splits = read_previous_version(registry, "production", SHARES).splits
     assert splits == {**SPLITS, "c" * 64: Split.VALIDATION}
-    assert read(departed_csv(splits, {"a" * 64: Split.TRAIN})) == [
+    assert read(departed_csv(splits, SplitTable.of({"a" * 64: Split.TRAIN}))) == [
         {"sha256": "b" * 64, "split": "test"},
         {"sha256": "c" * 64, "split": "validation"},
     ]
@@ -85,9 +87,8 @@ def read_version(registry: Registry) -> Any:
 
 def obstacle(previous: Any, splits: dict[str, Split]) -> str:
     """Reason against a warm start for photos with these splits and without known near-duplicates."""
-    facts: Any = SimpleNamespace(known=lambda _: {})
-    examples = [Example(f"{sha256[0]}.jpg", "cat", sha256=sha256) for sha256 in splits]
-    return str(previous.warm_start_obstacle(examples, splits, facts))
+    examples = Photos.of(Example(f"{sha256[0]}.jpg", "cat", sha256=sha256) for sha256 in splits)
+    return str(previous.warm_start_obstacle(examples, SplitTable.of(splits), FactsIndex.of({})))
 
 
 def test_what_ancestors_learnt_is_read_and_passed_on(published: Callable[..., Registry]) -> None:
@@ -95,10 +96,10 @@ def test_what_ancestors_learnt_is_read_and_passed_on(published: Callable[..., Re
 
     registry = published(shares="80/10/10")
     ancestors = {"c" * 64: Split.TRAIN, "d" * 64: Split.VALIDATION, "a" * 64: Split.VALIDATION}
-    registry.store.put(f"models/m1/{LEARNT_CSV}", learnt_csv(ancestors, SPLITS).encode())
+    registry.store.put(f"models/m1/{LEARNT_CSV}", learnt_csv(SplitTable.of(ancestors), SplitTable.of(SPLITS)).encode())
     learnt = read_version(registry).learnt
     assert learnt == {"a" * 64: Split.TRAIN, "c" * 64: Split.TRAIN, "d" * 64: Split.VALIDATION}
-    assert read(learnt_csv(learnt, {"a" * 64: Split.TRAIN, "c" * 64: Split.TRAIN})) == [
+    assert read(learnt_csv(learnt, SplitTable.of({"a" * 64: Split.TRAIN, "c" * 64: Split.TRAIN}))) == [
         {"sha256": "d" * 64, "split": "validation"}
     ]
 
@@ -119,7 +120,9 @@ def test_a_head_never_starts_from_one_that_learnt_a_held_out_photo(
     from train_job.pipeline.training_csvs import LEARNT_CSV, learnt_csv
 
     registry = published(shares="80/10/10")
-    registry.store.put(f"models/m1/{LEARNT_CSV}", learnt_csv({"c" * 64: Split.TRAIN}, SPLITS).encode())
+    registry.store.put(
+        f"models/m1/{LEARNT_CSV}", learnt_csv(SplitTable.of({"c" * 64: Split.TRAIN}), SplitTable.of(SPLITS)).encode()
+    )
     reason = obstacle(read_version(registry), splits)
     assert (not reason) is allowed
     if not allowed:

@@ -1,12 +1,14 @@
 import json
-from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
 import pytest
 
 from train_job.data.example import Example, Split
-from train_job.data.photo_facts import PhotoFacts
+from train_job.data.photos import Photos
+from train_job.data.split_table import SplitTable
+from train_job.store.facts_index import FactsIndex
 
 
 def compared(counts: dict[str, tuple[int, int, int, int]], gone: tuple[str, ...] = (), tolerance: float = 0.05) -> Any:
@@ -112,22 +114,21 @@ def test_the_record_holds_the_decision_of_each_class() -> None:
     assert json.loads(json.dumps(kept)) == kept
 
 
-def example(sha256: str, split: Split, label: str = "cat") -> Example:
-    return Example(f"/{sha256}.jpg", label, sha256=sha256, split=split)
+def sha256_of(name: str) -> str:
+    return sha256(name.encode()).hexdigest()
 
 
-def learnt_from(*examples: Example) -> dict[str, Split]:
+def example(name: str, split: Split, label: str = "cat") -> Example:
+    return Example(name, label, sha256=sha256_of(name), split=split)
+
+
+def learnt_from(*examples: Example, **ancestors: Split) -> SplitTable:
     from train_job.quality.learnt_photos import learnt_photos
 
-    return learnt_photos({photo.sha256: photo.split for photo in examples if photo.split is not None}, {})
-
-
-class NoFacts:
-    """A facts index without photos."""
-
-    def known(self, hashes: Sequence[str]) -> dict[str, PhotoFacts]:
-        """Return the facts by sha256."""
-        return {}
+    splits = {photo.sha256: photo.split for photo in examples if photo.split is not None}
+    return learnt_photos(
+        SplitTable.of(splits), SplitTable.of({sha256_of(name): split for name, split in ancestors.items()})
+    )
 
 
 BEFORE = (
@@ -146,14 +147,15 @@ NOW = (
     example("relabelled", Split.TEST, "dog"),
     example("trained-on", Split.TRAIN, "dog"),
 )
+TESTS = Photos.of(photo for photo in NOW if photo.split is Split.TEST)
 
 
-def fair(champion: Mapping[str, Split], challenger: Mapping[str, Split]) -> list[tuple[str, str]]:
+def fair(champion: SplitTable, challenger: SplitTable) -> list[tuple[str, str]]:
     from train_job.pipeline.promotion import fair_photos, shared_tests
 
-    tests = shared_tests([photo for photo in NOW if photo.split is Split.TEST], BEFORE, {"cat", "dog"})
-    facts: Any = NoFacts()
-    return [(photo.sha256, photo.label) for photo in fair_photos(tests, champion, challenger, facts)]
+    tests = shared_tests(TESTS, Photos.of(BEFORE), {"cat", "dog"})
+    photos = fair_photos(tests, champion, challenger, FactsIndex.of({}))
+    return sorted((photo.image, photo.label) for photo in photos)
 
 
 def test_versions_are_compared_on_test_photos_of_either_that_neither_learnt() -> None:
@@ -162,11 +164,11 @@ def test_versions_are_compared_on_test_photos_of_either_that_neither_learnt() ->
 
 
 def test_a_photo_that_an_ancestor_of_either_learnt_is_not_compared() -> None:
-    assert fair(learnt_from(*BEFORE) | {"new": Split.TRAIN}, learnt_from(*NOW)) == [
+    assert fair(learnt_from(*BEFORE, new=Split.TRAIN), learnt_from(*NOW)) == [
         ("kept", "cat"),
         ("relabelled", "dog"),
     ]
-    assert fair(learnt_from(*BEFORE), learnt_from(*NOW) | {"kept": Split.VALIDATION}) == [
+    assert fair(learnt_from(*BEFORE), learnt_from(*NOW, kept=Split.VALIDATION)) == [
         ("new", "cat"),
         ("relabelled", "dog"),
     ]
@@ -175,5 +177,5 @@ def test_a_photo_that_an_ancestor_of_either_learnt_is_not_compared() -> None:
 def test_a_label_that_only_one_version_knows_is_not_compared() -> None:
     from train_job.pipeline.promotion import shared_tests
 
-    tests = shared_tests([photo for photo in NOW if photo.split is Split.TEST], BEFORE, {"dog"})
-    assert [photo.sha256 for photo in tests] == ["relabelled"]
+    tests = shared_tests(TESTS, Photos.of(BEFORE), {"dog"})
+    assert [photo.image for photo in tests] == ["relabelled"]

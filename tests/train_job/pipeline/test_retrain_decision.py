@@ -9,6 +9,8 @@ import pytest
 
 from tests.train_job.known_rows import SPACE, add, hashes_of
 from train_job.data.example import Example, RejectedPhoto, Split
+from train_job.data.photos import Photos
+from train_job.data.split_table import SplitTable
 from train_job.store.feature_store import FeatureStore
 from train_job.store.photo_index import PhotoRecord
 from transferlite.cli.main import run
@@ -63,7 +65,7 @@ class Project:
         ]
         registry = Registry.open(self.registry)
         splits = {example.sha256: Split.TRAIN for example in examples}
-        registry.store.put(f"models/m1/{DATASET_CSV}", dataset_csv(examples, splits).encode())
+        registry.store.put(f"models/m1/{DATASET_CSV}", dataset_csv(Photos.of(examples), SplitTable.of(splits)).encode())
         registry.store.put(f"models/m1/{QUARANTINE_CSV}", quarantine_csv(rejected).encode())
         manifest = Manifest("m1", "now", ("blue", "red"), InputSpec(32, 32), {}, {}, {}, {}, {}, {}, {})
         registry.store.put("models/m1/manifest.json", manifest.to_json())

@@ -2,7 +2,11 @@ import csv
 import io
 
 from train_job.data.example import Example, RejectedPhoto, Split
+from train_job.data.photos import Photos
 from train_job.data.split import SplitShares
+from train_job.data.split_table import SplitTable
+from transferlite.registry.open_registry import Registry
+from transferlite.storage.store import MemoryStore
 
 SHARES = SplitShares(80, 10, 10)
 EXAMPLES = (
@@ -19,7 +23,7 @@ def read(text: str) -> list[dict[str, str]]:
 def test_dataset_csv_has_a_line_per_photo() -> None:
     from train_job.pipeline.training_csvs import dataset_csv
 
-    assert read(dataset_csv(EXAMPLES, SPLITS)) == [
+    assert read(dataset_csv(Photos.of(EXAMPLES), SplitTable.of(SPLITS))) == [
         {"image": 'a "quoted", name.jpg', "label": "cat", "sha256": "a" * 64, "split": "train"},
         {"image": "s3://bucket/ü.jpg", "label": "dog, big", "sha256": "b" * 64, "split": "test"},
     ]
@@ -62,7 +66,18 @@ def test_dataset_sha256_depends_on_contents_and_labels_only() -> None:
     from train_job.pipeline.training_csvs import dataset_sha256
 
     same = [Example("other.jpg", example.label, None, example.sha256, Split.TEST) for example in reversed(EXAMPLES)]
-    assert dataset_sha256(same) == dataset_sha256(EXAMPLES)
+    assert dataset_sha256(Photos.of(same)) == dataset_sha256(Photos.of(EXAMPLES))
     relabelled = [Example(EXAMPLES[0].image, "dog", 2, EXAMPLES[0].sha256), EXAMPLES[1]]
-    assert dataset_sha256(relabelled) != dataset_sha256(EXAMPLES)
-    assert dataset_sha256(EXAMPLES[:1]) != dataset_sha256(EXAMPLES)
+    assert dataset_sha256(Photos.of(relabelled)) != dataset_sha256(Photos.of(EXAMPLES))
+    assert dataset_sha256(Photos.of(EXAMPLES[:1])) != dataset_sha256(Photos.of(EXAMPLES))
+
+
+def test_names_that_are_not_utf_8_come_back() -> None:
+    from train_job.pipeline.previous_version import read_dataset_csv
+    from train_job.pipeline.training_csvs import dataset_csv
+
+    photos = Photos.of([Example('caf\udce9, "2".jpg', "cat", sha256="a" * 64)])
+    registry = Registry(MemoryStore())
+    text = dataset_csv(photos, SplitTable.of({"a" * 64: Split.TRAIN}))
+    registry.store.put("models/m1/training/dataset.csv", text.encode(errors="surrogateescape"))
+    assert [photo.image for photo in read_dataset_csv(registry, "m1")] == ['caf\udce9, "2".jpg']

@@ -6,7 +6,9 @@ import pytest
 from tests.train_job.quality.test_near_duplicates import half, saved, scene
 from train_job.data.example import Example, Split
 from train_job.data.photo_facts import PhotoFacts, decode_with_facts
+from train_job.data.split_table import SplitTable
 from train_job.quality.duplicates import deduplicate, near_duplicates
+from train_job.store.facts_index import FactsIndex
 from transferlite.images.input_spec import InputSpec
 
 CAT = Example("cat.jpg", "cat", 2, "a" * 64)
@@ -83,23 +85,27 @@ def photos() -> list[tuple[Example, PhotoFacts]]:
 
 def test_near_duplicates_are_named_by_their_content(photos: list[tuple[Example, PhotoFacts]]) -> None:
     examples = [example for example, _ in photos]
-    facts = {example.sha256: known for example, known in photos}
-    duplicates = near_duplicates(examples, facts, [])
+    facts = FactsIndex.of({example.sha256: known for example, known in photos})
+    duplicates = near_duplicates(examples, facts, SplitTable())
     name = {example.sha256: Path(example.image).stem for example in examples}
     assert {frozenset(name[sha256] for sha256 in group) for group in duplicates.groups} == {
         frozenset({"0", "small-0"}),
         frozenset({"1", "small-1"}),
     }
-    assert near_duplicates(examples[::-1], facts, []) == duplicates
+    assert near_duplicates(examples[::-1], facts, SplitTable()) == duplicates
 
 
 def test_old_photos_come_first_in_their_group(photos: list[tuple[Example, PhotoFacts]]) -> None:
     examples = [example for example, _ in photos]
-    facts = {example.sha256: known for example, known in photos}
+    facts = FactsIndex.of({example.sha256: known for example, known in photos})
     for old in (examples[0], examples[8]):
-        (group,) = (group for group in near_duplicates(examples, facts, [old.sha256]).groups if old.sha256 in group)
+        (group,) = (
+            group
+            for group in near_duplicates(examples, facts, SplitTable.of({old.sha256: Split.TRAIN})).groups
+            if old.sha256 in group
+        )
         assert group[0] == old.sha256
 
 
 def test_photos_without_known_facts_have_no_near_duplicates(photos: list[tuple[Example, PhotoFacts]]) -> None:
-    assert near_duplicates([example for example, _ in photos], {}, []).groups == ()
+    assert near_duplicates([example for example, _ in photos], FactsIndex.of({}), SplitTable()).groups == ()

@@ -8,9 +8,11 @@ from train_job.data.dataset import Dataset
 from train_job.data.example import Example, RejectedPhoto, Split
 from train_job.data.photo_facts import PhotoFacts, PhotoTrait
 from train_job.data.photos import Photos
+from train_job.data.split_table import SplitTable
 from train_job.quality.codes import NOTE_ADVICE, REJECTED_ADVICE, Note, advice_for
 from train_job.quality.duplicates import NearDuplicates
 from train_job.quality.findings import TINY_CLASS, UNBALANCED_RATIO, count_by_code, find_problems
+from train_job.store.facts_index import FactsIndex
 
 TRAIN, VALIDATION, TEST = Split
 PLAIN = PhotoFacts("JPEG", 640, 480, PhotoTrait(0), b"")
@@ -22,8 +24,8 @@ def photos(label: str, count: int) -> list[Example]:
 
 CATS, DOGS = photos("cat", 20), photos("dog", 20)
 PETS = Dataset(Photos.of([*CATS, *DOGS]), ("cat", "dog"))
-SPLITS = {example.sha256: TRAIN for example in PETS.examples}
-FACTS = {example.sha256: PLAIN for example in PETS.examples}
+SPLITS = SplitTable.of({example.sha256: TRAIN for example in PETS.examples})
+FACTS = FactsIndex.of({example.sha256: PLAIN for example in PETS.examples})
 
 
 def codes(notes: tuple[Note, ...]) -> list[tuple[str, str]]:
@@ -43,7 +45,7 @@ def test_traits_are_noted_and_photos_without_facts_are_not() -> None:
         CATS[2].sha256: replace(PLAIN, traits=PhotoTrait.CMYK),
         CATS[3].sha256: replace(PLAIN, traits=PhotoTrait.DEEP, format="PNG"),
     }
-    checked = find_problems(PETS, facts, NearDuplicates(), SPLITS)
+    checked = find_problems(PETS, FactsIndex.of(facts), NearDuplicates(), SPLITS)
     assert codes(checked.notes) == [
         ("wrong-extension", "cat.0.jpg"),
         ("animated", "cat.0.jpg"),
@@ -59,7 +61,7 @@ def test_traits_are_noted_and_photos_without_facts_are_not() -> None:
 
 def test_near_duplicates_name_each_other_and_those_in_two_splits_leak() -> None:
     pairs = ((CATS[0].sha256, CATS[1].sha256), (CATS[0].sha256, CATS[2].sha256), (CATS[3].sha256, DOGS[0].sha256))
-    splits = SPLITS | {CATS[2].sha256: TEST}
+    splits = SplitTable.of({**SPLITS, CATS[2].sha256: TEST})
     near = NearDuplicates(pairs, (tuple(example.sha256 for example in CATS[:3]),))
     checked = find_problems(PETS, FACTS, near, splits)
     assert codes(checked.notes) == [
@@ -82,7 +84,12 @@ def test_near_duplicates_name_each_other_and_those_in_two_splits_leak() -> None:
 def test_small_and_unequal_classes_are_noted() -> None:
     many, few = photos("cat", TINY_CLASS * UNBALANCED_RATIO + 1), photos("dog", TINY_CLASS - 1)
     dataset = Dataset(Photos.of([*many, *few, *photos("cow", TINY_CLASS)]), ("cat", "cow", "dog"))
-    checked = find_problems(dataset, {}, NearDuplicates(), {example.sha256: TRAIN for example in dataset.examples})
+    checked = find_problems(
+        dataset,
+        FactsIndex.of({}),
+        NearDuplicates(),
+        SplitTable.of({example.sha256: TRAIN for example in dataset.examples}),
+    )
     assert [(note.code, note.reason.split("'")[1]) for note in checked.notes] == [
         ("unbalanced", "cow"),
         ("tiny-class", "dog"),
@@ -99,8 +106,9 @@ def test_the_summary_counts_everything() -> None:
     dataset = replace(
         PETS, rejected=(RejectedPhoto("x", 9, "empty", "no bytes"), RejectedPhoto("y", 10, "empty", "no bytes"))
     )
-    facts = FACTS | {CATS[0].sha256: PhotoFacts("PNG", 10, 2000, PhotoTrait(0), b"")}
-    splits = SPLITS | {CATS[0].sha256: TEST, CATS[1].sha256: VALIDATION}
+    small = PhotoFacts("PNG", 10, 2000, PhotoTrait(0), b"")
+    facts = FactsIndex.of({example.sha256: PLAIN for example in PETS.examples} | {CATS[0].sha256: small})
+    splits = SplitTable.of({**SPLITS, CATS[0].sha256: TEST, CATS[1].sha256: VALIDATION})
     summary = json.loads(find_problems(dataset, facts, NearDuplicates(), splits).to_json())
     assert (summary["photos"], summary["left_out"], summary["rejects"]) == (40, 2, {"empty": 2})
     assert summary["classes"]["cat"] == {"photos": 20, "train": 18, "validation": 1, "test": 1}
@@ -111,7 +119,7 @@ def test_the_summary_counts_everything() -> None:
 
 
 def test_no_facts_at_all_give_a_summary_too() -> None:
-    assert find_problems(PETS, {}, NearDuplicates(), SPLITS).summary["width"] is None
+    assert find_problems(PETS, FactsIndex.of({}), NearDuplicates(), SPLITS).summary["width"] is None
 
 
 def test_counts_list_the_most_frequent_code_first() -> None:

@@ -1,3 +1,5 @@
+from hashlib import sha256
+
 import pytest
 
 from train_job.data.example import Example
@@ -7,7 +9,8 @@ from train_job.quality.label_changes import LabelChanges, find_label_changes
 def changes(before: dict[str, str], now: dict[str, str]) -> LabelChanges:
     """Compare two data sets, each as labels by content."""
     data = [
-        [Example(f"{sha256}.jpg", label, sha256=sha256) for sha256, label in data.items()] for data in (before, now)
+        [Example(f"{name}.jpg", label, sha256=sha256(name.encode()).hexdigest()) for name, label in data.items()]
+        for data in (before, now)
     ]
     return find_label_changes("m1", *data)
 
@@ -71,7 +74,7 @@ def test_new_and_removed_photos_do_not_count() -> None:
 
 
 def test_a_renamed_photo_is_compared_by_content() -> None:
-    (before, now) = (Example("a.jpg", "cat", sha256="1"), Example("b.jpg", "dog", sha256="1"))
+    (before, now) = (Example("a.jpg", "cat", sha256="1" * 64), Example("b.jpg", "dog", sha256="1" * 64))
     assert find_label_changes("m1", [before], [now]).pairs == {("cat", "dog"): 1}
 
 

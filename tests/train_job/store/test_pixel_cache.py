@@ -30,7 +30,7 @@ def expected(examples: list[Example]) -> list[np.ndarray[tuple[int, ...], np.dty
 def test_photos_come_decoded_in_order_and_repeatedly_without_being_fetched_again(
     examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pixel_cache, "_PART_PHOTOS", 3)
+    monkeypatch.setattr(pixel_cache, "_PART_BYTES", 3 * 2 * 3 * SPEC.height * SPEC.width)
     store, right = FeatureStore(MemoryStore()), expected(examples)
     order = [examples[index] for index in (7, 0, 0, 9, 3, 5)]
     for images in (pixel_cache.decoded_photos(order, SPEC, store), pixel_cache.decoded_photos(order, SPEC, store)):

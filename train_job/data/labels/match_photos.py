@@ -19,6 +19,8 @@ UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Control characters, line separators and bytes that are not UTF-8, which no printed name or label may contain."""
 
 UNPRINTABLE_NAME = "the name has a character that cannot be printed"
+_UNUSABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udc7f\udd00-\udfff]")
+"""Characters that no name of a photo may contain; bytes that are not UTF-8 are kept as Python reads them (PEP 383)."""
 _JUNK_REASON = "it is hidden, or a file manager created it"
 _MAX_ALTERNATIVES = 10  # keys that a message lists for a name that matches none
 _UPLOADED = re.compile(r"/?data/upload/\d+/(?:[0-9a-f]{8}-)?(.+)")  # Label Studio adds a prefix to what is uploaded
@@ -52,7 +54,7 @@ def escape_unprintable(text: str) -> str:
 
 def name_problem(name: str) -> str:
     """Return why no photo may have this key or URI; empty if it may."""
-    return UNPRINTABLE_NAME if UNPRINTABLE.search(name) else key_problem(name)
+    return UNPRINTABLE_NAME if _UNUSABLE.search(name) else key_problem(name)
 
 
 def to_nfc(text: str) -> str:
@@ -111,7 +113,7 @@ class PhotoMatcher:
             if exact in stamps:
                 return self._match_key(exact, stamps)
         name = name.strip()
-        if UNPRINTABLE.search(name):
+        if _UNUSABLE.search(name):
             uri = escape_unprintable(join_uri(self.listing.root, name))
             return PhotoMatch(uri, code="bad-name", reason=UNPRINTABLE_NAME)
         if scheme := _SCHEME.match(name):

@@ -121,11 +121,15 @@ def test_unsupported_names_are_rejected() -> None:
 
 
 def test_an_unprintable_name_is_rejected_and_escaped() -> None:
-    for name in ("caf\udce9.jpg", "two\nlines.jpg", "nul\0.jpg"):
+    for name in ("tab\t.jpg", "two\nlines.jpg", "nul\0.jpg"):
         for names in (photos(name), photos("a.jpg")):
             found = names.match_all([name])[0]
             assert found.code == "bad-name"
             assert found.uri.isprintable()
+
+
+def test_a_name_that_is_not_utf_8_is_found() -> None:
+    assert photos("caf\udce9.jpg").match_all(["./caf\udce9.jpg"])[0].key == "caf\udce9.jpg"
 
 
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=10)

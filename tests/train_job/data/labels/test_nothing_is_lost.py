@@ -82,8 +82,8 @@ def test_every_file_below_class_folders_is_accounted_for(keys: list[str], classe
                 raise
             return  # the folders are ambiguous
     check_codes(photos)
-    used = [example.image for example in photos.examples]
-    rejected = [photo.uri for photo in photos.rejected]
+    used = [escape_unprintable(example.image) for example in photos.examples]
+    rejected = [escape_unprintable(photo.uri) for photo in photos.rejected]
     assert len({*used, *rejected}) == len(used) + len(rejected)
     assert {*used, *rejected} <= {escape_unprintable(f"{name}/{key}") for key in listed}
     assert len(used) + len(rejected) + sum(photos.skipped.values()) == len(listed)
@@ -119,7 +119,9 @@ def test_every_row_and_every_file_is_accounted_for(keys: list[str], rows: list[s
     assert len(numbers) + sum(n for reason, n in photos.skipped.items() if reason in ROW_REASONS) == len(rows)
 
     uris = {escape_unprintable(f"{name}/{key}") for key in listed}
-    named = uris & {item.image for item in photos.examples} | uris & {item.uri for item in photos.rejected}
+    named = uris & {escape_unprintable(item.image) for item in photos.examples} | uris & {
+        item.uri for item in photos.rejected
+    }
     unlabelled = {escape_unprintable(uri) for uri in photos.unlabelled}
     assert named.isdisjoint(unlabelled)
     other_files = sum(n for reason, n in photos.skipped.items() if reason not in ROW_REASONS)
