@@ -194,20 +194,22 @@ class Manifest:
                     "files": {path: FileInfo(value["sha256"], value["size"]) for path, value in raw["files"].items()},
                 }
             )
+            manifest._check_paths()
         except BundleError as error:
             raise BundleError(error.message, where=where, hint=error.hint) from None
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError, InputError) as error:
             raise BundleError(f"the manifest cannot be read ({error})", where=where) from error
-        roots = {path.split("/")[0] for path in manifest.files}
-        for name, variant in manifest.variants.items():
-            if variant.path not in roots:
-                raise BundleError(
-                    f"the variant {name} names {variant.path!r}, which is not a file of the bundle", where=where
-                )
-        for name in filter(None, (manifest.golden, manifest.familiarity)):
-            if name not in manifest.files:
-                raise BundleError(f"the file {name!r} is not in the bundle", where=where)
         return manifest
+
+    def _check_paths(self) -> None:
+        """Raise BundleError unless the named files are files of the bundle."""
+        roots = {path.split("/")[0] for path in self.files}
+        for name, variant in self.variants.items():
+            if variant.path not in roots:
+                raise BundleError(f"the variant {name} names {variant.path!r}, which is not a file of the bundle")
+        for name in filter(None, (self.golden, self.familiarity)):
+            if name not in self.files:
+                raise BundleError(f"the file {name!r} is not in the bundle")
 
     @property
     def pretrained(self) -> bool:

@@ -55,6 +55,7 @@ def test_a_stored_manifest_is_read() -> None:
         stored(input={"height": 64}),
         stored(input={"height": "64", "width": 64}),
         stored(variants={"float32": {"path": "x"}}),
+        stored(variants={"float32": manifest_of("one").variants["int8"]._asdict() | {"path": {}}}),
         stored(variants=["float32"]),
     ],
 )
