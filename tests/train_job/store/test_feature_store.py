@@ -44,6 +44,8 @@ OTHERS: list[dict[str, Any]] = [
     {"layer": "layer-100"},
     {"view": "flip-1"},
     {"precision": "mixed_float16"},
+    {"engine": "litert 2"},
+    {"augmentation": 2},
     {"decoder": SPACE.decoder + 1},
 ]
 
