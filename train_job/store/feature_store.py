@@ -14,6 +14,7 @@ Many jobs may write, compact and read at once without a lock; see :mod:`train_jo
 
 import hashlib
 import json
+import mmap
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -198,6 +199,9 @@ class FeatureStore:
                 continue
             in_part = digests_from_column(table.column("sha256"))
             out[wanted[name]] = _rows_of(table)[indices_in(in_part, digests[wanted[name]])]
+            mapped = getattr(out, "_mmap", None)
+            if isinstance(mapped, mmap.mmap):
+                mapped.madvise(mmap.MADV_DONTNEED)  # the rows are in the file; their pages need not stay in memory
         return unreadable
 
     def stream(self, space: FeatureSpace) -> Iterator[tuple[Digests, FeatureRows]]:
