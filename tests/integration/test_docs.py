@@ -129,6 +129,8 @@ NOT_RUN = {
     "pip install": "the extras are looked up below; test_installs.py installs some",
     "python3 -m venv": "makes an environment",
     "python -m": "the modules are looked up below; benchmarks take minutes",
+    "python -c": "prints a folder: test_schemas.py reads the schemas in it",
+    "model_signing": "a tool of others: test_model_signing.py runs it",
     "aws": "the AWS CLI is no dependency; tried by hand on moto, see deploy.md",
     "sam": "the SAM CLI is no dependency; tried by hand on moto, see deploy.md",
     "REPOSITORY=$(aws": "as aws",
@@ -203,8 +205,8 @@ def _options(command: click.Command, context: click.Context) -> set[str]:
 
 
 ELSEWHERE = {"--model_base_path", "--logdir", "--build-arg", "--guided", "--image-repository"}
-ELSEWHERE |= {"--debug", "--help", "--quick", "--photos"}
-"""Options of TensorFlow Serving, TensorBoard, Docker and SAM, of the console script itself and of the benchmarks."""
+ELSEWHERE |= {"--debug", "--help", "--quick", "--photos", "--signature", "--public_key"}
+"""Options of TensorFlow Serving, TensorBoard, Docker, SAM, model_signing, the console script and the benchmarks."""
 
 OTHERS_COMMAND = re.compile(r"\b(aws|sam|debootstrap|docker|pip|podman|make|npm|curl|openssl|ssh|git)\b|python -m")
 
