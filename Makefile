@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKERS ?= 2
 
-.PHONY: demo test lint lint-template docs bench simulate simulate-fleet slim clean test-containers force
+.PHONY: demo test test-deploy lint lint-template docs bench simulate simulate-fleet slim clean test-containers force
 
 demo: $(READY)
 	$(BIN)/transferlite demo
@@ -16,6 +16,29 @@ test: $(READY)
 # Builds both images on a base of debootstrap and runs them; takes root on Debian, some minutes and 10 GB.
 test-containers: $(READY)
 	$(BIN)/python -m pytest -s tests/template/containers.py $(ARGS)
+
+# Two environments: the SAM CLI and MiniStack need different versions of botocore.
+SAM := 1.170.0
+MINISTACK := 1.5.33
+SAM_READY := .venv-sam/.ready-$(SAM)
+MINISTACK_READY := .venv-ministack/.ready-$(MINISTACK)
+
+# Deploys with the real SAM CLI to an emulator on 127.0.0.1, and plays docs/deploy.md.
+test-deploy: $(READY) $(SAM_READY) $(MINISTACK_READY)
+	TRANSFERLITE_SAM=$(CURDIR)/.venv-sam/bin/python TRANSFERLITE_EMULATOR=$(CURDIR)/.venv-ministack/bin/python \
+		$(BIN)/python -m pytest -n0 -s tests/template/play_deployment.py $(ARGS)
+
+$(SAM_READY):
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed (set PYTHON=/path/to/it)"; exit 1; }
+	test -x .venv-sam/bin/python || $(PYTHON) -m venv .venv-sam
+	.venv-sam/bin/python -m pip install --quiet --disable-pip-version-check aws-sam-cli==$(SAM) awscli
+	touch $@
+
+$(MINISTACK_READY):
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed (set PYTHON=/path/to/it)"; exit 1; }
+	test -x .venv-ministack/bin/python || $(PYTHON) -m venv .venv-ministack
+	.venv-ministack/bin/python -m pip install --quiet --disable-pip-version-check 'ministack[full]==$(MINISTACK)'
+	touch $@
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
@@ -49,7 +72,7 @@ BENCHMARKS := seed_job learning.retrain forward_table limits growing pipeline he
 bench: $(READY)
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
 
-# Builds the function as a zip: `make lambda.zip ARGS='--architecture arm64 --python 3.13'`; needs that Python on PATH.
+# Builds the function as a zip: `make lambda.zip ARGS='--architecture arm64 --python 3.13'`; with bytecode if that Python is on PATH.
 lambda.zip: $(READY) force
 	$(BIN)/transferlite package function --dest $@ $(ARGS)
 
@@ -70,4 +93,4 @@ simulate-fleet: $(READY)
 	$(BIN)/python -m simulation.fleet $(ARGS)
 
 clean:
-	rm -rf .venv .venv-checkov .venv-asl demo-output site .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-checkov .venv-asl .venv-sam .venv-ministack demo-output site .mypy_cache .ruff_cache .pytest_cache

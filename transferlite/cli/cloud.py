@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from transferlite.cli.cloud_deploy import deploy
+from transferlite.cli.cloud_deploy import build, deploy, doctor, test
 from transferlite.cli.options import duration, json_option, refuse_options, stack_option
 from transferlite.errors import InputError, TransferLiteError
 
@@ -28,18 +28,24 @@ def cloud() -> None:
     """
 
 
-cloud.add_command(deploy)
+for command in (doctor, build, deploy, test):
+    cloud.add_command(command)
 
 
 @cloud.command()
 @stack_option
+@click.option("--output", metavar="NAME", help="Print only this output of the stack, such as DataBucketName.")
 @json_option
-def status(stack: str, as_json: bool) -> None:
-    """Show outputs, the model in service, queue lengths, the last trainings and alarms."""
+def status(stack: str, output: str | None, as_json: bool) -> None:
+    """Show outputs, the model in service, queue lengths, the last trainings, alarms, and what needs attention."""
     from transferlite.cloud.stack import find_stack
     from transferlite.cloud.status import read_status, status_lines
 
-    values = read_status(find_stack(stack))
+    deployed = find_stack(stack)
+    if output:
+        click.echo(deployed.output(output))
+        return
+    values = read_status(deployed)
     click.echo(json.dumps(values) if as_json else "\n".join(status_lines(values)))
 
 
@@ -158,15 +164,27 @@ def schedule(stack: str, what: str, when: str | None, timezone: str | None) -> N
 @cloud.command()
 @stack_option
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-def destroy(stack: str, yes: bool) -> None:
-    """Delete the stack. Its buckets (photos, models, predictions) and its signing key are kept."""
-    from transferlite.cloud.destroy import delete_stack, retained
+@click.option("--delete-buckets", is_flag=True, help="Delete the buckets that the stack created, with their content.")
+def destroy(stack: str, yes: bool, delete_buckets: bool) -> None:
+    """Delete the stack. Its buckets (photos, models, predictions) and its signing key are kept.
+
+    A bucket that existed before the stack is never deleted; it goes on sending its events to EventBridge.
+    """
+    from transferlite.cloud.buckets import delete_code_bucket
+    from transferlite.cloud.destroy import created_buckets, delete_bucket, delete_stack, retained
     from transferlite.cloud.stack import find_stack
 
-    find_stack(stack)
-    kept = retained(stack)
-    click.echo("\n".join(["kept, to delete by hand:", *(f"  {name}" for name in kept)]))
+    prefix, kept = find_stack(stack).parameters.get("Prefix"), retained(stack)
+    buckets = created_buckets(stack) if delete_buckets else []
+    if buckets:
+        click.echo("\n".join(["deleted with all their content:", *(f"  bucket {name}" for name in buckets)]))
+        kept = [name for name in kept if name.removeprefix("bucket ") not in buckets]
+    click.echo("\n".join(["kept, to delete by hand:", *(f"  {name}" for name in kept or ["nothing"])]))
     if not yes:
         click.confirm(f"delete the stack {stack}?", abort=True)
     delete_stack(stack)
+    if prefix:
+        delete_code_bucket(prefix)
+    for name in buckets:
+        delete_bucket(name)
     click.echo(f"deleted {stack}")

@@ -1,11 +1,12 @@
 """``transferlite cloud deploy``: create or update the AWS stack."""
 
+import json
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import click
 
-from transferlite.cli.options import refuse_options, stack_option
+from transferlite.cli.options import duration, refuse_options, stack_option
 
 
 def _parameters(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -18,7 +19,9 @@ def _parameters(_context: click.Context, _option: click.Parameter, values: tuple
 
 @click.command()
 @stack_option
-@click.option("--train-image", metavar="URI", help="Training image in ECR; required for a new stack.")
+@click.option(
+    "--train-image", metavar="URI", help="Training image in ECR.  [default for a new stack: the one of cloud build]"
+)
 @click.option(
     "--inference-image",
     metavar="URI",
@@ -65,7 +68,7 @@ def deploy(
     from transferlite.cloud.buckets import bucket_parameters
     from transferlite.cloud.deploy import deploy_stack, deployed_parameters, find_sam
     from transferlite.cloud.function_code import as_image, as_zip
-    from transferlite.cloud.image_digests import pinned
+    from transferlite.cloud.image_digests import default_image, pinned
     from transferlite.cloud.image_labels import check_gpu_image
     from transferlite.cloud.schedule import kept_schedule
 
@@ -74,6 +77,8 @@ def deploy(
     if not function_zip or function_zip.startswith("s3://"):
         refuse_options("needs a local --function-zip", "code_bucket")
     find_sam()
+    if not (train_image or deployed_parameters(stack)):
+        train_image = default_image("train")
     given = {
         "TrainImage": train_image and pinned(train_image),
         "DataBucketName": data_bucket,
@@ -118,3 +123,81 @@ def _after(stack: str) -> None:
         click.echo(f"{name:<20} {value}")
     if deployed.parameters.get("FunctionUrl") == "public":
         click.echo("warning: anyone who finds the function's URL can predict, at your cost", err=True)
+
+
+@click.command()
+@click.argument("images", nargs=-1, type=click.Choice(["train", "inference"]), metavar="[train] [inference]")
+@click.option("--repository", default="transferlite", show_default=True, metavar="NAME", help="Repository in ECR.")
+@click.option("--push", is_flag=True, help="Create the repository if it is missing, and push to it.")
+@click.option(
+    "--extra",
+    default="train",
+    show_default=True,
+    type=click.Choice(["train", "train-gpu"]),
+    help="Extra of the training image; train-gpu has CUDA.",
+)
+@click.option(
+    "--architecture",
+    default="x86_64",
+    show_default=True,
+    type=click.Choice(["x86_64", "arm64"]),
+    help="Processor of the function.",
+)
+@click.option("--signed", is_flag=True, help="Add what the function needs to check signatures.")
+def build(images: tuple[str, ...], repository: str, push: bool, extra: str, architecture: str, signed: bool) -> None:
+    """Build the images of training and function with Docker or Podman; both without arguments.
+
+    They are built from the installed TransferLite, for AWS's platform whatever this machine is, and without provenance,
+    which Lambda refuses. Prints the names to pass to `transferlite cloud deploy`.
+    """
+    from transferlite.packaging.image_build import (
+        build_image,
+        function_image,
+        push_image,
+        repository_uri,
+        training_image,
+    )
+
+    where = repository_uri(repository) if push else repository
+    options = {"train": "--train-image", "inference": "--inference-image"}
+    known = {
+        "train": training_image(extra),
+        "inference": function_image(architecture, ["signed"] if signed else []),
+    }
+    for kind in images or tuple(known):
+        name = build_image(known[kind], where)
+        click.echo(f"{options[kind]} {push_image(name) if push else name}")
+
+
+@click.command()
+@stack_option
+@click.argument("photo", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--timeout", default="3m", show_default=True, callback=duration(1), metavar="TIME", help="Longest time to wait."
+)
+def test(stack: str, photo: Path | None, timeout: int) -> None:
+    """Upload a test photo (PHOTO, or a generated picture), print its record, and delete both.
+
+    The stack needs a model in service.
+    """
+    from transferlite.cloud.sample_photo import label_photo
+    from transferlite.cloud.stack import find_stack
+
+    click.echo(json.dumps(label_photo(find_stack(stack), photo, timeout)))
+
+
+@click.command()
+@click.option("--data-bucket", metavar="BUCKET", help="Existing bucket to check: region, owner, key, Object Lock.")
+def doctor(data_bucket: str | None) -> None:
+    """Check tools, credentials, rights, quotas and images before a deployment. Creates nothing.
+
+    The exit status is 1 if a deployment would fail.
+    """
+    from transferlite.cloud.doctor import FAILURE, examine
+
+    failed = False
+    for check in examine(data_bucket):
+        click.echo(str(check))
+        failed = failed or check.state == FAILURE
+    if failed:
+        raise click.exceptions.Exit(1)

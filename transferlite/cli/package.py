@@ -23,14 +23,16 @@ def device(dest: Path, extras: tuple[str, ...], platform: str | None, python: st
     """Create a folder with only the files that predicting imports, compiled.
 
     Copy it to the device and run: PYTHONPATH=DIR python3 -m transferlite predict ... Give --extra once per extra. A
-    Python of the device's version must be on PATH here, as it compiles the bytecode.
+    Python of the device's version on PATH here compiles the bytecode.
     """
-    from transferlite.packaging.device_folder import THIS_PLATFORM, THIS_PYTHON, build
+    from transferlite.packaging.device_folder import THIS_PLATFORM, THIS_PYTHON, build, bytecode_note
 
     sizes = build(dest, extras, platform or THIS_PLATFORM, python or THIS_PYTHON)
     for name, size in sizes.items():
         click.echo(f"{size / 2**20:7.2f} MiB  {name}")
     click.echo(f"{sum(sizes.values()) / 2**20:7.2f} MiB  in total, in {dest}")
+    if note := bytecode_note(python or THIS_PYTHON):
+        click.echo(f"note: {note}", err=True)
 
 
 @package.command()
@@ -54,9 +56,12 @@ def device(dest: Path, extras: tuple[str, ...], platform: str | None, python: st
 def function(dest: Path, architecture: str, python: str, extras: tuple[str, ...]) -> None:
     """Write the Lambda function as a zip, for `transferlite cloud deploy --function-zip`.
 
-    Give --extra once per extra. A Python of the function's version must be on PATH here, as it compiles the bytecode.
+    Give --extra once per extra. A Python of the function's version on PATH here compiles the bytecode.
     """
+    from transferlite.packaging.device_folder import bytecode_note
     from transferlite.packaging.lambda_zip import write_zip
 
     unpacked, packed = write_zip(dest, architecture, python, extras)
     click.echo(f"{dest}: Python {python}, {architecture}, {packed / 2**20:.1f} MiB, {unpacked / 2**20:.1f} unpacked")
+    if note := bytecode_note(python):
+        click.echo(f"note: {note}", err=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from transferlite.cloud.deploy import deployed_parameters
+from transferlite.cloud.destroy import delete_bucket
 from transferlite.cloud.names import stack_prefix
 from transferlite.cloud.stack import client, translate_aws_errors
 from transferlite.errors import AccessDeniedError, InputError
@@ -41,7 +42,7 @@ def bucket_parameters(stack: str, given: Mapping[str, str]) -> dict[str, str]:
         AccessDeniedError: a bucket belongs to another account.
     """
     known = deployed_parameters(stack)
-    prefix = given.get("Prefix") or known.get("Prefix") or stack_prefix(stack, account_id(), current_region())
+    prefix = given.get("Prefix") or prefix_of(stack)
     data = given.get("DataBucketName") or known.get("DataBucketName") or f"{prefix}-data"
     names = {"Data": data, "Model": f"{prefix}-models", "Prediction": f"{prefix}-predictions"}
     parameters = {"Prefix": prefix, "DataBucketName": data}
@@ -53,6 +54,28 @@ def bucket_parameters(stack: str, given: Mapping[str, str]) -> dict[str, str]:
             if kind == "Data":
                 parameters["DataKeyArn"] = bucket.key_arn if bucket else ""
     return {name: value for name, value in parameters.items() if known.get(name) != value} | dict(given)
+
+
+def prefix_of(stack: str) -> str:
+    """Start of the names of a stack, deployed or not."""
+    known = deployed_parameters(stack)
+    return known.get("Prefix") or stack_prefix(stack, account_id(), current_region())
+
+
+def create_code_bucket(prefix: str) -> str:
+    """Create the bucket of a stack's function zips, unless it is there; return its name."""
+    name, region = f"{prefix}-code", current_region()
+    place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    if find_bucket(name) is None:
+        with translate_aws_errors(f"bucket {name}"):
+            client("s3").create_bucket(Bucket=name, **place)
+    return name
+
+
+def delete_code_bucket(prefix: str) -> None:
+    """Delete the bucket of :func:`create_code_bucket` with the zips in it, if it is there."""
+    if find_bucket(f"{prefix}-code"):
+        delete_bucket(f"{prefix}-code")
 
 
 def find_bucket(name: str) -> Bucket | None:

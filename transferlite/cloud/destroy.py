@@ -21,6 +21,30 @@ def retained(stack: str) -> list[str]:
         ]
 
 
+def created_buckets(stack: str) -> list[str]:
+    """List the buckets that the stack created."""
+    with translate_aws_errors(f"stack {stack}"):
+        pages = client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=stack)
+        return [
+            resource["PhysicalResourceId"]
+            for page in pages
+            for resource in page["StackResourceSummaries"]
+            if resource["ResourceType"] == "AWS::S3::Bucket"
+        ]
+
+
+def delete_bucket(name: str) -> None:
+    """Delete a bucket with all its objects and their versions."""
+    with translate_aws_errors(f"bucket {name}"):
+        s3 = client("s3")
+        for page in s3.get_paginator("list_object_versions").paginate(Bucket=name):
+            found = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
+            keys = [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in found]
+            if keys:
+                s3.delete_objects(Bucket=name, Delete={"Objects": keys, "Quiet": True})
+        s3.delete_bucket(Bucket=name)
+
+
 def delete_stack(stack: str) -> None:
     """Delete a stack and wait. Raises TransferLiteError when a resource could not be deleted."""
     with translate_aws_errors(f"stack {stack}"):

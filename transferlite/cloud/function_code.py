@@ -3,6 +3,7 @@
 import hashlib
 from pathlib import Path
 
+from transferlite.cloud.buckets import create_code_bucket, prefix_of
 from transferlite.cloud.stack import find_stack
 from transferlite.errors import InputError, NotFoundError
 from transferlite.storage.locations import open_store
@@ -20,10 +21,10 @@ def as_zip(stack: str, location: str, bucket: str | None) -> dict[str, str]:
     """Stack parameters that deploy the function as a zip, at ``s3://bucket/key`` or uploaded from a local file first.
 
     The key of an uploaded zip contains its sha256, because CloudFormation updates code only under a new key. ``bucket``
-    defaults to the bucket of the stack's current zip.
+    defaults to the bucket of the stack's current zip, or to one that is created for the zips of this stack.
 
     Raises:
-        InputError: no bucket is known, or the location is not an object.
+        InputError: the location is not an object.
         NotFoundError: the file does not exist.
     """
     if location.startswith("s3://"):
@@ -34,9 +35,7 @@ def as_zip(stack: str, location: str, bucket: str | None) -> dict[str, str]:
     path = Path(location)
     if not path.is_file():
         raise NotFoundError("file does not exist", where=location, hint="create it with: transferlite package function")
-    bucket = bucket or _bucket_of(stack)
-    if not bucket:
-        raise InputError("no bucket to upload the zip to", where=location, hint="pass --code-bucket")
+    bucket = bucket or _bucket_of(stack) or create_code_bucket(prefix_of(stack))
     key = f"transferlite/function-{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}.zip"
     open_store(f"s3://{bucket}").upload(key, path)
     return _zip_at(bucket, key)

@@ -2,13 +2,24 @@
 
 import re
 
+from transferlite.cloud.buckets import account_id, current_region
 from transferlite.cloud.stack import client, translate_aws_errors
 from transferlite.errors import NotFoundError
+
+REPOSITORY = "transferlite"
+"""Default name of the repository in ECR."""
 
 ECR_IMAGE = re.compile(
     r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/([^:@]+)(?::([^:@/]+))?(@sha256:.+)?"
 )
 """Image in ECR: account, region, repository, tag and digest."""
+
+
+def default_image(tag: str) -> str:
+    """URI of the image that ``transferlite cloud build --push`` pushes."""
+    region = current_region()
+    suffix = ".cn" if region.startswith("cn-") else ""
+    return f"{account_id()}.dkr.ecr.{region}.amazonaws.com{suffix}/{REPOSITORY}:{tag}"
 
 
 def pinned(uri: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from transferlite.errors import (
     AccessDeniedError,
+    ConflictError,
     InputError,
     MissingExtraError,
     NotFoundError,
@@ -16,6 +17,7 @@ from transferlite.errors import (
 )
 
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "ExpiredToken", "InvalidClientTokenId"}
+_THERE = {"RepositoryAlreadyExistsException", "BucketAlreadyOwnedByYou"}
 _NO_IMAGE = {"RepositoryNotFoundException", "ImageNotFoundException"}
 
 
@@ -31,14 +33,15 @@ class DeployedStack:
     @property
     def training(self) -> str:
         """ARN of the training state machine."""
-        return self._output("TrainingArn")
+        return self.output("TrainingArn")
 
     @property
     def registry(self) -> str:
         """URI of the model registry."""
-        return self._output("RegistryUri")
+        return self.output("RegistryUri")
 
-    def _output(self, name: str) -> str:
+    def output(self, name: str) -> str:
+        """Value of an output. Raises NotFoundError if the stack has none of that name."""
         if name not in self.outputs:
             raise NotFoundError(
                 f"has no output {name}",
@@ -102,6 +105,8 @@ def _translate_response(where: str, error: Any) -> TransferLiteError:
         or code in _NO_IMAGE
     ):
         return NotFoundError("does not exist", where=where, hint="check its name, AWS_PROFILE and AWS_DEFAULT_REGION")
+    if code in _THERE:
+        return ConflictError("exists already", where=where)
     if code in _DENIED:
         return AccessDeniedError(f"access denied ({text})", where=where, hint="check your own permissions")
     return TransferLiteError(f"AWS answered {code}: {text}", where=where)

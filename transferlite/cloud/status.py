@@ -69,3 +69,14 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
         yield f"  {run['started']}  {run['status']:<9} {run['name']}"
     firing = [name for name, state in status["alarms"].items() if state == "ALARM"]
     yield f"alarms    {len(status['alarms'])}, " + (f"firing: {', '.join(firing)}" if firing else "none firing")
+    problems = problems_of(status)
+    yield "health    " + (f"attention: {'; '.join(problems)}" if problems else "green")
+
+
+def problems_of(status: dict[str, Any]) -> list[str]:
+    """What needs attention in the result of :func:`read_status`; empty if nothing does."""
+    firing = [name for name, state in status["alarms"].items() if state == "ALARM"]
+    found = [] if status["status"].endswith("_COMPLETE") else [f"the stack is {status['status']}"]
+    found += ["the last training failed"] if status["runs"] and status["runs"][0]["status"] == "FAILED" else []
+    found += [f"{status['given_up']} photos in the dead-letter queue"] if status["given_up"] else []
+    return found + [f"alarm {name}" for name in firing]

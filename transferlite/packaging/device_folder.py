@@ -58,28 +58,29 @@ def build(
         dest: the folder, which must not exist.
         extras: extras of this package, for example ``edge`` and ``s3``, or ``lambda``.
         platform: the platform tag of the wheels, with the newest glibc that works: ``manylinux_2_28_aarch64``.
-        python: the Python version there, ``3.12``; the same version compiles the bytecode here.
+        python: the Python version there, ``3.12``. Without the same version here, the folder has no bytecode.
 
     Returns:
         The size of each entry in bytes, the largest first.
 
     Raises:
-        InputError: ``dest`` exists, there is no such extra or platform, or no such Python or pip here.
+        InputError: ``dest`` exists, there is no such extra or platform, or no pip here.
         TransferLiteError: pip failed, for example without network or without a matching wheel. The message holds its
             last line.
     """
     if dest.exists():
         raise InputError("exists already", where=str(dest), hint="remove it or name another folder")
     _check(extras, python)
-    interpreter = _interpreter(python)
+    interpreter = interpreter_of(python)
     dest.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".device-", dir=dest.parent) as temporary:
         folder = Path(temporary) / "packages"
         _install(folder, extras, _tags(platform), python)
         _drop_packages(folder)
         _drop_files(folder)
-        words = ["-m", "compileall", "-q", "-s", folder, "--invalidation-mode", "unchecked-hash", folder]
-        _run([interpreter, "-I", *words])
+        if interpreter:
+            words = ["-m", "compileall", "-q", "-s", folder, "--invalidation-mode", "unchecked-hash", folder]
+            _run([interpreter, "-I", *words])
         folder.rename(dest)
     return dict(sorted(_sizes(dest), key=lambda item: -item[1]))
 
@@ -103,12 +104,22 @@ def version_of(python: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def _interpreter(python: str) -> str:
+def interpreter_of(python: str) -> str | None:
     """Return the path of an interpreter of that version that starts: version managers leave names that do not."""
     found = sys.executable if python == THIS_PYTHON else shutil.which(f"python{python}")
-    if not found or subprocess.run([found, "-I", "-c", ""], capture_output=True, check=False).returncode:
-        raise InputError(f"there is no python{python} here to compile the bytecode", hint="put it on PATH")
+    if found and subprocess.run([found, "-I", "-c", ""], capture_output=True, check=False).returncode:
+        return None
     return found
+
+
+def bytecode_note(python: str) -> str:
+    """Say that there is no bytecode, and what that costs; empty if there is an interpreter for it."""
+    if interpreter_of(python):
+        return ""
+    return (
+        f"no bytecode, as there is no python{python} here: each cold start compiles the sources, 0.3 s of a CPU; "
+        f"put python{python} on PATH to avoid that"
+    )
 
 
 def _tags(platform: str) -> list[str]:

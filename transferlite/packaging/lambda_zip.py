@@ -23,11 +23,12 @@ _WHEN = (1980, 1, 1, 0, 0, 0)  # the same function is the same file, whenever it
 def write_zip(dest: Path, architecture: str, python: str, extras: Sequence[str] = ()) -> tuple[int, int]:
     """Write the function, its requirements and their bytecode to ``dest``; return the unpacked and the packed size.
 
+    The wheels are those of Lambda's platform. Without its Python version here, the zip has no bytecode.
     ``extras`` adds extras of this package to ``lambda``, such as ``signed``.
 
     Raises:
-        InputError: the architecture or the Python version is unknown to Lambda, the folder of ``dest`` does not exist,
-            or there is no Python of that version here to compile the bytecode.
+        InputError: the architecture or the Python version is unknown to Lambda, or the folder of ``dest`` does not
+            exist.
         TransferLiteError: pip failed, or the zip is over the limit of Lambda.
     """
     if architecture not in PLATFORMS:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
+from transferlite.cloud.template_files import shipped
 from transferlite.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -34,13 +35,13 @@ def installed() -> Distribution:
         raise InputError("TransferLite is imported, but not installed", where=str(ROOT), hint=hint) from None
 
 
-def write_wheel(folder: Path, packages: Sequence[str], python: str) -> Path:
+def write_wheel(folder: Path, packages: Sequence[str], python: str | None) -> Path:
     """Write a wheel of some of our packages into ``folder``; returns its path.
 
     Args:
         folder: an existing folder.
         packages: top-level packages, for example ``transferlite``.
-        python: the version that the wheel will be installed for, ``3.12``.
+        python: the version that the wheel will be installed for by another Python, ``3.12``; None if by itself.
 
     Raises:
         InputError: TransferLite is not installed, or a package is not there.
@@ -48,7 +49,9 @@ def write_wheel(folder: Path, packages: Sequence[str], python: str) -> Path:
     found = installed()
     info = f"transferlite-{found.version}.dist-info"
     files = {path.relative_to(ROOT).as_posix(): path.read_bytes() for name in packages for path in _files(ROOT / name)}
-    files[f"{info}/METADATA"] = for_python(found.read_text("METADATA") or "", python).encode()
+    files["transferlite/cloud/template.yaml"] = shipped().read_bytes()  # at the root of a checkout
+    metadata = found.read_text("METADATA") or ""
+    files[f"{info}/METADATA"] = (for_python(metadata, python) if python else metadata).encode()
     files[f"{info}/WHEEL"] = _WHEEL.encode()
     lines = [f"{name},sha256={_digest(content)},{len(content)}\n" for name, content in files.items()]
     files[f"{info}/RECORD"] = "".join([*lines, f"{info}/RECORD,,\n"]).encode()

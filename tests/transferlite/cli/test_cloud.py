@@ -20,6 +20,7 @@ from transferlite.cli import cloud_deploy
 from transferlite.cli.main import run as run_command
 from transferlite.cloud import run as cloud_run
 from transferlite.cloud import stack as cloud_stack
+from transferlite.cloud.buckets import delete_code_bucket
 from transferlite.cloud.prices import price_table
 from transferlite.cloud.run import hourly_price
 from transferlite.cloud.stack import DeployedStack, find_stack
@@ -266,19 +267,16 @@ def test_sam_gets_the_repository_of_the_training_image(sam: Callable[[], list[st
 @pytest.mark.parametrize(
     ("words", "missing"),
     [
-        (("--train-image", "a/train:1"), "the function"),
-        (("--inference-image", "a/inference:1"), "TrainImage"),
-        (("--function-zip", "s3://code/lambda.zip"), "TrainImage"),
+        (("--train-image", "a/train:1"), "stack new: stack does not exist yet, and the function is not set; pass "),
+        (("--inference-image", "a/inference:1"), "/transferlite:train: there is no such image; push it first"),
+        (("--function-zip", "s3://code/lambda.zip"), "/transferlite:train: there is no such image; push it first"),
     ],
 )
 def test_a_first_deployment_needs_the_training_image_and_the_function(
     words: tuple[str, ...], missing: str, capsys: Out
 ) -> None:
     assert run("deploy", "--stack", "new", *words) == 2
-    assert (
-        f"stack new: stack does not exist yet, and {missing} is not set; "
-        "pass --train-image, and --inference-image or --function-zip" in capsys.readouterr().err
-    )
+    assert missing in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("stack")
@@ -296,6 +294,17 @@ def test_deploy_uploads_a_zip_under_a_key_of_its_content(sam: Callable[[], list[
 
 
 @pytest.mark.usefixtures("stack")
+def test_a_zip_without_a_bucket_gets_one_which_destroy_deletes(sam: Callable[[], list[str]]) -> None:
+    assert run("deploy", "--function-zip", __file__) == 0
+    assert parameters_of(sam())["CodeBucket"] == f"{NAME}-code"
+    (item,) = boto3.client("s3").list_objects_v2(Bucket=f"{NAME}-code")["Contents"]
+    assert item["Key"] == parameters_of(sam())["CodeKey"]
+    delete_code_bucket(NAME)
+    delete_code_bucket(NAME)
+    assert f"{NAME}-code" not in {bucket["Name"] for bucket in boto3.client("s3").list_buckets()["Buckets"]}
+
+
+@pytest.mark.usefixtures("stack")
 def test_deploy_takes_a_zip_that_is_in_s3_or_an_image(sam: Callable[[], list[str]]) -> None:
     assert run("deploy", "--function-zip", "s3://code/a/lambda.zip") == 0
     assert parameters_of(sam()) == {"FunctionPackage": "Zip", "CodeBucket": "code", "CodeKey": "a/lambda.zip"}
@@ -309,8 +318,6 @@ def test_deploy_takes_a_zip_that_is_in_s3_or_an_image(sam: Callable[[], list[str
     [
         (("s3://code",), "s3://code: is not an S3 object"),
         (("no.zip",), "no.zip: file does not exist"),
-        ((__file__,), "pass --code-bucket"),
-        ((__file__, "--stack", "new"), "pass --code-bucket"),
         ((__file__, "--inference-image", "a/inference:1"), "only one of --inference-image and --function-zip"),
     ],
 )

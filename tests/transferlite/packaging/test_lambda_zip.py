@@ -119,3 +119,22 @@ def test_the_zip_of_signed_models_has_what_checks_them(tmp_path: Path, monkeypat
     assert run(["package", "function", "--dest", str(dest), "--extra", "signed"]) == 0
     with zipfile.ZipFile(dest) as archive:
         assert archive.read("extras.txt") == b"lambda signed"
+
+
+def test_without_lambda_s_python_the_zip_has_no_bytecode_and_the_cost_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A name on PATH that does not start counts as missing: version managers leave such names."""
+
+    def install(folder: Path, *_: object) -> None:
+        folder.mkdir()
+        (folder / "module.py").write_text("pass")
+
+    (tmp_path / "python3.99").write_text("#!/bin/sh\nexit 127\n")
+    (tmp_path / "python3.99").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(device_folder, "_install", install)
+    assert run(["package", "function", "--dest", str(tmp_path / "lambda.zip"), "--python", "3.99"]) == 0
+    with zipfile.ZipFile(tmp_path / "lambda.zip") as archive:
+        assert archive.namelist() == ["module.py"]
+    assert "note: no bytecode, as there is no python3.99 here" in capsys.readouterr().err
