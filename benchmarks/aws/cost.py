@@ -119,9 +119,13 @@ def storage(prices: Mapping[str, Any], assumptions: Assumptions, photos: int) ->
 
 
 def events(prices: Mapping[str, Any]) -> float:
-    """USD for the events of 1,000 photos: S3 sends each to SQS, Lambda takes ten at a time; one GET and PUT each."""
-    s3, sqs = prices["s3"], prices["sqs"]["million_requests"] / 1e6
-    return float(s3["thousand_gets"] + s3["thousand_puts_and_lists"] + (1000 + 100 + 100) * sqs)
+    """USD for the events of 1,000 photos: EventBridge sends each to SQS, Lambda takes ten; one GET and PUT each."""
+    s3, sqs, event = (
+        prices["s3"],
+        prices["sqs"]["million_requests"] / 1e6,
+        prices["eventbridge"]["million_events"] / 1e6,
+    )
+    return float(s3["thousand_gets"] + s3["thousand_puts_and_lists"] + (1000 + 100 + 100) * sqs + 1000 * event)
 
 
 def predictions(prices: Mapping[str, Any], assumptions: Assumptions) -> Iterator[tuple[str, float]]:

@@ -123,17 +123,16 @@ NOT_RUN = {
     "transferlite train --images flowers": "takes the real photos and minutes: test_real_photos.py",
     "transferlite publish --pretrained": "exports a network: train_job/pretrained/test_publish.py",
     "transferlite package": "takes a package index: test_device_folder.py, test_lambda_zip.py",
-    "transferlite cloud": "takes a stack: test_cloud_cli.py, in moto",
-    "transferlite models list --registry s3://MODELS": "takes a stack",
+    "transferlite cloud": "takes a stack: test_cloud.py in moto, make test-deploy in an emulator",
+    "DATA=$(transferlite cloud": "takes a stack: make test-deploy",
     "make": "the targets are looked up below; each makes an environment of gigabytes",
     "pip install": "the extras are looked up below; test_installs.py installs some",
     "python3 -m venv": "makes an environment",
     "python -m": "the modules are looked up below; benchmarks take minutes",
     "python -c": "prints a folder: test_schemas.py reads the schemas in it",
     "model_signing": "a tool of others: test_model_signing.py runs it",
-    "aws": "the AWS CLI is no dependency; tried by hand on moto, see deploy.md",
-    "sam": "the SAM CLI is no dependency; tried by hand on moto, see deploy.md",
-    "REPOSITORY=$(aws": "as aws",
+    "aws": "the AWS CLI is no dependency: make test-deploy",
+    "sam": "the SAM CLI is no dependency: make test-deploy runs its deploy command",
     "docker": "make test-containers builds both images with podman",
     "curl": "takes a server: test_serve.py, and TensorFlow Serving, which is not installed",
     "jq": "a program that is no dependency; tried by hand",
@@ -146,7 +145,7 @@ NOT_RUN = {
 }
 """Commands of ``sh`` blocks that these tests do not run, by their first words, with the reason."""
 
-NO_COMMANDS = {"text", "json", "sql", "ini", "dockerfile"}
+NO_COMMANDS = {"text", "json", "sql", "ini", "dockerfile", "hcl"}
 
 
 def not_run(text: str) -> list[str]:
@@ -204,7 +203,8 @@ def _options(command: click.Command, context: click.Context) -> set[str]:
     return found
 
 
-ELSEWHERE = {"--model_base_path", "--logdir", "--build-arg", "--guided", "--image-repository"}
+ELSEWHERE = {"--model_base_path", "--logdir", "--build-arg", "--guided", "--image-repository", "--capabilities"}
+ELSEWHERE |= {"--resolve-s"}
 ELSEWHERE |= {"--debug", "--help", "--quick", "--photos", "--signature", "--public_key"}
 """Options of TensorFlow Serving, TensorBoard, Docker, SAM, model_signing, the console script and the benchmarks."""
 

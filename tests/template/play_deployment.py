@@ -45,8 +45,8 @@ def function_python() -> str:
 
 
 @pytest.fixture(scope="module")
-def aws(installed: Install, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A local AWS; the environment of this process and of the commands that it runs points to it."""
+def emulator(installed: Install, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Start a local AWS; yields the environment of the commands that use it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -68,20 +68,26 @@ def aws(installed: Install, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         str(port),
         installed.venv / "bin" / "transferlite",
     ]
-    with pytest.MonkeyPatch.context() as patch, log.open("w") as output:
-        for name, value in settings.items():
-            patch.setenv(name, value)
-        with subprocess.Popen([*words, function_python()], stdout=output, stderr=output) as emulator:
-            try:
-                _wait_for(port, emulator)
-                yield
-            finally:
-                emulator.terminate()
+    started = [*words, function_python()]
+    with log.open("w") as out, subprocess.Popen(started, stdout=out, stderr=out, env=os.environ | settings) as server:
+        try:
+            _wait_for(port, server)
+            yield settings
+        finally:
+            server.terminate()
 
 
-def _wait_for(port: int, emulator: "subprocess.Popen[bytes]") -> None:
+@pytest.fixture(autouse=True)
+def aws(emulator: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Point this process and its commands to the local AWS."""
+    for name, value in emulator.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+
+
+def _wait_for(port: int, server: "subprocess.Popen[bytes]") -> None:
     for _ in range(600):
-        assert emulator.poll() is None, "the emulator ended"
+        assert server.poll() is None, "the emulator ended"
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
@@ -90,7 +96,7 @@ def _wait_for(port: int, emulator: "subprocess.Popen[bytes]") -> None:
 
 
 @pytest.fixture
-def play(installed: Install, aws: None) -> Play:
+def play(installed: Install) -> Play:
     """Function that runs shell lines in the empty folder, prints what they print, and returns it."""
 
     def run(lines: str, status: int = 0) -> str:
@@ -150,7 +156,7 @@ def test_the_page_leads_from_nothing_to_a_prediction_and_back(installed: Install
 
 
 @pytest.fixture
-def holiday(aws: None) -> Iterator[str]:
+def holiday() -> Iterator[str]:
     """An existing bucket with an object and a notification of its own."""
     s3, name = boto3.client("s3"), "holiday-photos"
     s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})

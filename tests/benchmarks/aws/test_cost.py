@@ -47,8 +47,8 @@ def test_storage_costs_are_photos_feature_rows_and_30_versions() -> None:
     assert storage(PRICES, USUAL, 1000) == pytest.approx((2 + 0.004 + 30 * 0.06) * 0.023)
 
 
-def test_event_costs_are_requests_to_s3_and_sqs() -> None:
-    assert events(PRICES) == pytest.approx(0.0004 + 0.005 + 1200 * 0.4e-6)
+def test_event_costs_are_requests_to_s3_and_sqs_and_events() -> None:
+    assert events(PRICES) == pytest.approx(0.0004 + 0.005 + 1200 * 0.4e-6 + 1000 * 1e-6)
 
 
 def test_an_always_on_machine_costs_its_whole_time() -> None:
