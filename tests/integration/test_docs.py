@@ -133,7 +133,6 @@ NOT_RUN = {
     "model_signing": "a tool of others: test_model_signing.py runs it",
     "aws": "the AWS CLI is no dependency: make test-deploy",
     "sam": "the SAM CLI is no dependency: make test-deploy runs its deploy command",
-    "docker": "make test-containers builds both images with podman",
     "curl": "takes a server: test_serve.py, and TensorFlow Serving, which is not installed",
     "jq": "a program that is no dependency; tried by hand",
     "openssl": "test_keys.py has it check a signature",
