@@ -202,24 +202,10 @@ def _options(command: click.Command, context: click.Context) -> set[str]:
     return found
 
 
-<<<<<<< HEAD
 ELSEWHERE = {"--model_base_path", "--logdir", "--build-arg", "--guided", "--image-repository", "--capabilities"}
 ELSEWHERE |= {"--resolve-s"}
 ELSEWHERE |= {"--debug", "--help", "--quick", "--photos", "--signature", "--public_key"}
 """Options of TensorFlow Serving, TensorBoard, Docker, SAM, model_signing, the console script and the benchmarks."""
-=======
-ELSEWHERE = {
-    "--model_base_path",
-    "--logdir",
-    "--build-arg",
-    "--guided",
-    "--image-repository",
-    "--capabilities",
-    "--resolve-s",
-}
-ELSEWHERE |= {"--debug", "--help", "--quick", "--photos"}
-"""Options of TensorFlow Serving, TensorBoard, Docker and SAM, of the console script itself and of the benchmarks."""
->>>>>>> 6a9aae1 (Show what the deployment page prints in the emulator)
 
 OTHERS_COMMAND = re.compile(r"\b(aws|sam|debootstrap|docker|pip|podman|make|npm|curl|openssl|ssh|git)\b|python -m")
 
