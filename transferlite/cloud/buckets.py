@@ -1,14 +1,21 @@
 """Buckets of a stack: which are new, which exist, and the events of an existing bucket."""
 
+import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from transferlite.cloud.deploy import deployed_parameters
 from transferlite.cloud.destroy import delete_bucket
-from transferlite.cloud.names import stack_prefix
 from transferlite.cloud.stack import client, translate_aws_errors
 from transferlite.errors import AccessDeniedError, InputError
+
+LONGEST = 51
+"""S3 allows 63 characters, and ``-predictions`` takes 12 of them."""
+
+_RESERVED = ("xn--", "sthree-", "amzn-s3-demo-")
+"""Starts that S3 refuses: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"""
 
 
 @dataclass(frozen=True)
@@ -18,6 +25,19 @@ class Bucket:
     name: str
     region: str
     key_arn: str = ""
+
+
+def stack_prefix(stack: str, account: str, region: str) -> str:
+    """Start of a stack's names: the stack's name as far as it fits, account, region and a hash of all three.
+
+    The hash keeps stacks apart whose names differ only in case or beyond the part that fits.
+    """
+    digest = hashlib.sha256(f"{stack} {account} {region}".encode()).hexdigest()[:8]
+    end = f"-{account}-{region}-{digest}"
+    start = re.sub("-+", "-", stack.lower())
+    if start.startswith(_RESERVED):
+        start = f"tl-{start}"
+    return start[: LONGEST - len(end)].strip("-") + end
 
 
 def account_id() -> str:

@@ -9,8 +9,7 @@ from moto.s3.models import s3_backends
 
 from tests.template.conftest import simulated_aws
 from transferlite.cloud import stack as cloud_stack
-from transferlite.cloud.buckets import bucket_parameters, send_events
-from transferlite.cloud.names import stack_prefix
+from transferlite.cloud.buckets import bucket_parameters, send_events, stack_prefix
 from transferlite.errors import InputError
 
 ACCOUNT, REGION = "123456789012", "eu-central-1"

@@ -6,7 +6,7 @@ import string
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from transferlite.cloud.names import stack_prefix
+from transferlite.cloud.buckets import stack_prefix
 
 REGIONS = ("eu-central-1", "us-east-1", "ap-southeast-4", "us-gov-west-1", "cn-northwest-1", "eusc-de-east-1")
 SUFFIXES = ("-data", "-models", "-predictions")
