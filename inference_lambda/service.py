@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from inference_lambda.current_model import CurrentModel
+from inference_lambda.decode_apart import decode_apart
 from inference_lambda.events.batch_operations import BatchOperationsJob
 from inference_lambda.events.batch_operations_reply import batch_operations_reply
 from inference_lambda.events.distributed_map import MapItems
@@ -51,12 +52,15 @@ class Service:
         self.trace = Trace()
         self.metrics = Metrics(settings.metrics, self.trace.add_phase)
 
-    def predict(self, predictor: Predictor, data: bytes, top: int = 3) -> Prediction:
-        """Predict an encoded photo, and measure decoding and inference. Raises PhotoError."""
+    def predict(self, predictor: Predictor, data: bytes, top: int = 3, apart: bool = False) -> Prediction:
+        """Predict an encoded photo, and measure decoding and inference; ``apart`` decodes in a process of its own.
+
+        Raises PhotoError.
+        """
         from transferlite.images.decoder import decode  # NumPy and Pillow, imported after the handler module
 
         with self.metrics.phase("Decode"):
-            image = decode(data, predictor.manifest.input)
+            image = (decode_apart if apart else decode)(data, predictor.manifest.input)
         with self.metrics.phase("Invoke"):
             prediction = predictor(image, top)
         self.metrics.count_prediction(prediction.to_dict(), predictor.manifest.labels, UNKNOWN)
@@ -92,7 +96,7 @@ class Service:
 
     def label_sqs_batch(self, batch: SqsBatch, deadline: float = math.inf) -> dict[str, Any]:
         """Label the photos of every SQS message; see :func:`sqs_reply` for the reply."""
-        return sqs_reply(batch, self._label_photos(batch.photos, deadline))
+        return sqs_reply(batch, self._label_photos(batch.photos, deadline, batch.repeated_photos))
 
     def label_map_items(self, items: MapItems, deadline: float = math.inf) -> dict[str, Any]:
         """Label the items of a Distributed Map; see :func:`distributed_map_reply` for the reply and errors."""
@@ -125,22 +129,27 @@ class Service:
 
     # -- labelling -----------------------------------------------------------------------------------------------------
 
-    def _label_photos(self, photos: Sequence[S3Photo], deadline: float) -> list[PhotoResult]:
-        """Label photos independently of each other, and write their records, tags, events and lines."""
+    def _label_photos(
+        self, photos: Sequence[S3Photo], deadline: float, apart: frozenset[S3Photo] = frozenset()
+    ) -> list[PhotoResult]:
+        """Label photos independently of each other, and write their records, tags, events and lines.
+
+        The photos ``apart`` are decoded in processes of their own.
+        """
         output = open_store(f"s3://{self._output_bucket()}")
-        results = process_until_deadline(partial(self._label_photo, output), photos, deadline)
+        results = process_until_deadline(partial(self._label_photo, output, apart), photos, deadline)
         results = write_tags_events_lines(results, output, self.settings)
         for result in results:
             self._report(result, output)
         return results
 
-    def _label_photo(self, output: Store, photo: S3Photo) -> PhotoResult:
+    def _label_photo(self, output: Store, apart: frozenset[S3Photo], photo: S3Photo) -> PhotoResult:
         """Label one photo and write its record; start again if the photo was overwritten meanwhile."""
         if photo.key.endswith("/") or self.settings.is_own_output(photo.bucket, photo.key):
             return PhotoResult(photo, Outcome.SKIPPED)
         with self.trace.photo(photo.uri) as annotations:
             for _ in range(_MAX_ATTEMPTS):
-                record, etag = self._make_record(photo)
+                record, etag = self._make_record(photo, photo in apart)
                 with self.metrics.phase("Write"):
                     stored = write_record(output, record_key(photo), record, partial(is_current, photo, etag))
                 if stored is not None:
@@ -148,7 +157,7 @@ class Service:
                     return PhotoResult(photo, Outcome.UNUSABLE if "error" in stored else Outcome.LABELLED, stored)
             raise ConflictError(f"overwritten during each of {_MAX_ATTEMPTS} attempts to label it", where=photo.uri)
 
-    def _make_record(self, photo: S3Photo) -> tuple[dict[str, Any], str]:
+    def _make_record(self, photo: S3Photo, apart: bool) -> tuple[dict[str, Any], str]:
         """Return the record of the photo's current content, and the ETag of that content (empty if missing)."""
         predictor = self.model.get()
         record: dict[str, Any] = {"image": photo.uri, **({"version": photo.version_id} if photo.version_id else {})}
@@ -158,7 +167,7 @@ class Service:
                 blob = fetch_photo(photo)
             etag = blob.etag
             record |= {"etag": etag.strip('"'), **({"modified": _utc(blob.modified)} if blob.modified else {})}
-            return record | self.predict(predictor, blob.data).to_dict(), etag
+            return record | self.predict(predictor, blob.data, apart=apart).to_dict(), etag
         except TransferLiteError as error:
             if outcome_of(error, of_photo=True) is not Outcome.UNUSABLE:
                 raise

@@ -30,7 +30,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         *("evaluation", "reporting", "pipeline", "pretrained", "cli"),
     ),
     "inference_lambda": (
-        *("settings", "events", "observability", "records", "current_model", "service", "http"),
+        *("settings", "events", "observability", "records", "current_model", "decode_apart", "service", "http"),
         *("cold_start", "handler", "serve"),
     ),
 }

@@ -13,10 +13,17 @@ from transferlite.errors import InputError
 
 @dataclass(frozen=True)
 class SqsMessage:
-    """One SQS message: the notification in its body, or the error that parsing the body gave."""
+    """One SQS message.
+
+    Attributes:
+        id: its id in the batch.
+        content: the notification in its body, or the error that parsing the body gave.
+        receives: how many times the queue has delivered it, this time included.
+    """
 
     id: str
     content: S3Notification | InputError
+    receives: int = 1
 
     @property
     def photos(self) -> tuple[S3Photo, ...]:
@@ -35,11 +42,22 @@ class SqsBatch:
         """Photos of all messages, in message order."""
         return [photo for message in self.messages for photo in message.photos]
 
+    @property
+    def repeated_photos(self) -> frozenset[S3Photo]:
+        """Photos of the messages that were delivered before: one of them may have ended the process."""
+        return frozenset(photo for message in self.messages if message.receives > 1 for photo in message.photos)
+
 
 def parse_sqs_batch(event: Mapping[str, Any]) -> SqsBatch | None:
     """Parse an SQS event; return None for any other event."""
     records = event_records(event)
     if records and all(record.get("eventSource") == "aws:sqs" for record in records):
-        messages = ((str(record.get("messageId", "")), parse_message_text(record.get("body"))) for record in records)
-        return SqsBatch(tuple(SqsMessage(message_id, content) for message_id, content in messages))
+        return SqsBatch(tuple(_message(record) for record in records))
     return None
+
+
+def _message(record: Mapping[str, Any]) -> SqsMessage:
+    attributes = record.get("attributes")
+    count = attributes.get("ApproximateReceiveCount") if isinstance(attributes, Mapping) else None
+    receives = int(count) if isinstance(count, str) and count.isdecimal() else 1
+    return SqsMessage(str(record.get("messageId", "")), parse_message_text(record.get("body")), receives)

@@ -90,6 +90,8 @@ def gate(s3_server: str, bucket: Any) -> Iterator[PausableProxy]:
     gate.close()
 
 
+BATCH, RECEIVES = 10, 5
+"""Batch size and receive count of the template."""
 KEYS = ("in/ein Hund+100% 猫 é.jpg", "in/plain.jpg", "in/a=b&c/1.jpg")
 
 
@@ -178,6 +180,49 @@ def test_an_allocation_beyond_the_size_of_the_function_is_an_error_of_the_photo(
         limits = Path(f"/proc/{function.pid}/limits").read_text()
         assert f"Max data size             {512 * 2**20} " in limits
         assert function.invoke(DIRECT).payload["label"] == "red"
+
+
+POISONED_START = """
+import os
+from transferlite.images import decoder
+original = decoder._open_image
+def poisoned(data):
+    if b"POISON" in data:
+        os.kill(os.getpid(), 9)
+    return original(data)
+decoder._open_image = poisoned
+"""
+
+
+def test_a_photo_that_kills_the_process_alone_becomes_a_dead_letter(
+    photos: str, bucket: Any, s3_server: str, tmp_path: Path
+) -> None:
+    sqs = boto3.client("sqs", endpoint_url=s3_server)
+    drain_unread(sqs, photos)
+    dead = sqs.create_queue(QueueName="dead")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": RECEIVES})
+    sqs.set_queue_attributes(QueueUrl=photos, Attributes={"RedrivePolicy": redrive})
+    for number in range(BATCH - 1):
+        bucket.put_object(Bucket=BUCKET, Key=f"in/{number}.jpg", Body=PHOTO)
+    bucket.put_object(Bucket=BUCKET, Key="in/poison.jpg", Body=PHOTO + b"POISON")
+    (tmp_path / "sitecustomize.py").write_text(POISONED_START)
+    folders = {"PYTHONPATH": str(tmp_path), "TMPDIR": str(tmp_path)}
+    with Function(environment(s3_server) | folders) as function:
+        results = drain(sqs, photos, function, BATCH)
+        log = function.log
+    errors = [result.error["errorType"] for result in results if result.error is not None]
+    assert errors == ["Runtime.ExitError"], log
+    labelled = {f"predictions/{BUCKET}/in/{number}.jpg.json" for number in range(BATCH - 1)}
+    assert set(records(bucket)) == labelled
+    (letter,) = sqs.receive_message(QueueUrl=dead, MaxNumberOfMessages=10)["Messages"]
+    assert "in%2Fpoison.jpg" in letter["Body"]
+
+
+def drain_unread(sqs: Any, url: str) -> None:
+    while received := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+        for message in received:
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
 
 
 # -- before the first event --------------------------------------------------------------------------------------------

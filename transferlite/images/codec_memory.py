@@ -52,7 +52,7 @@ def need_of_image(image: Image.Image, stored: tuple[int, int], data: bytes) -> N
             coefficients = _jpeg_coefficients(image, stored, data)
             return Need(needed + coefficients, "progressive JPEG" if coefficients else "JPEG", stored)
         case "TIFF":
-            needed += _tiff_strip(image)
+            needed = needed * _tiff_copies(image) + _tiff_strip(image)
         case "JPEG2000":
             sample = _JPEG_2000_BYTES + image.mode.startswith("I")
             return Need(int(needed + pixels * sample * len(image.getbands())), "JPEG 2000", stored)
@@ -120,6 +120,11 @@ def _has_several_scans(data: bytes) -> bool:
             return data[at + 4] < components
         at += 2 + length
     return False
+
+
+def _tiff_copies(image: Any) -> int:
+    """Return how many images Pillow holds at once: it turns a TIFF by its orientation when it decodes it."""
+    return 1 if image.tag_v2.get(274, 1) == 1 else 2
 
 
 def _tiff_strip(image: Any) -> int:

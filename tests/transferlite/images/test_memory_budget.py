@@ -23,7 +23,14 @@ MIB = 2**20
 FUNCTION_MEMORY = 96
 """A tenth of the default size: the largest accepted photos have 1 to 9 million pixels."""
 BUDGET_MIB = FUNCTION_MEMORY / 2
-CHEAP = ("PNG with alpha, turned", "WebP with alpha", "JPEG, progressive", "TIFF, LZW in one strip", "JPEG 2000")
+CHEAP = (
+    "PNG with alpha, turned",
+    "WebP with alpha",
+    "JPEG, progressive",
+    "TIFF, LZW in one strip",
+    "TIFF with alpha, turned",
+    "JPEG 2000",
+)
 """Kinds that take little time; ``python -m benchmarks.decoding_memory`` measures all of them."""
 
 
