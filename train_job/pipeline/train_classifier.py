@@ -46,6 +46,7 @@ from train_job.quality.label_changes import LabelChanges, find_label_changes
 from train_job.quality.label_issues import LabelIssue
 from train_job.quality.learnt_photos import LearntPhotos, learnt_photos
 from train_job.store.conversion_store import ConversionStore
+from transferlite.inference.memory_budget import limit_decoding
 from transferlite.storage.locations import open_store
 
 _POOLED, _AT_CUT = 0, 1
@@ -141,6 +142,7 @@ def train_classifier(job: JobContext, dataset: Dataset) -> TrainedClassifier:
     tf.config.experimental.enable_tensor_float_32_execution(False)  # keeps GPU and CPU predictions within 1e-4
     options = job.options
     recipe, limits = recipe_from_options(options), ResourceLimits(options.memory_limit)
+    limit_decoding(options.memory_limit)
     with job.phases("data"):
         shares = options.split.adjust_for(dataset.examples)
         previous = read_previous_version(job.registry, options.channel, shares)
