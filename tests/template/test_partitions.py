@@ -31,10 +31,14 @@ CHOICES: list[dict[str, str]] = [
 
 
 def values_for(partition: str, template: Template, given: dict[str, str]) -> dict[str, str]:
-    """Return all parameters and pseudo parameters of a stack in a partition."""
+    """Return all parameters and pseudo parameters of a stack in a partition; given ARNs are of its region."""
     region, suffix = PARTITIONS[partition]
     defaults = {name: str(parameter.get("Default", "")) for name, parameter in template["Parameters"].items()}
     image = f"111122223333.dkr.ecr.{region}.{suffix}/train:1"
+    given = {
+        name: text.replace("arn:aws:kms:eu-central-1:", f"arn:{partition}:kms:{region}:")
+        for name, text in given.items()
+    }
     pseudo = {"AWS::Partition": partition, "AWS::Region": region, "AWS::URLSuffix": suffix}
     return defaults | DEFAULTS | {"TrainImage": image} | given | pseudo
 
