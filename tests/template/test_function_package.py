@@ -71,8 +71,9 @@ def references_point_to_the_deployed_function(template: Template) -> None:
 def a_missing_package_is_refused_before_deployment(template: Template) -> None:
     required: dict[str, set[str]] = {}
     for rule in template["Rules"].values():
-        kind = rule["RuleCondition"]["Fn::Equals"][1]
-        assert rule["RuleCondition"]["Fn::Equals"][0] == {"Ref": "FunctionPackage"}
+        option, kind = rule["RuleCondition"].get("Fn::Equals", (None, None))
+        if option != {"Ref": "FunctionPackage"}:
+            continue  # a rule of another option
         comparisons = [assertion["Assert"]["Fn::Not"][0]["Fn::Equals"] for assertion in rule["Assertions"]]
         required[kind] = {reference["Ref"] for reference, _ in comparisons}
         assert all(template["Parameters"][reference["Ref"]]["Default"] == missing for reference, missing in comparisons)
@@ -118,6 +119,11 @@ BREAKS: list[Break] = [
         {"Ref": "InferenceFunction"},
     ),
     (a_missing_package_is_refused_before_deployment, ("Rules", "ZipRequired", "Assertions"), []),
+    (
+        a_missing_package_is_refused_before_deployment,
+        ("Rules", "ImageRequired", "RuleCondition"),
+        {"Fn::Equals": [{"Ref": "FunctionUrl"}, "Image"]},
+    ),
     (
         a_missing_package_is_refused_before_deployment,
         ("Parameters", "InferenceImage", "Default"),
