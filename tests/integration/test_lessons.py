@@ -46,15 +46,16 @@ def test_training_disables_tensor_float_32(trained: Trained) -> None:
     assert not tf.config.experimental.tensor_float_32_execution_enabled()
 
 
-def test_names_that_are_not_utf_8_and_other_extensions_are_rejected(tmp_path: Path) -> None:
+def test_names_that_are_not_utf_8_are_used_and_other_extensions_are_rejected(tmp_path: Path) -> None:
     from train_job.data.labels.read_labels import read_dataset
 
     photos = write_folders(tmp_path / "photos", 2)
     Path(os.fsdecode(os.fsencode(photos / "red") + b"/caf\xe9.jpg")).write_bytes(jpeg("red", 9))
     (photos / "red" / "phone.mov").write_bytes(b"mov")
     dataset = read_dataset(str(photos))
-    assert len(dataset.examples) == 4
-    assert sorted(reject.code for reject in dataset.rejected) == ["bad-name", "not-photo-name"]
+    assert len(dataset.examples) == 5
+    assert os.fsencode(photos / "red") + b"/caf\xe9.jpg" in {os.fsencode(example.image) for example in dataset.examples}
+    assert [reject.code for reject in dataset.rejected] == ["not-photo-name"]
     assert all(reject.uri.isprintable() for reject in dataset.rejected)
     dataset.check_rejected_share(0.2)
 
