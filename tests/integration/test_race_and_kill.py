@@ -12,6 +12,7 @@ import pytest
 from tests.pictures import jpeg, write_folders
 from transferlite import Predictor
 from transferlite.packaging.demo import local_s3
+from transferlite.registry.channel_pointer import Pointer
 from transferlite.registry.open_registry import Registry
 from transferlite.storage.s3_boto3 import s3_client
 
@@ -66,15 +67,17 @@ def test_two_racing_jobs_both_publish_and_the_channel_points_to_one(photos: Path
 def test_a_killed_job_leaves_the_channel_unchanged(moment: str, photos: Path, tmp_path: Path) -> None:
     registry = tmp_path / "registry"
     (registry / "channels").mkdir(parents=True)
-    before = b'{"model_id": "old", "previous": [], "updated_at": "2026-01-01T00:00:00+00:00"}'
+    before = Pointer("old", (), "2026-01-01T00:00:00+00:00").to_json()
     (registry / "channels" / "production.json").write_bytes(before)
     job = start(photos, str(registry))
     assert job.stdout is not None
+    output = ""
     for line in job.stdout:
+        output += line
         if line.startswith(moment):
             break
     else:
-        pytest.fail("the moment never came")
+        pytest.fail(f"the moment never came: {output}")
     os.kill(job.pid, signal.SIGKILL)
     job.communicate()
     assert job.returncode == -signal.SIGKILL
