@@ -90,7 +90,7 @@ def test_no_request_fails_while_the_channel_changes(registry: Registry, tmp_path
             results.append(request_label(served, next(numbers)))
 
     def current_version() -> str:
-        return str(json.loads(served.request("GET", "/health")[2])["model_id"])
+        return str(json.loads(served.request("GET", "/model")[2])["model_id"])
 
     def noticed(model_id: str) -> bool:
         return "model-refused" in served.log.read_text() if model_id == BROKEN else current_version() == model_id

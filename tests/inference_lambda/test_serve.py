@@ -38,10 +38,11 @@ def served(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture
 def function(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The handler, with the server's settings."""
+    """The handler, with the server's settings, and the model loaded before the first event as in the server."""
     monkeypatch.setenv("TRANSFERLITE_REGISTRY", str(trained.registry))
     handler._service.cache_clear()
     handler._api.cache_clear()
+    handler.load_model()
     yield lambda_handler
     handler._service.cache_clear()
     handler._api.cache_clear()
@@ -109,7 +110,7 @@ def test_a_promotion_is_followed_after_the_refresh_time_of_serve(trained: Traine
     with serving(tmp_path / "serve", "--registry", registry.store.uri, "--refresh", "0") as served:
         for model_id in ("one", "two"):
             registry.promote(model_id, "production")
-            assert json.loads(served.request("GET", "/health")[2])["model_id"] == model_id
+            assert json.loads(served.request("GET", "/model")[2])["model_id"] == model_id
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
