@@ -508,7 +508,7 @@ def test_a_retrain_builds_no_backbone_and_joins_the_stored_conversion(
     first = train(photos, registry)
     (photos / "red" / "new.jpg").write_bytes(jpeg("red", 77))
     monkeypatch.setattr("train_job.extraction.frozen_backbone.feature_model", lambda *_: pytest.fail("it was built"))
-    monkeypatch.setattr("train_job.pipeline.gather_report.worst_predictions", lambda _: [])  # no heat maps
+    monkeypatch.setattr("train_job.pipeline.gather_report.worst_predictions", lambda *_: [])  # no heat maps
     second = train(photos, registry)
     assert second.manifest.left_out == first.manifest.left_out
     assert {result.failure for result in second.manifest.gate if result.variant in {"saved_model", "float32"}} == {""}
