@@ -17,8 +17,8 @@ TRAINING_OPTIONS = (
 )
 """Options that change the trained weights and nothing else that the fingerprint covers.
 
-``memory_limit`` is one because rows that exceed it are shuffled in windows. Options of the gate, the export and the
-promotion are none: after a failed gate, the same training resumes with others.
+``memory_limit`` is one because rows that exceed it are shuffled in windows. Options of the evaluation, the gate, the
+export and the promotion are none: after a failed gate, the same training resumes with others.
 """
 
 

@@ -14,6 +14,7 @@ COVERED = {
 }
 OF_NO_INFLUENCE = {
     *("registry", "features", "folds", "precision", "channel", "promote", "tolerance", "signing_key"),
+    *("reject_unlike", "negative_class"),  # the familiarity score and the manifest, after the training
     *("variants", "batch", "max_accuracy_drop", "max_recall_drop", "min_agreement", "max_difference", "legacy_python"),
 }
 PHOTOS = [np.array([b"a" * 32, b"b" * 32]), np.array([0, 1]), np.array([0, 2])]
@@ -30,9 +31,17 @@ def test_every_option_is_classified() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"variants": ("float32",)}, {"max_accuracy_drop": 0.5}, {"promote": "always"}, {"tolerance": 0.5}, {"batch": 8}],
+    [
+        {"variants": ("float32",)},
+        {"max_accuracy_drop": 0.5},
+        {"promote": "always"},
+        {"tolerance": 0.5},
+        {"batch": 8},
+        {"reject_unlike": 0.05},
+        {"negative_class": "other"},
+    ],
 )
-def test_options_of_gate_and_promotion_do_not_change_it(change: dict[str, object]) -> None:
+def test_options_of_what_follows_the_training_do_not_change_it(change: dict[str, object]) -> None:
     options = TrainOptions("photos", "registry", legacy_python="python3.9")
     assert fingerprint(replace(options, **change)) == fingerprint(options)  # type: ignore[arg-type]
 
