@@ -84,7 +84,7 @@ def test_without_the_check_such_a_warm_start_would_have_looked_accurate(
 ) -> None:
     from train_job.pipeline import train_classifier
 
-    monkeypatch.setattr(train_classifier, "_warm_start_obstacle", lambda *_: "")
+    monkeypatch.setattr(train_classifier, "warm_start_obstacle", lambda *_: "")
     copy = Path(shutil.copytree(registry, tmp_path / "registry"))
     assert accuracy_of(train(photos, copy, "40/10/50", warm_start=True)) > 0.7
 
