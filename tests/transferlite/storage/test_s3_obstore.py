@@ -13,6 +13,7 @@ from obstore.store import S3Store as Bucket
 
 from tests.conftest import BUCKET
 from transferlite.storage import s3_obstore as s3_quick
+from transferlite.storage.deadline import DeadlineStore
 from transferlite.storage.locations import open_store
 from transferlite.storage.s3_boto3 import S3Store, s3_client
 from transferlite.storage.s3_obstore import ObstoreS3Store, is_enough
@@ -102,15 +103,22 @@ def test_obstore_alone_reads_no_profile_and_no_special_endpoint(
     assert signed.startswith("https://s3.us-east-1.amazonaws.com/b/k?")
 
 
+def store_in_function() -> Any:
+    """Return the store that the function's deadlines are put around."""
+    store = open_store(f"s3://{BUCKET}")
+    assert isinstance(store, DeadlineStore)
+    return store._store
+
+
 def test_a_function_has_it_and_no_one_else(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in s3_quick._SPECIAL:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     assert isinstance(open_store(f"s3://{BUCKET}"), S3Store)
     monkeypatch.setenv("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001")
-    assert isinstance(open_store(f"s3://{BUCKET}"), ObstoreS3Store)
+    assert isinstance(store_in_function(), ObstoreS3Store)
     monkeypatch.setenv("AWS_REGION", "cn-north-1")
-    assert isinstance(open_store(f"s3://{BUCKET}"), S3Store)
+    assert isinstance(store_in_function(), S3Store)
 
 
 def test_what_succeeds_needs_no_boto3(store: ObstoreS3Store) -> None:
