@@ -64,7 +64,7 @@ def build(
         The size of each entry in bytes, the largest first.
 
     Raises:
-        InputError: ``dest`` exists, there is no such extra or platform, or no pip here.
+        InputError: ``dest`` exists, there is no such extra, platform or Python version, or no pip here.
         TransferLiteError: pip failed, for example without network or without a matching wheel. The message holds its
             last line.
     """
@@ -90,10 +90,20 @@ def _check(extras: Sequence[str], python: str) -> None:
     known = installed().metadata.get_all("Provides-Extra") or []
     if unknown := set(extras) - set(known):
         raise InputError(f"there is no extra {', '.join(sorted(unknown))}", hint=f"the extras are {', '.join(known)}")
-    if version_of(python) >= (3, 12) and "edge-legacy" in extras:
+    version = version_of(python)
+    if python not in (supported := _supported_pythons()):
+        raise InputError(f"TransferLite does not run on Python {python}", hint=f"name one of {', '.join(supported)}")
+    if version >= (3, 12) and "edge-legacy" in extras:
         raise InputError(EDGE_LEGACY_HINT, hint="name --python 3.11, or the extra edge")
     if importlib.util.find_spec("pip") is None:
         raise InputError("pip is not installed", where=sys.executable, hint=f"{sys.executable} -m ensurepip")
+
+
+def _supported_pythons() -> list[str]:
+    """Return the Python versions that the metadata of this package names: ``3.12``."""
+    classifiers = installed().metadata.get_all("Classifier") or []
+    found = (re.fullmatch(r"Programming Language :: Python :: (\d+\.\d+)", line) for line in classifiers)
+    return [match[1] for match in found if match]
 
 
 def version_of(python: str) -> tuple[int, int]:

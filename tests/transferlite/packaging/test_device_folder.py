@@ -120,7 +120,7 @@ def test_a_folder_that_exists_is_left_alone(tmp_path: Path, capsys: pytest.Captu
     [
         ({"extras": ["edge", "egde"]}, "there is no extra egde"),
         ({"platform": "linux"}, "'linux' is no platform"),
-        ({"python": "3.99"}, r"there is no python3\.99 here"),
+        ({"python": "3.99"}, r"TransferLite does not run on Python 3\.99; name one of 3\.11, 3\.12"),
         ({"python": "new"}, "'new' is no version of Python"),
         ({"extras": ["edge-legacy"], "python": "3.12"}, "edge-legacy needs Python 3.11"),
     ],
