@@ -1,10 +1,12 @@
 """Prove the SavedModel's other signatures: ``features``, and ``serve_encoded`` on the photos' own bytes."""
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+from PIL import Image
 
 from export.gate.limits import EXACT_LIMITS, AgreementCounts, Candidate, GateLimits
 from export.gate.runtimes import LoadedSavedModel, PredictFunction
@@ -23,6 +25,13 @@ ENCODED_LIMITS = GateLimits(max_difference=0.2, max_accuracy_drop=0.01, max_reca
 
 EncodedPhoto = tuple[bytes, RGB, int | None]
 """A photo's file, its decoded image ``[H, W, 3]``, and the index of its class, if it has one."""
+
+
+def as_png(photo: RGB) -> bytes:
+    """A decoded photo ``[H, W, 3]`` as a PNG, for ``serve_encoded`` where the photo's own file is not at hand."""
+    file = io.BytesIO()
+    Image.fromarray(photo).save(file, "PNG")
+    return file.getvalue()
 
 
 def signature_results(

@@ -16,7 +16,7 @@ from export.gate.golden_pictures import write_test_pictures
 from export.gate.limits import GateLimits
 from export.gate.run_gate import Gate, GateOutcome
 from export.gate.runtimes import LoadedSavedModel, PredictFunction, keras_head, tflite_predict
-from export.gate.signatures import SIGNATURE_PHOTOS, EncodedPhoto, signature_results
+from export.gate.signatures import SIGNATURE_PHOTOS, EncodedPhoto, as_png, signature_results
 from export.keras_to_tflite.convert import convert
 from export.saved_model.write import write_saved_model
 from export.tflite.metadata import ModelInfo
@@ -121,7 +121,7 @@ def export_variants(
         job.report.line(f"int8 failed the gate ({int8_failures[0]}): retrying with some operations in float32")
         ranking = list(decoded_photos(prepared.calibration_photos[:_RANKING_PHOTOS], classifier.input, store))
         outcome = gate.retry_int8(outcome, converted, ranking, folder, options.batch)
-    encoded = _encoded_photos(prepared.gate_photos, classifier)
+    encoded = _encoded_photos(prepared, classifier, store)
     signatures = signature_results(saved_model, reference, keras_head(head), encoded, classifier.labels)
     left_out_variants(signatures)
     outcome = replace(outcome, results=(*outcome.results, *signatures))
@@ -157,8 +157,24 @@ def _reference(classifier: Classifier, prepared: PreparedExport, saved_model: Lo
     return lambda photos: head(saved_model.features(photos))
 
 
-def _encoded_photos(examples: Sequence[Example], classifier: Classifier) -> list[EncodedPhoto]:
-    """Fetch the files of the first gate photos that are still there, for the signature that decodes them itself."""
+def _encoded_photos(prepared: PreparedExport, classifier: Classifier, store: FeatureStore) -> list[EncodedPhoto]:
+    """The first gate photos for the signature that decodes them itself.
+
+    Their files are fetched until a job has proven the traced graph with them. Later jobs fetch no known photo again:
+    they take the cached pixels.
+    """
+    if not prepared.proven:
+        return _fetched_photos(prepared.gate_photos, classifier)
+    examples = prepared.gate_photos[:SIGNATURE_PHOTOS]
+    images = decoded_photos(examples, classifier.input, store)
+    return [
+        (as_png(image), image, classifier.labels.index(example.label))
+        for example, image in zip(examples, images, strict=True)
+    ]
+
+
+def _fetched_photos(examples: Sequence[Example], classifier: Classifier) -> list[EncodedPhoto]:
+    """Fetch the files of the first photos that are still there."""
     found: list[EncodedPhoto] = []
     for example in examples:
         if len(found) == SIGNATURE_PHOTOS:

@@ -1,6 +1,5 @@
 """Publish a backbone with its own ImageNet classifier as a version like any other: no label, no training."""
 
-import io
 import platform
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from export.gate.choose_variant import choose_variant
 from export.gate.compare_variants import left_out_variants
@@ -17,7 +15,7 @@ from export.gate.golden_pictures import draw_pictures, write_test_pictures
 from export.gate.limits import ROUNDED_LIMITS
 from export.gate.run_gate import Gate, GateOutcome
 from export.gate.runtimes import LoadedSavedModel, keras_head
-from export.gate.signatures import SIGNATURE_PHOTOS, signature_results
+from export.gate.signatures import SIGNATURE_PHOTOS, as_png, signature_results
 from export.keras_to_tflite.convert import convert
 from export.keras_to_tflite.translate_model import translate_to_tflite
 from export.native_logs import quiet_native_logs
@@ -153,7 +151,7 @@ def _export(options: PublishOptions, classifier: Classifier, folder: Path, repor
         saved_model=saved_model,
     )
     outcome = gate.run(classifier.predict, files)
-    encoded = [(_png(photo), photo, None) for photo in gate_photos[:SIGNATURE_PHOTOS]]
+    encoded = [(as_png(photo), photo, None) for photo in gate_photos[:SIGNATURE_PHOTOS]]
     signatures = signature_results(saved_model, classifier.predict, keras_head(head), encoded, classifier.labels)
     left_out_variants(signatures)
     outcome = replace(outcome, results=(*outcome.results, *signatures))
@@ -171,12 +169,6 @@ def _calibration(backbone: bytes, photos: Sequence[RGB]) -> Calibration:
     height, width = photos[0].shape[:2]
     measured = list(observe(backbone, [*photos, full_range_picture(InputSpec(height, width))]))
     return Calibration(merge_ranges([ranges for ranges, _ in measured]), np.stack([row for _, row in measured]))
-
-
-def _png(photo: RGB) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(photo).save(file, "PNG")
-    return file.getvalue()
 
 
 def _photos(options: PublishOptions, spec: InputSpec, report: Reporter) -> Sequence[RGB]:
