@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transferlite import environment
+from transferlite.inference.variants import AUTO
 from transferlite.registry.channels import Channels
 from transferlite.registry.download import OnFetch, fetch_bundle
-from transferlite.registry.manifest import MANIFEST, SIGNATURE, check_model_id
+from transferlite.registry.manifest import MANIFEST, SIGNATURE, Manifest, check_model_id
 from transferlite.registry.memory_card import open_registry_store
 from transferlite.registry.model_cache import cache_in_use
 from transferlite.storage.folder import FolderStore
@@ -74,11 +75,21 @@ class Registry(Channels):
         data = self._manifest_bytes(model_id)
         manifest = self._parse_manifest(model_id, data, self.keys)
         signature = self.signature(model_id) if with_signature else None
-        files = manifest.serving_files(variants or manifest.tflite_variants())
+        files = manifest.serving_files(self._offered(manifest, variants or manifest.tflite_variants()))
         documents = {MANIFEST: data} if signature is None else {SIGNATURE: signature, MANIFEST: data}
         options = {} if on_fetch is None else {"on_fetch": on_fetch}
         fetch_bundle(self.store, f"models/{model_id}", documents, files, folder / model_id, reuse_from, **options)
         return folder / model_id
+
+    def _offered(self, manifest: Manifest, variants: Iterable[str]) -> list[str]:
+        """Replace ``auto`` by the manifest's choice or, if a share lacks that file, by the first one that it has."""
+        if not self.store.uri.startswith(("https://", "http://")):  # not a share
+            return list(variants)
+        prefix = f"models/{manifest.model_id}/"
+        shared = {entry.key.removeprefix(prefix) for entry in self.store.entries(prefix)}
+        names = (manifest.default_variant, *manifest.tflite_variants())
+        held = [name for name in names if name in manifest.variants and manifest.variant(name).path in shared]
+        return [held[0] if name == AUTO and held else name for name in variants]
 
     @contextmanager
     def local_bundle(self, model_id: str, cache: Path, variants: Iterable[str]) -> Iterator[Path]:

@@ -74,6 +74,13 @@ def test_a_share_holds_only_the_serving_files(registry: Registry, bucket: Any) -
     assert all("X-Amz-Signature=" in url and "X-Amz-Expires=3600" in url for url in raw["objects"].values())
 
 
+def test_without_a_variant_a_device_takes_one_that_the_share_holds(registry: Registry, tmp_path: Path) -> None:
+    bundle = open_share(share_url(registry, ["int8"])).pull("two", tmp_path / "part", ["auto"])
+    assert {path.name for path in bundle.glob("*.tflite")} == {"int8.tflite"}
+    bundle = open_share(share_url(registry)).pull("two", tmp_path / "whole", ["auto"])
+    assert {path.name for path in bundle.glob("*.tflite")} == {"float32.tflite"}
+
+
 def test_a_changed_channel_has_to_be_shared_again(registry: Registry, tmp_path: Path) -> None:
     url = share_url(registry)
     install_current(open_share(url), "production", tmp_path)
