@@ -30,7 +30,8 @@ def decode_apart(data: bytes, spec: InputSpec) -> "RGB":
     import numpy as np
 
     command = [sys.executable, "-m", __name__, str(spec.height), str(spec.width), spec.resize]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    # PYTHONSAFEPATH keeps the current folder, which -m would search first, off the child's path.
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONSAFEPATH": "1"}
     try:
         done = subprocess.run(
             command, input=data, stdout=subprocess.PIPE, env=environment, timeout=_LIMIT_SECONDS, check=False
