@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from transferlite.cli.options import duration, refuse_options, stack_option
+from transferlite.cli.options import architecture_option, duration, refuse_options, stack_option
 
 
 def _parameters(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -136,13 +136,7 @@ def _after(stack: str) -> None:
     type=click.Choice(["train", "train-gpu"]),
     help="Extra of the training image; train-gpu has CUDA.",
 )
-@click.option(
-    "--architecture",
-    default="x86_64",
-    show_default=True,
-    type=click.Choice(["x86_64", "arm64"]),
-    help="Processor of the function.",
-)
+@architecture_option
 @click.option("--signed", is_flag=True, help="Add what the function needs to check signatures.")
 def build(images: tuple[str, ...], repository: str, push: bool, extra: str, architecture: str, signed: bool) -> None:
     """Build the images of training and function with Docker or Podman; both without arguments.

@@ -113,3 +113,10 @@ stack_option = click.option(
     metavar="NAME",
     help="CloudFormation stack.",
 )
+architecture_option = click.option(
+    "--architecture",
+    default="x86_64",
+    show_default=True,
+    type=click.Choice(["x86_64", "arm64"]),
+    help="Processor of the function.",
+)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from transferlite.cli.options import architecture_option
+
 
 @click.group()
 def package() -> None:
@@ -44,13 +46,7 @@ def device(dest: Path, extras: tuple[str, ...], platform: str | None, python: st
     metavar="FILE",
     help="Zip file to write.",
 )
-@click.option(
-    "--architecture",
-    default="x86_64",
-    show_default=True,
-    type=click.Choice(["x86_64", "arm64"]),
-    help="Processor of the function.",
-)
+@architecture_option
 @click.option("--python", default="3.12", show_default=True, metavar="X.Y", help="Python version of the function.")
 @click.option("--extra", "extras", multiple=True, metavar="NAME", help="Extra to add, for example signed.")
 def function(dest: Path, architecture: str, python: str, extras: tuple[str, ...]) -> None:

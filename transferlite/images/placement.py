@@ -3,13 +3,17 @@
 Integers only, so that the SavedModel and the browser's page compute the same pixels as the decoder.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from transferlite.images.input_spec import CENTER_CROP, LETTERBOX, InputSpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 PADDING = 127
 """Grey level beside a letterboxed photo: the middle of the range."""

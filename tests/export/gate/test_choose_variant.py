@@ -11,7 +11,7 @@ PHOTOS = 400
 
 
 def predictions(photos: int = PHOTOS, labelled: bool = True, **wrong: int) -> Any:
-    """The gate's predictions for photos of two classes, in which each variant is ``wrong`` on so many."""
+    """The gate's predictions for photos of two classes; ``wrong`` is each variant's number of mistakes."""
     from export.gate.compare_variants import GatePredictions
     from export.gate.limits import Candidate
 

@@ -84,7 +84,7 @@ def test_the_memory_at_hand_is_the_smallest_limit(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_budget(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryBudget]:
-    """A process with 64 MiB, of which 8 MiB are left for decoding one photo's pixels."""
+    """A process with 64 MiB that may use 8 MiB for one photo's pixels."""
     memory_budget.decoding_budget.cache_clear()
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "64")
     yield memory_budget.decoding_budget()
